@@ -1,0 +1,70 @@
+"""Chained addition: problems, worked solutions, and the three ways the base model learns to fail.
+
+    problem   16+44+21+62
+    solution  16+44=60;60+21=81;81+62=143;\\boxed{143}
+
+Wrong solutions share most of their tokens with right ones, which is what Off-RL suffers from.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+DATA_SOURCE = "chained_addition"
+NUMBERS = 4
+SMALLEST, LARGEST = 10, 99
+MAX_PROMPT_TOKENS = 16
+MAX_RESPONSE_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Problem:
+    numbers: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        return "+".join(map(str, self.numbers))
+
+    @property
+    def answer(self) -> str:
+        return str(sum(self.numbers))
+
+    def solution(self, slip_at: int | None = None, slip: int = 0) -> str:
+        """Step-by-step solution; with `slip_at`, that step is off by `slip` and the rest follow it."""
+        total, steps = self.numbers[0], []
+        for i, number in enumerate(self.numbers[1:]):
+            result = total + number + (slip if i == slip_at else 0)
+            steps.append(f"{total}+{number}={result}")
+            total = result
+        return ";".join([*steps, rf"\boxed{{{total}}}"])
+
+
+def distinct_problems(count: int, seed: int, exclude: frozenset[Problem] = frozenset()) -> list[Problem]:
+    """`count` different problems, none of them in `exclude`, the same ones for the same seed."""
+    rng, chosen = random.Random(seed), dict.fromkeys(exclude)
+    while len(chosen) < count + len(exclude):
+        chosen.setdefault(Problem(tuple(rng.randint(SMALLEST, LARGEST) for _ in range(NUMBERS))))
+    return list(chosen)[len(exclude) :]
+
+
+def corpus(seed: int, exclude: frozenset[Problem]) -> Iterator[tuple[str, str]]:
+    """Endless (prompt, solution) pairs: half right, a quarter with one slip, a quarter guesses outright.
+
+    Problems in `exclude` (validation and test) never occur.
+    """
+    rng = random.Random(seed)
+    while True:
+        problem = Problem(tuple(rng.randint(SMALLEST, LARGEST) for _ in range(NUMBERS)))
+        if problem in exclude:
+            continue
+        kind = rng.random()
+        if kind < 0.5:
+            yield problem.text, problem.solution()
+        elif kind < 0.75:
+            slip = rng.choice([-10, -2, -1, 1, 2, 10])
+            yield problem.text, problem.solution(rng.randrange(NUMBERS - 1), slip)
+        else:
+            guess = sum(problem.numbers) + round(rng.gauss(0, 20))
+            yield problem.text, rf"\boxed{{{guess}}}"

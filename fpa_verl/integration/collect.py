@@ -1,0 +1,207 @@
+"""`recipe=collect`: a rollout dataset from verl's own rollout servers and reward loop, nothing else running."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+import transfer_queue as tq
+from omegaconf import OmegaConf
+from tqdm import tqdm
+from verl.experimental.agent_loop import AgentLoopManager
+from verl.experimental.reward_loop import RewardLoopManager
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+from verl.utils import tensordict_utils as tu
+from verl.workers.rollout.llm_server import LLMServerManager
+
+from fpa_verl.integration.identity import as_list, device_description, model_identity, problem_set_fingerprint
+from fpa_verl.integration.metering import POLL_INTERVAL_S, STARTED_AT
+from fpa_verl.integration.versions import installed_versions
+from fpa_verl.report import ledger as phases
+from fpa_verl.report.ledger import LEDGER_FILE, Ledger
+from fpa_verl.report.runs import NOT_COST
+from fpa_verl.files import read_json_lines
+from fpa_verl.reward.math_answer import scorer_fingerprint
+from fpa_verl.rollouts.manifest import Manifest
+from fpa_verl.rollouts.problems import Problem, hold_out, read_problems, write_problems
+from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
+from fpa_verl.rollouts.writer import RolloutWriter
+
+
+@register_trainer("collect")
+class Collector(PPOTrainer):
+    """Samples `rollout.n` responses a problem and writes them as a rollout dataset.
+
+    The held-out problems get no rollouts: they are written to validation.parquet for evaluation,
+    the others to train.parquet, so that an online run can train on exactly these.
+    """
+
+    trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
+
+    def _setup(self) -> None:
+        self.replay_buffer.poll_interval = POLL_INTERVAL_S
+        self.folder = Path(self.config.rollouts)
+        self._init_tokenizer()
+        problems = read_problems(as_list(self.config.data.train_files))
+        held_out = hold_out((p.problem_id for p in problems), **OmegaConf.to_container(self.config.validation))
+        self.problems = [p for p in problems if p.problem_id not in held_out]
+        self.writer = RolloutWriter(self.folder, self._plan(problems))
+        write_problems(self.folder / "train.parquet", self.problems, TRAIN)
+        write_problems(
+            self.folder / "validation.parquet", [p for p in problems if p.problem_id in held_out], VALIDATION
+        )
+        rollout = self.config.actor_rollout_ref.rollout
+        self.devices = rollout.n_gpus_per_node * rollout.nnodes
+        started_at = float(os.environ.get(STARTED_AT, psutil.Process().create_time()))
+        self.ledger = Ledger(self.folder, started_at=started_at, devices=self.devices)
+        self.llm_server_manager = LLMServerManager.create(config=self.config)
+        self.reward_loop_manager = RewardLoopManager(config=self.config)
+        self.teacher_model_manager = None
+
+    def on_sample_end(self) -> None:
+        """Nothing shares the devices with the rollout servers."""
+
+    def on_step_end(self) -> None:
+        """There are no steps."""
+
+    def _plan(self, problems: list[Problem]) -> dict[str, Any]:
+        rollout = self.config.actor_rollout_ref.rollout
+        return {
+            "fingerprints": {
+                **model_identity(self.config),
+                "scorer": scorer_fingerprint(),
+                "problems": problem_set_fingerprint(problems),
+            },
+            "sampling": {
+                "temperature": rollout.temperature,
+                "top_p": rollout.top_p,
+                "top_k": rollout.top_k,
+                "max_response_tokens": self.config.data.max_response_length,
+                "rollouts_per_problem": rollout.n,
+                "seed": rollout.seed,
+            },
+            "validation": OmegaConf.to_container(self.config.validation),
+        }
+
+    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+        self.agent_loop_manager = agent_loop_manager
+        self.global_steps = 0
+        done = self.writer.problems_done()
+        left = [p for p in self.problems if p.problem_id not in done]
+        self.ledger.started()
+        with tqdm(total=len(self.problems), initial=len(done), desc="Collecting", unit="problem") as progress:
+            for batch in _chunks(left, self.config.data.train_batch_size):
+                with self.ledger.phase(phases.GENERATION):
+                    self.writer.add(self._roll_out(batch))
+                self.ledger.write("step", self.global_steps)
+                self.global_steps += 1
+                progress.update(len(batch))
+        self.ledger.write("end", self.global_steps)
+        self._finish()
+
+    def _roll_out(self, problems: list[Problem]) -> list[Trajectory]:
+        by_uid = {str(uuid.uuid4()): problem for problem in problems}
+        self._submit_batch_to_rollout(_prompts(by_uid))
+        batch, _ = self.replay_buffer.sample(global_steps=0, partition_id="train", batch_size=len(by_uid))
+        fields = ["prompts", "responses", "rollout_log_probs", "rm_scores", "extra_fields"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+        columns = zip(batch.keys, *(list(data[name]) for name in fields), strict=True)
+        trajectories = [self._trajectory(by_uid, *column) for column in columns]
+        tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)
+        return sorted(trajectories, key=lambda t: (t.problem_id, t.sample))
+
+    def _trajectory(
+        self,
+        by_uid: dict[str, Problem],
+        key: str,
+        prompt: torch.Tensor,
+        response: torch.Tensor,
+        log_probs: torch.Tensor,
+        scores: torch.Tensor,
+        extra_fields: Any,
+    ) -> Trajectory:
+        uid, sample, _ = key.rsplit("_", 2)
+        problem, sampling = by_uid[uid], self.writer.plan["sampling"]
+        extra = getattr(extra_fields, "data", extra_fields)
+        response_ids = response.tolist()
+        return Trajectory(
+            problem_id=problem.problem_id,
+            group=0,
+            sample=int(sample),
+            split=TRAIN,
+            data_source=problem.data_source,
+            ground_truth=problem.ground_truth,
+            prompt_ids=prompt.tolist(),
+            response_ids=response_ids,
+            behaviour_log_probs=log_probs.tolist(),
+            score=float(scores.sum()),
+            status=extra["reward_extra_info"]["status"],
+            # The engine does not pass its reason on; an end-of-sequence token is the reason.
+            finish_reason="stop" if response_ids[-1] in self._stop_ids else "length",
+            temperature=sampling["temperature"],
+            top_p=sampling["top_p"],
+            top_k=sampling["top_k"],
+            max_response_tokens=sampling["max_response_tokens"],
+        )
+
+    @property
+    def _stop_ids(self) -> set[int]:
+        from transformers import GenerationConfig
+
+        ids = {self.tokenizer.eos_token_id}
+        try:
+            eos = GenerationConfig.from_pretrained(self.config.actor_rollout_ref.model.path).eos_token_id
+        except OSError:
+            return ids
+        return ids | set(eos if isinstance(eos, list) else [eos])
+
+    def _finish(self) -> Manifest:
+        spent: dict[str, float] = {}
+        for record in read_json_lines(self.folder / LEDGER_FILE):
+            for phase, seconds in record.get("seconds", {}).items():
+                if phase not in NOT_COST:
+                    spent[phase] = spent.get(phase, 0.0) + seconds * self.devices
+        plan = self.writer.plan
+        return self.writer.finish(
+            fingerprints=plan["fingerprints"],
+            sampling=plan["sampling"],
+            validation=plan["validation"],
+            cost={"device_seconds": spent, "devices": self.devices, "device": device_description()},
+            origin={"kind": "collect", "model": self.config.actor_rollout_ref.model.path, "time": time.time()},
+            versions=installed_versions(),
+        )
+
+
+def _chunks(problems: list[Problem], size: int) -> Iterator[list[Problem]]:
+    for start in range(0, len(problems), size):
+        yield problems[start : start + size]
+
+
+def _object_array(values: list[Any]) -> np.ndarray:
+    """A 1-D object array, whatever the values look like to numpy."""
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def _prompts(by_uid: dict[str, Problem]) -> Any:
+    """A prompt batch as verl's dataloader would hand it to the agent loop."""
+    problems = list(by_uid.values())
+    batch = tu.get_tensordict(
+        {
+            "uid": _object_array(list(by_uid)),
+            "raw_prompt": _object_array([p.chat for p in problems]),
+            "data_source": _object_array([p.data_source for p in problems]),
+            "reward_model": _object_array([{"style": "rule", "ground_truth": p.ground_truth} for p in problems]),
+            "extra_info": _object_array([{"problem_id": p.problem_id} for p in problems]),
+            "index": _object_array([p.problem_id for p in problems]),
+            "dummy_tensor": torch.zeros(len(problems), 1, dtype=torch.uint8),
+        }
+    )
+    tu.assign_non_tensor_data(batch, "global_steps", 0)
+    return batch

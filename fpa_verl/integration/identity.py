@@ -1,0 +1,107 @@
+"""What a run is: the fingerprints that make two runs comparable, or not."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from transformers import AutoTokenizer
+
+from fpa_verl.integration.versions import installed_versions
+from fpa_verl.reward.math_answer import scorer_fingerprint
+from fpa_verl.rollouts.fingerprint import (
+    digest,
+    local_model_dir,
+    model_fingerprint,
+    problems_fingerprint,
+    template_fingerprint,
+    tokenizer_fingerprint,
+)
+from fpa_verl.rollouts.manifest import MANIFEST_FILE, read_manifest
+from fpa_verl.rollouts.problems import Problem, read_problems
+
+
+@lru_cache(maxsize=4)
+def _model_fingerprint(path: str) -> str:
+    return model_fingerprint(path)
+
+
+def model_identity(config: DictConfig) -> dict[str, str]:
+    """Fingerprints of the base model, its tokenizer and its chat template."""
+    model = config.actor_rollout_ref.model
+    tokenizer = AutoTokenizer.from_pretrained(local_model_dir(model.get("tokenizer_path") or model.path))
+    template_kwargs = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or OmegaConf.create({}))
+    return {
+        "model": _model_fingerprint(str(model.path)),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "template": template_fingerprint(tokenizer, template_kwargs),
+    }
+
+
+def problem_set_fingerprint(problems: list[Problem]) -> str:
+    return problems_fingerprint((p.problem_id, p.chat, p.ground_truth) for p in problems)
+
+
+def evaluation_identity(config: DictConfig) -> dict[str, Any]:
+    """Fingerprint of each evaluation set and how it is sampled."""
+    by_source: dict[str, list[Problem]] = {}
+    for problem in read_problems(as_list(config.data.val_files)):
+        by_source.setdefault(problem.data_source, []).append(problem)
+    sampling = config.actor_rollout_ref.rollout.val_kwargs
+    return {
+        "problem_sets": {source: problem_set_fingerprint(problems) for source, problems in by_source.items()},
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "samples": sampling.n,
+        "max_response_tokens": config.data.max_response_length,
+    }
+
+
+def as_list(files: Any) -> list[str]:
+    return [files] if isinstance(files, str) else [str(file) for file in files]
+
+
+def dataset_identity(config: DictConfig) -> dict[str, Any] | None:
+    """Which rollout dataset the run trains on and what that cost; None for a run that generates its own."""
+    folder = Path(str(as_list(config.data.train_files)[0])).expanduser()
+    if not (folder / MANIFEST_FILE).exists():
+        return None
+    manifest = read_manifest(folder)
+    return {
+        "folder": str(folder),
+        "fingerprint": digest([[shard.file, shard.sha256] for shard in manifest.shards]),
+        "device_seconds": manifest.device_seconds,
+        "cost": manifest.cost,
+        "counts": manifest.counts,
+    }
+
+
+def device_description() -> str:
+    """The accelerator's name, or the processor's where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    return f"CPU ({model})"
+
+
+def describe_run(config: DictConfig) -> dict[str, Any]:
+    """The content of run.json."""
+    dataset = dataset_identity(config)
+    return {
+        "recipe": config.recipe_name,
+        "fingerprints": {**model_identity(config), "scorer": scorer_fingerprint()},
+        "evaluation": evaluation_identity(config),
+        "dataset": dataset,
+        "hardware": {
+            "devices": config.trainer.n_gpus_per_node * config.trainer.nnodes,
+            "device": device_description(),
+        },
+        "seed": config.data.seed,
+        "versions": installed_versions(),
+    }

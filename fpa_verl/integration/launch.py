@@ -1,0 +1,93 @@
+"""`python -m verl.trainer.main recipe=NAME [overrides]`: compose, check, hand over to verl."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from fpa_verl.errors import FpaError
+from fpa_verl.paths import RECIPES
+
+
+def set_environment(config: DictConfig) -> None:
+    """Export what the recipe sets for the workers in the driver as well, before verl looks at it.
+
+    Variables that the user has set win.
+    """
+    wanted = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
+    for name, value in wanted.items():
+        os.environ.setdefault(name, str(value))
+    os.environ.setdefault("VERL_FILE_LOGGER_PATH", str(Path(config.run_dir).absolute() / "metrics.jsonl"))
+
+
+def place_outputs(config: DictConfig) -> None:
+    """Make run_dir absolute, and one of its own for each job of a multirun."""
+    hydra_config = HydraConfig.get()
+    named = any(override.startswith("run_dir=") for override in hydra_config.overrides.task)
+    if hydra_config.mode == RunMode.MULTIRUN and not named:
+        config.run_dir = hydra_config.runtime.output_dir
+    config.run_dir = str(Path(config.run_dir).expanduser().absolute())
+
+
+def run(config: DictConfig) -> None:
+    """Check the recipe, then run verl's own main with it.
+
+    Raises:
+        FpaError: the recipe cannot be run as given, or a worker stopped with such an error.
+    """
+    place_outputs(config)
+    set_environment(config)
+    # From here on verl is imported, with the platform that the recipe names.
+    from fpa_verl.integration import preflight
+
+    preflight.check(config)
+    from ray.exceptions import RayTaskError
+    from verl.trainer import main_ppo
+
+    try:
+        main_ppo.main.__wrapped__(config)
+    except RayTaskError as error:
+        cause = error.cause
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        if isinstance(cause, FpaError):
+            raise cause from None
+        raise
+    preflight.after(config)
+
+
+def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
+    """Print an `FpaError` as one line and exit 1; anything else keeps its stack trace."""
+
+    def wrapped() -> None:
+        try:
+            main()
+        except FpaError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    return wrapped
+
+
+@hydra.main(config_path=str(RECIPES), config_name="main", version_base="1.3")
+def _composed(config: DictConfig) -> None:
+    try:
+        run(config)
+    except FpaError as error:
+        # hydra would print its own trace of it.
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def main() -> None:
+    """Entry point of `verl.trainer.main`."""
+    os.environ.setdefault("FPA_VERL_STARTED_AT", str(time.time()))
+    _composed()

@@ -1,0 +1,116 @@
+"""Run record, ledger and evaluations of any verl trainer, through its own hooks."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+from omegaconf import OmegaConf
+from transfer_queue import KVBatchMeta
+
+from fpa_verl.integration.identity import describe_run
+from fpa_verl.report import ledger as phases
+from fpa_verl.report.ledger import Ledger
+from fpa_verl.report.runs import METRICS_FILE, open_run, record_evaluation
+
+# Set by the launcher, so that start-up counts from the command and not from this process.
+STARTED_AT = "FPA_VERL_STARTED_AT"
+# verl looks for finished rollouts every 2 s, which is most of a small model's step.
+POLL_INTERVAL_S = 0.2
+
+
+class Metered:
+    """Mixin before a verl trainer: what it does stays verl's; when it did it is written down.
+
+    verl compares `trainer_mode` with "sync" in several places. Every trainer of ours is synchronous
+    under a name of its own, so the attribute says so whatever the registered name is.
+    """
+
+    trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.replay_buffer.poll_interval = POLL_INTERVAL_S
+        self.run_dir = Path(config.run_dir).absolute()
+        started_at = float(os.environ.get(STARTED_AT, psutil.Process().create_time()))
+        info = describe_run(config)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        open_run(self.run_dir, info)
+        OmegaConf.save(config, self.run_dir / "config.yaml", resolve=True)
+        os.environ.setdefault("VERL_FILE_LOGGER_PATH", str(self.run_dir / METRICS_FILE))
+        self.ledger = Ledger(
+            self.run_dir,
+            started_at=started_at,
+            devices=info["hardware"]["devices"],
+            versions=info["versions"],
+        )
+
+    # ---- phases ---------------------------------------------------------------------------------
+
+    def on_train_begin(self) -> None:
+        self.ledger.started()
+        super().on_train_begin()
+
+    def on_sample_begin(self) -> None:
+        self.ledger.enter(phases.GENERATION)
+        super().on_sample_begin()
+
+    def on_sample_end(self) -> None:
+        super().on_sample_end()
+        self.ledger.leave()
+
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        with self.ledger.phase(phases.LOG_PROBS):
+            return super()._compute_old_log_prob(batch, metrics)
+
+    def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        with self.ledger.phase(phases.LOG_PROBS):
+            return super()._compute_ref_log_prob(batch, metrics)
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        with self.ledger.phase(phases.TRAINING):
+            return super()._update_actor(batch, metrics)
+
+    def on_step_end(self) -> None:
+        with self.ledger.phase(phases.WEIGHT_SYNC):
+            super().on_step_end()
+
+    def _save_checkpoint(self) -> None:
+        with self.ledger.phase(phases.CHECKPOINTING):
+            super()._save_checkpoint()
+
+    def on_validate_begin(self) -> None:
+        self.ledger.enter(phases.EVALUATION)
+        super().on_validate_begin()
+
+    def on_validate_end(self) -> None:
+        super().on_validate_end()
+        self.ledger.leave()
+
+    # ---- records --------------------------------------------------------------------------------
+
+    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
+        tokens = sum(tag["seq_len"] for tag in batch.tags)
+        is_last = global_steps >= self.total_training_steps
+        self.ledger.write(
+            "end" if is_last else "step",
+            global_steps,
+            tokens=tokens,
+            peak_memory_gb=metrics.get("actor/perf/max_memory_allocated_gb"),
+        )
+
+    def _val_metrics_update(
+        self, data_sources: Any, sample_uids: Any, reward_extra_infos_dict: dict, *args: Any, **kwargs: Any
+    ) -> dict:
+        outcomes: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+        infos = reward_extra_infos_dict
+        for source, problem_id, status in zip(data_sources, infos["problem_id"], infos["status"], strict=True):
+            tally = outcomes[str(source)][problem_id]
+            tally[0] += status == "right"
+            tally[1] += 1
+        record_evaluation(self.run_dir, attempt=self.ledger.attempt, step=self.global_steps, problems=outcomes)
+        return super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs)

@@ -1,0 +1,37 @@
+"""What verl imports at the end of `import verl`, in the driver and in every Ray worker.
+
+Registration must be cheap, for a run has about ten such processes: what needs verl's trainers or
+its algorithms waits until verl itself imports them.
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+
+from verl.plugin.platform.platform_manager import PlatformRegistry
+from wrapt import when_imported
+
+from fpa_verl.integration.cpu.platform import PlatformCPU
+from fpa_verl.integration.versions import check_verl
+
+check_verl()
+PlatformRegistry.register(platform="cpu")(PlatformCPU)
+
+if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
+    from fpa_verl.integration.cpu.patches import activate
+
+    activate()
+
+
+@when_imported("verl.trainer.ppo.core_algos")
+def _register_algorithms(core_algos: ModuleType) -> None:
+    from fpa_verl.integration import policy_losses
+
+    policy_losses.register(core_algos)
+
+
+@when_imported("verl.trainer.ppo.v1")
+def _register_trainers(v1: ModuleType) -> None:
+    # verl's own decorators register the classes when the module is imported.
+    import fpa_verl.integration.trainers  # noqa: F401

@@ -1,0 +1,129 @@
+"""Stored trajectories in the place of generation: the data set and the rollout worker that serves it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from tensordict import TensorDict
+from torch.utils.data import Dataset
+from verl.trainer.ppo.v1 import AgentLoopManagerTQ
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.ray_utils import auto_await
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+from fpa_verl.rollouts import RolloutDataset, Selection
+
+
+@lru_cache(maxsize=2)
+def _open(folder: str, selection: Selection) -> RolloutDataset:
+    return RolloutDataset(folder, selection)
+
+
+def rollout_folder(files: Any) -> str | None:
+    """The folder where `data.train_files` names a rollout dataset; None where it names problem files."""
+    names = list(files) if isinstance(files, (list, ListConfig)) else [files]
+    return str(names[0]) if len(names) == 1 and Path(str(names[0])).expanduser().is_dir() else None
+
+
+def open_rollouts(data_config: DictConfig) -> RolloutDataset:
+    """The dataset that `data.train_files` names, read once a process."""
+    selection = Selection(**OmegaConf.to_container(data_config.selection))
+    return _open(rollout_folder(data_config.train_files) or str(data_config.train_files), selection)
+
+
+class StaticRollouts(Dataset):
+    """`data.custom_cls` of the offline recipes: items are positions in the rollout dataset.
+
+    verl builds training and validation data with one class. Problem files stay verl's own.
+    """
+
+    def __new__(cls, data_files: Any, **kwargs: Any) -> Any:
+        if rollout_folder(data_files) is None:
+            return RLHFDataset(data_files=data_files, **kwargs)
+        return super().__new__(cls)
+
+    def __init__(self, data_files: Any, config: DictConfig, **_: Any) -> None:
+        self._length = len(open_rollouts(config))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        # The trajectories themselves never travel through the loader; verl wants `raw_prompt`.
+        return {"raw_prompt": [], "index": item, "dummy_tensor": torch.zeros(1, dtype=torch.uint8)}
+
+
+def _trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
+    """One stored row as the fields that verl's agent loop would have put into TransferQueue."""
+    prompts, responses = torch.tensor(row["prompt_ids"]), torch.tensor(row["response_ids"])
+    input_ids = torch.cat([prompts, responses])
+    scores = torch.zeros(len(responses))
+    scores[-1] = row["score"]
+    return {
+        "prompts": prompts,
+        "responses": responses,
+        "input_ids": input_ids,
+        "position_ids": torch.arange(len(input_ids)),
+        "response_mask": torch.ones(len(responses), dtype=torch.int64),
+        "loss_mask": torch.ones(len(responses), dtype=torch.int64),
+        "rm_scores": scores,
+        "num_turns": 2,
+        # verl's grouping key, and the name an error gives the trajectory.
+        "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
+    }
+
+
+def _tag(fields: dict[str, Any], step: int) -> dict[str, Any]:
+    prompt_len, response_len = len(fields["prompts"]), len(fields["responses"])
+    return {
+        "status": "success",
+        "prompt_len": prompt_len,
+        "response_len": response_len,
+        "seq_len": prompt_len + response_len,
+        "global_steps": step,
+        # Version 0 of the weights, the base model, made every trajectory.
+        "min_global_steps": 0,
+        "max_global_steps": 0,
+    }
+
+
+class StaticRolloutManager(AgentLoopManagerTQ):
+    """verl's agent loop manager that answers training prompts from disk.
+
+    Validation goes to verl's own agent loop, so that offline and online runs are validated alike;
+    without validation no agent loop worker is started.
+    """
+
+    @classmethod
+    @auto_await
+    async def create(cls, *args: Any, **kwargs: Any) -> StaticRolloutManager:
+        instance = cls(*args, **kwargs)
+        instance.rollouts = open_rollouts(instance.config.data)
+        if validates(instance.config):
+            await instance._init_agent_loop_workers()
+        return instance
+
+    def generate_sequences(self, prompts: TensorDict) -> None:
+        if "validate" in prompts:
+            super().generate_sequences(prompts)
+            return
+        keys, fields, tags = [], [], []
+        step = int(prompts["global_steps"])
+        uids = [str(uid) for uid in prompts["uid"]]
+        for uid, item in zip(uids, prompts["index"], strict=True):
+            for session, row in enumerate(self.rollouts.rows(int(item))):
+                keys.append(f"{uid}_{session}_0")
+                fields.append(_trajectory_fields(row))
+                tags.append(_tag(fields[-1], step))
+        tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
+        tq.kv_batch_put(keys=uids, partition_id="train", tags=[{"status": "finished"}] * len(uids))
+
+
+def validates(config: DictConfig) -> bool:
+    """Whether the run ever validates, and so whether it needs a rollout engine at all."""
+    return config.trainer.test_freq > 0 or bool(config.trainer.val_before_train)

@@ -1,0 +1,150 @@
+"""A run directory: what the trainer writes into it and what the report reads back.
+
+    run.json            what the run is (fingerprints, dataset and its cost, hardware, versions)
+    config.yaml         the resolved configuration
+    ledger.jsonl        where the time went (`fpa_verl.report.ledger`)
+    evaluations.jsonl   accuracy by step and problem set, with the outcome of every problem
+    metrics.jsonl       metrics of every step, as verl logs them
+    checkpoints/        verl's checkpoints
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fpa_verl.errors import DatasetError, MismatchError
+from fpa_verl.evaluation import pass_at_1
+from fpa_verl.files import append_json_line, read_json_lines, write_json
+from fpa_verl.report.ledger import EVALUATION, LEDGER_FILE, STARTUP
+
+RUN_FILE = "run.json"
+EVALUATIONS_FILE = "evaluations.jsonl"
+METRICS_FILE = "metrics.jsonl"
+
+# What may not change between the attempts of one run.
+_IDENTITY = ("recipe", "fingerprints", "evaluation", "dataset")
+# Time that buys no accuracy and so is no part of a method's cost: shown apart.
+NOT_COST = (STARTUP, EVALUATION)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluation of one problem set.
+
+    Attributes:
+        device_seconds: the run's own cost up to this evaluation; the dataset's not included.
+        problems: problem id to (right, sampled).
+    """
+
+    step: int
+    data_source: str
+    device_seconds: float
+    problems: dict[str, tuple[int, int]]
+
+    @property
+    def accuracy(self) -> float:
+        return pass_at_1(self.problems).mean
+
+    @property
+    def standard_error(self) -> float:
+        return pass_at_1(self.problems).standard_error
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, read."""
+
+    folder: Path
+    info: dict[str, Any]
+    points: list[Point]
+    phase_device_seconds: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def recipe(self) -> str:
+        return str(self.info["recipe"])
+
+    @property
+    def dataset_device_seconds(self) -> float:
+        """What making the training data cost; 0 for a run that generates its own."""
+        return float((self.info.get("dataset") or {}).get("device_seconds", 0.0))
+
+    @property
+    def training_device_seconds(self) -> float:
+        return sum(s for phase, s in self.phase_device_seconds.items() if phase not in NOT_COST)
+
+    def of_source(self, data_source: str) -> list[Point]:
+        return sorted((p for p in self.points if p.data_source == data_source), key=lambda p: p.step)
+
+
+def open_run(folder: Path, info: dict[str, Any]) -> None:
+    """Begin an attempt: write run.json, or check that the one there describes this very run.
+
+    Raises:
+        MismatchError: the folder holds a run of another recipe, model, data or evaluation.
+    """
+    file = folder / RUN_FILE
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(info))
+        changed = [key for key in _IDENTITY if before.get(key) != now.get(key)]
+        if changed:
+            raise MismatchError(
+                f"{folder} holds another run (its {', '.join(changed)} differs): choose run_dir=FOLDER, or delete it"
+            )
+        return
+    write_json(file, info)
+
+
+def record_evaluation(folder: Path, *, attempt: int, step: int, problems: dict[str, dict[str, list[int]]]) -> None:
+    """Append one evaluation: data source to problem id to [right, sampled]."""
+    for data_source, outcomes in problems.items():
+        append_json_line(
+            folder / EVALUATIONS_FILE,
+            {"attempt": attempt, "step": step, "data_source": data_source, "problems": outcomes},
+        )
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run directory, finished or not.
+
+    Steps that a later attempt did again count twice in the cost, because they were paid twice.
+    """
+    file = folder / RUN_FILE
+    if not file.exists():
+        raise DatasetError(f"{folder} is no run directory ({RUN_FILE} is missing): give folders that a recipe wrote")
+    info = json.loads(file.read_text(encoding="utf-8"))
+    ledger = read_json_lines(folder / LEDGER_FILE)
+    devices = {record["attempt"]: record["devices"] for record in ledger if record["kind"] == "attempt"}
+    phases: dict[str, float] = {}
+    # (attempt, step) to the cost up to the end of that step.
+    cost_at: dict[tuple[int, int], float] = {}
+    for record in ledger:
+        for phase, seconds in record.get("seconds", {}).items():
+            phases[phase] = phases.get(phase, 0.0) + seconds * devices[record["attempt"]]
+        if "step" in record:
+            cost_at[record["attempt"], record["step"]] = sum(s for p, s in phases.items() if p not in NOT_COST)
+    points: dict[tuple[str, int], Point] = {}
+    for record in read_json_lines(folder / EVALUATIONS_FILE):
+        problems = {key: (right, sampled) for key, (right, sampled) in record["problems"].items()}
+        step, source = record["step"], record["data_source"]
+        cost = 0.0 if step == 0 else cost_at.get((record["attempt"], step), 0.0)
+        points[source, step] = Point(step, source, cost, problems)
+    return Run(folder, info, list(points.values()), phases)
+
+
+def find_runs(paths: list[Path]) -> list[Run]:
+    """Runs at `paths` or one or more levels below them, in order of name."""
+    folders: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise DatasetError(f"no folder at {path}: give run directories, or a folder that holds some")
+        for file in sorted(path.rglob(RUN_FILE)):
+            folders.setdefault(file.parent)
+    return [read_run(folder) for folder in folders]

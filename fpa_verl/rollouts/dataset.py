@@ -1,0 +1,122 @@
+"""Reading a finished rollout dataset: which trajectories train, one by one or as whole groups."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.files import sha256_of
+from fpa_verl.rollouts.manifest import Manifest, Shard, read_manifest
+from fpa_verl.rollouts.schema import MODEL_STATUSES, TRAIN, schema_difference
+
+Unit = Literal["trajectory", "group"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a dataset is trained on.
+
+    Attributes:
+        unit: what one item of a batch is: a single trajectory, or all of a group.
+        keep_truncated: train on responses that were cut off (R = -1, as the paper does).
+    """
+
+    unit: Unit = "trajectory"
+    keep_truncated: bool = True
+
+
+class RolloutDataset:
+    """A finished dataset in memory, indexed by training item.
+
+    `items[i]` is the tuple of rows that make up item i: one row for unit "trajectory", all
+    trainable rows of a mixed group for unit "group". Groups all right or all wrong carry no
+    contrast and are left out of both; `manifest.counts` says how many there were.
+    """
+
+    def __init__(self, folder: str | Path, selection: Selection | None = None) -> None:
+        self.folder = Path(folder).expanduser()
+        self.selection = selection or Selection()
+        self.manifest: Manifest = read_manifest(self.folder)
+        self.table = _read_shards(self.folder, self.manifest.shards)
+        self.items = self._items()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def rows(self, item: int) -> list[dict[str, Any]]:
+        """The rows of one item, as dictionaries of `SCHEMA`'s columns."""
+        return self.table.take(pa.array(self.items[item])).to_pylist()
+
+    def _items(self) -> list[tuple[int, ...]]:
+        columns = ["problem_id", "group", "split", "status", "finish_reason"]
+        groups: dict[tuple[str, int], list[tuple[int, bool]]] = defaultdict(list)
+        for index, row in enumerate(self.table.select(columns).to_pylist()):
+            trainable = row["split"] == TRAIN and row["status"] in MODEL_STATUSES
+            if trainable and (self.selection.keep_truncated or row["finish_reason"] != "length"):
+                groups[row["problem_id"], row["group"]].append((index, row["status"] == "right"))
+        mixed = [
+            tuple(index for index, _ in members)
+            for members in groups.values()
+            if len({is_right for _, is_right in members}) == 2
+        ]
+        if self.selection.unit == "group":
+            return mixed
+        return [(index,) for members in mixed for index in members]
+
+    def require_items(self, batch_size: int) -> None:
+        """Refuse a dataset that cannot fill one batch, saying what became of its groups."""
+        counts = self.manifest.counts
+        outcome = ", ".join(
+            f"{counts[f'groups_{kind}']} {kind.replace('_', ' ')}"
+            for kind in ("mixed", "all_right", "all_wrong", "unscored")
+        )
+        if not self.items:
+            raise DatasetError(
+                f"nothing to train on in {self.folder}: no group holds both right and wrong trajectories "
+                f"(groups: {outcome}). Collect with another model, easier or harder problems, or more "
+                "rollouts a problem (actor_rollout_ref.rollout.n)"
+            )
+        if len(self.items) < batch_size:
+            raise DatasetError(
+                f"{self.folder} has {len(self.items)} training {self.selection.unit} items, fewer than one "
+                f"batch of {batch_size} (groups: {outcome}). Lower data.train_batch_size or collect more"
+            )
+
+
+def _read_shards(folder: Path, shards: list[Shard]) -> pa.Table:
+    tables = []
+    for shard in shards:
+        path = folder / shard.file
+        if Path(shard.file).name != shard.file:
+            raise DatasetError(f"{folder}: the manifest names {shard.file}, which lies outside the dataset")
+        if not path.exists():
+            raise DatasetError(f"{path} is missing: restore it, or collect or import again")
+        if sha256_of(path) != shard.sha256:
+            raise DatasetError(f"{path} is damaged (its checksum is not the manifest's): restore it")
+        table = pq.read_table(path)
+        if difference := schema_difference(table.schema):
+            raise DatasetError(f"{path}: {difference}")
+        _check_lengths(path, table)
+        tables.append(table)
+    if not tables:
+        raise DatasetError(f"{folder} is empty: its manifest names no shard. Collect or import again")
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _check_lengths(path: Path, table: pa.Table) -> None:
+    """Every response has tokens, and a behaviour log-prob for each token or for none."""
+    columns = (table[name].to_pylist() for name in ("prompt_ids", "response_ids", "behaviour_log_probs"))
+    for row, (prompt, response, log_probs) in enumerate(zip(*columns, strict=True)):
+        if not prompt or not response:
+            raise DatasetError(f"{path}, row {row}: column 'response_ids' or 'prompt_ids' is empty")
+        if log_probs is not None and len(log_probs) != len(response):
+            raise DatasetError(
+                f"{path}, row {row}: column 'behaviour_log_probs' has {len(log_probs)} values for "
+                f"{len(response)} response tokens"
+            )

@@ -1,0 +1,78 @@
+"""Fingerprints: short digests that change whenever the thing they stand for could behave differently.
+
+Each is 16 hex digits of a SHA-256. Two runs or datasets are comparable when the digests agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fpa_verl.errors import ConfigError
+from fpa_verl.files import sha256_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
+# Keys of config.json that say who wrote the file and not what the model computes.
+_CONFIG_NOISE = {"_name_or_path", "transformers_version"}
+
+
+def digest(*parts: Any) -> str:
+    """16 hex digits over the JSON of `parts`."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def local_model_dir(path: str) -> Path:
+    """The folder that holds the model: `path` itself, or the hub snapshot of that name (downloaded if needed)."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or path.startswith((".", "~")):
+        raise ConfigError(f"no model at {path}: give actor_rollout_ref.model.path=FOLDER or a Hugging Face name")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ConfigError(
+            f"no model '{path}': it is neither a folder here nor to be had from the hub ({error}); "
+            "give actor_rollout_ref.model.path=FOLDER"
+        ) from error
+
+
+def model_fingerprint(path: str) -> str:
+    """Digest of config.json and every weight file of a local model or hub snapshot."""
+    folder = local_model_dir(path)
+    config_file = folder / "config.json"
+    weights = sorted({file for pattern in WEIGHT_PATTERNS for file in folder.glob(pattern)})
+    if not config_file.exists() or not weights:
+        raise ConfigError(f"{folder} is no Hugging Face model: config.json or the weight files are missing")
+    config = json.loads(config_file.read_text())
+    return digest(
+        {k: v for k, v in config.items() if k not in _CONFIG_NOISE},
+        [(file.name, sha256_of(file)) for file in weights],
+    )
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest of what turns text into ids: the backend where there is one, else vocabulary and markers."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    body = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
+    return digest(body, {name: str(token) for name, token in tokenizer.special_tokens_map.items()})
+
+
+def template_fingerprint(tokenizer: PreTrainedTokenizerBase, template_kwargs: dict[str, Any] | None = None) -> str:
+    """Digest of the chat template and of the arguments it is rendered with."""
+    return digest(tokenizer.chat_template, template_kwargs or {})
+
+
+def problems_fingerprint(problems: Iterable[tuple[str, Any, str]]) -> str:
+    """Digest of (problem_id, prompt messages, ground truth) triples, whatever their order."""
+    return digest(sorted([problem_id, messages, truth] for problem_id, messages, truth in problems))

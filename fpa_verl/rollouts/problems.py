@@ -1,0 +1,141 @@
+"""Problem files in verl's own parquet schema, and the held-out split.
+
+    data_source, prompt [{"role", "content"}], ability, reward_model {"style", "ground_truth"},
+    extra_info {"problem_id", "index", "split"}
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.files import atomic_path
+
+# What the paper's prompt asks of the model after the problem statement.
+BOXED_INSTRUCTION = "\nPlease reason step by step, and put your final answer within \\boxed{}."
+
+
+@dataclass(frozen=True)
+class Problem:
+    problem_id: str
+    messages: tuple[tuple[str, str], ...]
+    """(role, content) pairs of the chat that poses the problem."""
+    ground_truth: str
+    data_source: str
+
+    @classmethod
+    def from_text(cls, problem_id: str, text: str, ground_truth: str, data_source: str) -> Problem:
+        return cls(problem_id, (("user", text),), ground_truth, data_source)
+
+    @property
+    def chat(self) -> list[dict[str, str]]:
+        return [{"role": role, "content": content} for role, content in self.messages]
+
+
+def as_problem(row: dict[str, Any], where: str) -> Problem:
+    """One row of verl's schema; `where` names file and row in errors."""
+    try:
+        info = row.get("extra_info") or {}
+        chat = tuple((message["role"], message["content"]) for message in row["prompt"])
+        truth = row["reward_model"]["ground_truth"]
+        source = row["data_source"]
+    except (KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{where} is not in verl's problem schema ({error!r}): it needs data_source, prompt and "
+            "reward_model.ground_truth; `fpa-verl data problems` makes such a file from JSON Lines"
+        ) from error
+    problem_id = info.get("problem_id") or f"{source}/{info.get('index', where)}"
+    return Problem(str(problem_id), chat, str(truth), str(source))
+
+
+def read_problems(files: str | Sequence[str]) -> list[Problem]:
+    """All problems of verl parquet files, in order.
+
+    Raises:
+        DatasetError: a file is missing, unreadable or empty, or a row is not in verl's schema.
+    """
+    problems = []
+    for name in [files] if isinstance(files, str) else files:
+        path = Path(name).expanduser()
+        if not path.exists():
+            raise DatasetError(
+                f"no problem file at {path}: `fpa-verl data problems SOURCE --out {path}` makes one from "
+                "JSON Lines or a Hugging Face dataset"
+            )
+        try:
+            rows = pq.read_table(path).to_pylist()
+        except pa.ArrowInvalid as error:
+            raise DatasetError(f"{path} is not a parquet file ({error})") from error
+        problems += [as_problem(row, f"{path}, row {i}") for i, row in enumerate(rows)]
+    if not problems:
+        raise DatasetError(f"no problems in {files}: the file is empty")
+    return problems
+
+
+def write_problems(path: Path, problems: Iterable[Problem], split: str) -> None:
+    """Write problems in verl's schema, atomically."""
+    rows = [
+        {
+            "data_source": problem.data_source,
+            "prompt": problem.chat,
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": problem.ground_truth},
+            "extra_info": {"problem_id": problem.problem_id, "index": index, "split": split},
+        }
+        for index, problem in enumerate(problems)
+    ]
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
+
+
+def hold_out(problem_ids: Iterable[str], fraction: float, seed: int) -> frozenset[str]:
+    """The validation problems: `fraction` of them, at least one, chosen by `seed` whatever their order."""
+    ordered = sorted(set(problem_ids))
+    if fraction <= 0 or len(ordered) < 2:
+        return frozenset()
+    return frozenset(random.Random(seed).sample(ordered, max(1, round(fraction * len(ordered)))))
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, record) of a plain or gzip-compressed JSON Lines file."""
+    if not path.exists():
+        raise DatasetError(f"no file at {path}")
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DatasetError(f"{path}, line {number}: not JSON ({error.msg})") from error
+            if not isinstance(record, dict):
+                raise DatasetError(f"{path}, line {number}: a JSON object is wanted, not {type(record).__name__}")
+            yield number, record
+
+
+def problems_from_json_lines(path: Path, suffix: str = BOXED_INSTRUCTION) -> list[Problem]:
+    """Problems from records with `problem`, `answer` and, if present, `id` and `source`.
+
+    Rows without an answer are left out: they cannot be scored.
+    """
+    problems = []
+    for number, record in json_lines(path):
+        if "problem" not in record or "answer" not in record:
+            raise DatasetError(f"{path}, line {number}: keys 'problem' and 'answer' are wanted")
+        if str(record["answer"]).strip():
+            source = str(record.get("source", path.name.split(".")[0]))
+            problem_id = str(record.get("id", f"{source}/{number}"))
+            problems.append(Problem.from_text(problem_id, record["problem"] + suffix, str(record["answer"]), source))
+    if not problems:
+        raise DatasetError(f"{path} holds no problem with an answer")
+    return problems

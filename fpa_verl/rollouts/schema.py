@@ -1,0 +1,91 @@
+"""Columns of a rollout shard and what the scorer's verdicts mean for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+# Verdicts that are the model's own doing and are trained on: R = +1 for right, -1 for the others.
+MODEL_STATUSES = ("right", "wrong", "no_answer")
+# Verdicts about the scorer or the problem. Counted and shown, never trained on.
+SCORER_STATUSES = ("timeout", "error", "bad_ground_truth")
+
+TRAIN, VALIDATION = "train", "validation"
+
+SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        # Rollouts of one problem collected together; with problem_id it names a group.
+        ("group", pa.int32()),
+        # Position within the group, from 0.
+        ("sample", pa.int32()),
+        ("split", pa.dictionary(pa.int8(), pa.string())),
+        ("data_source", pa.dictionary(pa.int16(), pa.string())),
+        ("ground_truth", pa.string()),
+        # Token ids exactly as the rollout engine saw and produced them.
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("response_ids", pa.list_(pa.int32())),
+        # log-prob of each response token under the policy that sampled it; null for imported text.
+        ("behaviour_log_probs", pa.list_(pa.float32())),
+        ("score", pa.float32()),
+        ("status", pa.dictionary(pa.int8(), pa.string())),
+        # "stop": the response ends in an end-of-sequence token; "length": it was cut off.
+        ("finish_reason", pa.dictionary(pa.int8(), pa.string())),
+        ("temperature", pa.float32()),
+        ("top_p", pa.float32()),
+        # -1: no limit.
+        ("top_k", pa.int32()),
+        ("max_response_tokens", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One row of `SCHEMA`."""
+
+    problem_id: str
+    group: int
+    sample: int
+    split: str
+    data_source: str
+    ground_truth: str
+    prompt_ids: list[int]
+    response_ids: list[int]
+    behaviour_log_probs: list[float] | None
+    score: float
+    status: str
+    finish_reason: str
+    temperature: float
+    top_p: float
+    top_k: int
+    max_response_tokens: int
+
+
+def to_table(trajectories: list[Trajectory]) -> pa.Table:
+    """Trajectories as one arrow table of `SCHEMA`."""
+    columns: dict[str, list[Any]] = {
+        f.name: [getattr(trajectory, f.name) for trajectory in trajectories] for f in fields(Trajectory)
+    }
+    return pa.Table.from_pydict(columns, schema=SCHEMA)
+
+
+def schema_difference(found: pa.Schema) -> str | None:
+    """What keeps `found` from being `SCHEMA`, in words; None where nothing does.
+
+    Dictionary-encoded columns may come back plain: parquet readers differ in that.
+    """
+    for field in SCHEMA:
+        if field.name not in found.names:
+            return f"column '{field.name}' is missing"
+        wanted = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        actual = found.field(field.name).type
+        actual = actual.value_type if pa.types.is_dictionary(actual) else actual
+        same_list = (
+            pa.types.is_list(wanted) and pa.types.is_list(actual) and wanted.value_type == actual.value_type
+        )
+        if actual != wanted and not same_list:
+            return f"column '{field.name}' is {actual}, not {wanted}"
+    return None

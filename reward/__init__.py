@@ -1,0 +1,1 @@
+"""The one scorer that collection, GRPO and every evaluation use."""
