@@ -21,8 +21,9 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
 from verl.utils import tensordict_utils as tu
 from verl.workers.rollout.llm_server import LLMServerManager
 
-from fpa_verl.integration.identity import as_list, device_description, model_identity, problem_set_fingerprint
+from fpa_verl.integration.identity import device_description, model_identity, problem_set_fingerprint
 from fpa_verl.integration.metering import POLL_INTERVAL_S, STARTED_AT
+from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import LEDGER_FILE, Ledger

@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers import AutoTokenizer
 
+from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import (
@@ -59,10 +60,6 @@ def evaluation_identity(config: DictConfig) -> dict[str, Any]:
         "samples": sampling.n,
         "max_response_tokens": config.data.max_response_length,
     }
-
-
-def as_list(files: Any) -> list[str]:
-    return [files] if isinstance(files, str) else [str(file) for file in files]
 
 
 def dataset_identity(config: DictConfig) -> dict[str, Any] | None:

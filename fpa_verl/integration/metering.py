@@ -113,4 +113,6 @@ class Metered:
             tally[0] += status == "right"
             tally[1] += 1
         record_evaluation(self.run_dir, attempt=self.ledger.attempt, step=self.global_steps, problems=outcomes)
-        return super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs)
+        # verl bootstraps every numeric column; score and reward only repeat acc.
+        accuracy = {"acc": infos["acc"]}
+        return super()._val_metrics_update(data_sources, sample_uids, accuracy, *args, **kwargs)

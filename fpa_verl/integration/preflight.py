@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fpa_verl.errors import ConfigError, DatasetError, IntegrationError, MismatchError
 from fpa_verl.integration import identity
+from fpa_verl.integration.settings import as_list, validates
 from fpa_verl.integration.versions import check_verl
 from fpa_verl.rollouts.dataset import RolloutDataset, Selection
 from fpa_verl.rollouts.manifest import read_manifest
@@ -29,7 +30,7 @@ def check(config: DictConfig) -> None:
         _check_objective(config)
         _check_rollouts(config)
     else:
-        read_problems(identity.as_list(config.data.train_files))
+        read_problems(as_list(config.data.train_files))
     if mode != "collect":
         _check_evaluation(config)
     identity.model_identity(config)
@@ -72,7 +73,7 @@ def _check_objective(config: DictConfig) -> None:
 
 
 def _check_rollouts(config: DictConfig) -> None:
-    folder = identity.as_list(config.data.train_files)[0]
+    folder = as_list(config.data.train_files)[0]
     manifest = read_manifest(Path(folder).expanduser())
     mine = identity.model_identity(config)
     for name, flag in (
@@ -90,11 +91,10 @@ def _check_rollouts(config: DictConfig) -> None:
 
 
 def _check_evaluation(config: DictConfig) -> None:
-    validates = config.trainer.test_freq > 0 or config.trainer.val_before_train
-    if not validates:
+    if not validates(config):
         return
     try:
-        read_problems(identity.as_list(config.data.val_files))
+        read_problems(as_list(config.data.val_files))
     except DatasetError as error:
         raise DatasetError(
             f"{error}. (data.val_files; to train without validation: trainer.test_freq=-1 trainer.val_before_train=false)"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import transfer_queue as tq
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from torch.utils.data import Dataset
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
@@ -16,6 +16,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.ray_utils import auto_await
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
+from fpa_verl.integration.settings import as_list, validates
 from fpa_verl.rollouts import RolloutDataset, Selection
 
 
@@ -26,8 +27,8 @@ def _open(folder: str, selection: Selection) -> RolloutDataset:
 
 def rollout_folder(files: Any) -> str | None:
     """The folder where `data.train_files` names a rollout dataset; None where it names problem files."""
-    names = list(files) if isinstance(files, (list, ListConfig)) else [files]
-    return str(names[0]) if len(names) == 1 and Path(str(names[0])).expanduser().is_dir() else None
+    names = as_list(files)
+    return names[0] if len(names) == 1 and Path(names[0]).expanduser().is_dir() else None
 
 
 def open_rollouts(data_config: DictConfig) -> RolloutDataset:
@@ -122,8 +123,3 @@ class StaticRolloutManager(AgentLoopManagerTQ):
                 tags.append(_tag(fields[-1], step))
         tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
         tq.kv_batch_put(keys=uids, partition_id="train", tags=[{"status": "finished"}] * len(uids))
-
-
-def validates(config: DictConfig) -> bool:
-    """Whether the run ever validates, and so whether it needs a rollout engine at all."""
-    return config.trainer.test_freq > 0 or bool(config.trainer.val_before_train)

@@ -16,7 +16,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 import fpa_verl.integration.collect  # noqa: F401  registers its trainer
 from fpa_verl.integration.loss import TRAJECTORY_METRICS
 from fpa_verl.integration.metering import Metered
-from fpa_verl.integration.static_rollouts import validates
+from fpa_verl.integration.settings import validates
 
 
 @register_trainer("metered_sync")

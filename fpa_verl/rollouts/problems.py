@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import atomic_path
+from fpa_verl.rollouts.schema import VALIDATION, VALIDATION_SUFFIX
 
 # What the paper's prompt asks of the model after the problem statement.
 BOXED_INSTRUCTION = "\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -82,10 +83,15 @@ def read_problems(files: str | Sequence[str]) -> list[Problem]:
 
 
 def write_problems(path: Path, problems: Iterable[Problem], split: str) -> None:
-    """Write problems in verl's schema, atomically."""
+    """Write problems in verl's schema, atomically.
+
+    Held-out problems get a data source of their own, so that verl's metrics and the report tell
+    them from the test problems.
+    """
+    source_suffix = VALIDATION_SUFFIX if split == VALIDATION else ""
     rows = [
         {
-            "data_source": problem.data_source,
+            "data_source": problem.data_source + source_suffix,
             "prompt": problem.chat,
             "ability": "math",
             "reward_model": {"style": "rule", "ground_truth": problem.ground_truth},

@@ -13,6 +13,8 @@ MODEL_STATUSES = ("right", "wrong", "no_answer")
 SCORER_STATUSES = ("timeout", "error", "bad_ground_truth")
 
 TRAIN, VALIDATION = "train", "validation"
+# Ends the data source of held-out problems.
+VALIDATION_SUFFIX = "/validation"
 
 SCHEMA = pa.schema(
     [

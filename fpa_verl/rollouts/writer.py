@@ -103,9 +103,13 @@ class RolloutWriter:
 
     def add(self, trajectories: list[Trajectory]) -> None:
         """Write one shard. All rollouts of a problem belong in one call."""
-        with atomic_path(self.folder / f"part-{self._next:05d}.parquet") as temporary:
-            pq.write_table(to_table(trajectories), temporary)
+        self.replace_part(self._next, trajectories)
         self._next += 1
+
+    def replace_part(self, number: int, trajectories: list[Trajectory]) -> None:
+        """Write shard `number`, over one of an earlier attempt if there is one."""
+        with atomic_path(self.folder / f"part-{number:05d}.parquet") as temporary:
+            pq.write_table(to_table(trajectories), temporary)
 
     def finish(self, **manifest: Any) -> Manifest:
         """Count the rows, digest the shards and write the manifest from `manifest`'s other fields."""

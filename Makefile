@@ -1,0 +1,36 @@
+# One command each. Everything is installed into .venv; PYTHON must be 3.10, 3.11 or 3.12.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Where a CPU build of torch comes from if the configured package index has none.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+EXTRAS ?= cpu,dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint types check bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+setup: $(VENV)/.installed  ## Create .venv with everything for a machine without a GPU
+
+$(VENV)/.installed: pyproject.toml .ci/setup_venv
+	PYTHON="$(PYTHON)" VENV="$(VENV)" EXTRAS="$(EXTRAS)" TORCH_CPU_INDEX="$(TORCH_CPU_INDEX)" sh .ci/setup_venv
+	@touch $@
+
+demo: setup  ## Warm start, collect, train three ways, compare (about 15 minutes on two cores)
+	$(BIN)/fpa-verl demo --folder runs/demo
+
+test: setup  ## The quick tests and a few real steps of every trainer
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup  ## mypy
+	$(BIN)/mypy
+
+check: lint types test  ## What CI runs
+
+clean:  ## Remove the environment, not the runs
+	rm -rf $(VENV)

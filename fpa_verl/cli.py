@@ -1,0 +1,144 @@
+"""`fpa-verl`: report, data and demo. Training itself is `python -m verl.trainer.main recipe=NAME`."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+
+import fpa_verl
+from fpa_verl.errors import FpaError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="FPA-weighted offline RL and GRPO in verl, compared.")
+data_app = typer.Typer(no_args_is_help=True, help="Make, import and look at problem files and rollout datasets.")
+app.add_typer(data_app, name="data")
+console = Console()
+
+
+class Compare(str, Enum):
+    """What `fpa-verl report` can put side by side."""
+
+    wallclock = "wallclock"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(fpa_verl.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def report(
+    runs: Annotated[Optional[list[Path]], typer.Argument(help="Run directories, or folders that hold some.")] = None,
+    compare: Annotated[Compare, typer.Option(help="What to compare.")] = Compare.wallclock,
+    on: Annotated[Optional[str], typer.Option(help="Problem set; default: the first that is not validation.")] = None,
+    target: Annotated[Optional[list[float]], typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Folder for figure, Markdown and JSON; default: RUNS/report.")] = None,
+) -> None:
+    """Accuracy against device-hours, from run directories (default: ./runs)."""
+    from fpa_verl.files import atomic_path, write_json
+    from fpa_verl.report import figures, tables, wallclock
+    from fpa_verl.report.runs import find_runs
+
+    folders = runs or [Path("runs")]
+    comparison = wallclock.compare(find_runs(folders), on, target)
+    for table in tables.rich_tables(comparison):
+        console.print(table)
+    out = out or folders[0] / "report"
+    figures.draw_wallclock(comparison, out / "wallclock.png")
+    figures.draw_wallclock(comparison, out / "wallclock.svg")
+    write_json(out / "wallclock.json", comparison.as_json())
+    with atomic_path(out / "wallclock.md") as temporary:
+        temporary.write_text(tables.markdown(comparison), encoding="utf-8")
+    console.print(f"Figure, Markdown and JSON: {out}/wallclock.*", highlight=False)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Everything the demo makes.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of data order and sampling; the base model stays the same.")] = 0,
+) -> None:
+    """Warm start, collect, train three ways, evaluate, compare: on two cores, without a GPU."""
+    from fpa_verl.demo.pipeline import run_demo
+
+    run_demo(folder, seed=seed)
+
+
+@data_app.command("problems")
+def data_problems(
+    source: Annotated[Path, typer.Argument(help="JSON Lines (.gz too) with problem, answer and, if present, id, source.")],
+    out: Annotated[Path, typer.Option(help="The parquet file to write.")],
+    suffix: Annotated[Optional[str], typer.Option(help="Text after each problem; default: the paper's instruction.")] = None,
+    limit: Annotated[Optional[int], typer.Option(help="Take only so many.")] = None,
+) -> None:
+    """Turn JSON Lines into a problem file in verl's schema."""
+    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, problems_from_json_lines, write_problems
+
+    problems = problems_from_json_lines(source, BOXED_INSTRUCTION if suffix is None else suffix)[:limit]
+    write_problems(out, problems, split="train")
+    console.print(f"{out}: {len(problems):,} problems", highlight=False)
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[Path, typer.Argument(help="JSON Lines: problem, response, ground_truth; or verl's rollout dumps.")],
+    model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
+    out: Annotated[Path, typer.Option(help="The dataset folder to write.")],
+    suffix: Annotated[Optional[str], typer.Option(help="Text after each problem; default: the paper's instruction.")] = None,
+    validation_fraction: Annotated[float, typer.Option(help="Share of problems held out.")] = 0.05,
+    max_response_tokens: Annotated[int, typer.Option(help="Longer responses are cut off and count as truncated.")] = 2048,
+) -> None:
+    """Build a rollout dataset from text rollouts at hand; every response is scored anew."""
+    from fpa_verl.rollouts.importing import import_rollouts
+    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+
+    manifest = import_rollouts(
+        source,
+        model,
+        out,
+        suffix=BOXED_INSTRUCTION if suffix is None else suffix,
+        validation_fraction=validation_fraction,
+        max_response_tokens=max_response_tokens,
+    )
+    _print_counts(out, manifest.counts)
+
+
+@data_app.command("show")
+def data_show(folder: Annotated[Path, typer.Argument(help="A rollout dataset.")]) -> None:
+    """Verify a rollout dataset and print what is in it."""
+    from fpa_verl.rollouts.dataset import RolloutDataset
+
+    dataset = RolloutDataset(folder)
+    _print_counts(folder, dataset.manifest.counts)
+    for name, value in dataset.manifest.fingerprints.items():
+        console.print(f"  {name}: {value}", highlight=False)
+    console.print(f"  cost: {dataset.manifest.device_seconds:,.0f} device-seconds", highlight=False)
+
+
+def _print_counts(folder: Path, counts: dict[str, int]) -> None:
+    from rich.table import Table
+
+    table = Table(title=str(folder), title_justify="left", show_header=False)
+    for name, value in counts.items():
+        table.add_row(name.replace("_", " "), f"{value:,}")
+    console.print(table)
+
+
+def main() -> None:
+    """Console entry point: a user's error is one line and exit status 1."""
+    try:
+        app()
+    except FpaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

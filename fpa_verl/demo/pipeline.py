@@ -1,0 +1,166 @@
+"""The demo from nothing to the report. A finished stage is recognised by what it left and skipped."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from fpa_verl.demo import task
+from fpa_verl.errors import FpaError
+from fpa_verl.files import read_json_lines
+from fpa_verl.report.ledger import LEDGER_FILE
+from fpa_verl.rollouts.manifest import MANIFEST_FILE
+from fpa_verl.rollouts.problems import Problem, write_problems
+
+TRAIN_PROBLEMS, TEST_PROBLEMS = 320, 128
+PROBLEM_SEED = 1
+WARM_START_STEPS = 600
+RECIPES = ("off_rl", "fpa_offline", "grpo_baseline")
+
+console = Console()
+# verl's progress bars: "Training Progress:  40%|...| 80/200 [..." and "Collecting: ...".
+_PROGRESS = re.compile(r"(?:Training Progress|Collecting):\s+\d+%.*?(\d+)/(\d+)")
+
+
+class StageFailed(FpaError, RuntimeError):
+    """A stage of the demo ended with an error."""
+
+
+def run_demo(folder: Path, *, seed: int = 0, recipes: tuple[str, ...] = RECIPES, overrides: tuple[str, ...] = ()) -> None:
+    """Run every stage that has not finished yet, then print and draw the comparison.
+
+    Args:
+        folder: everything the demo makes; also the place to look when something goes wrong
+            (`logs/`).
+        seed: of data order and sampling of the training runs.
+        recipes: what to train and compare.
+        overrides: hydra overrides for every recipe.
+    """
+    started = time.monotonic()
+    folder = folder.absolute()
+    _stage("problems", (folder / "problems" / "test.parquet").exists(), lambda: make_problems(folder))
+    _stage("base model", (folder / "base_model" / "config.json").exists(), lambda: make_base_model(folder))
+    collected = (folder / "rollouts" / MANIFEST_FILE).exists()
+    _stage("collect", collected, lambda: run_recipe("collect", folder, folder / "rollouts", 0, overrides))
+    for recipe in recipes:
+        run_dir = folder / (recipe if seed == 0 else f"{recipe}_seed{seed}")
+        _stage(run_dir.name, finished(run_dir), lambda r=recipe, d=run_dir: run_recipe(r, folder, d, seed, overrides))
+    _show_report(folder)
+    console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
+
+
+def _stage(name: str, done: bool, work: Callable[[], None]) -> None:
+    if done:
+        console.print(f"[green]✓[/green] {name} [dim](done before)[/dim]")
+        return
+    started = time.monotonic()
+    work()
+    console.print(f"[green]✓[/green] {name} [dim]{time.monotonic() - started:.0f} s[/dim]")
+
+
+def finished(run_dir: Path) -> bool:
+    """Whether a training run reached its last step."""
+    return any(record["kind"] == "end" for record in read_json_lines(run_dir / LEDGER_FILE))
+
+
+def make_problems(folder: Path) -> None:
+    """Training and test problems, disjoint; the test file last, for it marks the stage as done."""
+    train = task.distinct_problems(TRAIN_PROBLEMS, PROBLEM_SEED)
+    test = task.distinct_problems(TEST_PROBLEMS, PROBLEM_SEED + 1, exclude=frozenset(train))
+    for split, problems in (("train", train), ("test", test)):
+        posed = [
+            Problem.from_text(f"{split}/{i:04d}", problem.text, problem.answer, task.DATA_SOURCE)
+            for i, problem in enumerate(problems)
+        ]
+        write_problems(folder / "problems" / f"{split}.parquet", posed, split)
+
+
+def make_base_model(folder: Path) -> None:
+    """Warm-start the base model on a corpus that holds none of the demo's problems."""
+    from fpa_verl.demo.model import warm_start
+
+    train = task.distinct_problems(TRAIN_PROBLEMS, PROBLEM_SEED)
+    test = task.distinct_problems(TEST_PROBLEMS, PROBLEM_SEED + 1, exclude=frozenset(train))
+    pairs = task.corpus(seed=0, exclude=frozenset([*train, *test]))
+    with _progress() as progress:
+        bar = progress.add_task("base model", total=WARM_START_STEPS, note="")
+
+        def show(step: int, loss: float) -> None:
+            progress.update(bar, completed=step, note=f"loss {loss:.3f}")
+
+        unfinished = folder / "base_model.unfinished"
+        warm_start(pairs, unfinished, steps=WARM_START_STEPS, on_step=show)
+    shutil.rmtree(folder / "base_model", ignore_errors=True)
+    unfinished.rename(folder / "base_model")
+
+
+def run_recipe(recipe: str, folder: Path, run_dir: Path, seed: int, overrides: tuple[str, ...] = ()) -> None:
+    """`python -m verl.trainer.main recipe=...` with its output in logs/ and its progress on the terminal.
+
+    Raises:
+        StageFailed: the command failed; the message ends with the last lines it printed.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "verl.trainer.main",
+        f"recipe={recipe}",
+        "hardware=cpu",
+        "model=tiny",
+        "task=demo",
+        f"actor_rollout_ref.model.path={folder}/base_model",
+        f"problems.train={folder}/problems/train.parquet",
+        f"problems.test={folder}/problems/test.parquet",
+        f"rollouts={folder}/rollouts",
+        f"run_dir={run_dir}",
+        f"data.seed={seed}",
+        *overrides,
+    ]
+    log = folder / "logs" / f"{run_dir.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    last: deque[str] = deque(maxlen=8)
+    with open(log, "a", encoding="utf-8") as sink, _progress() as progress:
+        bar = progress.add_task(run_dir.name, total=None, note="starting Ray, verl and vLLM")
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace"
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                sink.write(line)
+                last.append(line.rstrip())
+                if counts := _PROGRESS.findall(line):
+                    done, total = map(int, counts[-1])
+                    progress.update(bar, completed=done, total=total, note="")
+    if process.returncode:
+        tail = "\n  ".join(line[:300] for line in last)
+        raise StageFailed(f"{run_dir.name} failed (exit status {process.returncode}); whole log: {log}\n  {tail}")
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )
+
+
+def _show_report(folder: Path) -> None:
+    from fpa_verl.cli import report
+
+    report(runs=[folder], out=folder / "report")

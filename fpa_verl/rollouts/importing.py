@@ -1,0 +1,205 @@
+"""Rollouts that exist as text, made into a dataset: tokenised once, scored anew, grouped by problem.
+
+Where it differs from collected rollouts:
+
+1. Token ids are those of the text and may split it otherwise than the engine that sampled it did.
+2. There are no behaviour log-probs.
+3. A response that does not say otherwise is taken as finished: an end-of-sequence token is added.
+4. Sampling parameters are unknown: temperature and top_p are NaN, top_k is -1.
+5. It costs no device-seconds, so a comparison must charge generation by other means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.files import sha256_of
+from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
+from fpa_verl.reward.sandbox import POOL_SIZE
+from fpa_verl.rollouts.fingerprint import (
+    digest,
+    local_model_dir,
+    model_fingerprint,
+    problems_fingerprint,
+    template_fingerprint,
+    tokenizer_fingerprint,
+)
+from fpa_verl.rollouts.manifest import Manifest
+from fpa_verl.rollouts.problems import Problem, hold_out, json_lines, write_problems
+from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
+from fpa_verl.rollouts.writer import RolloutWriter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHARD_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class TextRollout:
+    """One record: a problem, one response to it, and the gold answer."""
+
+    problem: str
+    response: str
+    ground_truth: str
+    problem_id: str
+    source: str
+    truncated: bool
+
+
+def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
+    for name in names:
+        if isinstance(record.get(name), (str, int, float)):
+            return str(record[name])
+    raise DatasetError(f"{where}: key '{names[0]}' is missing (also tried: {', '.join(names[1:]) or 'nothing else'})")
+
+
+def read_text_rollouts(path: Path, tokenizer: PreTrainedTokenizerBase, suffix: str) -> list[TextRollout]:
+    """Records of our own form (problem, response, ground_truth) or of verl's dumps (input, output, gts).
+
+    verl dumps the rendered prompt without its special tokens; the problem is cut back out of it.
+    """
+    unwrap = _template_remover(tokenizer)
+    rollouts = []
+    for number, record in json_lines(path):
+        where = f"{path}, line {number}"
+        if "problem" in record:
+            problem = _field(record, ("problem",), where) + suffix
+        else:
+            problem = unwrap(_field(record, ("input",), where), where)
+        rollouts.append(
+            TextRollout(
+                problem=problem,
+                response=_field(record, ("response", "output"), where),
+                ground_truth=_field(record, ("ground_truth", "gts", "answer"), where),
+                problem_id=str(record.get("problem_id", record.get("id", digest(problem)))),
+                source=str(record.get("source", path.name.split(".")[0])),
+                truncated=record.get("finish_reason") == "length",
+            )
+        )
+    if not rollouts:
+        raise DatasetError(f"{path} is empty: nothing to import")
+    return rollouts
+
+
+def _template_remover(tokenizer: PreTrainedTokenizerBase) -> Any:
+    marker = "\x00"
+    ids = tokenizer.encode(_render(tokenizer, [{"role": "user", "content": "MARKER"}]), add_special_tokens=False)
+    text = tokenizer.decode(ids, skip_special_tokens=True).replace("MARKER", marker)
+    head, _, tail = text.partition(marker)
+
+    def unwrap(rendered: str, where: str) -> str:
+        if not (rendered.startswith(head) and rendered.endswith(tail)) or len(rendered) <= len(head) + len(tail):
+            raise DatasetError(
+                f"{where}: 'input' was not rendered with this tokenizer's chat template: give --model the model "
+                "that produced the dump, or records with 'problem'"
+            )
+        return rendered[len(head) : len(rendered) - len(tail)]
+
+    return unwrap
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> str:
+    return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+
+
+def import_rollouts(
+    source: Path,
+    model: str,
+    out: Path,
+    *,
+    suffix: str,
+    validation_fraction: float = 0.05,
+    validation_seed: int = 0,
+    max_response_tokens: int = 2048,
+) -> Manifest:
+    """Write `source`'s rollouts as a dataset for `model` at `out`.
+
+    Rollouts of one problem form a group. Held-out problems keep their rollouts, marked as
+    validation, and are written to validation.parquet; the others to train.parquet.
+
+    Raises:
+        DatasetError: a record lacks a key, or the file is missing or empty.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(local_model_dir(model))
+    rollouts = read_text_rollouts(source, tokenizer, suffix)
+    problems = {r.problem_id: Problem.from_text(r.problem_id, r.problem, r.ground_truth, r.source) for r in rollouts}
+    held_out = hold_out(problems, validation_fraction, validation_seed)
+    plan = {
+        "fingerprints": {
+            "model": model_fingerprint(model),
+            "tokenizer": tokenizer_fingerprint(tokenizer),
+            "template": template_fingerprint(tokenizer),
+            "scorer": scorer_fingerprint(),
+            "problems": problems_fingerprint((p.problem_id, p.chat, p.ground_truth) for p in problems.values()),
+        },
+        "sampling": {"max_response_tokens": max_response_tokens},
+        "validation": {"fraction": validation_fraction, "seed": validation_seed},
+        "source": sha256_of(source),
+    }
+    writer = RolloutWriter(out, plan)
+    trajectories = _trajectories(rollouts, problems, held_out, tokenizer, max_response_tokens)
+    for part in range(0, len(trajectories), SHARD_ROWS):
+        writer.replace_part(part // SHARD_ROWS, trajectories[part : part + SHARD_ROWS])
+    for split, wanted in ((TRAIN, False), (VALIDATION, True)):
+        write_problems(out / f"{split}.parquet", [p for i, p in problems.items() if (i in held_out) == wanted], split)
+    return writer.finish(
+        fingerprints=plan["fingerprints"],
+        sampling=plan["sampling"],
+        validation=plan["validation"],
+        cost={},
+        origin={"kind": "import", "model": model, "file": source.name, "sha256": plan["source"]},
+        versions={},
+    )
+
+
+def _trajectories(
+    rollouts: list[TextRollout],
+    problems: dict[str, Problem],
+    held_out: frozenset[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_response_tokens: int,
+) -> list[Trajectory]:
+    prompt_ids = {
+        problem_id: tokenizer.encode(_render(tokenizer, problem.chat), add_special_tokens=False)
+        for problem_id, problem in problems.items()
+    }
+    with ThreadPoolExecutor(POOL_SIZE) as pool:
+        verdicts = list(pool.map(lambda r: compute_score(r.source, r.response, r.ground_truth), rollouts))
+    seen: dict[str, int] = defaultdict(int)
+    result = []
+    for rollout, verdict in zip(rollouts, verdicts, strict=True):
+        response_ids = tokenizer.encode(rollout.response, add_special_tokens=False)
+        if not rollout.truncated:
+            response_ids.append(tokenizer.eos_token_id)
+        truncated = rollout.truncated or len(response_ids) > max_response_tokens
+        result.append(
+            Trajectory(
+                problem_id=rollout.problem_id,
+                group=0,
+                sample=seen[rollout.problem_id],
+                split=VALIDATION if rollout.problem_id in held_out else TRAIN,
+                data_source=rollout.source,
+                ground_truth=rollout.ground_truth,
+                prompt_ids=prompt_ids[rollout.problem_id],
+                response_ids=response_ids[:max_response_tokens],
+                behaviour_log_probs=None,
+                score=verdict["score"],
+                status=verdict["status"],
+                finish_reason="length" if truncated else "stop",
+                temperature=math.nan,
+                top_p=math.nan,
+                top_k=-1,
+                max_response_tokens=max_response_tokens,
+            )
+        )
+        seen[rollout.problem_id] += 1
+    return result

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# The tests run on the CPU platform wherever they run, and never reach for a hub.
+os.environ.update(
+    VERL_PLATFORM="cpu",
+    VERL_ENGINE_DEVICE="cuda",
+    VLLM_TARGET_DEVICE="cpu",
+    HF_HUB_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+
+@pytest.fixture(scope="session")
+def base_model(tmp_path_factory):
+    """A small randomly initialised Qwen3 with the demo's tokenizer."""
+    import torch
+
+    from fpa_verl.demo.model import character_tokenizer, small_qwen3
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = character_tokenizer()
+    small_qwen3(tokenizer, hidden=64, layers=2).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fpa_verl.errors import DatasetError, MismatchError
+from fpa_verl.rollouts import RolloutDataset, RolloutWriter, Selection
+from tests.rollouts.conftest import PLAN, finish, trajectory
+
+
+def ids(dataset: RolloutDataset) -> list[list[tuple[str, int]]]:
+    return [[(row["problem_id"], row["sample"]) for row in dataset.rows(i)] for i in range(len(dataset))]
+
+
+def test_only_mixed_groups_train(dataset):
+    items = ids(RolloutDataset(dataset))
+    # Without the timed-out sample of "mixed"; "right", "wrong", "unscored" and "held_out" drop out.
+    assert items == [[("mixed", 0)], [("mixed", 1)], [("mixed", 2)], [("cut", 0)], [("cut", 1)]]
+
+
+def test_groups_as_unit(dataset):
+    items = ids(RolloutDataset(dataset, Selection(unit="group")))
+    assert items == [[("mixed", 0), ("mixed", 1), ("mixed", 2)], [("cut", 0), ("cut", 1)]]
+
+
+def test_truncated_can_be_left_out(dataset):
+    # "cut" then has one trajectory left and is no longer mixed.
+    assert ids(RolloutDataset(dataset, Selection(keep_truncated=False))) == [[("mixed", i)] for i in range(3)]
+
+
+def test_rows_come_back_as_written(dataset):
+    row = RolloutDataset(dataset).rows(0)[0]
+    assert row["prompt_ids"] == [5, 6]
+    assert row["response_ids"] == [7, 8, 1]
+    assert row["behaviour_log_probs"] == pytest.approx([-0.1, -0.2, -0.3])
+    assert (row["status"], row["finish_reason"], row["score"]) == ("right", "stop", 1.0)
+
+
+def test_counts(dataset):
+    counts = RolloutDataset(dataset).manifest.counts
+    assert counts["trajectories"] == 14
+    assert {k: v for k, v in counts.items() if k.startswith("groups")} == {
+        "groups": 5,
+        "groups_mixed": 2,
+        "groups_all_right": 1,
+        "groups_all_wrong": 1,
+        "groups_unscored": 1,
+    }
+    assert counts["trainable_trajectories"] == 5
+    assert counts["response_tokens"] == 14 * 3
+    assert counts["truncated"] == 1
+
+
+def test_cost_is_the_sum_of_phases(dataset):
+    assert RolloutDataset(dataset).manifest.device_seconds == 12.0
+
+
+def test_batch_larger_than_the_dataset(dataset):
+    with pytest.raises(DatasetError, match=r"has 5 training trajectory items, fewer than one batch of 6"):
+        RolloutDataset(dataset).require_items(6)
+
+
+def test_nothing_to_train_on(tmp_path):
+    writer = RolloutWriter(tmp_path / "d", PLAN)
+    writer.add([trajectory("a", i, "wrong") for i in range(2)])
+    finish(writer)
+    with pytest.raises(DatasetError, match="no group holds both right and wrong.*1 all wrong"):
+        RolloutDataset(tmp_path / "d").require_items(1)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(DatasetError, match="recipe=collect"):
+        RolloutDataset(tmp_path / "nowhere")
+
+
+def test_unfinished(tmp_path):
+    RolloutWriter(tmp_path / "d", PLAN).add([trajectory()])
+    with pytest.raises(DatasetError, match="not finished"):
+        RolloutDataset(tmp_path / "d")
+
+
+def test_empty(tmp_path):
+    finish(RolloutWriter(tmp_path / "d", PLAN))
+    with pytest.raises(DatasetError, match="names no shard"):
+        RolloutDataset(tmp_path / "d")
+
+
+def test_flipped_bit_is_named(dataset):
+    part = dataset / "part-00001.parquet"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"part-00001\.parquet is damaged"):
+        RolloutDataset(dataset)
+
+
+def test_missing_shard_is_named(dataset):
+    (dataset / "part-00002.parquet").unlink()
+    with pytest.raises(DatasetError, match=r"part-00002\.parquet is missing"):
+        RolloutDataset(dataset)
+
+
+def test_manifest_cannot_name_files_elsewhere(dataset):
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["shards"][0]["file"] = "../secret.parquet"
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match="outside the dataset"):
+        RolloutDataset(dataset)
+
+
+def test_damaged_manifest(dataset):
+    (dataset / "manifest.json").write_text("{")
+    with pytest.raises(DatasetError, match=r"manifest\.json is damaged"):
+        RolloutDataset(dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["status"]), "column 'status' is missing"),
+        (lambda t: t.set_column(t.schema.get_field_index("score"), "score", pa.array(["x"] * len(t))), "column 'score'"),
+    ],
+)
+def test_wrong_schema_names_file_and_column(dataset, change, message):
+    rewrite(dataset, change)
+    with pytest.raises(DatasetError, match=rf"part-00000\.parquet: {message}"):
+        RolloutDataset(dataset)
+
+
+def test_wrong_lengths_name_file_row_and_column(dataset):
+    def shorten(table):
+        rows = table["behaviour_log_probs"].to_pylist()
+        rows[1] = rows[1][:-1]
+        column = pa.array(rows, pa.list_(pa.float32()))
+        return table.set_column(table.schema.get_field_index("behaviour_log_probs"), "behaviour_log_probs", column)
+
+    rewrite(dataset, shorten)
+    with pytest.raises(DatasetError, match=r"part-00000\.parquet, row 1: column 'behaviour_log_probs' has 2 values for 3"):
+        RolloutDataset(dataset)
+
+
+def rewrite(dataset, change) -> None:
+    """Change the first shard and make the manifest agree with it."""
+    from fpa_verl.files import sha256_of
+
+    part = dataset / "part-00000.parquet"
+    pq.write_table(change(pq.read_table(part)), part)
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["shards"][0]["sha256"] = sha256_of(part)
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_goes_on_with_the_same_plan_only(tmp_path):
+    RolloutWriter(tmp_path / "d", PLAN).add([trajectory("a")])
+    assert RolloutWriter(tmp_path / "d", PLAN).problems_done() == {"a"}
+    with pytest.raises(MismatchError, match="another sampling"):
+        RolloutWriter(tmp_path / "d", {**PLAN, "sampling": {"temperature": 1.0}})
+
+
+def test_a_resumed_writer_adds_shards(tmp_path):
+    for problem in ("a", "b"):
+        RolloutWriter(tmp_path / "d", PLAN).add([trajectory(problem)])
+    assert sorted(p.name for p in (tmp_path / "d").glob("part-*")) == ["part-00000.parquet", "part-00001.parquet"]

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.rollouts.importing import import_rollouts
+
+
+def write(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_text_rollouts_become_a_dataset(tmp_path, base_model):
+    source = write(
+        tmp_path / "r.jsonl",
+        [
+            {"problem": "1+1", "response": r"\boxed{2}", "ground_truth": "2", "id": "a"},
+            {"problem": "1+1", "response": r"\boxed{3}", "ground_truth": "2", "id": "a"},
+            {"problem": "2+2", "response": r"\boxed{4}", "ground_truth": "4", "id": "b"},
+            {"problem": "2+2", "response": r"\boxed{", "ground_truth": "4", "id": "b", "finish_reason": "length"},
+        ],
+    )
+    import_rollouts(source, str(base_model), tmp_path / "d", suffix="", validation_fraction=0.0)
+    dataset = RolloutDataset(tmp_path / "d")
+    rows = [dataset.rows(i)[0] for i in range(len(dataset))]
+    assert [row["status"] for row in rows] == ["right", "wrong", "right", "no_answer"]
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base_model)
+    assert tokenizer.decode(rows[0]["prompt_ids"]) == "1+1\n"
+    assert tokenizer.decode(rows[0]["response_ids"]) == r"\boxed{2}<|im_end|>"
+    # The truncated one gets no end-of-sequence token.
+    assert tokenizer.decode(rows[3]["response_ids"]) == r"\boxed{"
+    assert rows[3]["finish_reason"] == "length"
+    assert rows[0]["behaviour_log_probs"] is None
+
+
+def test_verl_dumps(tmp_path, base_model):
+    source = write(
+        tmp_path / "10.jsonl",
+        [
+            {"input": "1+1\n", "output": r"\boxed{2}", "gts": "2", "score": 1.0, "step": 10},
+            {"input": "1+1\n", "output": r"\boxed{5}", "gts": "2", "score": 0.0, "step": 10},
+        ],
+    )
+    import_rollouts(source, str(base_model), tmp_path / "d", suffix="", validation_fraction=0.0)
+    assert len(RolloutDataset(tmp_path / "d")) == 2
+
+
+def test_dump_of_another_template(tmp_path, base_model):
+    source = write(tmp_path / "d.jsonl", [{"input": "user: 1+1", "output": "x", "gts": "2"}])
+    with pytest.raises(DatasetError, match="line 1: 'input' was not rendered with this tokenizer's chat template"):
+        import_rollouts(source, str(base_model), tmp_path / "d", suffix="")
+
+
+def test_missing_key_names_file_line_and_key(tmp_path, base_model):
+    source = write(tmp_path / "d.jsonl", [{"problem": "1+1", "ground_truth": "2"}])
+    with pytest.raises(DatasetError, match=r"d\.jsonl, line 1: key 'response' is missing"):
+        import_rollouts(source, str(base_model), tmp_path / "d", suffix="")

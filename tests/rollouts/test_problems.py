@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.rollouts.problems import Problem, hold_out, problems_from_json_lines, read_problems, write_problems
+
+
+def test_round_trip(tmp_path):
+    problems = [Problem.from_text(f"p{i}", f"{i}+1", str(i + 1), "toy") for i in range(3)]
+    write_problems(tmp_path / "train.parquet", problems, "train")
+    assert read_problems(str(tmp_path / "train.parquet")) == problems
+
+
+def test_held_out_problems_have_a_source_of_their_own(tmp_path):
+    write_problems(tmp_path / "v.parquet", [Problem.from_text("p", "1+1", "2", "toy")], "validation")
+    assert read_problems(str(tmp_path / "v.parquet"))[0].data_source == "toy/validation"
+
+
+def test_hold_out_is_a_share_the_same_whatever_the_order():
+    ids = [f"p{i}" for i in range(100)]
+    assert len(hold_out(ids, 0.05, 0)) == 5
+    assert hold_out(ids, 0.05, 0) == hold_out(reversed(ids), 0.05, 0)
+    assert hold_out(ids, 0.05, 0) != hold_out(ids, 0.05, 1)
+    assert hold_out(ids, 0.0, 0) == frozenset()
+
+
+def test_json_lines_plain_and_compressed(tmp_path):
+    records = [{"problem": "1+1", "answer": "2", "id": "a"}, {"problem": "2+2", "answer": ""}]
+    text = "".join(json.dumps(r) + "\n" for r in records)
+    (tmp_path / "p.jsonl").write_text(text)
+    (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    for name in ("p.jsonl", "p.jsonl.gz"):
+        (problem,) = problems_from_json_lines(tmp_path / name, suffix="!")
+        assert (problem.problem_id, problem.chat[0]["content"], problem.ground_truth) == ("a", "1+1!", "2")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "line 1: not JSON"), ("[1]\n", "line 1: a JSON object"), ('{"problem": "x"}\n', "line 1: keys"), ("", "no problem")],
+)
+def test_bad_json_lines(tmp_path, content, message):
+    (tmp_path / "p.jsonl").write_text(content)
+    with pytest.raises(DatasetError, match=message):
+        problems_from_json_lines(tmp_path / "p.jsonl")
+
+
+def test_missing_and_foreign_files(tmp_path):
+    with pytest.raises(DatasetError, match="no problem file"):
+        read_problems(str(tmp_path / "x.parquet"))
+    (tmp_path / "x.parquet").write_text("not parquet")
+    with pytest.raises(DatasetError, match="not a parquet file"):
+        read_problems(str(tmp_path / "x.parquet"))
