@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,7 +13,9 @@ from rich.console import Console
 import fpa_verl
 from fpa_verl.errors import FpaError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="FPA-weighted offline RL and GRPO in verl, compared.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="FPA-weighted offline RL and GRPO in verl, compared."
+)
 data_app = typer.Typer(no_args_is_help=True, help="Make, import and look at problem files and rollout datasets.")
 app.add_typer(data_app, name="data")
 console = Console()
@@ -33,18 +35,22 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
 
 @app.command()
 def report(
-    runs: Annotated[Optional[list[Path]], typer.Argument(help="Run directories, or folders that hold some.")] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(help="Run directories, or folders that hold some.")] = None,
     compare: Annotated[Compare, typer.Option(help="What to compare.")] = Compare.wallclock,
-    on: Annotated[Optional[str], typer.Option(help="Problem set; default: the first that is not validation.")] = None,
-    target: Annotated[Optional[list[float]], typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Folder for figure, Markdown and JSON; default: RUNS/report.")] = None,
+    on: Annotated[str | None, typer.Option(help="Problem set; default: the first that is not validation.")] = None,
+    target: Annotated[list[float] | None, typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for figure, Markdown and JSON; default: RUNS/report.")
+    ] = None,
 ) -> None:
     """Accuracy against device-hours, from run directories (default: ./runs)."""
     from fpa_verl.files import atomic_path, write_json
@@ -77,10 +83,14 @@ def demo(
 
 @data_app.command("problems")
 def data_problems(
-    source: Annotated[Path, typer.Argument(help="JSON Lines (.gz too) with problem, answer and, if present, id, source.")],
+    source: Annotated[
+        Path, typer.Argument(help="JSON Lines (.gz too) with problem, answer and, if present, id, source.")
+    ],
     out: Annotated[Path, typer.Option(help="The parquet file to write.")],
-    suffix: Annotated[Optional[str], typer.Option(help="Text after each problem; default: the paper's instruction.")] = None,
-    limit: Annotated[Optional[int], typer.Option(help="Take only so many.")] = None,
+    suffix: Annotated[
+        str | None, typer.Option(help="Text after each problem; default: the paper's instruction.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Take only so many.")] = None,
 ) -> None:
     """Turn JSON Lines into a problem file in verl's schema."""
     from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, problems_from_json_lines, write_problems
@@ -92,12 +102,18 @@ def data_problems(
 
 @data_app.command("import")
 def data_import(
-    source: Annotated[Path, typer.Argument(help="JSON Lines: problem, response, ground_truth; or verl's rollout dumps.")],
+    source: Annotated[
+        Path, typer.Argument(help="JSON Lines: problem, response, ground_truth; or verl's rollout dumps.")
+    ],
     model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")],
-    suffix: Annotated[Optional[str], typer.Option(help="Text after each problem; default: the paper's instruction.")] = None,
+    suffix: Annotated[
+        str | None, typer.Option(help="Text after each problem; default: the paper's instruction.")
+    ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of problems held out.")] = 0.05,
-    max_response_tokens: Annotated[int, typer.Option(help="Longer responses are cut off and count as truncated.")] = 2048,
+    max_response_tokens: Annotated[
+        int, typer.Option(help="Longer responses are cut off and count as truncated.")
+    ] = 2048,
 ) -> None:
     """Build a rollout dataset from text rollouts at hand; every response is scored anew."""
     from fpa_verl.rollouts.importing import import_rollouts

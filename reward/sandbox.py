@@ -7,6 +7,7 @@ that hangs or dies is replaced; no answer gets a verdict without having run.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -78,10 +79,8 @@ class Grader:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
 
 class GraderPool:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -32,11 +33,13 @@ console = Console()
 _PROGRESS = re.compile(r"(?:Training Progress|Collecting):\s+\d+%.*?(\d+)/(\d+)")
 
 
-class StageFailed(FpaError, RuntimeError):
+class StageFailedError(FpaError, RuntimeError):
     """A stage of the demo ended with an error."""
 
 
-def run_demo(folder: Path, *, seed: int = 0, recipes: tuple[str, ...] = RECIPES, overrides: tuple[str, ...] = ()) -> None:
+def run_demo(
+    folder: Path, *, seed: int = 0, recipes: tuple[str, ...] = RECIPES, overrides: tuple[str, ...] = ()
+) -> None:
     """Run every stage that has not finished yet, then print and draw the comparison.
 
     Args:
@@ -54,7 +57,7 @@ def run_demo(folder: Path, *, seed: int = 0, recipes: tuple[str, ...] = RECIPES,
     _stage("collect", collected, lambda: run_recipe("collect", folder, folder / "rollouts", 0, overrides))
     for recipe in recipes:
         run_dir = folder / (recipe if seed == 0 else f"{recipe}_seed{seed}")
-        _stage(run_dir.name, finished(run_dir), lambda r=recipe, d=run_dir: run_recipe(r, folder, d, seed, overrides))
+        _stage(run_dir.name, finished(run_dir), partial(run_recipe, recipe, folder, run_dir, seed, overrides))
     _show_report(folder)
     console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
 
@@ -108,7 +111,7 @@ def run_recipe(recipe: str, folder: Path, run_dir: Path, seed: int, overrides: t
     """`python -m verl.trainer.main recipe=...` with its output in logs/ and its progress on the terminal.
 
     Raises:
-        StageFailed: the command failed; the message ends with the last lines it printed.
+        StageFailedError: the command failed; the message ends with the last lines it printed.
     """
     command = [
         sys.executable,
@@ -144,7 +147,7 @@ def run_recipe(recipe: str, folder: Path, run_dir: Path, seed: int, overrides: t
                     progress.update(bar, completed=done, total=total, note="")
     if process.returncode:
         tail = "\n  ".join(line[:300] for line in last)
-        raise StageFailed(f"{run_dir.name} failed (exit status {process.returncode}); whole log: {log}\n  {tail}")
+        raise StageFailedError(f"{run_dir.name} failed (exit status {process.returncode}); whole log: {log}\n  {tail}")
 
 
 def _progress() -> Progress:

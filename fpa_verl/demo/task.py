@@ -1,7 +1,7 @@
-"""Chained addition: problems, worked solutions, and the three ways the base model learns to fail.
+r"""Chained addition: problems, worked solutions, and the three ways the base model learns to fail.
 
     problem   16+44+21+62
-    solution  16+44=60;60+21=81;81+62=143;\\boxed{143}
+    solution  16+44=60;60+21=81;81+62=143;\boxed{143}
 
 Wrong solutions share most of their tokens with right ones, which is what Off-RL suffers from.
 """

@@ -30,13 +30,15 @@ class OfflineActorWorker(ActorRolloutRefWorker):
         reference = None
         if self._uses_reference:
             if self.ref is None:
-                raise IntegrationError("verl's worker built no reference model: fpa_verl/integration/actor.py must follow it")
+                raise IntegrationError(
+                    "verl's worker built no reference model: fpa_verl/integration/actor.py must follow it"
+                )
             reference = ReferencePolicy(self.ref.engine)
         self.actor.set_loss_fn(OfflineLoss(omega_conf_to_dataclass(self.config.actor), reference))
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
     def update_actor(self, data: TensorDict) -> Any:
-        """verl's update, with the logits handed to the loss first and scored at their own temperature."""
+        """One update by verl, with the logits handed to the loss first and scored at their own temperature."""
         tu.assign_non_tensor(
             data,
             distillation_use_topk=self._uses_reference,

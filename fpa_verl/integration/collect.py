@@ -13,7 +13,6 @@ import numpy as np
 import psutil
 import torch
 import transfer_queue as tq
-from omegaconf import OmegaConf
 from tqdm import tqdm
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.experimental.reward_loop import RewardLoopManager
@@ -21,6 +20,7 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
 from verl.utils import tensordict_utils as tu
 from verl.workers.rollout.llm_server import LLMServerManager
 
+from fpa_verl.files import read_json_lines
 from fpa_verl.integration.identity import device_description, model_identity, problem_set_fingerprint
 from fpa_verl.integration.metering import POLL_INTERVAL_S, STARTED_AT
 from fpa_verl.integration.settings import as_list
@@ -28,7 +28,6 @@ from fpa_verl.integration.versions import installed_versions
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import LEDGER_FILE, Ledger
 from fpa_verl.report.runs import NOT_COST
-from fpa_verl.files import read_json_lines
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import Problem, hold_out, read_problems, write_problems
@@ -51,7 +50,7 @@ class Collector(PPOTrainer):
         self.folder = Path(self.config.rollouts)
         self._init_tokenizer()
         problems = read_problems(as_list(self.config.data.train_files))
-        held_out = hold_out((p.problem_id for p in problems), **OmegaConf.to_container(self.config.validation))
+        held_out = hold_out((p.problem_id for p in problems), **self.config.validation)
         self.problems = [p for p in problems if p.problem_id not in held_out]
         self.writer = RolloutWriter(self.folder, self._plan(problems))
         write_problems(self.folder / "train.parquet", self.problems, TRAIN)
@@ -88,7 +87,7 @@ class Collector(PPOTrainer):
                 "rollouts_per_problem": rollout.n,
                 "seed": rollout.seed,
             },
-            "validation": OmegaConf.to_container(self.config.validation),
+            "validation": dict(self.config.validation),
         }
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from transformers import AutoTokenizer
 
 from fpa_verl.integration.settings import as_list
@@ -34,7 +34,7 @@ def model_identity(config: DictConfig) -> dict[str, str]:
     """Fingerprints of the base model, its tokenizer and its chat template."""
     model = config.actor_rollout_ref.model
     tokenizer = AutoTokenizer.from_pretrained(local_model_dir(model.get("tokenizer_path") or model.path))
-    template_kwargs = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or OmegaConf.create({}))
+    template_kwargs = dict(config.data.get("apply_chat_template_kwargs") or {})
     return {
         "model": _model_fingerprint(str(model.path)),
         "tokenizer": tokenizer_fingerprint(tokenizer),

@@ -79,6 +79,8 @@ class OfflineLoss:
     ) -> Any:
         if student_logits is not None:
             return self._future_policy(student_logits.squeeze(0), data)
+        assert model_output is not None
+        assert data is not None
         return self._loss(model_output, data)
 
     def _future_policy(self, logits: torch.Tensor, data: TensorDict) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from fpa_verl.integration.identity import describe_run
 from fpa_verl.report import ledger as phases
@@ -22,7 +23,7 @@ STARTED_AT = "FPA_VERL_STARTED_AT"
 POLL_INTERVAL_S = 0.2
 
 
-class Metered:
+class Metered(PPOTrainer):
     """Mixin before a verl trainer: what it does stays verl's; when it did it is written down.
 
     verl compares `trainer_mode` with "sync" in several places. Every trainer of ours is synchronous
@@ -92,7 +93,9 @@ class Metered:
 
     # ---- records --------------------------------------------------------------------------------
 
-    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int) -> None:
+    def _compute_metrics(
+        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+    ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
         tokens = sum(tag["seq_len"] for tag in batch.tags)
         is_last = global_steps >= self.total_training_steps

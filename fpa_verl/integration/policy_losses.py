@@ -31,9 +31,7 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
 
     def __post_init__(self) -> None:
         if self.loss_mode == "fpa" and (self.lam is None or not 0 <= self.lam <= 100):
-            raise ConfigError(
-                f"actor_rollout_ref.actor.policy_loss.lam={self.lam}: fpa needs a number from 0 to 100"
-            )
+            raise ConfigError(f"actor_rollout_ref.actor.policy_loss.lam={self.lam}: fpa needs a number from 0 to 100")
         if self.loss_mode != "fpa" and self.lam is not None:
             raise ConfigError(
                 f"actor_rollout_ref.actor.policy_loss.lam={self.lam} does not apply to {self.loss_mode}: set it to null"

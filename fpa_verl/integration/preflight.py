@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from fpa_verl.errors import ConfigError, DatasetError, IntegrationError, MismatchError
+from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
 from fpa_verl.integration import identity
 from fpa_verl.integration.settings import as_list, validates
 from fpa_verl.integration.versions import check_verl
@@ -57,8 +57,12 @@ def _check_objective(config: DictConfig) -> None:
 
     try:
         actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"actor_rollout_ref.actor: {str(error).splitlines()[0]}") from error
+    except InstantiationException as error:
+        # hydra wraps what a dataclass says about its own values.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, FpaError):
+            cause = cause.__cause__
+        raise cause or ConfigError(f"actor_rollout_ref.actor: {' '.join(str(error).split())}") from error
     from fpa_verl.integration.policy_losses import LOSS_AGG_MODE, POLICY_LOSSES
 
     if actor.policy_loss.loss_mode not in POLICY_LOSSES:
@@ -69,23 +73,22 @@ def _check_objective(config: DictConfig) -> None:
     if actor.loss_agg_mode != LOSS_AGG_MODE:
         raise ConfigError(f"actor_rollout_ref.actor.loss_agg_mode={actor.loss_agg_mode}: set it to {LOSS_AGG_MODE}")
     if actor.ppo_epochs != 1:
-        raise ConfigError(f"actor_rollout_ref.actor.ppo_epochs={actor.ppo_epochs}: a batch is trained on once; set it to 1")
+        raise ConfigError(
+            f"actor_rollout_ref.actor.ppo_epochs={actor.ppo_epochs}: a batch is trained on once; set it to 1"
+        )
 
 
 def _check_rollouts(config: DictConfig) -> None:
     folder = as_list(config.data.train_files)[0]
     manifest = read_manifest(Path(folder).expanduser())
     mine = identity.model_identity(config)
-    for name, flag in (
-        ("tokenizer", "actor_rollout_ref.model.path"),
-        ("template", "actor_rollout_ref.model.path"),
-        ("model", "actor_rollout_ref.model.path"),
-    ):
+    for name in ("tokenizer", "template", "model"):
         made_with = manifest.fingerprints.get(name)
         if made_with is not None and made_with != mine[name]:
             raise MismatchError(
                 f"{folder} was made with another {name} ({made_with}) than {config.actor_rollout_ref.model.path} "
-                f"({mine[name]}): set {flag} to the model that made it, or collect again with this one"
+                f"({mine[name]}): set actor_rollout_ref.model.path to the model that made it, or collect again "
+                "with this one"
             )
     RolloutDataset(folder, Selection(**config.data.selection)).require_items(config.data.train_batch_size)
 
@@ -97,7 +100,7 @@ def _check_evaluation(config: DictConfig) -> None:
         read_problems(as_list(config.data.val_files))
     except DatasetError as error:
         raise DatasetError(
-            f"{error}. (data.val_files; to train without validation: trainer.test_freq=-1 trainer.val_before_train=false)"
+            f"{error}. (data.val_files; to do without: trainer.test_freq=-1 trainer.val_before_train=false)"
         ) from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import transfer_queue as tq
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tensordict import TensorDict
 from torch.utils.data import Dataset
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
@@ -33,7 +33,7 @@ def rollout_folder(files: Any) -> str | None:
 
 def open_rollouts(data_config: DictConfig) -> RolloutDataset:
     """The dataset that `data.train_files` names, read once a process."""
-    selection = Selection(**OmegaConf.to_container(data_config.selection))
+    selection = Selection(**data_config.selection)
     return _open(rollout_folder(data_config.train_files) or str(data_config.train_files), selection)
 
 

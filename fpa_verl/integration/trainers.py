@@ -1,8 +1,8 @@
 """The trainers that recipes name by `trainer.v1.trainer_mode`. Each changes one thing of verl's.
 
-    metered_sync   verl's synchronous trainer (GRPO and the like), written down
-    offline        the same loop on stored rollouts: no generation, no old-log-prob pass
-    collect        generation and scoring alone: no training engine
+metered_sync   verl's synchronous trainer (GRPO and the like), written down
+offline        the same loop on stored rollouts: no generation, no old-log-prob pass
+collect        generation and scoring alone: no training engine
 """
 
 from __future__ import annotations

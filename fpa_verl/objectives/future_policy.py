@@ -66,7 +66,7 @@ def future_log_probs(
 
 
 def log_normaliser(log_probs: torch.Tensor, ref_log_probs: torch.Tensor, lam: float) -> torch.Tensor:
-    """log Z_t = log sum_v pi_theta(v)^(1+lam) pi_ref(v)^(-lam), shape (N,) from (N, V) log-probs.
+    """The log of Z_t:  log Z_t = log sum_v pi_theta(v)^(1+lam) pi_ref(v)^(-lam), shape (N,) from (N, V) log-probs.
 
     Never negative (Jensen): leaving it out over-estimates the future policy.
     """

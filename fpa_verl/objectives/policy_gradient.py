@@ -20,14 +20,12 @@ def sequence_mean(values: torch.Tensor, response_mask: torch.Tensor) -> torch.Te
 def trajectory_weights(log_probs: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
     """Length-normalised probability of each trajectory, detached, shape (B,).
 
-        w(y) = exp( (1/|y|) sum_t log p(y_t) )        (Eq. 2 with p = pi_theta, Eq. 5 with p = pi_hat)
+    w(y) = exp( (1/|y|) sum_t log p(y_t) )        (Eq. 2 with p = pi_theta, Eq. 5 with p = pi_hat)
     """
     return sequence_mean(log_probs, response_mask).exp()
 
 
-def policy_gradient_terms(
-    log_probs: torch.Tensor, weights: torch.Tensor, rewards: torch.Tensor
-) -> torch.Tensor:
+def policy_gradient_terms(log_probs: torch.Tensor, weights: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
     """Per-token terms -R(y) w(y) log pi_theta(y_t), shape (B, T).
 
     Minimising their seq-mean-token-mean raises right trajectories (R = +1) and lowers wrong ones.

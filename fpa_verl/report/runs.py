@@ -1,11 +1,11 @@
 """A run directory: what the trainer writes into it and what the report reads back.
 
-    run.json            what the run is (fingerprints, dataset and its cost, hardware, versions)
-    config.yaml         the resolved configuration
-    ledger.jsonl        where the time went (`fpa_verl.report.ledger`)
-    evaluations.jsonl   accuracy by step and problem set, with the outcome of every problem
-    metrics.jsonl       metrics of every step, as verl logs them
-    checkpoints/        verl's checkpoints
+run.json            what the run is (fingerprints, dataset and its cost, hardware, versions)
+config.yaml         the resolved configuration
+ledger.jsonl        where the time went (`fpa_verl.report.ledger`)
+evaluations.jsonl   accuracy by step and problem set, with the outcome of every problem
+metrics.jsonl       metrics of every step, as verl logs them
+checkpoints/        verl's checkpoints
 """
 
 from __future__ import annotations

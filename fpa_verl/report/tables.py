@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from fpa_verl.report.ledger import CHECKPOINTING, EVALUATION, GENERATION, LOG_PROBS, OTHER, STARTUP, TRAINING, WEIGHT_SYNC
+from fpa_verl.report.ledger import (
+    CHECKPOINTING,
+    EVALUATION,
+    GENERATION,
+    LOG_PROBS,
+    OTHER,
+    STARTUP,
+    TRAINING,
+    WEIGHT_SYNC,
+)
 from fpa_verl.report.wallclock import SECONDS_PER_HOUR, Comparison
 
 NOT_REACHED = "not reached"
@@ -77,7 +86,9 @@ def captions(comparison: Comparison) -> tuple[str, str]:
 def rich_tables(comparison: Comparison) -> list[Table]:
     """Both tables for a terminal."""
     tables = []
-    for caption, (header, rows) in zip(captions(comparison), (accuracy_rows(comparison), cost_rows(comparison)), strict=True):
+    for caption, (header, rows) in zip(
+        captions(comparison), (accuracy_rows(comparison), cost_rows(comparison)), strict=True
+    ):
         table = Table(title=caption, title_justify="left")
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
@@ -90,8 +101,15 @@ def rich_tables(comparison: Comparison) -> list[Table]:
 def markdown(comparison: Comparison) -> str:
     """Both tables as Markdown."""
     parts = []
-    for caption, (header, rows) in zip(captions(comparison), (accuracy_rows(comparison), cost_rows(comparison)), strict=True):
-        lines = [f"**{caption}**", "", "| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
+    for caption, (header, rows) in zip(
+        captions(comparison), (accuracy_rows(comparison), cost_rows(comparison)), strict=True
+    ):
+        lines = [
+            f"**{caption}**",
+            "",
+            "| " + " | ".join(header) + " |",
+            "| " + " | ".join("---" for _ in header) + " |",
+        ]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

@@ -130,7 +130,9 @@ def choose_data_source(runs: list[Run], wanted: str | None) -> str:
     sources = list(runs[0].info["evaluation"]["problem_sets"])
     if wanted is not None:
         if wanted not in sources:
-            raise DatasetError(f"no evaluation on '{wanted}' in {runs[0].folder}: choose --on from {', '.join(sources)}")
+            raise DatasetError(
+                f"no evaluation on '{wanted}' in {runs[0].folder}: choose --on from {', '.join(sources)}"
+            )
         return wanted
     return next((source for source in sources if not source.endswith(VALIDATION_SUFFIX)), sources[0])
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fpa_verl.errors import DatasetError
+from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.files import sha256_of
 from fpa_verl.rollouts.manifest import Manifest, Shard, read_manifest
 from fpa_verl.rollouts.schema import MODEL_STATUSES, TRAIN, schema_difference
@@ -29,6 +29,10 @@ class Selection:
 
     unit: Unit = "trajectory"
     keep_truncated: bool = True
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(Unit):
+            raise ConfigError(f"data.selection.unit={self.unit}: choose from {', '.join(get_args(Unit))}")
 
 
 class RolloutDataset:

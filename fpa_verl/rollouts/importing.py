@@ -91,7 +91,7 @@ def read_text_rollouts(path: Path, tokenizer: PreTrainedTokenizerBase, suffix: s
 def _template_remover(tokenizer: PreTrainedTokenizerBase) -> Any:
     marker = "\x00"
     ids = tokenizer.encode(_render(tokenizer, [{"role": "user", "content": "MARKER"}]), add_special_tokens=False)
-    text = tokenizer.decode(ids, skip_special_tokens=True).replace("MARKER", marker)
+    text = str(tokenizer.decode(ids, skip_special_tokens=True)).replace("MARKER", marker)
     head, _, tail = text.partition(marker)
 
     def unwrap(rendered: str, where: str) -> str:

@@ -1,7 +1,7 @@
 """Problem files in verl's own parquet schema, and the held-out split.
 
-    data_source, prompt [{"role", "content"}], ability, reward_model {"style", "ground_truth"},
-    extra_info {"problem_id", "index", "split"}
+data_source, prompt [{"role", "content"}], ability, reward_model {"style", "ground_truth"},
+extra_info {"problem_id", "index", "split"}
 """
 
 from __future__ import annotations

@@ -85,9 +85,7 @@ def schema_difference(found: pa.Schema) -> str | None:
         wanted = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         actual = found.field(field.name).type
         actual = actual.value_type if pa.types.is_dictionary(actual) else actual
-        same_list = (
-            pa.types.is_list(wanted) and pa.types.is_list(actual) and wanted.value_type == actual.value_type
-        )
+        same_list = pa.types.is_list(wanted) and pa.types.is_list(actual) and wanted.value_type == actual.value_type
         if actual != wanted and not same_list:
             return f"column '{field.name}' is {actual}, not {wanted}"
     return None

@@ -119,9 +119,7 @@ class RolloutWriter:
             table = pq.read_table(part)
             shards.append(Shard(part.name, table.num_rows, sha256_of(part)))
             light = table.select(["problem_id", "group", "split", "status", "finish_reason"]).to_pylist()
-            lengths = (
-                [len(ids) for ids in table[column].to_pylist()] for column in ("prompt_ids", "response_ids")
-            )
+            lengths = ([len(ids) for ids in table[column].to_pylist()] for column in ("prompt_ids", "response_ids"))
             rows += [
                 {**row, "prompt_tokens": prompt, "response_tokens": response}
                 for row, prompt, response in zip(light, *lengths, strict=True)

@@ -78,7 +78,9 @@ def column(values):
 
 def update(actor, dataset) -> dict[str, float]:
     metrics = tu.get(actor.update_actor(batch(dataset)[1]), "metrics")
-    return {name: float(value.aggregate() if hasattr(value, "aggregate") else value[0]) for name, value in metrics.items()}
+    return {
+        name: float(value.aggregate() if hasattr(value, "aggregate") else value[0]) for name, value in metrics.items()
+    }
 
 
 def drift(actor) -> None:

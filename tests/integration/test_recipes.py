@@ -19,12 +19,19 @@ def test_the_recipes_of_the_product_are_there():
 
 @pytest.mark.parametrize("scale", [(), DEMO], ids=["paper", "demo"])
 @pytest.mark.parametrize("name", NAMES)
-def test_valid_for_verl(name, scale):
-    config = composed(name, *scale)
+@pytest.mark.filterwarnings("ignore:Disabled critic")
+def test_valid_for_verl(name, scale, base_model):
+    # The only change: a model that is at hand.
+    config = composed(name, *scale, f"actor_rollout_ref.model.path={base_model}")
     assert not OmegaConf.missing_keys(config) - {"reward.reward_model.rollout.name"}
     validate_config(config, need_reference_policy(config), need_critic(config))
-    for part in ("actor", "ref", "rollout"):
+    for part in ("actor", "rollout", "model"):
         omega_conf_to_dataclass(config.actor_rollout_ref[part])
+    # verl's worker renames these keys of the reference's section before it builds it.
+    reference = OmegaConf.to_container(config, resolve=True)["actor_rollout_ref"]["ref"]
+    reference["use_dynamic_bsz"] = reference.pop("log_prob_use_dynamic_bsz")
+    renamed = {name.replace("log_prob_", "ppo_"): value for name, value in reference.items()}
+    omega_conf_to_dataclass(OmegaConf.create(renamed))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -37,7 +37,9 @@ def test_by_hand():
 def test_equals_equation_4_with_its_normaliser(seed, lam):
     logits, ref, labels = draw(seed)
     policy, reference = logits.log_softmax(-1), ref.log_softmax(-1)
-    expected = (1 + lam) * chosen(policy, labels) - lam * chosen(reference, labels) - log_normaliser(policy, reference, lam)
+    expected = (
+        (1 + lam) * chosen(policy, labels) - lam * chosen(reference, labels) - log_normaliser(policy, reference, lam)
+    )
     torch.testing.assert_close(future_log_probs(logits, ref, labels, lam), expected, rtol=0, atol=1e-9)
 
 

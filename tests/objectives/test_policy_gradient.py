@@ -79,11 +79,13 @@ def test_lambda_zero_is_off_rl_in_value_and_gradient(batch):
 
 
 def test_reference_equal_to_policy_gives_off_rl_for_every_lambda(batch):
-    logits, _, labels, mask, rewards = batch
+    logits, _, labels, mask, _ = batch
     log_probs = log_probs_of(logits, labels)
     expected = trajectory_weights(log_probs, mask)
     for lam in (0.5, 2.0, 10.0):
-        torch.testing.assert_close(trajectory_weights(future_of(logits.detach(), logits.detach(), labels, lam), mask), expected)
+        torch.testing.assert_close(
+            trajectory_weights(future_of(logits.detach(), logits.detach(), labels, lam), mask), expected
+        )
 
 
 def test_only_the_policy_carries_gradient(batch):

@@ -46,7 +46,9 @@ def dataset(tmp_path):
     folder = tmp_path / "rollouts"
     writer = RolloutWriter(folder, PLAN)
     writer.add([trajectory("mixed", i, s) for i, s in enumerate(["right", "wrong", "no_answer", "timeout"])])
-    writer.add([trajectory("right", i, "right") for i in range(2)] + [trajectory("wrong", i, "wrong") for i in range(2)])
+    writer.add(
+        [trajectory("right", i, "right") for i in range(2)] + [trajectory("wrong", i, "wrong") for i in range(2)]
+    )
     writer.add(
         [trajectory("unscored", 0, "right"), trajectory("unscored", 1, "error")]
         + [trajectory("cut", 0, "right"), trajectory("cut", 1, "wrong", finish_reason="length")]

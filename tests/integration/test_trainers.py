@@ -1,0 +1,165 @@
+"""The real command, Ray, TransferQueue, FSDP2 and vLLM for a few steps: offline, resumed, on two workers, online."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fpa_verl.demo import task
+from fpa_verl.files import read_json_lines
+from fpa_verl.report.runs import read_run
+from fpa_verl.rollouts.problems import Problem, write_problems
+from tests.integration.conftest import DEMO
+
+STEPS = 4
+WITHOUT_VALIDATION = ("trainer.test_freq=-1", "trainer.val_before_train=false")
+
+
+def train(recipe: str, folder: Path, base_model, *overrides: str) -> subprocess.CompletedProcess:
+    command = [
+        *(sys.executable, "-m", "verl.trainer.main", f"recipe={recipe}", *DEMO),
+        f"actor_rollout_ref.model.path={base_model}",
+        f"problems.train={folder}/problems.parquet",
+        f"problems.test={folder}/problems.parquet",
+        f"rollouts={folder}/rollouts",
+        f"run_dir={folder}/{recipe}",
+        "scale.eval_samples=1",
+        *overrides,
+    ]
+    return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=500)
+
+
+def offline(folder: Path, base_model, *overrides: str) -> subprocess.CompletedProcess:
+    return train(
+        "fpa_offline",
+        folder,
+        base_model,
+        "data.train_batch_size=16",
+        "actor_rollout_ref.actor.optim.lr=1e-3",
+        *overrides,
+    )
+
+
+def metrics(run_dir: Path) -> dict[int, dict[str, float]]:
+    return {record["step"]: record["data"] for record in read_json_lines(run_dir / "metrics.jsonl")}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, chained_additions) -> Path:
+    folder = tmp_path_factory.mktemp("trainers")
+    (folder / "rollouts").symlink_to(chained_additions)
+    problems = [
+        Problem.from_text(f"t{i}", problem.text, problem.answer, task.DATA_SOURCE)
+        for i, problem in enumerate(task.distinct_problems(16, seed=9))
+    ]
+    write_problems(folder / "problems.parquet", problems, "train")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def offline_run(workspace, base_model) -> Path:
+    """Four steps with a validation by vLLM before the first and after the last."""
+    done = offline(
+        workspace,
+        base_model,
+        f"trainer.total_training_steps={STEPS}",
+        f"trainer.test_freq={STEPS}",
+        f"trainer.save_freq={STEPS}",
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return workspace / "fpa_offline"
+
+
+def test_offline_training_moves_right_and_wrong_apart(offline_run):
+    first, last = (metrics(offline_run)[step] for step in (1, STEPS))
+    gap = [m["dynamics/right/log_prob"] - m["dynamics/wrong/log_prob"] for m in (first, last)]
+    assert gap[1] > gap[0]
+    assert first["actor/grad_norm"] > 0
+
+
+def test_offline_run_is_evaluated_and_written_down(offline_run):
+    run = read_run(offline_run)
+    assert {(p.step, p.data_source) for p in run.points} == {
+        (step, source) for step in (0, STEPS) for source in (task.DATA_SOURCE, "toy/validation")
+    }
+    assert all(len(p.problems) == 16 for p in run.of_source(task.DATA_SOURCE))
+    assert run.phase_device_seconds["training"] > 0
+    assert run.phase_device_seconds["evaluation"] > 0
+    # Nothing was sent to the rollout engine but before a validation.
+    assert run.phase_device_seconds.get("weight_sync", 0.0) < 0.1
+    assert "timing_s/update_weights" not in metrics(offline_run)[1]
+
+
+def test_offline_step_makes_no_old_log_prob_pass(offline_run):
+    assert metrics(offline_run)[2]["timing_s/old_log_prob"] < 0.01
+
+
+def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
+    done = offline(
+        workspace,
+        base_model,
+        f"trainer.total_training_steps={STEPS}",
+        "trainer.n_gpus_per_node=2",
+        f"run_dir={workspace}/two_workers",
+        # Micro-batches are split as well: one response of 44 + 12 tokens at a time, or two.
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=128",
+        *WITHOUT_VALIDATION,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "vLLMHttpServer" not in done.stdout + done.stderr, "a rollout engine was started for nothing"
+    one, two = metrics(offline_run), metrics(workspace / "two_workers")
+    for step in range(1, STEPS + 1):
+        for name in ("actor/pg_loss", "actor/grad_norm"):
+            assert two[step][name] == pytest.approx(one[step][name], rel=2e-4, abs=1e-6), (step, name)
+
+
+def test_a_finished_run_goes_on_where_it_stopped(offline_run, workspace, base_model):
+    done = offline(workspace, base_model, f"trainer.total_training_steps={STEPS + 2}", *WITHOUT_VALIDATION)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    ledger = read_json_lines(offline_run / "ledger.jsonl")
+    steps = [(record["attempt"], record["step"]) for record in ledger if "step" in record]
+    assert steps == [(1, step) for step in range(1, STEPS + 1)] + [(2, STEPS + 1), (2, STEPS + 2)]
+
+
+def test_grpo_trains_and_is_written_down(workspace, base_model):
+    done = train(
+        "grpo_baseline",
+        workspace,
+        base_model,
+        "scale.online.prompts=4",
+        "scale.rollouts_per_problem=4",
+        "trainer.total_training_steps=2",
+        "trainer.test_freq=2",
+        "trainer.save_freq=-1",
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run = read_run(workspace / "grpo_baseline")
+    assert [p.step for p in run.of_source(task.DATA_SOURCE)] == [0, 2]
+    for phase in ("generation", "log_probs", "training", "weight_sync", "evaluation"):
+        assert run.phase_device_seconds[phase] > 0, phase
+    # vLLM and the training engine agree after a weight push.
+    assert metrics(workspace / "grpo_baseline")[2]["training/rollout_probs_diff_max"] < 1e-3
+
+
+def test_collecting_from_a_model_that_solves_nothing_ends_in_one_clear_line(workspace, base_model):
+    done = train(
+        "collect",
+        workspace,
+        base_model,
+        f"rollouts={workspace}/collected",
+        f"run_dir={workspace}/collected",
+        "scale.rollouts_per_problem=2",
+    )
+    assert done.returncode == 1
+    assert "error: nothing to train on" in done.stderr
+    assert "Traceback" not in done.stderr
+    manifest = json.loads((workspace / "collected" / "manifest.json").read_text())
+    # 16 problems less the 3 held out (20 %), 2 rollouts each.
+    assert manifest["counts"]["trajectories"] == 26
+    assert manifest["counts"]["groups_all_wrong"] == 13
+    assert manifest["cost"]["device_seconds"]["generation"] > 0
