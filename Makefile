@@ -7,7 +7,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 EXTRAS ?= cpu,dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types check bench clean
+.PHONY: help setup demo test test-slow bench lint types check clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -21,8 +21,14 @@ $(VENV)/.installed: pyproject.toml .ci/setup_venv
 demo: setup  ## Warm start, collect, train three ways, compare (about 15 minutes on two cores)
 	$(BIN)/fpa-verl demo --folder runs/demo
 
-test: setup  ## The quick tests and a few real steps of every trainer
-	$(BIN)/python -m pytest
+test: setup  ## The quick tests, real trainers for a few steps among them
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup  ## Longer tests: real MATH problems, where they are at hand
+	$(BIN)/python -m pytest -m slow
+
+bench: setup  ## What is measured and not asserted; exit status 1 where a goal is missed
+	$(BIN)/python benchmarks/import_cost.py
 
 lint: setup  ## ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -76,8 +76,10 @@ class Run:
         return float((self.info.get("dataset") or {}).get("device_seconds", 0.0))
 
     @property
-    def training_device_seconds(self) -> float:
-        return sum(s for phase, s in self.phase_device_seconds.items() if phase not in NOT_COST)
+    def data_cost_is_known(self) -> bool:
+        """False for imported text: somebody paid for it, but nobody wrote down how much."""
+        dataset = self.info.get("dataset")
+        return dataset is None or bool(dataset.get("cost"))
 
     def of_source(self, data_source: str) -> list[Point]:
         return sorted((p for p in self.points if p.data_source == data_source), key=lambda p: p.step)

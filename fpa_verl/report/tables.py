@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from statistics import mean
+
 from rich.table import Table
 
 from fpa_verl.report.ledger import (
@@ -67,28 +70,44 @@ def cost_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     }
     rows = []
     for run in comparison.runs:
-        seconds = [
-            run.dataset_device_seconds if phase is None else run.phase_device_seconds.get(phase, 0.0)
-            for phase in columns.values()
-        ]
-        rows.append([run.name, *(hours(value / SECONDS_PER_HOUR) for value in seconds)])
+        data = hours(run.dataset_device_seconds / SECONDS_PER_HOUR) if run.data_cost_is_known else "not known"
+        spent = [run.phase_device_seconds.get(phase, 0.0) / SECONDS_PER_HOUR for phase in columns.values() if phase]
+        rows.append([run.name, data, *map(hours, spent)])
     return ["run", *columns], rows
 
 
-def captions(comparison: Comparison) -> tuple[str, str]:
+def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: one line a recipe, over its runs (seeds)."""
+    rows = []
+    for recipe in dict.fromkeys(curve.recipe for curve in comparison.curves):
+        curves = [curve for curve in comparison.curves if curve.recipe == recipe]
+        last = [curve.points[-1].accuracy for curve in curves]
+        cost = [curve.points[-1].device_hours for curve in curves]
+        spread = f"{percent(min(last))} to {percent(max(last))}" if len(last) > 1 else "-"
+        rows.append([recipe, str(len(curves)), percent(mean(last)), spread, hours(mean(cost))])
+    return ["recipe", "runs", "last accuracy, mean", "spread", "cost, mean"], rows
+
+
+def captions(comparison: Comparison) -> tuple[str, str, str]:
     hardware = comparison.runs[0].info["hardware"]
     return (
         f"Accuracy on {comparison.data_source} against device-time ({hardware['device']})",
         "Device-time by phase (* outside the cost)",
+        "By recipe",
     )
 
 
+def _all_rows(comparison: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """(caption, header, rows) of every table."""
+    parts = (accuracy_rows(comparison), cost_rows(comparison), summary_rows(comparison))
+    for caption, (header, rows) in zip(captions(comparison), parts, strict=True):
+        yield caption, header, rows
+
+
 def rich_tables(comparison: Comparison) -> list[Table]:
-    """Both tables for a terminal."""
+    """The tables for a terminal."""
     tables = []
-    for caption, (header, rows) in zip(
-        captions(comparison), (accuracy_rows(comparison), cost_rows(comparison)), strict=True
-    ):
+    for caption, header, rows in _all_rows(comparison):
         table = Table(title=caption, title_justify="left")
         for i, name in enumerate(header):
             table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
@@ -99,11 +118,9 @@ def rich_tables(comparison: Comparison) -> list[Table]:
 
 
 def markdown(comparison: Comparison) -> str:
-    """Both tables as Markdown."""
+    """The tables as Markdown."""
     parts = []
-    for caption, (header, rows) in zip(
-        captions(comparison), (accuracy_rows(comparison), cost_rows(comparison)), strict=True
-    ):
+    for caption, header, rows in _all_rows(comparison):
         lines = [
             f"**{caption}**",
             "",

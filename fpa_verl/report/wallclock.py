@@ -30,9 +30,12 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Curve:
+    """One run on the cost axis; `data_device_hours` is what its dataset had cost before it began."""
+
     run: str
     recipe: str
     points: list[CurvePoint]
+    data_device_hours: float = 0.0
 
     @property
     def best(self) -> CurvePoint:
@@ -145,7 +148,8 @@ def curve_of(run: Run, data_source: str) -> Curve:
         paid = run.dataset_device_seconds + point.device_seconds if point.step else 0.0
         return CurvePoint(point.step, paid / SECONDS_PER_HOUR, point.accuracy, point.standard_error)
 
-    return Curve(run.name, run.recipe, [place(point) for point in run.of_source(data_source)])
+    points = [place(point) for point in run.of_source(data_source)]
+    return Curve(run.name, run.recipe, points, run.dataset_device_seconds / SECONDS_PER_HOUR)
 
 
 def default_targets(curves: list[Curve]) -> list[float]:
