@@ -25,7 +25,7 @@ from fpa_verl.rollouts.problems import Problem, write_problems
 
 TRAIN_PROBLEMS, TEST_PROBLEMS = 320, 128
 PROBLEM_SEED = 1
-WARM_START_STEPS = 600
+WARM_START_STEPS = 800
 RECIPES = ("off_rl", "fpa_offline", "grpo_baseline")
 
 console = Console()
@@ -66,6 +66,8 @@ def _stage(name: str, done: bool, work: Callable[[], None]) -> None:
     if done:
         console.print(f"[green]✓[/green] {name} [dim](done before)[/dim]")
         return
+    if not console.is_terminal:
+        console.print(f"… {name}")
     started = time.monotonic()
     work()
     console.print(f"[green]✓[/green] {name} [dim]{time.monotonic() - started:.0f} s[/dim]")

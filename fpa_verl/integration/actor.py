@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from tensordict import TensorDict
 from verl.single_controller.base.decorator import Dispatch, make_nd_compute_dataproto_dispatch_fn, register
+from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.engine_workers import ActorRolloutRefWorker
@@ -21,6 +23,11 @@ class OfflineActorWorker(ActorRolloutRefWorker):
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
         policy_loss = self.config.actor.policy_loss
+        if policy_loss.loss_mode not in POLICY_LOSS_REGISTRY:
+            raise IntegrationError(
+                f"the plugin is not loaded in the worker on {socket.gethostname()}: install fpa-verl there in the "
+                "environment that Ray uses, and do not set VERL_USE_EXTERNAL_PLUGINS for its workers"
+            )
         self._uses_reference = needs_future_policy(policy_loss)
         if self._uses_reference and "ref" not in self.role:
             # verl's init_model goes by substrings of the role; "actor_ref" and "actor_rollout_ref"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 import transfer_queue as tq
 from tqdm import tqdm
@@ -22,7 +20,7 @@ from verl.workers.rollout.llm_server import LLMServerManager
 
 from fpa_verl.files import read_json_lines
 from fpa_verl.integration.identity import device_description, model_identity, problem_set_fingerprint
-from fpa_verl.integration.metering import POLL_INTERVAL_S, STARTED_AT
+from fpa_verl.integration.metering import POLL_INTERVAL_S, command_started_at
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.report import ledger as phases
@@ -59,8 +57,7 @@ class Collector(PPOTrainer):
         )
         rollout = self.config.actor_rollout_ref.rollout
         self.devices = rollout.n_gpus_per_node * rollout.nnodes
-        started_at = float(os.environ.get(STARTED_AT, psutil.Process().create_time()))
-        self.ledger = Ledger(self.folder, started_at=started_at, devices=self.devices)
+        self.ledger = Ledger(self.folder, started_at=command_started_at(), devices=self.devices)
         self.llm_server_manager = LLMServerManager.create(config=self.config)
         self.reward_loop_manager = RewardLoopManager(config=self.config)
         self.teacher_model_manager = None

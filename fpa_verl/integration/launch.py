@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+import psutil
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from fpa_verl.errors import FpaError
 from fpa_verl.paths import RECIPES
+from fpa_verl.report.ledger import STARTED_AT
+
+# The first job of this process began with the process; later ones of a multirun begin when they run.
+_command_started = [psutil.Process().create_time()]
 
 
 def set_environment(config: DictConfig) -> None:
@@ -25,7 +29,6 @@ def set_environment(config: DictConfig) -> None:
     wanted = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
     for name, value in wanted.items():
         os.environ.setdefault(name, str(value))
-    os.environ.setdefault("VERL_FILE_LOGGER_PATH", str(Path(config.run_dir).absolute() / "metrics.jsonl"))
 
 
 def place_outputs(config: DictConfig) -> None:
@@ -45,10 +48,12 @@ def run(config: DictConfig) -> None:
     """
     place_outputs(config)
     set_environment(config)
+    os.environ[STARTED_AT] = str(_command_started.pop() if _command_started else time.time())
     # From here on verl is imported, with the platform that the recipe names.
     from fpa_verl.integration import preflight
 
     preflight.check(config)
+    import ray
     from ray.exceptions import RayTaskError
     from verl.trainer import main_ppo
 
@@ -61,20 +66,10 @@ def run(config: DictConfig) -> None:
         if isinstance(cause, FpaError):
             raise cause from None
         raise
+    finally:
+        # The next job of a multirun has an environment of its own to hand to Ray.
+        ray.shutdown()
     preflight.after(config)
-
-
-def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
-    """Print an `FpaError` as one line and exit 1; anything else keeps its stack trace."""
-
-    def wrapped() -> None:
-        try:
-            main()
-        except FpaError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
-
-    return wrapped
 
 
 @hydra.main(config_path=str(RECIPES), config_name="main", version_base="1.3")
@@ -89,5 +84,4 @@ def _composed(config: DictConfig) -> None:
 
 def main() -> None:
     """Entry point of `verl.trainer.main`."""
-    os.environ.setdefault("FPA_VERL_STARTED_AT", str(time.time()))
     _composed()

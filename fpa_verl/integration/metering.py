@@ -14,13 +14,16 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from fpa_verl.integration.identity import describe_run
 from fpa_verl.report import ledger as phases
-from fpa_verl.report.ledger import Ledger
-from fpa_verl.report.runs import METRICS_FILE, open_run, record_evaluation
+from fpa_verl.report.ledger import STARTED_AT, Ledger
+from fpa_verl.report.runs import metrics_file, open_run, record_evaluation
 
-# Set by the launcher, so that start-up counts from the command and not from this process.
-STARTED_AT = "FPA_VERL_STARTED_AT"
 # verl looks for finished rollouts every 2 s, which is most of a small model's step.
 POLL_INTERVAL_S = 0.2
+
+
+def command_started_at() -> float:
+    """Unix time of the command; of this process where the launcher's environment does not reach it."""
+    return float(os.environ.get(STARTED_AT, psutil.Process().create_time()))
 
 
 class Metered(PPOTrainer):
@@ -36,18 +39,18 @@ class Metered(PPOTrainer):
         super().__init__(config)
         self.replay_buffer.poll_interval = POLL_INTERVAL_S
         self.run_dir = Path(config.run_dir).absolute()
-        started_at = float(os.environ.get(STARTED_AT, psutil.Process().create_time()))
         info = describe_run(config)
         self.run_dir.mkdir(parents=True, exist_ok=True)
         open_run(self.run_dir, info)
         OmegaConf.save(config, self.run_dir / "config.yaml", resolve=True)
-        os.environ.setdefault("VERL_FILE_LOGGER_PATH", str(self.run_dir / METRICS_FILE))
         self.ledger = Ledger(
             self.run_dir,
-            started_at=started_at,
+            started_at=command_started_at(),
             devices=info["hardware"]["devices"],
             versions=info["versions"],
         )
+        # verl's file logger empties the file it opens: each attempt gets one of its own.
+        os.environ["VERL_FILE_LOGGER_PATH"] = str(self.run_dir / metrics_file(self.ledger.attempt))
 
     # ---- phases ---------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -29,7 +30,7 @@ def draw_wallclock(comparison: Comparison, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     for i, recipe in enumerate(recipes):
         curves = [c for c in comparison.curves if c.recipe == recipe]
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+        style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         for curve in curves:
             x = [scale * point.device_hours for point in curve.points]
             y = [100 * point.accuracy for point in curve.points]

@@ -21,6 +21,8 @@ from typing import Any
 from fpa_verl.files import append_json_line, read_json_lines
 
 LEDGER_FILE = "ledger.jsonl"
+# Environment variable: unix time at which the command was typed. Start-up counts from there.
+STARTED_AT = "FPA_VERL_STARTED_AT"
 
 STARTUP = "startup"
 GENERATION = "generation"

@@ -4,7 +4,7 @@ run.json            what the run is (fingerprints, dataset and its cost, hardwar
 config.yaml         the resolved configuration
 ledger.jsonl        where the time went (`fpa_verl.report.ledger`)
 evaluations.jsonl   accuracy by step and problem set, with the outcome of every problem
-metrics.jsonl       metrics of every step, as verl logs them
+metrics.N.jsonl     metrics of every step of attempt N, as verl logs them
 checkpoints/        verl's checkpoints
 """
 
@@ -22,7 +22,6 @@ from fpa_verl.report.ledger import EVALUATION, LEDGER_FILE, STARTUP
 
 RUN_FILE = "run.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
-METRICS_FILE = "metrics.jsonl"
 
 # What may not change between the attempts of one run.
 _IDENTITY = ("recipe", "fingerprints", "evaluation", "dataset")
@@ -83,6 +82,11 @@ class Run:
 
     def of_source(self, data_source: str) -> list[Point]:
         return sorted((p for p in self.points if p.data_source == data_source), key=lambda p: p.step)
+
+
+def metrics_file(attempt: int) -> str:
+    """Name of the file that verl's metrics of one attempt go to."""
+    return f"metrics.{attempt}.jsonl"
 
 
 def open_run(folder: Path, info: dict[str, Any]) -> None:

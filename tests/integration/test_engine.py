@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from verl.trainer.ppo import core_algos
 from verl.utils import tensordict_utils as tu
 
+from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.actor import OfflineActorWorker
 from fpa_verl.integration.loss import NotFiniteError
 from fpa_verl.integration.static_rollouts import _trajectory_fields
@@ -167,3 +169,9 @@ def test_a_loss_that_is_not_finite_names_its_trajectories(base_model, chained_ad
             parameter.to_local().fill_(torch.nan)
     with pytest.raises(NotFiniteError, match="p0/0/0"):
         update(actor, chained_additions)
+
+
+def test_a_worker_without_the_plugin_says_so(base_model, monkeypatch):
+    monkeypatch.delitem(core_algos.POLICY_LOSS_REGISTRY, "fpa")
+    with pytest.raises(IntegrationError, match="the plugin is not loaded in the worker on"):
+        worker(base_model, "fpa_offline")

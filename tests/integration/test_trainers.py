@@ -46,7 +46,7 @@ def offline(folder: Path, base_model, *overrides: str) -> subprocess.CompletedPr
 
 
 def metrics(run_dir: Path) -> dict[int, dict[str, float]]:
-    return {record["step"]: record["data"] for record in read_json_lines(run_dir / "metrics.jsonl")}
+    return {record["step"]: record["data"] for record in read_json_lines(run_dir / "metrics.1.jsonl")}
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,36 @@ def test_a_finished_run_goes_on_where_it_stopped(offline_run, workspace, base_mo
     ledger = read_json_lines(offline_run / "ledger.jsonl")
     steps = [(record["attempt"], record["step"]) for record in ledger if "step" in record]
     assert steps == [(1, step) for step in range(1, STEPS + 1)] + [(2, STEPS + 1), (2, STEPS + 2)]
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_ends_the_run_in_one_line_that_names_the_trajectories(workspace, base_model):
+    done = offline(
+        workspace,
+        base_model,
+        "trainer.total_training_steps=3",
+        "actor_rollout_ref.actor.optim.lr=1e30",
+        f"run_dir={workspace}/diverged",
+        *WITHOUT_VALIDATION,
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: the loss is nan; trajectories (problem/group/sample): p"), done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_groups_as_the_unit_of_a_batch(workspace, base_model):
+    done = offline(
+        workspace,
+        base_model,
+        "trainer.total_training_steps=2",
+        *("data.selection.unit=group", "data.train_batch_size=4", "actor_rollout_ref.rollout.n=4"),
+        f"run_dir={workspace}/groups",
+        *WITHOUT_VALIDATION,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    # 4 groups of one right and three wrong solutions.
+    assert metrics(workspace / "groups")[1]["critic/score/mean"] == 0.25
 
 
 def test_grpo_trains_and_is_written_down(workspace, base_model):

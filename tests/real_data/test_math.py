@@ -124,7 +124,7 @@ def test_right_and_wrong_move_apart(recipe, dataset, bpe_model, tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    rows = [record["data"] for record in read_json_lines(tmp_path / "run" / "metrics.jsonl")]
+    rows = [record["data"] for record in read_json_lines(tmp_path / "run" / "metrics.1.jsonl")]
     weight_gap = [row["dynamics/right/policy_weight"] - row["dynamics/wrong/policy_weight"] for row in rows]
     assert sum(weight_gap[-5:]) / 5 > sum(weight_gap[:5]) / 5
 
