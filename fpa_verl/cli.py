@@ -53,21 +53,10 @@ def report(
     ] = None,
 ) -> None:
     """Accuracy against device-hours, from run directories (default: ./runs)."""
-    from fpa_verl.files import atomic_path, write_json
-    from fpa_verl.report import figures, tables, wallclock
-    from fpa_verl.report.runs import find_runs
+    from fpa_verl.report.output import report_wallclock
 
     folders = runs or [Path("runs")]
-    comparison = wallclock.compare(find_runs(folders), on, target)
-    for table in tables.rich_tables(comparison):
-        console.print(table)
-    out = out or folders[0] / "report"
-    figures.draw_wallclock(comparison, out / "wallclock.png")
-    figures.draw_wallclock(comparison, out / "wallclock.svg")
-    write_json(out / "wallclock.json", comparison.as_json())
-    with atomic_path(out / "wallclock.md") as temporary:
-        temporary.write_text(tables.markdown(comparison), encoding="utf-8")
-    console.print(f"Figure, Markdown and JSON: {out}/wallclock.*", highlight=False)
+    report_wallclock(folders, out or folders[0] / "report", console, data_source=on, targets=target)
 
 
 @app.command()

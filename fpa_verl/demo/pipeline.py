@@ -20,6 +20,7 @@ from fpa_verl.demo import task
 from fpa_verl.errors import FpaError
 from fpa_verl.files import read_json_lines
 from fpa_verl.report.ledger import LEDGER_FILE
+from fpa_verl.report.output import report_wallclock
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.problems import Problem, write_problems
 
@@ -58,7 +59,7 @@ def run_demo(
     for recipe in recipes:
         run_dir = folder / (recipe if seed == 0 else f"{recipe}_seed{seed}")
         _stage(run_dir.name, finished(run_dir), partial(run_recipe, recipe, folder, run_dir, seed, overrides))
-    _show_report(folder)
+    report_wallclock([folder], folder / "report", console)
     console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
 
 
@@ -163,9 +164,3 @@ def _progress() -> Progress:
         console=console,
         transient=True,
     )
-
-
-def _show_report(folder: Path) -> None:
-    from fpa_verl.cli import report
-
-    report(runs=[folder], out=folder / "report")

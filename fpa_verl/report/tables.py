@@ -97,6 +97,15 @@ def captions(comparison: Comparison) -> tuple[str, str, str]:
     )
 
 
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader must know beside the numbers."""
+    return [
+        f"{run.name}: its data was imported; what generating it cost is not known and not counted"
+        for run in comparison.runs
+        if not run.data_cost_is_known
+    ]
+
+
 def _all_rows(comparison: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """(caption, header, rows) of every table."""
     parts = (accuracy_rows(comparison), cost_rows(comparison), summary_rows(comparison))
@@ -129,4 +138,4 @@ def markdown(comparison: Comparison) -> str:
         ]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *notes(comparison)]) + "\n"
