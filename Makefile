@@ -4,7 +4,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Where a CPU build of torch comes from if the configured package index has none.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
-EXTRAS ?= cpu,dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow bench lint types check clean
@@ -12,13 +11,14 @@ EXTRAS ?= cpu,dev
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
-setup: $(VENV)/.installed  ## Create .venv with everything for a machine without a GPU
+setup: $(VENV)/.dev  ## Create .venv with everything for a machine without a GPU
 
-$(VENV)/.installed: pyproject.toml .ci/setup_venv
-	PYTHON="$(PYTHON)" VENV="$(VENV)" EXTRAS="$(EXTRAS)" TORCH_CPU_INDEX="$(TORCH_CPU_INDEX)" sh .ci/setup_venv
+# One stamp for each set of extras: what the demo needs, and what developing needs on top.
+$(VENV)/.cpu $(VENV)/.dev: $(VENV)/.%: pyproject.toml .ci/setup_venv
+	PYTHON="$(PYTHON)" VENV="$(VENV)" EXTRAS="cpu,$*" TORCH_CPU_INDEX="$(TORCH_CPU_INDEX)" sh .ci/setup_venv
 	@touch $@
 
-demo: setup  ## Warm start, collect, train three ways, compare (about 15 minutes on two cores)
+demo: $(VENV)/.cpu  ## Warm start, collect, train three ways, compare (about 15 minutes on two cores)
 	$(BIN)/fpa-verl demo --folder runs/demo
 
 test: setup  ## The quick tests, real trainers for a few steps among them

@@ -78,7 +78,8 @@ def compute_score(
         data_source: name of the problem set; every set is scored alike.
         solution_str: the response as text.
         ground_truth: the gold answer, LaTeX or plain.
-        extra_info: of the problem; its `problem_id` is echoed, so that results can be matched later.
+        extra_info: of the problem; its `problem_id` (or source and index) is echoed, so that results
+            can be matched later.
 
     Returns:
         score and acc (1.0 or 0.0); status: right, wrong, no_answer (the model's doing), timeout,
@@ -87,7 +88,8 @@ def compute_score(
     answer = last_boxed(solution_str)
     status = "no_answer" if answer is None else judge(answer, str(ground_truth))
     score = float(status == "right")
-    problem_id = str((extra_info or {}).get("problem_id", ""))
+    info = extra_info or {}
+    problem_id = str(info.get("problem_id") or f"{data_source}/{info.get('index', '')}")
     return {
         "score": score,
         "acc": score,

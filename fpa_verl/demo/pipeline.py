@@ -24,7 +24,7 @@ from fpa_verl.report.output import report_wallclock
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.problems import Problem, write_problems
 
-TRAIN_PROBLEMS, TEST_PROBLEMS = 320, 128
+TRAIN_PROBLEMS, TEST_PROBLEMS = 240, 128
 PROBLEM_SEED = 1
 WARM_START_STEPS = 800
 RECIPES = ("off_rl", "fpa_offline", "grpo_baseline")

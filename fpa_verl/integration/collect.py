@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,15 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
 from verl.utils import tensordict_utils as tu
 from verl.workers.rollout.llm_server import LLMServerManager
 
-from fpa_verl.files import read_json_lines
 from fpa_verl.integration.identity import device_description, model_identity, problem_set_fingerprint
 from fpa_verl.integration.metering import POLL_INTERVAL_S, command_started_at
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.report import ledger as phases
-from fpa_verl.report.ledger import LEDGER_FILE, Ledger
+from fpa_verl.report.ledger import Ledger, device_seconds
 from fpa_verl.report.runs import NOT_COST
 from fpa_verl.reward.math_answer import scorer_fingerprint
+from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import Problem, hold_out, read_problems, write_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
@@ -47,6 +49,7 @@ class Collector(PPOTrainer):
         self.replay_buffer.poll_interval = POLL_INTERVAL_S
         self.folder = Path(self.config.rollouts)
         self._init_tokenizer()
+        self.stop_ids = _stop_ids(self.config.actor_rollout_ref.model.path, self.tokenizer.eos_token_id)
         problems = read_problems(as_list(self.config.data.train_files))
         held_out = hold_out((p.problem_id for p in problems), **self.config.validation)
         self.problems = [p for p in problems if p.problem_id not in held_out]
@@ -90,18 +93,34 @@ class Collector(PPOTrainer):
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         self.agent_loop_manager = agent_loop_manager
         self.global_steps = 0
-        done = self.writer.problems_done()
-        left = [p for p in self.problems if p.problem_id not in done]
+        done = len(self.writer.problems_done())
         self.ledger.started()
-        with tqdm(total=len(self.problems), initial=len(done), desc="Collecting", unit="problem") as progress:
-            for batch in _chunks(left, self.config.data.train_batch_size):
-                with self.ledger.phase(phases.GENERATION):
-                    self.writer.add(self._roll_out(batch))
-                self.ledger.write("step", self.global_steps)
-                self.global_steps += 1
-                progress.update(len(batch))
+        with tqdm(total=len(self.problems), initial=done, desc="Collecting", unit="problem") as progress:
+            # What failed to generate is tried once more, then counted as missing.
+            for _ in range(2):
+                for batch in _chunks(self._missing(), self.config.data.train_batch_size):
+                    progress.update(self._collect(batch))
         self.ledger.write("end", self.global_steps)
         self._finish()
+
+    def _missing(self) -> list[Problem]:
+        done = self.writer.problems_done()
+        return [p for p in self.problems if p.problem_id not in done]
+
+    def _collect(self, problems: list[Problem]) -> int:
+        """Write one shard of complete groups; the number of problems in it."""
+        try:
+            with self.ledger.phase(phases.GENERATION):
+                trajectories = self._roll_out(problems)
+        finally:
+            # Paid for, whether or not it came to an end.
+            self.ledger.write("step", self.global_steps)
+        self.global_steps += 1
+        sizes = Counter(t.problem_id for t in trajectories)
+        complete = [t for t in trajectories if sizes[t.problem_id] == self.config.actor_rollout_ref.rollout.n]
+        if complete:
+            self.writer.add(complete)
+        return len({t.problem_id for t in complete})
 
     def _roll_out(self, problems: list[Problem]) -> list[Trajectory]:
         by_uid = {str(uuid.uuid4()): problem for problem in problems}
@@ -141,39 +160,36 @@ class Collector(PPOTrainer):
             score=float(scores.sum()),
             status=extra["reward_extra_info"]["status"],
             # The engine does not pass its reason on; an end-of-sequence token is the reason.
-            finish_reason="stop" if response_ids[-1] in self._stop_ids else "length",
+            finish_reason="stop" if response_ids[-1] in self.stop_ids else "length",
             temperature=sampling["temperature"],
             top_p=sampling["top_p"],
             top_k=sampling["top_k"],
             max_response_tokens=sampling["max_response_tokens"],
         )
 
-    @property
-    def _stop_ids(self) -> set[int]:
-        from transformers import GenerationConfig
-
-        ids = {self.tokenizer.eos_token_id}
-        try:
-            eos = GenerationConfig.from_pretrained(self.config.actor_rollout_ref.model.path).eos_token_id
-        except OSError:
-            return ids
-        return ids | set(eos if isinstance(eos, list) else [eos])
-
     def _finish(self) -> Manifest:
-        spent: dict[str, float] = {}
-        for record in read_json_lines(self.folder / LEDGER_FILE):
-            for phase, seconds in record.get("seconds", {}).items():
-                if phase not in NOT_COST:
-                    spent[phase] = spent.get(phase, 0.0) + seconds * self.devices
+        spent = {phase: seconds for phase, seconds in device_seconds(self.folder).items() if phase not in NOT_COST}
         plan = self.writer.plan
         return self.writer.finish(
             fingerprints=plan["fingerprints"],
             sampling=plan["sampling"],
             validation=plan["validation"],
             cost={"device_seconds": spent, "devices": self.devices, "device": device_description()},
-            origin={"kind": "collect", "model": self.config.actor_rollout_ref.model.path, "time": time.time()},
+            origin={
+                "kind": "collect",
+                "model": self.config.actor_rollout_ref.model.path,
+                "time": time.time(),
+                "problems_missing": len(self._missing()),
+            },
             versions=installed_versions(),
         )
+
+
+def _stop_ids(model: str, eos_token_id: int) -> set[int]:
+    """The tokens that end a response: the tokenizer's, and those of the model's generation_config.json."""
+    file = local_model_dir(model) / "generation_config.json"
+    more = json.loads(file.read_text()).get("eos_token_id", []) if file.exists() else []
+    return {eos_token_id, *(more if isinstance(more, list) else [more])}
 
 
 def _chunks(problems: list[Problem], size: int) -> Iterator[list[Problem]]:

@@ -53,6 +53,9 @@ def run(config: DictConfig) -> None:
     from fpa_verl.integration import preflight
 
     preflight.check(config)
+    if preflight.nothing_left_to_do(config):
+        preflight.after(config)
+        return
     import ray
     from ray.exceptions import RayTaskError
     from verl.trainer import main_ppo

@@ -16,6 +16,7 @@ from fpa_verl.integration.identity import describe_run
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import STARTED_AT, Ledger
 from fpa_verl.report.runs import metrics_file, open_run, record_evaluation
+from fpa_verl.rollouts.schema import MODEL_STATUSES
 
 # verl looks for finished rollouts every 2 s, which is most of a small model's step.
 POLL_INTERVAL_S = 0.2
@@ -113,12 +114,21 @@ class Metered(PPOTrainer):
         self, data_sources: Any, sample_uids: Any, reward_extra_infos_dict: dict, *args: Any, **kwargs: Any
     ) -> dict:
         outcomes: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-        infos = reward_extra_infos_dict
+        infos, unscored = reward_extra_infos_dict, 0
         for source, problem_id, status in zip(data_sources, infos["problem_id"], infos["status"], strict=True):
             tally = outcomes[str(source)][problem_id]
+            is_scored = status in MODEL_STATUSES
             tally[0] += status == "right"
-            tally[1] += 1
-        record_evaluation(self.run_dir, attempt=self.ledger.attempt, step=self.global_steps, problems=outcomes)
+            tally[1] += is_scored
+            unscored += not is_scored
+        record_evaluation(
+            self.run_dir,
+            attempt=self.ledger.attempt,
+            step=self.global_steps,
+            problems=outcomes,
+            # Sessions that failed to generate never get here; verl counts how many were asked for.
+            unscored=unscored + sum(kwargs["expected_acc_counts"].values()) - len(infos["status"]),
+        )
         # verl bootstraps every numeric column; score and reward only repeat acc.
         accuracy = {"acc": infos["acc"]}
         return super()._val_metrics_update(data_sources, sample_uids, accuracy, *args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from omegaconf import DictConfig
 
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
 from fpa_verl.integration import identity
-from fpa_verl.integration.settings import as_list, validates
+from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import check_verl
 from fpa_verl.rollouts.dataset import RolloutDataset, Selection
-from fpa_verl.rollouts.manifest import read_manifest
+from fpa_verl.rollouts.manifest import MANIFEST_FILE, read_manifest
 from fpa_verl.rollouts.problems import read_problems
 
 
@@ -26,11 +27,13 @@ def check(config: DictConfig) -> None:
     check_verl()
     _check_plugin_loaded()
     mode = config.trainer.v1.trainer_mode
+    if mode != "collect":
+        _check_attention(config)
     if mode == "offline":
         _check_objective(config)
         _check_rollouts(config)
     else:
-        read_problems(as_list(config.data.train_files))
+        _check_training_problems(config)
     if mode != "collect":
         _check_evaluation(config)
     identity.model_identity(config)
@@ -80,6 +83,14 @@ def _check_objective(config: DictConfig) -> None:
 
 def _check_rollouts(config: DictConfig) -> None:
     folder = as_list(config.data.train_files)[0]
+    _require_same_model(config, folder)
+    dataset = RolloutDataset(folder, Selection(**config.data.selection))
+    dataset.require_items(config.data.train_batch_size)
+    _check_batches(config, dataset)
+
+
+def _require_same_model(config: DictConfig, folder: str) -> None:
+    """The dataset's model, tokenizer and template are those of the recipe."""
     manifest = read_manifest(Path(folder).expanduser())
     mine = identity.model_identity(config)
     for name in ("tokenizer", "template", "model"):
@@ -90,18 +101,62 @@ def _check_rollouts(config: DictConfig) -> None:
                 f"({mine[name]}): set actor_rollout_ref.model.path to the model that made it, or collect again "
                 "with this one"
             )
-    RolloutDataset(folder, Selection(**config.data.selection)).require_items(config.data.train_batch_size)
+
+
+def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
+    """A batch must be one optimizer step, and the epochs must hold the steps that were asked for."""
+    largest, n = max(map(len, dataset.items)), config.actor_rollout_ref.rollout.n
+    if largest > n:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.n={n}: groups of {dataset.folder} have up to {largest} trajectories, and a "
+            f"batch would be cut into several updates; set it to {largest}"
+        )
+    steps, epochs = config.trainer.total_training_steps, config.trainer.total_epochs
+    steps_per_epoch = len(dataset) // config.data.train_batch_size
+    if steps is not None and steps > steps_per_epoch * epochs:
+        raise ConfigError(
+            f"trainer.total_training_steps={steps}: {epochs} epochs of {len(dataset)} items in batches of "
+            f"{config.data.train_batch_size} end after {steps_per_epoch * epochs}; raise trainer.total_epochs"
+        )
+
+
+def _check_attention(config: DictConfig) -> None:
+    chosen = (config.actor_rollout_ref.model.get("override_config") or {}).get("attn_implementation")
+    if config.trainer.device == "cuda" and chosen is None and importlib.util.find_spec("flash_attn") is None:
+        raise IntegrationError(
+            "verl trains with flash attention on a GPU, and flash_attn is not installed: pip install 'fpa-verl[gpu]', "
+            "or choose another with +actor_rollout_ref.model.override_config.attn_implementation=sdpa"
+        )
+
+
+def _check_training_problems(config: DictConfig) -> None:
+    files = as_list(config.data.train_files)
+    folder = Path(config.rollouts)
+    for name in files:
+        if Path(name).parent == folder and not Path(name).exists():
+            raise DatasetError(
+                f"no {name}: the online run trains on the same problems as the offline ones. Make the split with "
+                "`recipe=collect` first, or name a problem file of your own with data.train_files=[FILE]"
+            )
+    read_problems(files)
 
 
 def _check_evaluation(config: DictConfig) -> None:
-    if not validates(config):
-        return
     try:
         read_problems(as_list(config.data.val_files))
     except DatasetError as error:
+        held_out = f"{config.rollouts}/validation.parquet"
         raise DatasetError(
-            f"{error}. (data.val_files; to do without: trainer.test_freq=-1 trainer.val_before_train=false)"
+            f"{error} (data.val_files; data.val_files=[{held_out}] evaluates on the held-out problems alone)"
         ) from error
+
+
+def nothing_left_to_do(config: DictConfig) -> bool:
+    """Whether the command is a collection that has already been finished, with this very model."""
+    if config.trainer.v1.trainer_mode != "collect" or not (Path(config.rollouts) / MANIFEST_FILE).exists():
+        return False
+    _require_same_model(config, config.rollouts)
+    return True
 
 
 def after(config: DictConfig) -> None:

@@ -35,6 +35,18 @@ OTHER = "other"
 PHASES = (GENERATION, LOG_PROBS, TRAINING, WEIGHT_SYNC, CHECKPOINTING, OTHER, STARTUP, EVALUATION)
 
 
+def device_seconds(folder: Path) -> dict[str, float]:
+    """Device-seconds by phase, each attempt with the devices that it held."""
+    total: dict[str, float] = {}
+    devices: dict[int, int] = {}
+    for record in read_json_lines(folder / LEDGER_FILE):
+        if record["kind"] == "attempt":
+            devices[record["attempt"]] = record["devices"]
+        for phase, seconds in record.get("seconds", {}).items():
+            total[phase] = total.get(phase, 0.0) + seconds * devices[record["attempt"]]
+    return total
+
+
 class Ledger:
     """Writes the ledger of one attempt.
 

@@ -23,8 +23,18 @@ from fpa_verl.report.ledger import EVALUATION, LEDGER_FILE, STARTUP
 RUN_FILE = "run.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
 
-# What may not change between the attempts of one run.
-_IDENTITY = ("recipe", "fingerprints", "evaluation", "dataset")
+
+def _identity(info: dict[str, Any]) -> dict[str, Any]:
+    """What may not change between the attempts of one run."""
+    dataset = info.get("dataset") or {}
+    return {
+        "recipe": info["recipe"],
+        "fingerprints": info["fingerprints"],
+        "evaluation": info["evaluation"],
+        "dataset": dataset.get("fingerprint"),
+    }
+
+
 # Time that buys no accuracy and so is no part of a method's cost: shown apart.
 NOT_COST = (STARTUP, EVALUATION)
 
@@ -60,6 +70,8 @@ class Run:
     info: dict[str, Any]
     points: list[Point]
     phase_device_seconds: dict[str, float]
+    unscored: int = 0
+    """Samples of all evaluations together that are in no accuracy."""
 
     @property
     def name(self) -> str:
@@ -97,9 +109,9 @@ def open_run(folder: Path, info: dict[str, Any]) -> None:
     """
     file = folder / RUN_FILE
     if file.exists():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(info))
-        changed = [key for key in _IDENTITY if before.get(key) != now.get(key)]
+        before = _identity(json.loads(file.read_text(encoding="utf-8")))
+        now = _identity(json.loads(json.dumps(info)))
+        changed = [key for key in now if before[key] != now[key]]
         if changed:
             raise MismatchError(
                 f"{folder} holds another run (its {', '.join(changed)} differs): choose run_dir=FOLDER, or delete it"
@@ -108,12 +120,23 @@ def open_run(folder: Path, info: dict[str, Any]) -> None:
     write_json(file, info)
 
 
-def record_evaluation(folder: Path, *, attempt: int, step: int, problems: dict[str, dict[str, list[int]]]) -> None:
-    """Append one evaluation: data source to problem id to [right, sampled]."""
+def record_evaluation(
+    folder: Path, *, attempt: int, step: int, problems: dict[str, dict[str, list[int]]], unscored: int = 0
+) -> None:
+    """Append one evaluation: data source to problem id to [right, sampled].
+
+    `unscored` samples, which failed to generate or whose scorer failed, are in neither number.
+    """
     for data_source, outcomes in problems.items():
         append_json_line(
             folder / EVALUATIONS_FILE,
-            {"attempt": attempt, "step": step, "data_source": data_source, "problems": outcomes},
+            {
+                "attempt": attempt,
+                "step": step,
+                "data_source": data_source,
+                "problems": outcomes,
+                "unscored": unscored,
+            },
         )
 
 
@@ -131,18 +154,25 @@ def read_run(folder: Path) -> Run:
     phases: dict[str, float] = {}
     # (attempt, step) to the cost up to the end of that step.
     cost_at: dict[tuple[int, int], float] = {}
+    spent_by: dict[int, float] = {}
     for record in ledger:
         for phase, seconds in record.get("seconds", {}).items():
             phases[phase] = phases.get(phase, 0.0) + seconds * devices[record["attempt"]]
+        spent = sum(s for p, s in phases.items() if p not in NOT_COST)
+        spent_by[record["attempt"]] = spent
         if "step" in record:
-            cost_at[record["attempt"], record["step"]] = sum(s for p, s in phases.items() if p not in NOT_COST)
+            cost_at[record["attempt"], record["step"]] = spent
     points: dict[tuple[str, int], Point] = {}
-    for record in read_json_lines(folder / EVALUATIONS_FILE):
+    evaluations = read_json_lines(folder / EVALUATIONS_FILE)
+    for record in evaluations:
         problems = {key: (right, sampled) for key, (right, sampled) in record["problems"].items()}
         step, source = record["step"], record["data_source"]
-        cost = 0.0 if step == 0 else cost_at.get((record["attempt"], step), 0.0)
-        points[source, step] = Point(step, source, cost, problems)
-    return Run(folder, info, list(points.values()), phases)
+        # A resumed run evaluates the step it starts from once more: the first measurement stands.
+        # One without a record of its step was cut short; all that was spent by then counts.
+        cost = cost_at.get((record["attempt"], step), spent_by.get(record["attempt"], 0.0))
+        points.setdefault((source, step), Point(step, source, cost if step else 0.0, problems))
+    unscored = sum(record.get("unscored", 0) for record in evaluations)
+    return Run(folder, info, list(points.values()), phases, unscored)
 
 
 def find_runs(paths: list[Path]) -> list[Run]:

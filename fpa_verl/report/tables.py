@@ -99,11 +99,17 @@ def captions(comparison: Comparison) -> tuple[str, str, str]:
 
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know beside the numbers."""
-    return [
+    imported = [
         f"{run.name}: its data was imported; what generating it cost is not known and not counted"
         for run in comparison.runs
         if not run.data_cost_is_known
     ]
+    unscored = [
+        f"{run.name}: {run.unscored} samples of its evaluations could not be generated or scored and are left out"
+        for run in comparison.runs
+        if run.unscored
+    ]
+    return imported + unscored
 
 
 def _all_rows(comparison: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]]:

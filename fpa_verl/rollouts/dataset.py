@@ -55,7 +55,8 @@ class RolloutDataset:
 
     def rows(self, item: int) -> list[dict[str, Any]]:
         """The rows of one item, as dictionaries of `SCHEMA`'s columns."""
-        return self.table.take(pa.array(self.items[item])).to_pylist()
+        # slice() and not take(): the latter walks the whole chunked table at every call.
+        return [self.table.slice(row, 1).to_pylist()[0] for row in self.items[item]]
 
     def _items(self) -> list[tuple[int, ...]]:
         columns = ["problem_id", "group", "split", "status", "finish_reason"]

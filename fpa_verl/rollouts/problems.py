@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,7 @@ def read_problems(files: str | Sequence[str]) -> list[Problem]:
         path = Path(name).expanduser()
         if not path.exists():
             raise DatasetError(
-                f"no problem file at {path}: `fpa-verl data problems SOURCE --out {path}` makes one from "
-                "JSON Lines or a Hugging Face dataset"
+                f"no problem file at {path}: `fpa-verl data problems SOURCE --out {path}` makes one from JSON Lines"
             )
         try:
             rows = pq.read_table(path).to_pylist()
@@ -79,6 +79,13 @@ def read_problems(files: str | Sequence[str]) -> list[Problem]:
         problems += [as_problem(row, f"{path}, row {i}") for i, row in enumerate(rows)]
     if not problems:
         raise DatasetError(f"no problems in {files}: the file is empty")
+    seen = Counter((p.data_source, p.problem_id) for p in problems)
+    (source, problem_id), times = seen.most_common(1)[0]
+    if times > 1:
+        raise DatasetError(
+            f"{files}: {times} problems of {source} share the id '{problem_id}': give each its own "
+            "extra_info.problem_id"
+        )
     return problems
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from fpa_verl.errors import MismatchError
 from fpa_verl.files import atomic_path, sha256_of, write_json
-from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, Shard
+from fpa_verl.rollouts.manifest import Manifest, Shard
 from fpa_verl.rollouts.schema import MODEL_STATUSES, TRAIN, Trajectory, to_table
 
 PLAN_FILE = "plan.json"
@@ -88,10 +88,6 @@ class RolloutWriter:
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))
-
-    @property
-    def finished(self) -> bool:
-        return (self.folder / MANIFEST_FILE).exists()
 
     def problems_done(self) -> set[str]:
         """Problems whose rollouts are already on disk."""

@@ -10,14 +10,13 @@ from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationErro
 from fpa_verl.integration import preflight, versions
 from tests.integration.conftest import DEMO, composed
 
-WITHOUT_VALIDATION = ("trainer.test_freq=-1", "trainer.val_before_train=false")
-
 
 @pytest.fixture
 def check(base_model, chained_additions):
     def run(*overrides: str, recipe: str = "fpa_offline") -> None:
-        paths = (f"actor_rollout_ref.model.path={base_model}", f"rollouts={chained_additions}")
-        preflight.check(composed(recipe, *DEMO, *paths, *WITHOUT_VALIDATION, *overrides))
+        held_out = f"data.val_files=[{chained_additions}/validation.parquet]"
+        paths = (f"actor_rollout_ref.model.path={base_model}", f"rollouts={chained_additions}", held_out)
+        preflight.check(composed(recipe, *DEMO, *paths, *overrides))
 
     return run
 
@@ -38,14 +37,35 @@ def test_a_sound_recipe_passes(check):
          ConfigError, "the offline trainer has fpa, off_rl"),
         (["actor_rollout_ref.actor.loss_agg_mode=token-mean"], ConfigError, "set it to seq-mean-token-mean"),
         (["actor_rollout_ref.actor.ppo_epochs=2"], ConfigError, "set it to 1"),
+        (["data.selection.unit=group", "data.train_batch_size=4"], ConfigError, "rollout.n=1: groups.*set it to 4"),
+        (["trainer.total_training_steps=999", "trainer.total_epochs=2"], ConfigError, "raise trainer.total_epochs"),
         (["data.selection.unit=tree"], FpaError, "data.selection.unit=tree"),
-        (["trainer.val_before_train=true", "problems.test=gone.parquet"], DatasetError, "problem file.*val_files"),
+        (["data.val_files=[gone.parquet]"], DatasetError, "problem file.*val_files"),
     ],
 )  # fmt: skip
 def test_bad_input(check, overrides, error, message):
     with pytest.raises(error, match=message) as caught:
         check(*overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_the_online_run_wants_the_split_that_collect_makes(check, tmp_path):
+    with pytest.raises(DatasetError, match="recipe=collect"):
+        check(f"rollouts={tmp_path}", recipe="grpo_baseline")
+
+
+def test_a_gpu_without_flash_attention(check):
+    overrides = ("trainer.device=cuda", "~actor_rollout_ref.model.override_config.attn_implementation")
+    with pytest.raises(IntegrationError, match="flash_attn is not installed"):
+        check(*overrides)
+
+
+def test_a_finished_collection_is_not_repeated_and_not_taken_over(base_model, chained_additions, tmp_path):
+    paths = (f"rollouts={chained_additions}", f"problems.train={chained_additions}/train.parquet")
+    config = composed("collect", *DEMO, *paths, f"actor_rollout_ref.model.path={base_model}")
+    assert preflight.nothing_left_to_do(config)
+    other = composed("collect", *DEMO, f"rollouts={tmp_path}", f"actor_rollout_ref.model.path={base_model}")
+    assert not preflight.nothing_left_to_do(other)
 
 
 def test_a_dataset_of_another_model(check, tmp_path):

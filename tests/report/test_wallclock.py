@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.files import append_json_line
-from fpa_verl.report import wallclock
+from fpa_verl.report import tables, wallclock
 from fpa_verl.report.runs import find_runs, open_run, read_run, record_evaluation
 
 INFO = {
@@ -91,13 +91,38 @@ def test_data_from_another_device_is_not_added_up(tmp_path):
 def test_a_restart_is_paid_for(tmp_path):
     folder = make_run(tmp_path / "a", [1, 2])
     append_json_line(folder / "ledger.jsonl", {"kind": "attempt", "time": 0, "attempt": 2, "devices": 2})
-    append_json_line(
-        folder / "ledger.jsonl",
-        {"kind": "step", "time": 0, "attempt": 2, "step": 1, "seconds": {"startup": 60.0, "training": 900.0}},
-    )
-    record_evaluation(folder, attempt=2, step=1, problems={"toy": {"p0": [2, 2]}})
+    for step in (1, 2):
+        seconds = {"startup": 60.0, "training": 900.0}
+        append_json_line(
+            folder / "ledger.jsonl", {"kind": "step", "time": 0, "attempt": 2, "step": step, "seconds": seconds}
+        )
+    record_evaluation(folder, attempt=2, step=2, problems={"toy": {"p0": [2, 2]}})
     point = read_run(folder).of_source("toy")[-1]
-    assert point.device_seconds == 2 * (900 + 900)
+    # Step 1 was done twice, step 2 once, on 2 devices.
+    assert point.device_seconds == 2 * (900 + 900 + 900)
+
+
+def test_a_resumed_run_evaluates_its_first_step_again_and_the_first_measurement_stands(tmp_path):
+    folder = make_run(tmp_path / "a", [1, 2, 3])
+    before = read_run(folder).of_source("toy")
+    append_json_line(folder / "ledger.jsonl", {"kind": "attempt", "time": 0, "attempt": 2, "devices": 2})
+    record_evaluation(folder, attempt=2, step=2, problems={"toy": {"p0": [2, 2]}})
+    assert read_run(folder).of_source("toy") == before
+
+
+def test_an_evaluation_without_a_record_of_its_step_costs_all_that_was_spent_by_then(tmp_path):
+    folder = make_run(tmp_path / "a", [1, 2])
+    record_evaluation(folder, attempt=1, step=2, problems={"toy": {"p0": [2, 2]}})
+    assert read_run(folder).of_source("toy")[-1].device_seconds == 1800
+
+
+def test_samples_that_could_not_be_scored_are_said(tmp_path):
+    folder = make_run(tmp_path / "a", [1, 2])
+    record_evaluation(folder, attempt=1, step=2, problems={"toy": {"p0": [2, 2]}}, unscored=3)
+    comparison = wallclock.compare(find_runs([tmp_path]))
+    assert tables.notes(comparison) == [
+        "a: 3 samples of its evaluations could not be generated or scored and are left out"
+    ]
 
 
 def test_a_run_folder_is_not_taken_over_by_another_run(tmp_path):

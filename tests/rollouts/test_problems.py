@@ -53,6 +53,12 @@ def test_bad_json_lines(tmp_path, content, message):
         problems_from_json_lines(tmp_path / "p.jsonl")
 
 
+def test_problems_that_share_an_id_are_refused(tmp_path):
+    write_problems(tmp_path / "x.parquet", [Problem.from_text("p", q, "2", "toy") for q in ("1+1", "0+2")], "train")
+    with pytest.raises(DatasetError, match="2 problems of toy share the id 'p'"):
+        read_problems(str(tmp_path / "x.parquet"))
+
+
 def test_missing_and_foreign_files(tmp_path):
     with pytest.raises(DatasetError, match="no problem file"):
         read_problems(str(tmp_path / "x.parquet"))
