@@ -12,7 +12,7 @@ import pytest
 
 from fpa_verl.demo import task
 from fpa_verl.files import read_json_lines
-from fpa_verl.report.runs import read_run
+from fpa_verl.report.runs import find_runs, read_run
 from fpa_verl.rollouts.problems import Problem, write_problems
 from tests.integration.conftest import DEMO
 
@@ -27,7 +27,7 @@ def train(recipe: str, folder: Path, base_model, *overrides: str) -> subprocess.
         f"problems.train={folder}/problems.parquet",
         f"problems.test={folder}/problems.parquet",
         f"rollouts={folder}/rollouts",
-        f"run_dir={folder}/{recipe}",
+        *([] if "-m" in overrides else [f"run_dir={folder}/{recipe}"]),
         "scale.eval_samples=1",
         *overrides,
     ]
@@ -139,6 +139,27 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line_that_names_the_traje
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: the loss is nan; trajectories (problem/group/sample): p"), done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_multirun_gives_each_job_a_run_directory_of_its_own(workspace, base_model):
+    lam = "actor_rollout_ref.actor.policy_loss.lam"
+    done = train(
+        "fpa_offline",
+        workspace,
+        base_model,
+        "-m",
+        f"{lam}=0,2",
+        "data.train_batch_size=16",
+        "trainer.total_training_steps=1",
+        f"hydra.sweep.dir={workspace}/sweep",
+        f"hydra.sweep.subdir='${{{lam}}}'",
+        *WITHOUT_VALIDATION,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    runs = {run.folder.name: run for run in find_runs([workspace / "sweep"])}
+    assert set(runs) == {"0", "2"}
+    assert all(list(metrics(run.folder)) == [1] for run in runs.values())
 
 
 @pytest.mark.slow

@@ -116,6 +116,7 @@ def test_right_and_wrong_move_apart(recipe, dataset, bpe_model, tmp_path):
         *COMMON,
         f"actor_rollout_ref.model.path={bpe_model}",
         f"rollouts={dataset}",
+        f"data.val_files=[{dataset}/validation.parquet]",
         f"run_dir={tmp_path}/run",
         "actor_rollout_ref.actor.optim.lr=1e-3",
         "data.train_batch_size=32",
