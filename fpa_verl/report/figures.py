@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from fpa_verl.files import atomic_path
+from fpa_verl.report.tables import unit
 from fpa_verl.report.wallclock import Comparison
 
 # Okabe and Ito's palette, in an order that keeps neighbours apart in grey as well.
@@ -24,8 +25,7 @@ def draw_wallclock(comparison: Comparison, path: Path) -> None:
     An offline run's line starts where its dataset was paid for: the dotted part is generation.
     A band of one standard error is drawn where a recipe has a single run.
     """
-    longest = max(curve.points[-1].device_hours for curve in comparison.curves)
-    unit, scale = ("device-hours", 1.0) if longest >= 1 else ("device-minutes", 60.0)
+    name, scale = unit(comparison)
     recipes = list(dict.fromkeys(curve.recipe for curve in comparison.curves))
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     for i, recipe in enumerate(recipes):
@@ -43,7 +43,7 @@ def draw_wallclock(comparison: Comparison, path: Path) -> None:
                 lower, upper = ([a + sign * e for a, e in zip(y, errors, strict=True)] for sign in (-1, 1))
                 axes.fill_between(x, lower, upper, color=style["color"], alpha=0.15, linewidth=0)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"{unit} (dotted: generating the dataset; start-up and evaluation left out)")
+    axes.set_xlabel(f"{name} (dotted: generating the dataset; start-up and evaluation left out)")
     axes.set_ylabel(f"accuracy on {comparison.data_source} (%)")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")

@@ -153,7 +153,7 @@ def test_command_prints_a_table_and_writes_figure_markdown_and_json(tmp_path):
     assert (tmp_path / "report" / "wallclock.png").read_bytes().startswith(b"\x89PNG")
     content = json.loads((tmp_path / "report" / "wallclock.json").read_text())
     assert [run["device_hours_to_target"]["0.5000"] for run in content["runs"]] == [1.5, 1.0]
-    assert "| fpa | fpa_offline |" in (tmp_path / "report" / "wallclock.md").read_text()
+    assert "| fpa | 25.0 | 100.0 ± 0.0 | 100.0 | 2.00 | 1.50 |" in (tmp_path / "report" / "wallclock.md").read_text()
 
 
 def test_report_needs_neither_torch_nor_verl_nor_ray():
