@@ -13,10 +13,12 @@ help:  ## Show this list
 
 setup: $(VENV)/.dev  ## Create .venv with everything for a machine without a GPU
 
-# One stamp for each set of extras: what the demo needs, and what developing needs on top.
+# One stamp for each set of extras: what the demo needs, and what developing needs on top. One after
+# the other, because pip takes many minutes to resolve both at once.
 $(VENV)/.cpu $(VENV)/.dev: $(VENV)/.%: pyproject.toml .ci/setup_venv
-	PYTHON="$(PYTHON)" VENV="$(VENV)" EXTRAS="cpu,$*" TORCH_CPU_INDEX="$(TORCH_CPU_INDEX)" sh .ci/setup_venv
+	PYTHON="$(PYTHON)" VENV="$(VENV)" EXTRAS="$*" TORCH_CPU_INDEX="$(TORCH_CPU_INDEX)" sh .ci/setup_venv
 	@touch $@
+$(VENV)/.dev: $(VENV)/.cpu
 
 demo: $(VENV)/.cpu  ## Warm start, collect, train three ways, compare (about 15 minutes on two cores)
 	$(BIN)/fpa-verl demo --folder runs/demo

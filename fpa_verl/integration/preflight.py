@@ -6,6 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
@@ -27,8 +28,8 @@ def check(config: DictConfig) -> None:
     check_verl()
     _check_plugin_loaded()
     mode = config.trainer.v1.trainer_mode
-    if mode != "collect":
-        _check_attention(config)
+    if config.trainer.device == "cuda":
+        _check_gpu(config)
     if mode == "offline":
         _check_objective(config)
         _check_rollouts(config)
@@ -120,9 +121,16 @@ def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
         )
 
 
-def _check_attention(config: DictConfig) -> None:
+def _check_gpu(config: DictConfig) -> None:
+    # The driver of a Ray cluster need not have a GPU itself.
+    if not torch.cuda.is_available() and "RAY_ADDRESS" not in os.environ:
+        raise IntegrationError(
+            "no GPU on this machine: add hardware=cpu (and model=tiny task=demo for the demo's), or set RAY_ADDRESS to "
+            "a cluster that has some"
+        )
     chosen = (config.actor_rollout_ref.model.get("override_config") or {}).get("attn_implementation")
-    if config.trainer.device == "cuda" and chosen is None and importlib.util.find_spec("flash_attn") is None:
+    trains = config.trainer.v1.trainer_mode != "collect"
+    if trains and chosen is None and importlib.util.find_spec("flash_attn") is None:
         raise IntegrationError(
             "verl trains with flash attention on a GPU, and flash_attn is not installed: pip install 'fpa-verl[gpu]', "
             "or choose another with +actor_rollout_ref.model.override_config.attn_implementation=sdpa"

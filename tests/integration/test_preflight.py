@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -54,7 +56,15 @@ def test_the_online_run_wants_the_split_that_collect_makes(check, tmp_path):
         check(f"rollouts={tmp_path}", recipe="grpo_baseline")
 
 
-def test_a_gpu_without_flash_attention(check):
+def test_a_gpu_recipe_on_a_machine_without_one(check, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(IntegrationError, match="no GPU on this machine: add hardware=cpu"):
+        check("trainer.device=cuda")
+
+
+def test_a_gpu_without_flash_attention(check, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     overrides = ("trainer.device=cuda", "~actor_rollout_ref.model.override_config.attn_implementation")
     with pytest.raises(IntegrationError, match="flash_attn is not installed"):
         check(*overrides)
