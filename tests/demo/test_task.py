@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from itertools import islice
+
+from fpa_verl.demo import task
+from fpa_verl.demo.pipeline import _PROGRESS, finished
+from fpa_verl.demo.task import Problem
+from fpa_verl.files import append_json_line
+from fpa_verl.reward.math_answer import compute_score
+
+
+def test_a_solution_by_hand():
+    problem = Problem((16, 44, 21, 62))
+    assert (problem.text, problem.answer) == ("16+44+21+62", "143")
+    assert problem.solution() == r"16+44=60;60+21=81;81+62=143;\boxed{143}"
+    # A slip of +1 in the second step is carried on.
+    assert problem.solution(slip_at=1, slip=1) == r"16+44=60;60+21=82;82+62=144;\boxed{144}"
+
+
+def test_problems_are_distinct_and_the_same_for_the_same_seed():
+    train = task.distinct_problems(50, seed=1)
+    test = task.distinct_problems(50, seed=1, exclude=frozenset(train))
+    assert len(set(train)) == 50
+    assert not set(train) & set(test)
+    assert train == task.distinct_problems(50, seed=1)
+
+
+def test_the_corpus_is_half_right_and_holds_none_of_the_excluded_problems():
+    pairs = list(islice(task.corpus(0, frozenset()), 2000))
+    right = [compute_score("", solution, str(sum(map(int, text.split("+")))))["acc"] for text, solution in pairs]
+    # Half is written right; a guess is right now and then.
+    assert 0.48 < sum(right) / len(right) < 0.56
+    excluded = frozenset(Problem(tuple(map(int, text.split("+")))) for text, _ in pairs)
+    assert not {text for text, _ in islice(task.corpus(0, excluded), 200)} & {p.text for p in excluded}
+
+
+def test_every_solution_fits_the_lengths_of_the_recipe():
+    longest = Problem((task.LARGEST,) * task.NUMBERS)
+    assert len(longest.text) + 1 <= task.MAX_PROMPT_TOKENS
+    assert len(longest.solution()) + 1 <= task.MAX_RESPONSE_TOKENS
+
+
+def test_progress_is_read_from_verls_bars():
+    assert _PROGRESS.findall("Training Progress:  40%|####      | 8/20 [00:09<00:10,  1.12it/s]") == [("8", "20")]
+    assert _PROGRESS.findall("Collecting: 100%|####| 486/486 [01:40<00:00,  4.84problem/s]") == [("486", "486")]
+
+
+def test_a_run_is_finished_when_its_ledger_ends(tmp_path):
+    append_json_line(tmp_path / "ledger.jsonl", {"kind": "step", "step": 1})
+    assert not finished(tmp_path)
+    append_json_line(tmp_path / "ledger.jsonl", {"kind": "end", "step": 2})
+    assert finished(tmp_path)
