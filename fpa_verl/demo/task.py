@@ -15,8 +15,6 @@ from dataclasses import dataclass
 DATA_SOURCE = "chained_addition"
 NUMBERS = 4
 SMALLEST, LARGEST = 10, 99
-MAX_PROMPT_TOKENS = 16
-MAX_RESPONSE_TOKENS = 64
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from fpa_verl.demo.pipeline import _PROGRESS, finished
 from fpa_verl.demo.task import Problem
 from fpa_verl.files import append_json_line
 from fpa_verl.reward.math_answer import compute_score
+from tests.integration.conftest import DEMO, composed
 
 
 def test_a_solution_by_hand():
@@ -35,9 +36,11 @@ def test_the_corpus_is_half_right_and_holds_none_of_the_excluded_problems():
 
 
 def test_every_solution_fits_the_lengths_of_the_recipe():
+    scale = composed("collect", *DEMO).scale
     longest = Problem((task.LARGEST,) * task.NUMBERS)
-    assert len(longest.text) + 1 <= task.MAX_PROMPT_TOKENS
-    assert len(longest.solution()) + 1 <= task.MAX_RESPONSE_TOKENS
+    # A token a character; the template ends the prompt with a line break, the response with its own end.
+    assert len(longest.text) + 1 <= scale.max_prompt_tokens
+    assert len(longest.solution()) + 1 <= scale.max_response_tokens
 
 
 def test_progress_is_read_from_verls_bars():
