@@ -210,7 +210,7 @@ def test_collecting_from_a_model_that_solves_nothing_ends_in_one_clear_line(work
     assert "error: nothing to train on" in done.stderr
     assert "Traceback" not in done.stderr
     manifest = json.loads((workspace / "collected" / "manifest.json").read_text())
-    # 16 problems less the 3 held out (20 %), 2 rollouts each.
-    assert manifest["counts"]["trajectories"] == 26
-    assert manifest["counts"]["groups_all_wrong"] == 13
+    # 16 problems less the 2 held out (10 %), 2 rollouts each.
+    assert manifest["counts"]["trajectories"] == 28
+    assert manifest["counts"]["groups_all_wrong"] == 14
     assert manifest["cost"]["device_seconds"]["generation"] > 0
