@@ -20,14 +20,17 @@ STEPS = 4
 WITHOUT_VALIDATION = ("trainer.test_freq=-1", "trainer.val_before_train=false")
 
 
-def train(recipe: str, folder: Path, base_model, *overrides: str) -> subprocess.CompletedProcess:
+def train(
+    recipe: str, folder: Path, base_model, *overrides: str, multirun: bool = False
+) -> subprocess.CompletedProcess:
     command = [
-        *(sys.executable, "-m", "verl.trainer.main", f"recipe={recipe}", *DEMO),
+        *(sys.executable, "-m", "verl.trainer.main", *(["-m"] if multirun else [])),
+        *(f"recipe={recipe}", *DEMO),
         f"actor_rollout_ref.model.path={base_model}",
         f"problems.train={folder}/problems.parquet",
         f"problems.test={folder}/problems.parquet",
         f"rollouts={folder}/rollouts",
-        *([] if "-m" in overrides else [f"run_dir={folder}/{recipe}"]),
+        *([] if multirun else [f"run_dir={folder}/{recipe}"]),
         "scale.eval_samples=1",
         *overrides,
     ]
@@ -127,13 +130,25 @@ def test_a_finished_run_goes_on_where_it_stopped(offline_run, workspace, base_mo
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_ends_the_run_in_one_line_that_names_the_trajectories(workspace, base_model):
+def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(workspace, base_model, chained_additions, tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from fpa_verl.rollouts.importing import import_rollouts
+
+    model = AutoModelForCausalLM.from_pretrained(base_model)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(torch.nan)
+    model.save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(base_model).save_pretrained(tmp_path / "model")
+    text = chained_additions.parent / "text.jsonl"
+    import_rollouts(text, str(tmp_path / "model"), tmp_path / "d", suffix="", max_response_tokens=64)
     done = offline(
         workspace,
-        base_model,
-        "trainer.total_training_steps=3",
-        "actor_rollout_ref.actor.optim.lr=1e30",
-        f"run_dir={workspace}/diverged",
+        tmp_path / "model",
+        "trainer.total_training_steps=1",
+        f"rollouts={tmp_path}/d",
+        f"run_dir={workspace}/not_finite",
         *WITHOUT_VALIDATION,
     )
     assert done.returncode == 1
@@ -148,13 +163,13 @@ def test_multirun_gives_each_job_a_run_directory_of_its_own(workspace, base_mode
         "fpa_offline",
         workspace,
         base_model,
-        "-m",
         f"{lam}=0,2",
         "data.train_batch_size=16",
         "trainer.total_training_steps=1",
         f"hydra.sweep.dir={workspace}/sweep",
-        f"hydra.sweep.subdir='${{{lam}}}'",
+        f"hydra.sweep.subdir=${{{lam}}}",
         *WITHOUT_VALIDATION,
+        multirun=True,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     runs = {run.folder.name: run for run in find_runs([workspace / "sweep"])}

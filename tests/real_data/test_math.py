@@ -39,8 +39,8 @@ def altered(solution: str) -> str:
     assert answer is not None
     number = re.search(r"\d+", answer)
     wrong = answer.replace(number[0], str(int(number[0]) + 1), 1) if number else rf"{answer} + 1"
-    head, _, tail = solution.rpartition(answer)
-    return head + wrong + tail
+    box = solution.rfind("boxed")
+    return solution[:box] + solution[box:].replace(answer, wrong, 1)
 
 
 @pytest.fixture(scope="module")
