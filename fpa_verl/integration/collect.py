@@ -20,7 +20,7 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
 from verl.utils import tensordict_utils as tu
 from verl.workers.rollout.llm_server import LLMServerManager
 
-from fpa_verl.integration.identity import device_description, model_identity, problem_set_fingerprint
+from fpa_verl.integration.identity import device_description, model_identity
 from fpa_verl.integration.metering import POLL_INTERVAL_S, command_started_at
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import installed_versions
@@ -28,7 +28,7 @@ from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger, device_seconds
 from fpa_verl.report.runs import NOT_COST
 from fpa_verl.reward.math_answer import scorer_fingerprint
-from fpa_verl.rollouts.fingerprint import local_model_dir
+from fpa_verl.rollouts.fingerprint import local_model_dir, problems_fingerprint
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import Problem, hold_out, read_problems, write_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
@@ -77,7 +77,7 @@ class Collector(PPOTrainer):
             "fingerprints": {
                 **model_identity(self.config),
                 "scorer": scorer_fingerprint(),
-                "problems": problem_set_fingerprint(problems),
+                "problems": problems_fingerprint(problems),
             },
             "sampling": {
                 "temperature": rollout.temperature,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,9 @@ from transformers import AutoTokenizer
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.reward.math_answer import scorer_fingerprint
-from fpa_verl.rollouts.fingerprint import (
-    digest,
-    local_model_dir,
-    model_fingerprint,
-    problems_fingerprint,
-    template_fingerprint,
-    tokenizer_fingerprint,
-)
+from fpa_verl.rollouts.fingerprint import base_fingerprints, digest, local_model_dir, problems_fingerprint
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, read_manifest
 from fpa_verl.rollouts.problems import Problem, read_problems
-
-
-@lru_cache(maxsize=4)
-def _model_fingerprint(path: str) -> str:
-    return model_fingerprint(path)
 
 
 def model_identity(config: DictConfig) -> dict[str, str]:
@@ -35,15 +22,7 @@ def model_identity(config: DictConfig) -> dict[str, str]:
     model = config.actor_rollout_ref.model
     tokenizer = AutoTokenizer.from_pretrained(local_model_dir(model.get("tokenizer_path") or model.path))
     template_kwargs = dict(config.data.get("apply_chat_template_kwargs") or {})
-    return {
-        "model": _model_fingerprint(str(model.path)),
-        "tokenizer": tokenizer_fingerprint(tokenizer),
-        "template": template_fingerprint(tokenizer, template_kwargs),
-    }
-
-
-def problem_set_fingerprint(problems: list[Problem]) -> str:
-    return problems_fingerprint((p.problem_id, p.chat, p.ground_truth) for p in problems)
+    return base_fingerprints(str(model.path), tokenizer, template_kwargs)
 
 
 def evaluation_identity(config: DictConfig) -> dict[str, Any]:
@@ -53,7 +32,7 @@ def evaluation_identity(config: DictConfig) -> dict[str, Any]:
         by_source.setdefault(problem.data_source, []).append(problem)
     sampling = config.actor_rollout_ref.rollout.val_kwargs
     return {
-        "problem_sets": {source: problem_set_fingerprint(problems) for source, problems in by_source.items()},
+        "problem_sets": {source: problems_fingerprint(problems) for source, problems in by_source.items()},
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from fpa_verl.files import sha256_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from fpa_verl.rollouts.problems import Problem
 
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 # Keys of config.json that say who wrote the file and not what the model computes.
@@ -47,6 +50,7 @@ def local_model_dir(path: str) -> Path:
         ) from error
 
 
+@lru_cache(maxsize=4)
 def model_fingerprint(path: str) -> str:
     """Digest of config.json and every weight file of a local model or hub snapshot."""
     folder = local_model_dir(path)
@@ -73,6 +77,17 @@ def template_fingerprint(tokenizer: PreTrainedTokenizerBase, template_kwargs: di
     return digest(tokenizer.chat_template, template_kwargs or {})
 
 
-def problems_fingerprint(problems: Iterable[tuple[str, Any, str]]) -> str:
-    """Digest of (problem_id, prompt messages, ground truth) triples, whatever their order."""
-    return digest(sorted([problem_id, messages, truth] for problem_id, messages, truth in problems))
+def base_fingerprints(
+    model: str, tokenizer: PreTrainedTokenizerBase, template_kwargs: dict[str, Any] | None = None
+) -> dict[str, str]:
+    """What a dataset and the run that trains on it must share: model, tokenizer and template."""
+    return {
+        "model": model_fingerprint(model),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "template": template_fingerprint(tokenizer, template_kwargs),
+    }
+
+
+def problems_fingerprint(problems: Iterable[Problem]) -> str:
+    """Digest of ids, prompts and ground truths, whatever their order."""
+    return digest(sorted([p.problem_id, p.chat, p.ground_truth] for p in problems))

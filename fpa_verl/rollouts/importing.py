@@ -22,14 +22,7 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.files import sha256_of
 from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
 from fpa_verl.reward.sandbox import POOL_SIZE
-from fpa_verl.rollouts.fingerprint import (
-    digest,
-    local_model_dir,
-    model_fingerprint,
-    problems_fingerprint,
-    template_fingerprint,
-    tokenizer_fingerprint,
-)
+from fpa_verl.rollouts.fingerprint import base_fingerprints, digest, local_model_dir, problems_fingerprint
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import Problem, hold_out, json_lines, write_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
@@ -135,11 +128,9 @@ def import_rollouts(
     held_out = hold_out(problems, validation_fraction, validation_seed)
     plan = {
         "fingerprints": {
-            "model": model_fingerprint(model),
-            "tokenizer": tokenizer_fingerprint(tokenizer),
-            "template": template_fingerprint(tokenizer),
+            **base_fingerprints(model, tokenizer),
             "scorer": scorer_fingerprint(),
-            "problems": problems_fingerprint((p.problem_id, p.chat, p.ground_truth) for p in problems.values()),
+            "problems": problems_fingerprint(problems.values()),
         },
         "sampling": {"max_response_tokens": max_response_tokens},
         "validation": {"fraction": validation_fraction, "seed": validation_seed},
