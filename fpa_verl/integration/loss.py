@@ -2,7 +2,7 @@
 
 With ``distillation_use_topk`` set on a batch, verl's engine calls the loss twice in a step: first
 with the logits of the forward pass, whose outputs it unpads and gathers, then with those outputs.
-The first call is where the future policy is formed.
+The first call is where the reference is asked and the future policy is formed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from verl.workers.engine.base import BaseEngine
 from verl.workers.utils.padding import no_padding_2_padding
 
 from fpa_verl.errors import FpaError
-from fpa_verl.objectives import future_log_probs, sequence_mean, trajectory_weights
+from fpa_verl.integration.dynamics import trajectory_sums
+from fpa_verl.integration.policy_losses import global_mean
+from fpa_verl.objectives import Needs, forward_kl, future_log_probs, sequence_mean, sequence_sum, trajectory_weights
+from fpa_verl.objectives.kto import reference_point
 
 
 class NotFiniteError(FpaError, FloatingPointError):
@@ -63,7 +66,12 @@ def next_tokens(micro_batch: TensorDict) -> torch.Tensor:
 
 
 class OfflineLoss:
-    """What the actor's engine calls: turns its outputs into a registered policy loss and metrics."""
+    """What the actor's engine calls: turns its outputs into a registered policy loss and metrics.
+
+    Args:
+        config: the actor's.
+        reference: the frozen base model, where the policy loss needs it.
+    """
 
     def __init__(self, config: ActorConfig, reference: ReferencePolicy | None = None) -> None:
         self._config = config
@@ -77,81 +85,121 @@ class OfflineLoss:
         student_logits: torch.Tensor | None = None,
         **_: Any,
     ) -> Any:
-        if student_logits is not None:
-            return self._future_policy(student_logits.squeeze(0), data)
-        assert model_output is not None
         assert data is not None
+        if student_logits is not None:
+            return self._against_reference(student_logits.squeeze(0), data)
+        assert model_output is not None
         return self._loss(model_output, data)
 
-    def _future_policy(self, logits: torch.Tensor, data: TensorDict) -> dict[str, torch.Tensor]:
+    def _against_reference(self, logits: torch.Tensor, data: TensorDict) -> dict[str, torch.Tensor]:
+        """Everything that takes whole rows of logits, policy's and reference's; each (1, N)."""
         assert self._reference is not None
-        lam = self._config.policy_loss.lam
-        log_probs = future_log_probs(logits.detach(), self._reference.logits(data), next_tokens(data), lam)
-        return {"future_log_probs": log_probs.unsqueeze(0)}
+        policy_loss = self._config.policy_loss
+        ref_logits, labels = self._reference.logits(data), next_tokens(data)
+        # lambda = 0 gives the log-probabilities of the policy that the logits belong to.
+        outputs = {"ref_log_probs": future_log_probs(ref_logits, ref_logits, labels, lam=0.0)}
+        if Needs.FUTURE_POLICY in policy_loss.needs:
+            outputs["future_log_probs"] = future_log_probs(
+                logits.detach(), ref_logits, labels, policy_loss.objective.lam
+            )
+        if policy_loss.forward_kl_coef:
+            outputs["forward_kl"] = forward_kl(logits, ref_logits)
+        return {name: values.unsqueeze(0) for name, values in outputs.items()}
 
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
-        config = self._config
-        log_probs = no_padding_2_padding(model_output["log_probs"], data)
-        future = model_output.get("future_log_probs")
-        # lambda = 0 asks for no reference: the future policy is the policy.
-        future = log_probs if future is None else no_padding_2_padding(future, data)
+        config, policy_loss = self._config, self._config.policy_loss
+        names = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl")
+        values = {name: no_padding_2_padding(model_output[name], data) for name in names if name in model_output}
+        log_probs = values["log_probs"]
         batch = data.select("response_mask", "advantages").to_padded_tensor()
         mask, rewards = batch["response_mask"].bool(), batch["advantages"]
-        weights = trajectory_weights(future, mask)
-
-        config.global_batch_info.update(
-            dp_size=data["dp_size"],
-            batch_num_tokens=data["batch_num_tokens"],
-            global_batch_size=data["global_batch_size"],
-            loss_scale_factor=config.loss_scale_factor,
-        )
-        loss, metrics = get_policy_loss_fn(config.policy_loss.loss_mode)(
-            old_log_prob=log_probs.detach(),
+        future_weights = trajectory_weights(values["future_log_probs"], mask) if "future_log_probs" in values else None
+        self._describe_batch(data)
+        loss, metrics = get_policy_loss_fn(policy_loss.loss_mode)(
+            old_log_prob=values.get("ref_log_probs", log_probs.detach()),
             log_prob=log_probs,
-            advantages=rewards,
+            advantages=self._advantages(rewards, data),
             response_mask=mask,
             loss_agg_mode=config.loss_agg_mode,
             config=config,
-            rollout_is_weights=weights,
+            # verl's own losses know this argument as something else.
+            **({} if future_weights is None else {"rollout_is_weights": future_weights}),
         )
-        _require_finite(loss, log_probs, weights, mask, data)
-        sums = {
-            "pg_loss": loss,
-            **metrics,
-            **trajectory_sums(log_probs.detach(), weights, rewards[:, 0], mask),
-        }
-        return loss, Metric.from_dict(sums, aggregation=AggregationType.SUM)
+        metrics = {"pg_loss": loss.detach(), **metrics}
+        if policy_loss.forward_kl_coef:
+            kl = global_mean(sequence_mean(values["forward_kl"], mask), 1, config)
+            loss = loss + policy_loss.forward_kl_coef * kl
+            metrics["forward_kl"] = kl.detach()
+        _require_finite(loss, log_probs, future_weights, mask, data)
+        sums = trajectory_sums(
+            log_probs.detach(), rewards[:, 0], mask, ref_log_probs=values.get("ref_log_probs"), future=future_weights
+        )
+        return loss, Metric.from_dict({**metrics, **sums}, aggregation=AggregationType.SUM)
+
+    def _describe_batch(self, data: TensorDict) -> None:
+        self._config.global_batch_info.update(
+            dp_size=data["dp_size"],
+            batch_num_tokens=data["batch_num_tokens"],
+            global_batch_size=data["global_batch_size"],
+            loss_scale_factor=self._config.loss_scale_factor,
+        )
+        if Needs.REFERENCE_POINT in self._config.policy_loss.needs:
+            self._config.global_batch_info["reference_point"] = torch.tensor(data["reference_point"])
+
+    def _advantages(self, rewards: torch.Tensor, data: TensorDict) -> torch.Tensor:
+        objective = self._config.policy_loss.objective
+        if objective is None:
+            return rewards
+        pass_rates = torch.tensor([float(rate) for rate in data["pass_rate"]], device=rewards.device)
+        return objective.advantages(rewards[:, 0], pass_rates).unsqueeze(-1).expand_as(rewards)
+
+
+class LogRatios:
+    """A loss that trains nothing: it notes log pi_theta(y)/pi_ref(y) of every trajectory of a pass."""
+
+    def __init__(self, reference: ReferencePolicy) -> None:
+        self._reference = reference
+        self._found: list[torch.Tensor] = []
+
+    def __call__(
+        self,
+        model_output: dict[str, torch.Tensor] | None = None,
+        data: TensorDict | None = None,
+        student_logits: torch.Tensor | None = None,
+        **_: Any,
+    ) -> Any:
+        assert data is not None
+        if student_logits is not None:
+            ref_logits = self._reference.logits(data)
+            return {"ref_log_probs": future_log_probs(ref_logits, ref_logits, next_tokens(data), lam=0.0).unsqueeze(0)}
+        assert model_output is not None
+        log_ratios = model_output["log_probs"] - model_output["ref_log_probs"]
+        mask = data.select("response_mask").to_padded_tensor()["response_mask"].bool()
+        self._found.append(sequence_sum(no_padding_2_padding(log_ratios, data), mask))
+        return torch.zeros((), device=log_ratios.device), {}
+
+    def reference_point(self, group: torch.distributed.ProcessGroup | None) -> float:
+        """z0 over what all workers of the group noted, each the same number of trajectories."""
+        mine = torch.cat(self._found)
+        everybody = [torch.empty_like(mine) for _ in range(torch.distributed.get_world_size(group))]
+        torch.distributed.all_gather(everybody, mine, group=group)
+        return float(reference_point(torch.cat(everybody)))
 
 
 def _require_finite(
-    loss: torch.Tensor, log_probs: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, data: TensorDict
+    loss: torch.Tensor,
+    log_probs: torch.Tensor,
+    future_weights: torch.Tensor | None,
+    mask: torch.Tensor,
+    data: TensorDict,
 ) -> None:
     if torch.isfinite(loss):
         return
-    bad = ~(torch.isfinite(sequence_mean(log_probs.detach(), mask)) & torch.isfinite(weights))
-    uids = [str(uid) for uid, is_bad in zip(list(data["uid"]), bad.tolist(), strict=True) if is_bad]
+    is_finite = torch.isfinite(sequence_mean(log_probs.detach(), mask))
+    if future_weights is not None:
+        is_finite &= torch.isfinite(future_weights)
+    uids = [str(uid) for uid, fine in zip(list(data["uid"]), is_finite.tolist(), strict=True) if not fine]
     raise NotFiniteError(
         f"the loss is {loss.item()}; trajectories (problem/group/sample): {', '.join(uids) or 'unknown'}. "
         "Lower actor_rollout_ref.actor.optim.lr, or look at these rows with `fpa-verl data show`"
     )
-
-
-# Means over trajectories are logged, but a micro-batch knows only sums; the trainer divides.
-TRAJECTORY_METRICS = ("log_prob", "weight", "policy_weight")
-
-
-def trajectory_sums(
-    log_probs: torch.Tensor, weights: torch.Tensor, rewards: torch.Tensor, mask: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """Counts and sums over right and wrong trajectories: log pi_theta(y), w(y) and pi_theta's own weight."""
-    values = {
-        "log_prob": torch.where(mask, log_probs, 0.0).sum(-1),
-        "weight": weights,
-        "policy_weight": trajectory_weights(log_probs, mask),
-    }
-    sums = {}
-    for side, members in (("right", rewards > 0), ("wrong", rewards < 0)):
-        sums[f"{side}/count"] = members.sum()
-        for name in TRAJECTORY_METRICS:
-            sums[f"{side}/{name}"] = torch.where(members, values[name], 0.0).sum()
-    return sums

@@ -1,7 +1,17 @@
-"""The offline objectives as verl policy losses, and R in {+1, -1} as a verl advantage."""
+"""The objectives as verl policy losses, and R in {+1, -1} as a verl advantage.
+
+verl's signature carries everything an objective needs, each thing in the place of its kind:
+
+    log_prob             log pi_theta of the response tokens
+    old_log_prob         log pi_ref: the reference is the policy that wrote the trajectories
+    advantages           R in {+1, -1}, or what the objective makes of it
+    rollout_is_weights   the future policy's weights
+    config               hyper-parameters, and in `global_batch_info` what belongs to the whole batch
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -10,86 +20,133 @@ import torch
 from verl.workers.config import PolicyLossConfig
 
 from fpa_verl.errors import ConfigError, IntegrationError
-from fpa_verl.objectives import policy_gradient_terms, trajectory_weights
+from fpa_verl.objectives import OBJECTIVES, Needs, Objective, Trajectories
 
+KEY = "actor_rollout_ref.actor.policy_loss"
 LOSS_AGG_MODE = "seq-mean-token-mean"
+ADVANTAGE = "signed_reward"
+
+# verl's own losses that make sense on stored trajectories, with what they need.
+VERL_LOSSES = {"dro": frozenset({Needs.REFERENCE})}
 
 
 @dataclass
 class OfflinePolicyLossConfig(PolicyLossConfig):
-    """Hyper-parameters of the offline objectives; named by `_target_` in the recipes.
+    """What the offline trainer's policy loss is made of; `offline_policy_loss` builds it.
 
     Attributes:
-        lam: lambda of the future policy (Eq. 4); for `fpa` only, null elsewhere.
+        objective: the objective with its hyper-parameters; None for one of `VERL_LOSSES`.
         scoring_temperature: logits are divided by this before they are scored, policy and
             reference alike. Not the sampling temperature.
+        forward_kl_coef: tau of the forward KL added to any objective (B.6); 0 adds nothing.
+        track_reference: hold the reference for the training dynamics, where the objective itself
+            does not ask for it. Costs one forward a step.
     """
 
-    loss_mode: str = "fpa"
-    lam: float | None = None
+    objective: Objective | None = None
     scoring_temperature: float = 1.0
+    forward_kl_coef: float = 0.0
+    track_reference: bool = False
 
     def __post_init__(self) -> None:
-        if self.loss_mode == "fpa" and (self.lam is None or not 0 <= self.lam <= 100):
-            raise ConfigError(f"actor_rollout_ref.actor.policy_loss.lam={self.lam}: fpa needs a number from 0 to 100")
-        if self.loss_mode != "fpa" and self.lam is not None:
-            raise ConfigError(
-                f"actor_rollout_ref.actor.policy_loss.lam={self.lam} does not apply to {self.loss_mode}: set it to null"
-            )
         if not self.scoring_temperature > 0:
-            raise ConfigError(
-                f"actor_rollout_ref.actor.policy_loss.scoring_temperature={self.scoring_temperature} must be above 0"
-            )
+            raise ConfigError(f"{KEY}.scoring_temperature={self.scoring_temperature} must be above 0")
+        if not self.forward_kl_coef >= 0:
+            raise ConfigError(f"{KEY}.forward_kl_coef={self.forward_kl_coef} must be at least 0")
+
+    @property
+    def needs(self) -> frozenset[Needs]:
+        """What the step must supply beside the policy's log-probabilities."""
+        needs = VERL_LOSSES[self.loss_mode] if self.objective is None else self.objective.needs
+        return needs | {Needs.REFERENCE} if self.forward_kl_coef or self.track_reference else needs
+
+    @property
+    def rows_per_item(self) -> int:
+        """Adjacent rows of a batch that no split may take apart."""
+        return 1 if self.objective is None else self.objective.rows_per_item
 
 
-def needs_future_policy(policy_loss: Any) -> bool:
-    """Whether the objective asks for the reference's logits: `fpa` with lambda above 0."""
-    return policy_loss.loss_mode == "fpa" and bool(policy_loss.lam)
+def offline_policy_loss(loss_mode: str, **settings: Any) -> OfflinePolicyLossConfig:
+    """`_target_` of the recipes' policy loss: the objective's own keys beside verl's and ours.
 
-
-def _aggregate(terms: torch.Tensor, response_mask: torch.Tensor, loss_agg_mode: str, config: Any) -> torch.Tensor:
-    from verl.trainer.ppo.core_algos import agg_loss
-
-    if loss_agg_mode != LOSS_AGG_MODE:
+    Raises:
+        ConfigError: no such objective; a hyper-parameter that does not apply to it or is out of bounds.
+    """
+    shared = {field.name for field in dataclasses.fields(OfflinePolicyLossConfig)}
+    own = {name: settings.pop(name) for name in set(settings) - shared}
+    if loss_mode not in OBJECTIVES and loss_mode not in VERL_LOSSES:
+        known = ", ".join(sorted([*OBJECTIVES, *VERL_LOSSES]))
+        raise ConfigError(f"{KEY}.loss_mode={loss_mode}: the offline trainer has {known}")
+    kind = OBJECTIVES.get(loss_mode)
+    known_keys = {field.name for field in dataclasses.fields(kind)} if kind else set()
+    if alien := sorted(set(own) - known_keys):
         raise ConfigError(
-            f"actor_rollout_ref.actor.loss_agg_mode={loss_agg_mode}: the offline objectives average each "
-            f"trajectory over its tokens first; set it to {LOSS_AGG_MODE}"
+            f"{KEY}.{alien[0]}={own[alien[0]]} does not apply to {loss_mode}, which takes "
+            f"{', '.join(sorted(known_keys)) or 'no hyper-parameter'}: remove it"
         )
-    return agg_loss(terms, response_mask, loss_agg_mode, **config.global_batch_info)
+    try:
+        objective = kind(**own) if kind else None
+    except ValueError as error:
+        raise ConfigError(f"{KEY}.{error}") from error
+    return OfflinePolicyLossConfig(loss_mode=loss_mode, objective=objective, **settings)
 
 
-def off_rl(
-    old_log_prob: torch.Tensor,
-    log_prob: torch.Tensor,
-    advantages: torch.Tensor,
-    response_mask: torch.Tensor,
-    loss_agg_mode: str = LOSS_AGG_MODE,
-    config: Any = None,
-    rollout_is_weights: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """Off-RL (Eq. 1-2): weights from the policy itself. Shapes (B, T); `advantages` holds R."""
-    weights = trajectory_weights(log_prob, response_mask)
-    terms = policy_gradient_terms(log_prob, weights, advantages)
-    return _aggregate(terms, response_mask, loss_agg_mode, config), {}
+def global_mean(losses: torch.Tensor, rows_per_item: int, config: Any) -> torch.Tensor:
+    """Mean over the items of the global batch: a micro-batch's share of it, as verl's `agg_loss` has it."""
+    info = config.global_batch_info
+    items = info["global_batch_size"] / rows_per_item
+    return losses.sum() / items * info["dp_size"]
 
 
-def fpa(
-    old_log_prob: torch.Tensor,
-    log_prob: torch.Tensor,
-    advantages: torch.Tensor,
-    response_mask: torch.Tensor,
-    loss_agg_mode: str = LOSS_AGG_MODE,
-    config: Any = None,
-    rollout_is_weights: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """FPA (Eq. 3): weights from the future policy, handed over as `rollout_is_weights`, shape (B,)."""
-    if rollout_is_weights is None:
+def as_policy_loss(kind: type[Objective]) -> Any:
+    """An objective behind verl's policy-loss signature."""
+
+    def policy_loss(
+        old_log_prob: torch.Tensor,
+        log_prob: torch.Tensor,
+        advantages: torch.Tensor,
+        response_mask: torch.Tensor,
+        loss_agg_mode: str = LOSS_AGG_MODE,
+        config: Any = None,
+        rollout_is_weights: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        objective = getattr(config.policy_loss, "objective", None)
+        if not isinstance(objective, kind):
+            raise IntegrationError(
+                f"the policy loss '{kind.name}' needs the recipes' configuration "
+                f"({KEY}._target_=fpa_verl.integration.policy_losses.offline_policy_loss)"
+            )
+        if loss_agg_mode != LOSS_AGG_MODE:
+            raise ConfigError(
+                f"actor_rollout_ref.actor.loss_agg_mode={loss_agg_mode}: the offline objectives say themselves how "
+                f"tokens are averaged; set it to {LOSS_AGG_MODE}"
+            )
+        _require_inputs(objective, rollout_is_weights, config)
+        batch = Trajectories(
+            log_probs=log_prob,
+            response_mask=response_mask,
+            # Every response has a first token; R is the same on all of them.
+            rewards=advantages[:, 0],
+            ref_log_probs=old_log_prob,
+            future_weights=rollout_is_weights,
+            reference_point=config.global_batch_info.get("reference_point"),
+        )
+        return global_mean(objective(batch), objective.rows_per_item, config), {}
+
+    policy_loss.__doc__ = kind.__doc__
+    policy_loss.__name__ = policy_loss.__qualname__ = kind.name
+    return policy_loss
+
+
+def _require_inputs(objective: Objective, future_weights: torch.Tensor | None, config: Any) -> None:
+    missing = [need.value for need in objective.needs if need is Needs.FUTURE_POLICY and future_weights is None]
+    if Needs.REFERENCE_POINT in objective.needs and config.global_batch_info.get("reference_point") is None:
+        missing.append(Needs.REFERENCE_POINT.value)
+    if missing:
         raise IntegrationError(
-            "the policy loss 'fpa' got no future-policy weights: it needs trainer.v1.trainer_mode=offline "
-            "(as recipe=fpa_offline sets it)"
+            f"the policy loss '{objective.name}' got no {missing[0]}: it needs trainer.v1.trainer_mode=offline "
+            "(as the offline recipes set it)"
         )
-    terms = policy_gradient_terms(log_prob, rollout_is_weights, advantages)
-    return _aggregate(terms, response_mask, loss_agg_mode, config), {}
 
 
 def signed_reward(
@@ -101,8 +158,7 @@ def signed_reward(
     return signs, signs
 
 
-POLICY_LOSSES = {"off_rl": off_rl, "fpa": fpa}
-ADVANTAGE = "signed_reward"
+POLICY_LOSSES = {name: as_policy_loss(kind) for name, kind in OBJECTIVES.items()}
 
 
 def register(core_algos: ModuleType) -> None:

@@ -67,12 +67,25 @@ def _check_objective(config: DictConfig) -> None:
         while cause is not None and not isinstance(cause, FpaError):
             cause = cause.__cause__
         raise cause or ConfigError(f"actor_rollout_ref.actor: {' '.join(str(error).split())}") from error
-    from fpa_verl.integration.policy_losses import LOSS_AGG_MODE, POLICY_LOSSES
+    from fpa_verl.integration.policy_losses import KEY, LOSS_AGG_MODE, OfflinePolicyLossConfig
 
-    if actor.policy_loss.loss_mode not in POLICY_LOSSES:
+    if not isinstance(actor.policy_loss, OfflinePolicyLossConfig):
         raise ConfigError(
-            f"actor_rollout_ref.actor.policy_loss.loss_mode={actor.policy_loss.loss_mode}: the offline trainer has "
-            f"{', '.join(sorted(POLICY_LOSSES))}"
+            f"{KEY}._target_: the offline trainer needs fpa_verl.integration.policy_losses.offline_policy_loss, as "
+            "recipes/base/offline.yaml sets it"
+        )
+    unit, objective = config.data.selection.unit, actor.policy_loss.objective
+    if objective is not None and (unit == "pair") != (objective.unit == "pair"):
+        raise ConfigError(
+            f"data.selection.unit={unit}: {objective.name} learns from single trajectories"
+            if unit == "pair"
+            else f"data.selection.unit={unit}: {objective.name} learns from pairs; set data.selection.unit=pair, "
+            "actor_rollout_ref.rollout.n=2 and data.train_batch_size to pairs a batch"
+        )
+    if actor.use_kl_loss:
+        raise ConfigError(
+            "actor_rollout_ref.actor.use_kl_loss=true is for online runs; an offline objective takes "
+            f"{KEY}.forward_kl_coef"
         )
     if actor.loss_agg_mode != LOSS_AGG_MODE:
         raise ConfigError(f"actor_rollout_ref.actor.loss_agg_mode={actor.loss_agg_mode}: set it to {LOSS_AGG_MODE}")
@@ -111,6 +124,14 @@ def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
         raise ConfigError(
             f"actor_rollout_ref.rollout.n={n}: groups of {dataset.folder} have up to {largest} trajectories, and a "
             f"batch would be cut into several updates; set it to {largest}"
+        )
+    actor = config.actor_rollout_ref.actor
+    workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    workers //= actor.get("fsdp_config", {}).get("ulysses_sequence_parallel_size", 1)
+    if config.data.train_batch_size % workers:
+        raise ConfigError(
+            f"data.train_batch_size={config.data.train_batch_size} does not divide among {workers} workers: set it to "
+            f"a multiple of {workers}"
         )
     steps, epochs = config.trainer.total_training_steps, config.trainer.total_epochs
     steps_per_epoch = len(dataset) // config.data.train_batch_size

@@ -74,6 +74,7 @@ def _trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
         "loss_mask": torch.ones(len(responses), dtype=torch.int64),
         "rm_scores": scores,
         "num_turns": 2,
+        "pass_rate": row["pass_rate"],
         # verl's grouping key, and the name an error gives the trajectory.
         "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
     }

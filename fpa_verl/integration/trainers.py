@@ -7,14 +7,17 @@ collect        generation and scoring alone: no training engine
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
+import torch
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions
 
 import fpa_verl.integration.collect  # noqa: F401  registers its trainer
-from fpa_verl.integration.loss import TRAJECTORY_METRICS
+from fpa_verl.integration.dynamics import trajectory_means
 from fpa_verl.integration.metering import Metered
 from fpa_verl.integration.settings import validates
 
@@ -55,26 +58,38 @@ class OfflineHooks(PPOTrainer):
     def on_validate_end(self) -> None:
         self.checkpoint_manager.sleep_replicas()
 
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: Any) -> KVBatchMeta:
+        if self.config.data.selection.unit != "pair":
+            return super()._balance_batch(batch, metrics, **kwargs)
+        balance_pairs(batch, self._data_parallel_size)
+        return batch
+
+    @cached_property
+    def _data_parallel_size(self) -> int:
+        return max(self.actor_rollout_wg._query_dispatch_info("actor")) + 1
+
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """No objective here compares with an old policy."""
         return batch
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._update_actor(batch, metrics)
-        metrics.update(_trajectory_means(metrics))
+        metrics.update(trajectory_means(metrics))
         return batch
 
 
-def _trajectory_means(metrics: dict[str, Any]) -> dict[str, float]:
-    """Take the sums of `trajectory_sums` out of `metrics` and return means over right and wrong."""
-    means = {}
-    for side in ("right", "wrong"):
-        count = metrics.pop(f"actor/{side}/count")
-        for name in TRAJECTORY_METRICS:
-            total = metrics.pop(f"actor/{side}/{name}")
-            if count:
-                means[f"dynamics/{side}/{name}"] = total / count
-    return means
+def balance_pairs(batch: KVBatchMeta, workers: int) -> None:
+    """Reorder a batch so that each worker's part has whole pairs and about the same work.
+
+    A pair is what one training item put into the batch, under the keys ITEM_0_0 (the right
+    trajectory) and ITEM_1_0 (the wrong one).
+    """
+    order = sorted(range(len(batch.keys)), key=lambda row: batch.keys[row])
+    pairs = list(zip(order[0::2], order[1::2], strict=True))
+    lengths = [sum(batch.tags[row]["seq_len"] for row in pair) for pair in pairs]
+    work = calculate_workload(torch.tensor(lengths, dtype=torch.int64))
+    parts = get_seqlen_balanced_partitions(work, k_partitions=workers, equal_size=True)
+    batch.reorder([row for part in parts for pair in part for row in pairs[pair]])
 
 
 @register_trainer("offline")

@@ -1,22 +1,32 @@
-"""The objectives as tensor functions: no verl, no Ray, no files.
+"""The objectives as tensor functions: no verl, no Ray, no files. One file each.
 
 Shape letters used throughout: B sequences, T response tokens (padded), V vocabulary,
 N tokens of a packed batch.
 """
 
+import importlib
+import pkgutil
+
+from fpa_verl.objectives.forward_kl import forward_kl
 from fpa_verl.objectives.future_policy import future_log_probs, log_normaliser
-from fpa_verl.objectives.policy_gradient import (
-    policy_gradient_loss,
-    policy_gradient_terms,
-    sequence_mean,
-    trajectory_weights,
-)
+from fpa_verl.objectives.objective import OBJECTIVES, Needs, Objective, hyper_parameter, of_pair
+from fpa_verl.objectives.trajectories import Trajectories, sequence_mean, sequence_sum, trajectory_weights
 
 __all__ = [
+    "OBJECTIVES",
+    "Needs",
+    "Objective",
+    "Trajectories",
+    "forward_kl",
     "future_log_probs",
+    "hyper_parameter",
     "log_normaliser",
-    "policy_gradient_loss",
-    "policy_gradient_terms",
+    "of_pair",
     "sequence_mean",
+    "sequence_sum",
     "trajectory_weights",
 ]
+
+# Every file of this folder is loaded, and an objective registers itself as it is defined.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from math import lcm
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +16,8 @@ from fpa_verl.files import sha256_of
 from fpa_verl.rollouts.manifest import Manifest, Shard, read_manifest
 from fpa_verl.rollouts.schema import MODEL_STATUSES, TRAIN, schema_difference
 
-Unit = Literal["trajectory", "group"]
+Unit = Literal["trajectory", "pair", "group"]
+Outcomes = Literal["both", "right", "wrong"]
 
 
 @dataclass(frozen=True)
@@ -23,24 +25,50 @@ class Selection:
     """What of a dataset is trained on.
 
     Attributes:
-        unit: what one item of a batch is: a single trajectory, or all of a group.
+        unit: what one item of a batch is: a single trajectory, a right and a wrong one of the same
+            group, or all of a group.
+        outcomes: which trajectories of the mixed groups; "right" and "wrong" for single ones only.
+        pairs_per_group: pairs taken from a group, for unit "pair"; None takes all of them.
         keep_truncated: train on responses that were cut off (R = -1, as the paper does).
     """
 
     unit: Unit = "trajectory"
+    outcomes: Outcomes = "both"
+    pairs_per_group: int | None = None
     keep_truncated: bool = True
 
     def __post_init__(self) -> None:
-        if self.unit not in get_args(Unit):
-            raise ConfigError(f"data.selection.unit={self.unit}: choose from {', '.join(get_args(Unit))}")
+        for name, kind in (("unit", Unit), ("outcomes", Outcomes)):
+            if getattr(self, name) not in get_args(kind):
+                raise ConfigError(
+                    f"data.selection.{name}={getattr(self, name)}: choose from {', '.join(get_args(kind))}"
+                )
+        if self.outcomes != "both" and self.unit != "trajectory":
+            raise ConfigError(f"data.selection.outcomes={self.outcomes} leaves no {self.unit}: set unit=trajectory")
+        if self.pairs_per_group is not None and (self.unit != "pair" or self.pairs_per_group < 1):
+            raise ConfigError(
+                f"data.selection.pairs_per_group={self.pairs_per_group}: at least 1, and for unit=pair alone"
+            )
+
+
+def pairs_of(right: list[int], wrong: list[int], limit: int | None = None) -> list[tuple[int, int]]:
+    """Distinct pairs (right, wrong) of a group, each trajectory used as often as any other, or once more.
+
+    Both sides are gone through in circles; whenever the circles close together, one shifts by a place.
+    The first `limit` of these pairs, or all len(right) * len(wrong).
+    """
+    r, w = len(right), len(wrong)
+    count = r * w if limit is None else min(limit, r * w)
+    period = lcm(r, w)
+    return [(right[k % r], wrong[(k + k // period) % w]) for k in range(count)]
 
 
 class RolloutDataset:
     """A finished dataset in memory, indexed by training item.
 
-    `items[i]` is the tuple of rows that make up item i: one row for unit "trajectory", all
-    trainable rows of a mixed group for unit "group". Groups all right or all wrong carry no
-    contrast and are left out of both; `manifest.counts` says how many there were.
+    `items[i]` is the tuple of rows that make up item i: one row for unit "trajectory", a right and a
+    wrong one for "pair", all trainable rows of a mixed group for "group". Groups all right or all
+    wrong carry no contrast and are left out of each; `manifest.counts` says how many there were.
     """
 
     def __init__(self, folder: str | Path, selection: Selection | None = None) -> None:
@@ -48,31 +76,48 @@ class RolloutDataset:
         self.selection = selection or Selection()
         self.manifest: Manifest = read_manifest(self.folder)
         self.table = _read_shards(self.folder, self.manifest.shards)
+        self._pass_rates: dict[int, float] = {}
         self.items = self._items()
 
     def __len__(self) -> int:
         return len(self.items)
 
     def rows(self, item: int) -> list[dict[str, Any]]:
-        """The rows of one item, as dictionaries of `SCHEMA`'s columns."""
+        """The rows of one item: `SCHEMA`'s columns, and `pass_rate`, the share of its group that is right."""
         # slice() and not take(): the latter walks the whole chunked table at every call.
-        return [self.table.slice(row, 1).to_pylist()[0] for row in self.items[item]]
+        return [
+            {**self.table.slice(row, 1).to_pylist()[0], "pass_rate": self._pass_rates[row]} for row in self.items[item]
+        ]
 
     def _items(self) -> list[tuple[int, ...]]:
+        items: list[tuple[int, ...]] = []
+        for right, wrong in self._mixed_groups():
+            match self.selection.unit:
+                case "group":
+                    items.append(tuple(sorted(right + wrong)))
+                case "pair":
+                    items.extend(pairs_of(right, wrong, self.selection.pairs_per_group))
+                case "trajectory":
+                    kept = {"both": sorted(right + wrong), "right": right, "wrong": wrong}[self.selection.outcomes]
+                    items.extend((row,) for row in kept)
+        return items
+
+    def _mixed_groups(self) -> list[tuple[list[int], list[int]]]:
+        """Right and wrong trainable rows of each group that has both; fills in the pass rates."""
         columns = ["problem_id", "group", "split", "status", "finish_reason"]
-        groups: dict[tuple[str, int], list[tuple[int, bool]]] = defaultdict(list)
+        groups: dict[tuple[str, int], list[tuple[int, bool, bool]]] = defaultdict(list)
         for index, row in enumerate(self.table.select(columns).to_pylist()):
-            trainable = row["split"] == TRAIN and row["status"] in MODEL_STATUSES
-            if trainable and (self.selection.keep_truncated or row["finish_reason"] != "length"):
-                groups[row["problem_id"], row["group"]].append((index, row["status"] == "right"))
-        mixed = [
-            tuple(index for index, _ in members)
-            for members in groups.values()
-            if len({is_right for _, is_right in members}) == 2
-        ]
-        if self.selection.unit == "group":
-            return mixed
-        return [(index,) for members in mixed for index in members]
+            if row["split"] == TRAIN and row["status"] in MODEL_STATUSES:
+                kept = self.selection.keep_truncated or row["finish_reason"] != "length"
+                groups[row["problem_id"], row["group"]].append((index, row["status"] == "right", kept))
+        mixed = []
+        for members in groups.values():
+            pass_rate = sum(is_right for _, is_right, _ in members) / len(members)
+            right, wrong = ([i for i, is_right, kept in members if kept and is_right is side] for side in (True, False))
+            if right and wrong:
+                mixed.append((right, wrong))
+                self._pass_rates.update(dict.fromkeys(right + wrong, pass_rate))
+        return mixed
 
     def require_items(self, batch_size: int) -> None:
         """Refuse a dataset that cannot fill one batch, saying what became of its groups."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,9 @@ from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.actor import OfflineActorWorker
 from fpa_verl.integration.loss import NotFiniteError
 from fpa_verl.integration.static_rollouts import _trajectory_fields
-from fpa_verl.objectives import future_log_probs, policy_gradient_loss, trajectory_weights
-from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, trajectory_weights
+from fpa_verl.objectives.kto import reference_point
+from fpa_verl.rollouts import RolloutDataset, Selection
 from tests.integration.conftest import DEMO, composed
 
 B = 8
@@ -49,9 +52,9 @@ def worker(base_model, recipe: str, *overrides: str) -> OfflineActorWorker:
     return actor
 
 
-def batch(dataset):
-    rollouts = RolloutDataset(dataset)
-    rows = [rollouts.rows(i)[0] for i in range(B)]
+def batch(dataset, unit="trajectory"):
+    rollouts = RolloutDataset(dataset, Selection(unit=unit))
+    rows = [row for i in range(B) for row in rollouts.rows(i)][:B]
     fields = [_trajectory_fields(row) for row in rows]
     for row, field in zip(rows, fields, strict=True):
         field["advantages"] = torch.full((len(row["response_ids"]),), 1.0 if row["status"] == "right" else -1.0)
@@ -78,8 +81,8 @@ def column(values):
     return np.array(values, dtype=object)
 
 
-def update(actor, dataset) -> dict[str, float]:
-    metrics = tu.get(actor.update_actor(batch(dataset)[1]), "metrics")
+def update(actor, data) -> dict[str, float]:
+    metrics = tu.get(actor.update_actor(data), "metrics")
     return {
         name: float(value.aggregate() if hasattr(value, "aggregate") else value[0]) for name, value in metrics.items()
     }
@@ -102,28 +105,107 @@ def logits_of(model, row) -> torch.Tensor:
     return logits[len(row["prompt_ids"]) - 1 : -1]
 
 
-def test_a_step_is_the_papers_loss_on_the_papers_future_policy(base_model, chained_additions):
-    """Engine, unpadding, labels, reference and weights against transformers and float64 by hand."""
-    from transformers import AutoModelForCausalLM
+class ByHand:
+    """Policy and reference in transformers, float64 at the logits, one trajectory at a time."""
 
-    lam = 2.0
-    actor = worker(base_model, "fpa_offline")
+    def __init__(self, actor, base_model) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.policy, self.reference = (
+            AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32).eval() for _ in range(2)
+        )
+        self.policy.load_state_dict({k: v.full_tensor() for k, v in actor.actor.engine.module.state_dict().items()})
+
+    def trajectories(self, rows, lam) -> list[Trajectories]:
+        found = []
+        for row in rows:
+            labels = torch.tensor(row["response_ids"])
+            h, h_ref = logits_of(self.policy, row).double(), logits_of(self.reference, row).double()
+            mask = torch.ones(1, len(labels), dtype=torch.bool)
+            log_probs, ref = (x.log_softmax(-1).gather(-1, labels[:, None]).T for x in (h, h_ref))
+            future = trajectory_weights(future_log_probs(h, h_ref, labels, lam)[None], mask)
+            sign = torch.tensor([1.0 if row["status"] == "right" else -1.0], dtype=torch.float64)
+            found.append(Trajectories(log_probs, mask, sign, ref, future))
+        return found
+
+
+def items_of(objective, trajectories) -> list[Trajectories]:
+    """Each item by itself, padded to its own length."""
+    items, n = [], objective.rows_per_item
+    for start in range(0, len(trajectories), n):
+        members = trajectories[start : start + n]
+        width = max(t.log_probs.shape[1] for t in members)
+
+        def padded(name, members=members, width=width):
+            rows = [getattr(t, name) for t in members]
+            return torch.cat([torch.nn.functional.pad(row, (0, width - row.shape[1])) for row in rows])
+
+        items.append(
+            Trajectories(
+                **{name: padded(name) for name in ("log_probs", "response_mask", "ref_log_probs")},
+                **{name: torch.cat([getattr(t, name) for t in members]) for name in ("rewards", "future_weights")},
+            )
+        )
+    return items
+
+
+# Each objective by its recipe; `fpa` is that of fpa_offline.
+RECIPES = {name: "fpa_offline" if name == "fpa" else name for name in sorted(OBJECTIVES)}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_step_is_the_objective_by_hand(name, base_model, chained_additions):
+    """Engine, unpadding, labels, reference, pairs and weights against transformers and float64 by hand."""
+    actor = worker(base_model, RECIPES[name])
     drift(actor)
-    reference = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32).eval()
-    policy = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32).eval()
-    policy.load_state_dict({k: v.full_tensor() for k, v in actor.actor.engine.module.state_dict().items()})
+    by_hand = ByHand(actor, base_model)
+    objective = actor._policy_loss.objective
+    rows, data = batch(chained_additions, unit=objective.unit)
+    trajectories = by_hand.trajectories(rows, lam=getattr(objective, "lam", 0.0))
+    log_ratios = torch.cat([t.log_ratio() for t in trajectories])
+    rates = torch.tensor([row["pass_rate"] for row in rows], dtype=torch.float64)
+    trajectories = [
+        replace(t, rewards=objective.advantages(t.rewards, rate[None]))
+        for t, rate in zip(trajectories, rates, strict=True)
+    ]
+    losses = [
+        objective(replace(item, reference_point=reference_point(log_ratios)))
+        for item in items_of(objective, trajectories)
+    ]
+    expected = torch.cat(losses).mean().item()
+    assert update(actor, data)["loss"] == pytest.approx(expected, rel=5e-6, abs=2e-6)
+
+
+def test_forward_kl_is_added_to_the_objective(base_model, chained_additions):
+    results = []
+    for recipe in ("off_rl", "off_rl_kl"):
+        actor = worker(base_model, recipe)
+        drift(actor)
+        results.append(update(actor, batch(chained_additions)[1]))
     rows, _ = batch(chained_additions)
-    losses = []
+    actor = worker(base_model, "off_rl_kl")
+    drift(actor)
+    by_hand = ByHand(actor, base_model)
+    kls = []
     for row in rows:
-        labels = torch.tensor(row["response_ids"])
-        h, h_ref = logits_of(policy, row).double(), logits_of(reference, row).double()
-        log_probs = h.log_softmax(-1).gather(-1, labels[:, None]).T
-        mask = torch.ones_like(log_probs, dtype=torch.bool)
-        weights = trajectory_weights(future_log_probs(h, h_ref, labels, lam)[None], mask)
-        sign = torch.tensor([1.0 if row["status"] == "right" else -1.0], dtype=torch.float64)
-        losses.append(policy_gradient_loss(log_probs, weights, sign, mask))
-    expected = torch.stack(losses).mean().item()
-    assert update(actor, chained_additions)["loss"] == pytest.approx(expected, abs=2e-6)
+        log_p, log_ref = (logits_of(m, row).double().log_softmax(-1) for m in (by_hand.policy, by_hand.reference))
+        kls.append((log_ref.exp() * (log_ref - log_p)).sum(-1).mean())
+    expected = torch.stack(kls).mean().item()
+    assert results[1]["forward_kl"] == pytest.approx(expected, rel=1e-5)
+    assert results[1]["loss"] - results[0]["loss"] == pytest.approx(0.04 * expected, rel=1e-3)
+    assert results[1]["grad_norm"] != pytest.approx(results[0]["grad_norm"], rel=1e-4)
+
+
+def test_verls_own_loss_gets_the_reference_as_old_policy(base_model, chained_additions):
+    actor = worker(base_model, "dro")
+    drift(actor)
+    by_hand = ByHand(actor, base_model)
+    rows, data = batch(chained_additions)
+    losses = []
+    for t in by_hand.trajectories(rows, lam=0.0):
+        log_ratio = t.log_probs - t.ref_log_probs
+        losses.append(-(t.rewards * t.log_probs - 0.5 * 0.1 * log_ratio**2).mean())
+    assert update(actor, data)["loss"] == pytest.approx(torch.stack(losses).mean().item(), rel=5e-6, abs=2e-6)
 
 
 def test_lambda_zero_is_off_rl_value_and_gradient(base_model, chained_additions):
@@ -131,35 +213,61 @@ def test_lambda_zero_is_off_rl_value_and_gradient(base_model, chained_additions)
     for recipe, overrides in (("off_rl", ()), ("fpa_offline", ("actor_rollout_ref.actor.policy_loss.lam=0",))):
         actor = worker(base_model, recipe, *overrides)
         drift(actor)
-        results.append(update(actor, chained_additions))
-    for name in ("loss", "grad_norm", "wrong/weight"):
+        results.append(update(actor, batch(chained_additions)[1]))
+    for name in ("loss", "grad_norm", "wrong/policy_weight"):
         assert results[0][name] == pytest.approx(results[1][name], rel=1e-6), name
 
 
 def test_policy_at_the_reference_makes_fpa_off_rl(base_model, chained_additions):
-    off_rl, fpa = (update(worker(base_model, recipe), chained_additions) for recipe in ("off_rl", "fpa_offline"))
+    off_rl, fpa = (
+        update(worker(base_model, recipe), batch(chained_additions)[1]) for recipe in ("off_rl", "fpa_offline")
+    )
     for name in ("loss", "grad_norm"):
         assert fpa[name] == pytest.approx(off_rl[name], rel=1e-5), name
 
 
 def test_away_from_the_reference_fpa_is_not_off_rl(base_model, chained_additions):
-    weights = []
-    for recipe in ("off_rl", "fpa_offline"):
-        actor = worker(base_model, recipe)
-        drift(actor)
-        weights.append(update(actor, chained_additions)["wrong/weight"])
-    assert abs(weights[0] - weights[1]) > 1e-3 * abs(weights[0])
+    actor = worker(base_model, "fpa_offline")
+    drift(actor)
+    metrics = update(actor, batch(chained_additions)[1])
+    assert abs(metrics["wrong/future_weight"] / metrics["wrong/policy_weight"] - 1) > 1e-3
+    assert metrics["wrong/log_prob_change"] != 0
 
 
-@pytest.mark.parametrize("max_tokens", [64, 150])
-def test_micro_batches_change_nothing(base_model, chained_additions, max_tokens):
+@pytest.mark.parametrize("recipe", ["fpa_offline", "dpo", "simper_fpa", "kto", "off_rl_kl"])
+def test_micro_batches_change_nothing(base_model, chained_additions, recipe):
     results = []
-    for limit in (16384, max_tokens):
-        actor = worker(base_model, "fpa_offline", f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={limit}")
+    # A trajectory has about 45 tokens: 8 in one micro-batch, then 2 or 3.
+    for limit in (16384, 150):
+        actor = worker(
+            base_model,
+            recipe,
+            f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={limit}",
+            f"actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu={limit}",
+        )
         drift(actor)
-        results.append(update(actor, chained_additions))
-    for name in ("loss", "grad_norm", "right/weight"):
+        unit = "pair" if actor._policy_loss.rows_per_item == 2 else "trajectory"
+        results.append(update(actor, batch(chained_additions, unit)[1]))
+    for name in ("loss", "grad_norm", "right/policy_weight"):
         assert results[1][name] == pytest.approx(results[0][name], rel=1e-5), name
+
+
+def test_pairs_taken_apart_are_noticed(base_model, chained_additions):
+    actor = worker(base_model, "dpo")
+    with pytest.raises(ValueError, match="dpo needs pairs"):
+        update(actor, batch(chained_additions)[1])
+
+
+def test_the_reference_can_be_held_for_the_dynamics_alone(base_model, chained_additions):
+    results = []
+    for track in ("false", "true"):
+        actor = worker(base_model, "off_rl", f"actor_rollout_ref.actor.policy_loss.track_reference={track}")
+        drift(actor)
+        results.append(update(actor, batch(chained_additions)[1]))
+    plain, tracked = results
+    assert "wrong/log_prob_change" not in plain
+    assert tracked["wrong/log_prob_change"] != 0
+    assert tracked["loss"] == plain["loss"]
 
 
 def test_a_loss_that_is_not_finite_names_its_trajectories(base_model, chained_additions):
@@ -168,7 +276,7 @@ def test_a_loss_that_is_not_finite_names_its_trajectories(base_model, chained_ad
         for parameter in actor.actor.engine.module.parameters():
             parameter.to_local().fill_(torch.nan)
     with pytest.raises(NotFiniteError, match="p0/0/0"):
-        update(actor, chained_additions)
+        update(actor, batch(chained_additions)[1])
 
 
 def test_a_worker_without_the_plugin_says_so(base_model, monkeypatch):

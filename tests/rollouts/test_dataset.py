@@ -1,18 +1,26 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, Selection
+from fpa_verl.rollouts.dataset import pairs_of
 from tests.rollouts.conftest import PLAN, finish, trajectory
 
 
 def ids(dataset: RolloutDataset) -> list[list[tuple[str, int]]]:
     return [[(row["problem_id"], row["sample"]) for row in dataset.rows(i)] for i in range(len(dataset))]
+
+
+def all_rows(dataset: RolloutDataset) -> list[dict]:
+    return [row for item in range(len(dataset)) for row in dataset.rows(item)]
 
 
 def test_only_mixed_groups_train(dataset):
@@ -24,6 +32,46 @@ def test_only_mixed_groups_train(dataset):
 def test_groups_as_unit(dataset):
     items = ids(RolloutDataset(dataset, Selection(unit="group")))
     assert items == [[("mixed", 0), ("mixed", 1), ("mixed", 2)], [("cut", 0), ("cut", 1)]]
+
+
+def test_pairs_as_unit_have_the_right_one_first(dataset):
+    items = ids(RolloutDataset(dataset, Selection(unit="pair")))
+    # "mixed" has one right trajectory and two wrong ones, "cut" one of each.
+    assert items == [
+        [("mixed", 0), ("mixed", 1)],
+        [("mixed", 0), ("mixed", 2)],
+        [("cut", 0), ("cut", 1)],
+    ]
+    limited = ids(RolloutDataset(dataset, Selection(unit="pair", pairs_per_group=1)))
+    assert limited == [[("mixed", 0), ("mixed", 1)], [("cut", 0), ("cut", 1)]]
+
+
+@given(right=st.integers(1, 8), wrong=st.integers(1, 8), limit=st.none() | st.integers(1, 70))
+def test_pairs_are_distinct_and_spread(right, wrong, limit):
+    pairs = pairs_of(list(range(right)), list(range(100, 100 + wrong)), limit)
+    assert len(pairs) == min(right * wrong, limit or right * wrong)
+    assert len(set(pairs)) == len(pairs)
+    for side, members in ((0, range(right)), (1, range(100, 100 + wrong))):
+        uses = Counter(pair[side] for pair in pairs)
+        assert max(uses[i] for i in members) - min(uses[i] for i in members) <= 1
+
+
+@pytest.mark.parametrize("outcome", ["right", "wrong"])
+def test_one_outcome_alone(dataset, outcome):
+    chosen = RolloutDataset(dataset, Selection(outcomes=outcome))
+    rows = [row for item in range(len(chosen)) for row in chosen.rows(item)]
+    assert {row["status"] == "right" for row in rows} == {outcome == "right"}
+    # Of mixed groups still: "right" and "wrong" as groups hold but one kind.
+    assert {row["problem_id"] for row in rows} == {"mixed", "cut"}
+
+
+def test_pass_rate_is_the_whole_groups(dataset):
+    rates = {(row["problem_id"], row["sample"]): row["pass_rate"] for row in all_rows(RolloutDataset(dataset))}
+    # The sample whose scoring timed out does not count; the truncated one does.
+    assert rates == {("mixed", 0): 1 / 3, ("mixed", 1): 1 / 3, ("mixed", 2): 1 / 3, ("cut", 0): 0.5, ("cut", 1): 0.5}
+    # Nor does a selection change it.
+    wrong = all_rows(RolloutDataset(dataset, Selection(outcomes="wrong")))
+    assert {row["pass_rate"] for row in wrong if row["problem_id"] == "mixed"} == {1 / 3}
 
 
 def test_truncated_can_be_left_out(dataset):

@@ -1,0 +1,48 @@
+"""A*-PO, its second stage on the stored trajectories (arXiv 2509.19893, B.2; arXiv 2505.20686)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter
+from fpa_verl.objectives.trajectories import Trajectories
+
+
+@dataclass(frozen=True)
+class AStarPO(Objective):
+    """Least squares of the log-ratio on the optimal advantage.
+
+        V*(x)   = beta1 log( mean over the group of exp(r / beta1) )
+        loss(y) = ( beta2 (log pi_theta(y|x) - log pi_ref(y|x)) - (r(y) - V*(x)) )^2
+
+    with r = 1 for a right trajectory and 0 for any other.
+
+    Attributes:
+        beta1: temperature of the optimal value.
+        beta2: strength of the bond to the reference.
+
+    Where the paper is silent:
+        1. The group is all of the problem's scored trajectories, also those that the run leaves out.
+        2. The second stage is on-policy in the original; here it uses the stored trajectories.
+    """
+
+    name = "a_star_po"
+    beta1: float = hyper_parameter(0.5, above=0)
+    beta2: float = hyper_parameter(1e-3, above=0)
+
+    @property
+    def needs(self) -> frozenset[Needs]:
+        return frozenset({Needs.REFERENCE})
+
+    def optimal_values(self, pass_rates: torch.Tensor) -> torch.Tensor:
+        """V* of a group of which the share `pass_rates` is right: r takes but two values."""
+        return self.beta1 * torch.log1p(pass_rates * math.expm1(1 / self.beta1))
+
+    def advantages(self, rewards: torch.Tensor, pass_rates: torch.Tensor) -> torch.Tensor:
+        return (rewards > 0).to(rewards.dtype) - self.optimal_values(pass_rates)
+
+    def losses(self, batch: Trajectories) -> torch.Tensor:
+        return (self.beta2 * batch.log_ratio() - batch.rewards).square()

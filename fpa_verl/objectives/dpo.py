@@ -1,0 +1,62 @@
+"""DPO, and DPO with the future policy (arXiv 2509.19893, B.2, Eq. 24, and 2.4, Eq. 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import logsigmoid
+
+from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter, of_pair
+from fpa_verl.objectives.trajectories import Trajectories
+
+
+def dpo_losses(batch: Trajectories, beta: float) -> torch.Tensor:
+    """-log sigmoid( beta (log-ratio of the right one - log-ratio of the wrong one) ), (B/2,)."""
+    right, wrong = of_pair(batch.log_ratio())
+    return -logsigmoid(beta * (right - wrong))
+
+
+@dataclass(frozen=True)
+class DPO(Objective):
+    """loss(y_w, y_l) = -log sigmoid( beta (log pi_theta/pi_ref (y_w) - log pi_theta/pi_ref (y_l)) ).
+
+    Attributes:
+        beta: strength of the bond to the reference.
+
+    Where the paper is silent:
+        1. Pairs are drawn from a group by `data.selection.pairs_per_group`.
+    """
+
+    name = "dpo"
+    unit = "pair"
+    beta: float = hyper_parameter(0.1, above=0)
+
+    @property
+    def needs(self) -> frozenset[Needs]:
+        return frozenset({Needs.REFERENCE})
+
+    def losses(self, batch: Trajectories) -> torch.Tensor:
+        return dpo_losses(batch, self.beta)
+
+
+@dataclass(frozen=True)
+class DPOFPA(DPO):
+    """DPO with the future policy in place of the policy.
+
+    At sequence level pi_hat is proportional to pi_theta^(1+lam) pi_ref^(-lam), its normaliser depends
+    on the prompt alone and cancels within a pair, and the log-ratio grows by (1 + lam):
+
+        loss(y_w, y_l) = -log sigmoid( (1 + lam) beta (log-ratio(y_w) - log-ratio(y_l)) )    (Eq. 8)
+
+    which is DPO at (1 + lam) beta, value and gradient.
+
+    Attributes:
+        lam: extrapolation strength. 0 is DPO.
+    """
+
+    name = "dpo_fpa"
+    lam: float = hyper_parameter(2.0, at_least=0)
+
+    def losses(self, batch: Trajectories) -> torch.Tensor:
+        return dpo_losses(batch, (1 + self.lam) * self.beta)

@@ -1,0 +1,34 @@
+"""FPA: offline policy gradient weighted by the future policy (arXiv 2509.19893, Eq. 3-5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter
+from fpa_verl.objectives.off_rl import weighted_policy_gradient
+from fpa_verl.objectives.trajectories import Trajectories
+
+
+@dataclass(frozen=True)
+class FPA(Objective):
+    """Off-RL with the future policy's weight in place of the policy's own (Eq. 3).
+
+        loss(y) = -R(y) pi_hat(y|x)^(1/|y|) (1/|y|) log pi_theta(y|x)
+
+    Attributes:
+        lam: extrapolation strength of the future policy (Eq. 4). 0 is Off-RL.
+    """
+
+    name = "fpa"
+    lam: float = hyper_parameter(2.0, at_least=0)
+
+    @property
+    def needs(self) -> frozenset[Needs]:
+        return frozenset({Needs.FUTURE_POLICY} if self.lam else ())
+
+    def losses(self, batch: Trajectories) -> torch.Tensor:
+        weights = batch.future_weights if self.lam else batch.policy_weights()
+        assert weights is not None
+        return weighted_policy_gradient(batch, weights)

@@ -1,0 +1,47 @@
+"""RPO, and RPO with the future policy (arXiv 2509.19893, B.2 and 2.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fpa_verl.objectives.dpo import DPO, dpo_losses
+from fpa_verl.objectives.objective import hyper_parameter, of_pair
+from fpa_verl.objectives.trajectories import Trajectories
+
+
+@dataclass(frozen=True)
+class RPO(DPO):
+    """DPO and, beside it, maximum likelihood of the right trajectory.
+
+        loss(y_w, y_l) = DPO(y_w, y_l) - alpha (1/|y_w|) log pi_theta(y_w|x)
+
+    Attributes:
+        alpha: weight of the likelihood term.
+    """
+
+    name = "rpo"
+    alpha: float = hyper_parameter(1.0, at_least=0)
+
+    def likelihood(self, batch: Trajectories) -> torch.Tensor:
+        right, _ = of_pair(batch.mean_log_prob())
+        return -self.alpha * right
+
+    def losses(self, batch: Trajectories) -> torch.Tensor:
+        return dpo_losses(batch, self.beta) + self.likelihood(batch)
+
+
+@dataclass(frozen=True)
+class RPOFPA(RPO):
+    """RPO with the future policy in its DPO term, as in `dpo_fpa`; the likelihood term is not touched.
+
+    Attributes:
+        lam: extrapolation strength. 0 is RPO.
+    """
+
+    name = "rpo_fpa"
+    lam: float = hyper_parameter(2.0, at_least=0)
+
+    def losses(self, batch: Trajectories) -> torch.Tensor:
+        return dpo_losses(batch, (1 + self.lam) * self.beta) + self.likelihood(batch)

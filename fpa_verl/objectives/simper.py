@@ -1,0 +1,43 @@
+"""SimPER, and SimPER with the future policy (arXiv 2509.19893, A.1, Eq. 9, and 2.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fpa_verl.objectives.fpa import FPA
+from fpa_verl.objectives.objective import Objective, of_pair
+from fpa_verl.objectives.off_rl import weighted_policy_gradient
+from fpa_verl.objectives.trajectories import Trajectories
+
+
+@dataclass(frozen=True)
+class SimPER(Objective):
+    """Length-normalised probability of the wrong trajectory less that of the right one (Eq. 9).
+
+        loss(y_w, y_l) = -pi_theta(y_w|x)^(1/|y_w|) + pi_theta(y_l|x)^(1/|y_l|)
+
+    Its gradient is that of Off-RL summed over the two (Proposition A.1).
+    """
+
+    name = "simper"
+    unit = "pair"
+
+    def losses(self, batch: Trajectories) -> torch.Tensor:
+        right, wrong = of_pair(batch.mean_log_prob().exp())
+        return wrong - right
+
+
+@dataclass(frozen=True)
+class SimPERFPA(FPA):
+    """SimPER's gradient, with the future policy's weights in place of the policy's own (Eq. 3 on pairs)."""
+
+    name = "simper_fpa"
+    unit = "pair"
+
+    def losses(self, batch: Trajectories) -> torch.Tensor:
+        weights = batch.future_weights if self.lam else batch.policy_weights()
+        assert weights is not None
+        right, wrong = of_pair(weighted_policy_gradient(batch, weights))
+        return right + wrong

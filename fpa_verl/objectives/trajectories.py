@@ -1,0 +1,66 @@
+"""What an objective sees of a batch: per-token log-probabilities and what is known of each trajectory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+def sequence_sum(values: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
+    """Sum over the response tokens, (B, T) -> (B,)."""
+    # where() and not a product: padding may hold inf or NaN, and 0 * inf is NaN.
+    return torch.where(response_mask.bool(), values, values.new_zeros(())).sum(-1)
+
+
+def sequence_mean(values: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
+    """Mean over the response tokens, (B, T) -> (B,); 0 for a row that is masked throughout."""
+    return sequence_sum(values, response_mask) / response_mask.sum(-1).clamp(min=1)
+
+
+@torch.no_grad()
+def trajectory_weights(log_probs: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
+    """Length-normalised probability of each trajectory, detached, shape (B,).
+
+    w(y) = exp( (1/|y|) sum_t log p(y_t) )        (Eq. 2 with p = pi_theta, Eq. 5 with p = pi_hat)
+    """
+    return sequence_mean(log_probs, response_mask).exp()
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """A batch of scored trajectories; |y| is the number of response tokens under the mask.
+
+    Attributes:
+        log_probs: log pi_theta of the response tokens, (B, T); the only input that carries gradient.
+        response_mask: which of them count, (B, T).
+        rewards: (B,): R in {+1, -1}, or what `Objective.advantages` makes of it. Its sign is that of R.
+        ref_log_probs: log pi_ref of the same tokens, (B, T); pi_ref is the base model, which also
+            wrote the trajectories. None unless the objective asks for it.
+        future_weights: w(y) under the future policy (Eq. 5), (B,). None unless asked for.
+        reference_point: z0 of KTO, a scalar of the global batch. None unless asked for.
+    """
+
+    log_probs: torch.Tensor
+    response_mask: torch.Tensor
+    rewards: torch.Tensor
+    ref_log_probs: torch.Tensor | None = None
+    future_weights: torch.Tensor | None = None
+    reference_point: torch.Tensor | None = None
+
+    def log_prob(self) -> torch.Tensor:
+        """Log-probability of each trajectory under the policy, (B,)."""
+        return sequence_sum(self.log_probs, self.response_mask)
+
+    def mean_log_prob(self) -> torch.Tensor:
+        """The same a token, (1/|y|) log pi_theta(y|x), (B,)."""
+        return sequence_mean(self.log_probs, self.response_mask)
+
+    def log_ratio(self) -> torch.Tensor:
+        """Its log-probability under the policy less that under the reference, (B,)."""
+        assert self.ref_log_probs is not None
+        return sequence_sum(self.log_probs - self.ref_log_probs, self.response_mask)
+
+    def policy_weights(self) -> torch.Tensor:
+        """w(y) under the policy itself (Eq. 2), detached, (B,)."""
+        return trajectory_weights(self.log_probs, self.response_mask)

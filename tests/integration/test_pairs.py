@@ -1,0 +1,45 @@
+"""Pairs stay together under balancing, whatever order verl's replay buffer gives them in."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from transfer_queue import KVBatchMeta
+
+from fpa_verl.integration.trainers import balance_pairs
+
+
+def batch(lengths: list[tuple[int, int]], seed: int) -> KVBatchMeta:
+    rows = [
+        (f"item{i:02d}_{session}_0", {"seq_len": length})
+        for i, pair in enumerate(lengths)
+        for session, length in enumerate(pair)
+    ]
+    random.Random(seed).shuffle(rows)
+    return KVBatchMeta(partition_id="train", keys=[key for key, _ in rows], tags=[tag for _, tag in rows])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_every_worker_gets_whole_pairs_and_like_work(workers):
+    lengths = [(10 + 7 * i, 400 - 5 * i) for i in range(16)]
+    meta = batch(lengths, seed=workers)
+    balance_pairs(meta, workers)
+    assert [key.rsplit("_", 2)[1] for key in meta.keys] == ["0", "1"] * 16
+    assert all(a.rsplit("_", 2)[0] == b.rsplit("_", 2)[0] for a, b in zip(meta.keys[::2], meta.keys[1::2], strict=True))
+    # Tags travel with their keys.
+    for key, tag in zip(meta.keys, meta.tags, strict=True):
+        item, session, _ = key.rsplit("_", 2)
+        assert tag["seq_len"] == lengths[int(item.removeprefix("item"))][int(session)]
+    part = 32 // workers
+    work = [sum(tag["seq_len"] for tag in meta.tags[i : i + part]) for i in range(0, 32, part)]
+    assert max(work) - min(work) <= max(map(sum, lengths)) - min(map(sum, lengths))
+
+
+def test_the_order_does_not_depend_on_arrival():
+    orders = []
+    for seed in (1, 2):
+        meta = batch([(10, 20), (30, 5), (8, 8)], seed)
+        balance_pairs(meta, 1)
+        orders.append(meta.keys)
+    assert orders[0] == orders[1]

@@ -1,0 +1,321 @@
+"""Values and gradients of every objective: by hand, by identities, and under what must not matter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fpa_verl.objectives import OBJECTIVES, Objective, Trajectories, forward_kl, sequence_mean, trajectory_weights
+from fpa_verl.objectives.a_star_po import AStarPO
+from fpa_verl.objectives.dpo import DPO, DPOFPA
+from fpa_verl.objectives.fpa import FPA
+from fpa_verl.objectives.kto import KTO, reference_point
+from fpa_verl.objectives.off_rl import OffRL
+from fpa_verl.objectives.rpo import RPO, RPOFPA
+from fpa_verl.objectives.sft import SFT
+from fpa_verl.objectives.simper import SimPER, SimPERFPA
+from fpa_verl.objectives.topr import TOPR
+from tests.objectives.conftest import B, T, future_of, log_probs_of, one_pair
+
+NAMES = sorted(OBJECTIVES)
+
+
+def gradient_at(batch: Trajectories, loss: torch.Tensor) -> list[list[float]]:
+    return torch.autograd.grad(loss, batch.log_probs)[0].tolist()
+
+
+def flat(rows: list[list[float]]) -> list[float]:
+    return [value for row in rows for value in row]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+# ---- by hand ------------------------------------------------------------------------------------
+
+
+def test_weight_by_hand():
+    # Two tokens of probability 1/2 and 1/8: geometric mean 1/4. The masked third does not count.
+    log_probs = torch.tensor([[math.log(1 / 2), math.log(1 / 8), 99.0]])
+    mask = torch.tensor([[True, True, False]])
+    assert trajectory_weights(log_probs, mask).item() == pytest.approx(0.25)
+
+
+def test_off_rl_by_hand():
+    batch = one_pair([1 / 2], [1 / 2, 1 / 8])
+    losses = OffRL()(batch)
+    # w = 1/2 and 1/4; mean log-probs -ln 2 and -2 ln 2.
+    assert losses.tolist() == pytest.approx([0.5 * math.log(2), -0.25 * 2 * math.log(2)])
+    # -R w / |y| at each token.
+    assert flat(gradient_at(batch, losses.sum())) == pytest.approx([-0.5, 0, 0.125, 0.125])
+
+
+def test_fpa_by_hand():
+    batch = one_pair([1 / 2], [1 / 2, 1 / 8], future_weights=torch.tensor([0.9, 0.1], dtype=torch.float64))
+    losses = FPA(lam=1.0)(batch)
+    assert losses.tolist() == pytest.approx([0.9 * math.log(2), -0.1 * 2 * math.log(2)])
+    assert flat(gradient_at(batch, losses.sum())) == pytest.approx([-0.9, 0, 0.05, 0.05])
+
+
+def test_sft_by_hand():
+    batch = one_pair([1 / 2, 1 / 8], [1 / 2])
+    losses = SFT()(batch)
+    assert losses.tolist() == pytest.approx([2 * math.log(2), 0])
+    assert gradient_at(batch, losses.sum()) == [[-0.5, -0.5], [0, 0]]
+
+
+def test_dpo_by_hand():
+    # Log-ratios ln 1/2 - ln 1/4 = ln 2 and ln 1/8 - ln 1/2 = -2 ln 2; margin 3 ln 2.
+    batch = one_pair([1 / 2], [1 / 8], [math.log(1 / 4)], [math.log(1 / 2)])
+    losses = DPO(beta=0.5)(batch)
+    margin = 0.5 * 3 * math.log(2)
+    assert losses.tolist() == pytest.approx([-math.log(sigmoid(margin))])
+    slope = 0.5 * sigmoid(-margin)
+    assert flat(gradient_at(batch, losses.sum())) == pytest.approx([-slope, slope])
+
+
+def test_rpo_adds_the_likelihood_of_the_right_one():
+    batch = one_pair([1 / 2, 1 / 8], [1 / 8])
+    difference = RPO(beta=0.3, alpha=0.7)(batch) - DPO(beta=0.3)(batch)
+    assert difference.tolist() == pytest.approx([0.7 * 2 * math.log(2)])
+    assert gradient_at(batch, difference.sum())[0] == pytest.approx([-0.35, -0.35])
+
+
+def test_kto_by_hand():
+    # Log-ratios ln 2 and -ln 2, z0 = 0.1.
+    point = torch.tensor(0.1, dtype=torch.float64)
+    batch = one_pair([1 / 2], [1 / 8], [math.log(1 / 4)], [math.log(1 / 4)], reference_point=point)
+    losses = KTO(beta=0.5, lambda_w=1.0, lambda_l=3.0)(batch)
+    gains = [0.5 * (math.log(2) - 0.1), 0.5 * (-math.log(2) - 0.1)]
+    assert losses.tolist() == pytest.approx([1 - sigmoid(gains[0]), 3 * (1 - sigmoid(-gains[1]))])
+    slopes = [0.5 * sigmoid(g) * sigmoid(-g) for g in gains]
+    assert flat(gradient_at(batch, losses.sum())) == pytest.approx([-slopes[0], 3 * slopes[1]])
+
+
+def test_a_star_po_by_hand():
+    objective = AStarPO(beta1=0.5, beta2=0.2)
+    value = 0.5 * math.log(0.25 * math.exp(2) + 0.75)
+    rewards, pass_rates = torch.tensor([1.0, -1.0]), torch.tensor([0.25, 0.25])
+    advantages = objective.advantages(rewards, pass_rates)
+    assert advantages.tolist() == pytest.approx([1 - value, -value], rel=1e-5)
+    batch = one_pair([1 / 2], [1 / 8], [math.log(1 / 4)], [math.log(1 / 4)])
+    losses = objective(replace(batch, rewards=advantages.double()))
+    residuals = [0.2 * math.log(2) - (1 - value), -0.2 * math.log(2) + value]
+    assert losses.tolist() == pytest.approx([r * r for r in residuals], rel=1e-5)
+    assert flat(gradient_at(batch, losses.sum())) == pytest.approx([0.4 * r for r in residuals], rel=1e-5)
+
+
+def test_simper_by_hand():
+    batch = one_pair([1 / 2, 1 / 8], [1 / 2])
+    losses = SimPER()(batch)
+    assert losses.tolist() == pytest.approx([0.5 - 0.25])
+    assert gradient_at(batch, losses.sum())[0] == pytest.approx([-0.125, -0.125])
+
+
+def test_topr_tapers_wrong_trajectories_alone():
+    # The wrong one has fallen from 1/2 to 1/8: ratio 1/4. The right one's ratio of 1/8 plays no part.
+    batch = one_pair([1 / 4], [1 / 8], [math.log(2)], [math.log(1 / 2)])
+    losses = TOPR()(batch)
+    assert flat(gradient_at(batch, losses.sum())) == pytest.approx([-1, 0.25])
+    # Risen above the reference, it counts once.
+    risen = one_pair([1 / 4], [1 / 2], [0.0], [math.log(1 / 8)])
+    assert gradient_at(risen, TOPR()(risen).sum())[1] == pytest.approx([1])
+
+
+def test_forward_kl_by_hand():
+    logits = torch.tensor([[0.0, math.log(3)]], requires_grad=True)
+    kl = forward_kl(logits, torch.zeros(1, 2))
+    assert kl.item() == pytest.approx(0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75))
+    kl.sum().backward()
+    assert logits.grad.flatten().tolist() == pytest.approx([0.25 - 0.5, 0.75 - 0.5])
+
+
+# ---- identities ---------------------------------------------------------------------------------
+
+
+def test_off_rl_gradient_is_equation_2(example):
+    """The detached weight gives the gradient of J = mean R pi_theta(y)^(1/|y|) itself (Eq. 1)."""
+    batch = example.batch()
+    detached = example.gradient(OffRL()(batch).mean())
+    objective = (example.rewards * sequence_mean(example.batch().log_probs, example.mask).exp()).mean()
+    torch.testing.assert_close(detached, example.gradient(-objective))
+
+
+@pytest.mark.parametrize(
+    ("extended", "plain"),
+    [
+        (FPA(lam=0.0), OffRL()),
+        (DPOFPA(lam=0.0), DPO()),
+        (RPOFPA(lam=0.0), RPO()),
+        (DPOFPA(beta=0.1, lam=2.0), DPO(beta=0.3)),
+    ],
+    ids=lambda objective: f"{objective.name}-{getattr(objective, 'lam', '')}",
+)
+def test_equal_in_value_and_gradient(example, extended, plain):
+    left, right = (objective(example.batch()) for objective in (extended, plain))
+    torch.testing.assert_close(left, right)
+    torch.testing.assert_close(example.gradient(left.sum()), example.gradient(right.sum()))
+
+
+def test_simper_at_lambda_zero_in_gradient(example):
+    left, right = (objective(example.batch()) for objective in (SimPERFPA(lam=0.0), SimPER()))
+    torch.testing.assert_close(example.gradient(left.sum()), example.gradient(right.sum()))
+
+
+def test_simpers_gradient_is_off_rls_on_pairs(example):
+    """Proposition A.1: summed over the same trajectories."""
+    left, right = (objective(example.batch()) for objective in (SimPER(), OffRL()))
+    torch.testing.assert_close(example.gradient(left.sum()), example.gradient(right.sum()))
+
+
+def test_simper_fpas_gradient_is_fpas_on_pairs(example):
+    left, right = (objective(example.batch()) for objective in (SimPERFPA(), FPA()))
+    torch.testing.assert_close(example.gradient(left.sum()), example.gradient(right.sum()))
+
+
+def test_policy_at_the_reference(example):
+    batch = example.batch(at_reference=True)
+    torch.testing.assert_close(FPA()(batch), OffRL()(batch))
+    assert DPO()(batch).tolist() == pytest.approx([math.log(2)] * (B // 2))
+    assert DPOFPA()(batch).tolist() == pytest.approx([math.log(2)] * (B // 2))
+    assert batch.reference_point.item() == pytest.approx(0)
+    assert KTO()(batch).tolist() == pytest.approx([0.5] * B)
+
+
+def test_a_star_po_is_zero_where_the_log_ratio_meets_the_advantage(example):
+    objective = AStarPO()
+    batch = example.batch(objective)
+    lengths = example.mask.sum(-1, keepdim=True)
+    # Spread the wanted log-ratio over the tokens.
+    wanted = batch.rewards[:, None] / objective.beta2 / lengths
+    solved = replace(batch, log_probs=batch.ref_log_probs + wanted)
+    assert objective(solved).tolist() == pytest.approx([0] * B, abs=1e-20)
+
+
+def test_optimal_value_lies_between_mean_and_best():
+    rates = torch.tensor([0.0, 0.125, 0.5, 1.0], dtype=torch.float64)
+    values = AStarPO().optimal_values(rates)
+    assert bool((values >= rates - 1e-12).all() and (values <= 1).all())
+    torch.testing.assert_close(AStarPO(beta1=1e4).optimal_values(rates), rates, atol=1e-4, rtol=0)
+    assert AStarPO(beta1=1e-2).optimal_values(rates[1:]).min() > 0.97
+
+
+def test_reference_point_is_not_negative_and_carries_no_gradient(example):
+    assert reference_point(torch.tensor([-3.0, 1.0])).item() == 0
+    batch = example.batch()
+    point = batch.reference_point.clone().requires_grad_()
+    KTO()(replace(batch, reference_point=point)).sum().backward()
+    assert point.grad is None
+
+
+# ---- what must not matter -----------------------------------------------------------------------
+
+
+@pytest.fixture(params=NAMES)
+def objective(request) -> Objective:
+    return OBJECTIVES[request.param]()
+
+
+def items(objective: Objective, batch: Trajectories, rows: list[int]) -> Trajectories:
+    """The batch of the given items only."""
+    n = objective.rows_per_item
+    index = torch.tensor([row * n + i for row in rows for i in range(n)])
+    parts = {name: getattr(batch, name) for name in ("log_probs", "response_mask", "rewards")}
+    parts |= {name: getattr(batch, name) for name in ("ref_log_probs", "future_weights")}
+    return replace(batch, **{name: value[index] for name, value in parts.items()})
+
+
+def test_one_loss_an_item(objective, example):
+    losses = objective(example.batch(objective))
+    assert losses.shape == (B // objective.rows_per_item,)
+    assert bool(torch.isfinite(losses).all())
+
+
+def test_order_and_split(objective, example):
+    batch = example.batch(objective)
+    losses = objective(batch)
+    order = list(reversed(range(len(losses))))
+    torch.testing.assert_close(objective(items(objective, batch, order)), losses.flip(0))
+    split = [objective(items(objective, batch, part)) for part in (order[:1], order[1:])]
+    torch.testing.assert_close(torch.cat(split), losses.flip(0))
+
+
+def test_padding(objective, example):
+    batch = example.batch(objective)
+    losses = objective(batch)
+    gradient = example.gradient(losses.sum())
+    assert bool((gradient[~example.mask] == 0).all())
+    garbage = torch.where(example.mask, batch.log_probs.detach(), torch.nan)
+    torch.testing.assert_close(objective(replace(batch, log_probs=garbage)), losses)
+
+
+def test_an_empty_response_adds_zero_and_still_back_propagates(objective, example):
+    empty = torch.arange(B)[:, None] >= objective.rows_per_item
+    mask = example.mask & empty
+    log_probs = torch.full((B, T), -1.0, dtype=torch.float64, requires_grad=True)
+    losses = objective(replace(example.batch(objective), log_probs=log_probs, response_mask=mask))
+    assert losses[0].item() == 0
+    losses[0].backward()
+    assert torch.equal(log_probs.grad, torch.zeros_like(log_probs))
+
+
+def test_a_step_against_the_gradient_favours_the_right_one(objective):
+    """To first order, at the reference: right up, or wrong down, never the other way."""
+    weights = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    point = torch.zeros((), dtype=torch.float64)
+    log_probs = math.log(1 / 2)
+    batch = one_pair([1 / 2], [1 / 2], [log_probs], [log_probs], future_weights=weights, reference_point=point)
+    rewards = objective.advantages(batch.rewards, torch.tensor([0.5, 0.5], dtype=torch.float64))
+    (right,), (wrong,) = gradient_at(batch, objective(replace(batch, rewards=rewards)).sum())
+    assert right <= 0 <= wrong
+    assert right < wrong
+
+
+def test_only_the_policy_carries_gradient(example):
+    ref = example.ref.clone().requires_grad_()
+    weights = trajectory_weights(future_of(example.logits, ref, example.labels, 2.0), example.mask)
+    assert not weights.requires_grad
+    batch = replace(example.batch(), ref_log_probs=log_probs_of(ref.detach(), example.labels), future_weights=weights)
+    FPA()(batch).sum().backward()
+    assert ref.grad is None
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: FPA(lam=-1.0), "lam=-1.0: fpa needs a number of at least 0"),
+        (lambda: FPA(lam=math.nan), "lam=nan: fpa needs a number"),
+        (lambda: FPA(lam="2"), "lam=2: fpa needs a number"),
+        (lambda: DPO(beta=0.0), "beta=0.0: dpo needs a number above 0"),
+        (lambda: DPO(beta=True), "beta=True: dpo needs a number"),
+        (lambda: RPO(alpha=-0.1), "alpha"),
+        (lambda: KTO(lambda_l=-1), "lambda_l"),
+        (lambda: AStarPO(beta1=0), "beta1"),
+    ],
+)
+def test_hyper_parameters_are_bounded(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_pairs_that_are_none_are_refused(example):
+    batch = replace(example.batch(), rewards=example.rewards.flip(0))
+    with pytest.raises(ValueError, match="dpo needs pairs: adjacent rows, the right trajectory first"):
+        DPO()(batch)
+
+
+def test_a_taken_name_is_refused():
+    with pytest.raises(ValueError, match=r"'fpa' of .* is defined already"):
+
+        class Other(Objective):
+            name = "fpa"
+
+            def losses(self, batch):
+                return batch.log_prob()
