@@ -25,6 +25,9 @@ class Compare(str, Enum):
     """What `fpa-verl report` can put side by side."""
 
     wallclock = "wallclock"
+    objectives = "objectives"
+    lambdas = "lambda"
+    dynamics = "dynamics"
 
 
 def _version(wanted: bool) -> None:
@@ -52,22 +55,43 @@ def report(
         Path | None, typer.Option(help="Folder for figure, Markdown and JSON; default: RUNS/report.")
     ] = None,
 ) -> None:
-    """Accuracy against device-hours, from run directories (default: ./runs)."""
-    from fpa_verl.report.output import report_wallclock
+    """Put runs side by side, from their directories (default: ./runs).
+
+    wallclock: accuracy against device-hours. objectives: accuracy by recipe, settings chosen on validation problems.
+    lambda: accuracy over lambda. dynamics: what training does to right and wrong trajectories.
+    """
+    from fpa_verl.report import dynamics, lambdas, objectives, wallclock
+    from fpa_verl.report.comparison import Comparison
+    from fpa_verl.report.output import write_report
+    from fpa_verl.report.runs import find_runs
 
     folders = runs or [Path("runs")]
-    report_wallclock(folders, out or folders[0] / "report", console, data_source=on, targets=target)
+    found = find_runs(folders)
+    comparison: Comparison
+    match compare:
+        case Compare.wallclock:
+            comparison = wallclock.compare(found, on, target)
+        case Compare.objectives:
+            comparison = objectives.compare(found, on)
+        case Compare.lambdas:
+            comparison = lambdas.compare(found, on)
+        case Compare.dynamics:
+            comparison = dynamics.compare(found)
+    write_report(comparison, out or folders[0] / "report", console)
 
 
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Everything the demo makes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of data order and sampling; the base model stays the same.")] = 0,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="Recipe to train; may be repeated. Default: the three of the comparison.")
+    ] = None,
 ) -> None:
     """Warm start, collect, train three ways, evaluate, compare: on two cores, without a GPU."""
-    from fpa_verl.demo.pipeline import run_demo
+    from fpa_verl.demo.pipeline import RECIPES, run_demo
 
-    run_demo(folder, seed=seed)
+    run_demo(folder, seed=seed, recipes=tuple(recipe or RECIPES))
 
 
 @data_app.command("problems")

@@ -19,8 +19,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from fpa_verl.demo import task
 from fpa_verl.errors import FpaError
 from fpa_verl.files import read_json_lines
+from fpa_verl.report import wallclock
 from fpa_verl.report.ledger import LEDGER_FILE
-from fpa_verl.report.output import report_wallclock
+from fpa_verl.report.output import write_report
+from fpa_verl.report.runs import find_runs
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.problems import Problem, write_problems
 
@@ -59,7 +61,7 @@ def run_demo(
     for recipe in recipes:
         run_dir = folder / (recipe if seed == 0 else f"{recipe}_seed{seed}")
         _stage(run_dir.name, finished(run_dir), partial(run_recipe, recipe, folder, run_dir, seed, overrides))
-    report_wallclock([folder], folder / "report", console)
+    write_report(wallclock.compare(find_runs([folder])), folder / "report", console)
     console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
 
 

@@ -10,15 +10,15 @@ from verl.single_controller.base.decorator import Dispatch, make_nd_compute_data
 from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
-from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from fpa_verl.errors import IntegrationError
+from fpa_verl.integration.export import ExportingActorWorker
 from fpa_verl.integration.loss import LogRatios, OfflineLoss, ReferencePolicy
 from fpa_verl.objectives import Needs
 
 
-class OfflineActorWorker(ActorRolloutRefWorker):
-    """`ActorRolloutRefWorker` that builds actor and reference in one process and trains on stored rollouts."""
+class OfflineActorWorker(ExportingActorWorker):
+    """verl's worker with actor and, where the objective asks for it, reference in one process."""
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:

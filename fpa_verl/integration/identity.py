@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from transformers import AutoTokenizer
+from verl.utils.config import omega_conf_to_dataclass
 
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import installed_versions
@@ -56,6 +58,29 @@ def dataset_identity(config: DictConfig) -> dict[str, Any] | None:
     }
 
 
+def training_settings(config: DictConfig) -> dict[str, Any]:
+    """What a run optimises and how: the settings in which the runs of a sweep differ."""
+    actor, data = config.actor_rollout_ref.actor, config.data
+    settings: dict[str, Any] = {
+        "learning_rate": actor.optim.lr,
+        "batch_size": data.train_batch_size,
+        "objective": config.algorithm.adv_estimator,
+    }
+    if "selection" in data:
+        policy_loss = omega_conf_to_dataclass(actor.policy_loss)
+        objective = policy_loss.objective
+        settings |= {
+            "objective": policy_loss.loss_mode,
+            "hyper_parameters": (
+                {"dro_beta": policy_loss.dro_beta} if objective is None else dataclasses.asdict(objective)
+            ),
+            "forward_kl_coef": policy_loss.forward_kl_coef,
+            "scoring_temperature": policy_loss.scoring_temperature,
+            "selection": dict(data.selection),
+        }
+    return settings
+
+
 def device_description() -> str:
     """The accelerator's name, or the processor's where there is none."""
     if torch.cuda.is_available():
@@ -78,6 +103,7 @@ def describe_run(config: DictConfig) -> dict[str, Any]:
             "devices": config.trainer.n_gpus_per_node * config.trainer.nnodes,
             "device": device_description(),
         },
+        "training": training_settings(config),
         "seed": config.data.seed,
         "versions": installed_versions(),
     }

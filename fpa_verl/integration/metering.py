@@ -34,6 +34,8 @@ class Metered(PPOTrainer):
     under a name of its own, so the attribute says so whatever the registered name is.
     """
 
+    # Set by whoever ends the run before its last step.
+    stopped_early = False
     trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
 
     def __init__(self, config: Any) -> None:
@@ -108,6 +110,7 @@ class Metered(PPOTrainer):
             global_steps,
             tokens=tokens,
             peak_memory_gb=metrics.get("actor/perf/max_memory_allocated_gb"),
+            **({"stopped_early": True} if self.stopped_early else {}),
         )
 
     def _val_metrics_update(

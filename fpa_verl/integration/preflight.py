@@ -14,6 +14,7 @@ from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationErro
 from fpa_verl.integration import identity
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import check_verl
+from fpa_verl.report.runs import stopped_early
 from fpa_verl.rollouts.dataset import RolloutDataset, Selection
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, read_manifest
 from fpa_verl.rollouts.problems import read_problems
@@ -37,6 +38,7 @@ def check(config: DictConfig) -> None:
         _check_training_problems(config)
     if mode != "collect":
         _check_evaluation(config)
+        _check_early_stopping(config)
     identity.model_identity(config)
 
 
@@ -180,9 +182,26 @@ def _check_evaluation(config: DictConfig) -> None:
         ) from error
 
 
+def _check_early_stopping(config: DictConfig) -> None:
+    patience = config.early_stopping.patience
+    if patience is None:
+        return
+    if not isinstance(patience, int) or patience < 1:
+        raise ConfigError(f"early_stopping.patience={patience}: null, or a number of validations of at least 1")
+    if config.trainer.test_freq <= 0:
+        raise ConfigError(
+            f"early_stopping.patience={patience} needs validations while training: set trainer.test_freq above 0"
+        )
+
+
 def nothing_left_to_do(config: DictConfig) -> bool:
-    """Whether the command is a collection that has already been finished, with this very model."""
-    if config.trainer.v1.trainer_mode != "collect" or not (Path(config.rollouts) / MANIFEST_FILE).exists():
+    """Whether the command is a run that stopped early, or a collection already finished with this very model."""
+    if config.trainer.v1.trainer_mode != "collect":
+        if not stopped_early(Path(config.run_dir)):
+            return False
+        print(f"{config.run_dir}: stopped early before; delete it to train again")
+        return True
+    if not (Path(config.rollouts) / MANIFEST_FILE).exists():
         return False
     _require_same_model(config, config.rollouts)
     return True

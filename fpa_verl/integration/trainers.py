@@ -17,13 +17,14 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions
 
 import fpa_verl.integration.collect  # noqa: F401  registers its trainer
+from fpa_verl.integration.actor import OfflineActorWorker
+from fpa_verl.integration.best_model import KeepsBest
 from fpa_verl.integration.dynamics import trajectory_means
-from fpa_verl.integration.metering import Metered
 from fpa_verl.integration.settings import validates
 
 
 @register_trainer("metered_sync")
-class MeteredSyncTrainer(Metered, PPOTrainerSync):
+class MeteredSyncTrainer(KeepsBest, PPOTrainerSync):
     """verl's `sync` trainer with run record and ledger."""
 
 
@@ -36,15 +37,6 @@ class OfflineHooks(PPOTrainer):
     def __init__(self, config: Any) -> None:
         self._enable_hybrid_replicas = validates(config)
         super().__init__(config)
-
-    def _init_resource_pool_mgr(self) -> None:
-        super()._init_resource_pool_mgr()
-        import ray
-
-        from fpa_verl.integration.actor import OfflineActorWorker
-
-        for role in self.role_worker_mapping:
-            self.role_worker_mapping[role] = ray.remote(OfflineActorWorker)
 
     def on_sample_end(self) -> None:
         """The rollout engine sleeps already."""
@@ -93,5 +85,7 @@ def balance_pairs(batch: KVBatchMeta, workers: int) -> None:
 
 
 @register_trainer("offline")
-class OfflineTrainer(Metered, OfflineHooks):
+class OfflineTrainer(KeepsBest, OfflineHooks):
     """Training on a static rollout dataset with a registered policy loss."""
+
+    worker_class = OfflineActorWorker

@@ -7,32 +7,20 @@ from pathlib import Path
 from rich.console import Console
 
 from fpa_verl.files import atomic_path, write_json
-from fpa_verl.report import figures, tables, wallclock
-from fpa_verl.report.runs import find_runs
+from fpa_verl.report import tables
+from fpa_verl.report.comparison import Comparison
 
 
-def report_wallclock(
-    folders: list[Path],
-    out: Path,
-    console: Console,
-    *,
-    data_source: str | None = None,
-    targets: list[float] | None = None,
-) -> wallclock.Comparison:
-    """Compare the runs under `folders`, print the tables and write `out`/wallclock.{png,svg,json,md}.
-
-    Raises:
-        FpaError: no runs, or runs that cannot stand side by side.
-    """
-    comparison = wallclock.compare(find_runs(folders), data_source, targets)
-    for table in tables.rich_tables(comparison):
-        console.print(table)
-    for note in tables.notes(comparison):
+def write_report(comparison: Comparison, out: Path, console: Console) -> None:
+    """Print the tables and write `out`/NAME.{png,svg,json,md}."""
+    shown, notes = comparison.tables(), comparison.notes()
+    for table in shown:
+        console.print(tables.for_terminal(table))
+    for note in notes:
         console.print(note, highlight=False)
     for suffix in ("png", "svg"):
-        figures.draw_wallclock(comparison, out / f"wallclock.{suffix}")
-    write_json(out / "wallclock.json", comparison.as_json())
-    with atomic_path(out / "wallclock.md") as temporary:
-        temporary.write_text(tables.markdown(comparison), encoding="utf-8")
-    console.print(f"Figure, Markdown and JSON: {out}/wallclock.*", highlight=False)
-    return comparison
+        comparison.draw(out / f"{comparison.name}.{suffix}")
+    write_json(out / f"{comparison.name}.json", comparison.as_json())
+    with atomic_path(out / f"{comparison.name}.md") as temporary:
+        temporary.write_text(tables.as_markdown(shown, notes), encoding="utf-8")
+    console.print(f"Figure, Markdown and JSON: {out}/{comparison.name}.*", highlight=False)

@@ -6,6 +6,7 @@ ledger.jsonl        where the time went (`fpa_verl.report.ledger`)
 evaluations.jsonl   accuracy by step and problem set, with the outcome of every problem
 metrics.N.jsonl     metrics of every step of attempt N, as verl logs them
 checkpoints/        verl's checkpoints
+best/               the model of the highest validation accuracy, in Hugging Face format
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fpa_verl.report.ledger import EVALUATION, LEDGER_FILE, STARTUP
 
 RUN_FILE = "run.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
+BEST_MODEL = "best"
 
 
 def _identity(info: dict[str, Any]) -> dict[str, Any]:
@@ -32,6 +34,8 @@ def _identity(info: dict[str, Any]) -> dict[str, Any]:
         "fingerprints": info["fingerprints"],
         "evaluation": info["evaluation"],
         "dataset": dataset.get("fingerprint"),
+        "training": info["training"],
+        "seed": info["seed"],
     }
 
 
@@ -82,6 +86,11 @@ class Run:
         return str(self.info["recipe"])
 
     @property
+    def training(self) -> dict[str, Any]:
+        """What the run optimised and how: objective, hyper-parameters, learning rate, batch, selection."""
+        return dict(self.info["training"])
+
+    @property
     def dataset_device_seconds(self) -> float:
         """What making the training data cost; 0 for a run that generates its own."""
         return float((self.info.get("dataset") or {}).get("device_seconds", 0.0))
@@ -118,6 +127,11 @@ def open_run(folder: Path, info: dict[str, Any]) -> None:
             )
         return
     write_json(file, info)
+
+
+def stopped_early(folder: Path) -> bool:
+    """Whether the run in `folder` ended because validation no longer improved."""
+    return any(record.get("stopped_early") for record in read_json_lines(folder / LEDGER_FILE))
 
 
 def record_evaluation(

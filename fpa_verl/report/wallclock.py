@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from fpa_verl.errors import DatasetError, MismatchError
-from fpa_verl.report.ledger import PHASES
+from fpa_verl.errors import DatasetError
+from fpa_verl.report.comparison import (
+    Comparison,
+    choose_data_source,
+    require_comparable,
+    require_same_device_as_data,
+)
+from fpa_verl.report.ledger import (
+    CHECKPOINTING,
+    EVALUATION,
+    GENERATION,
+    LOG_PROBS,
+    OTHER,
+    PHASES,
+    STARTUP,
+    TRAINING,
+    WEIGHT_SYNC,
+)
 from fpa_verl.report.runs import Point, Run
-from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
+from fpa_verl.report.tables import Table, percent
 
 SECONDS_PER_HOUR = 3600.0
+NOT_REACHED = "-"
+# Headers are short for the sake of narrow terminals; starred columns are no part of the cost.
+PHASE_COLUMNS = {
+    "gen.": GENERATION,
+    "logp": LOG_PROBS,
+    "train": TRAINING,
+    "sync": WEIGHT_SYNC,
+    "ckpt": CHECKPOINTING,
+    "other": OTHER,
+    "start*": STARTUP,
+    "eval*": EVALUATION,
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +80,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class WallClock(Comparison):
     """Everything the table, the figure and the JSON show."""
 
     data_source: str
@@ -58,9 +88,86 @@ class Comparison:
     runs: list[Run]
     targets: list[float]
 
+    name = "wallclock"
+
+    @property
+    def unit(self) -> tuple[str, float]:
+        """Device-hours, or device-minutes where everything is short; with what an hour is in it."""
+        longest = max(curve.points[-1].device_hours for curve in self.curves)
+        return ("device-hours", 1.0) if longest >= 1 else ("device-minutes", 60.0)
+
+    def tables(self) -> list[Table]:
+        return [self.accuracy_table(), self.cost_table(), self.summary_table()]
+
+    def accuracy_table(self) -> Table:
+        """Accuracy in per cent with its standard error, and the cost to each target."""
+        unit, scale = self.unit
+
+        def cost(hours: float | None) -> str:
+            return NOT_REACHED if hours is None else f"{scale * hours:.2f}"
+
+        rows = []
+        for curve in self.curves:
+            first, last = curve.points[0], curve.points[-1]
+            rows.append(
+                [
+                    curve.run,
+                    percent(first.accuracy) if first.step == 0 else "-",
+                    f"{percent(last.accuracy)} ± {percent(last.standard_error)}",
+                    percent(curve.best.accuracy),
+                    cost(last.device_hours),
+                    *(cost(curve.device_hours_to(target)) for target in self.targets),
+                ]
+            )
+        device = self.runs[0].info["hardware"]["device"]
+        caption = f"Accuracy on {self.data_source} (%), and {unit} to reach it ({NOT_REACHED}: not reached); {device}"
+        targets = [f"to {100 * target:g}" for target in self.targets]
+        return Table(caption, ["run", "base", "last ± s.e.", "best", "cost", *targets], rows)
+
+    def cost_table(self) -> Table:
+        """Device-time by phase."""
+        unit, scale = self.unit
+        rows = []
+        for run in self.runs:
+            data = run.dataset_device_seconds if run.data_cost_is_known else None
+            spent = [data, *(run.phase_device_seconds.get(phase, 0.0) for phase in PHASE_COLUMNS.values())]
+            rows.append([run.name, *("?" if s is None else f"{scale * s / SECONDS_PER_HOUR:.2f}" for s in spent)])
+        caption = f"{unit.capitalize()} by phase; data: generating the dataset; *: no part of the cost"
+        return Table(caption, ["run", "data", *PHASE_COLUMNS], rows)
+
+    def summary_table(self) -> Table:
+        """One line a recipe, over its runs (seeds)."""
+        unit, scale = self.unit
+        rows = []
+        for recipe in dict.fromkeys(curve.recipe for curve in self.curves):
+            curves = [curve for curve in self.curves if curve.recipe == recipe]
+            last = [curve.points[-1].accuracy for curve in curves]
+            cost = [curve.points[-1].device_hours for curve in curves]
+            spread = f"{percent(min(last))} to {percent(max(last))}" if len(last) > 1 else "-"
+            rows.append([recipe, str(len(curves)), percent(mean(last)), spread, f"{scale * mean(cost):.2f}"])
+        return Table(f"By recipe (%; {unit})", ["recipe", "runs", "last, mean", "spread", "cost, mean"], rows)
+
+    def notes(self) -> list[str]:
+        imported = [
+            f"{run.name}: its data was imported; what generating it cost is not known and not counted"
+            for run in self.runs
+            if not run.data_cost_is_known
+        ]
+        unscored = [
+            f"{run.name}: {run.unscored} samples of its evaluations could not be generated or scored and are left out"
+            for run in self.runs
+            if run.unscored
+        ]
+        return imported + unscored
+
+    def draw(self, path: Path) -> None:
+        from fpa_verl.report.figures import draw_wallclock
+
+        draw_wallclock(self, path)
+
     def as_json(self) -> dict[str, Any]:
         return {
-            "compare": "wallclock",
+            "compare": self.name,
             "data_source": self.data_source,
             "cost": "device-hours; dataset generation included, start-up and evaluation left out",
             "targets": self.targets,
@@ -86,60 +193,6 @@ def _run_json(run: Run, curve: Curve, targets: list[float]) -> dict[str, Any]:
     }
 
 
-def require_comparable(runs: list[Run]) -> None:
-    """Refuse runs that do not answer the same question, naming what differs.
-
-    Raises:
-        MismatchError: base model, tokenizer, template, scorer, evaluation set, its sampling, or the
-            kind of device differ.
-    """
-    first = runs[0]
-    for run in runs[1:]:
-        for name, wanted in first.info["fingerprints"].items():
-            found = run.info["fingerprints"].get(name)
-            if found != wanted:
-                raise _mismatch(first, run, "base model" if name == "model" else name, wanted, found)
-        mine, other = first.info["evaluation"], run.info["evaluation"]
-        for name in mine:
-            if mine[name] != other.get(name):
-                label = "evaluation set" if name == "problem_sets" else f"evaluation's {name}"
-                raise _mismatch(first, run, label, mine[name], other.get(name))
-        if first.info["hardware"]["device"] != run.info["hardware"]["device"]:
-            raise _mismatch(
-                first, run, "kind of device", first.info["hardware"]["device"], run.info["hardware"]["device"]
-            )
-
-
-def _mismatch(first: Run, run: Run, what: str, wanted: Any, found: Any) -> MismatchError:
-    return MismatchError(
-        f"{first.folder} and {run.folder} cannot stand side by side: their {what} differs ({wanted} and {found}). "
-        "Report them apart, or run one of them again"
-    )
-
-
-def require_same_device_as_data(run: Run) -> None:
-    """Device-seconds of different devices are never added up."""
-    dataset = run.info.get("dataset") or {}
-    made_on, trained_on = dataset.get("cost", {}).get("device"), run.info["hardware"]["device"]
-    if made_on is not None and made_on != trained_on:
-        raise MismatchError(
-            f"{run.folder} trained on {trained_on} with data made on {made_on}: their device-hours cannot be added. "
-            "Collect the data on the device that trains"
-        )
-
-
-def choose_data_source(runs: list[Run], wanted: str | None) -> str:
-    """The problem set to compare on: the one asked for, or the first that is not validation."""
-    sources = list(runs[0].info["evaluation"]["problem_sets"])
-    if wanted is not None:
-        if wanted not in sources:
-            raise DatasetError(
-                f"no evaluation on '{wanted}' in {runs[0].folder}: choose --on from {', '.join(sources)}"
-            )
-        return wanted
-    return next((source for source in sources if not source.endswith(VALIDATION_SUFFIX)), sources[0])
-
-
 def curve_of(run: Run, data_source: str) -> Curve:
     """Accuracy of one run against its cost, the dataset's in front."""
 
@@ -160,15 +213,13 @@ def default_targets(curves: list[Curve]) -> list[float]:
     return sorted({round(start + share * (best - start), 2) for share in fractions})
 
 
-def compare(runs: list[Run], data_source: str | None = None, targets: list[float] | None = None) -> Comparison:
+def compare(runs: list[Run], data_source: str | None = None, targets: list[float] | None = None) -> WallClock:
     """Line up runs on one cost axis.
 
     Raises:
         DatasetError: no run, or a run without evaluations.
         MismatchError: runs that cannot be compared.
     """
-    if not runs:
-        raise DatasetError("no runs: give run directories, or a folder that holds some")
     require_comparable(runs)
     for run in runs:
         require_same_device_as_data(run)
@@ -177,4 +228,4 @@ def compare(runs: list[Run], data_source: str | None = None, targets: list[float
     for run, curve in zip(runs, curves, strict=True):
         if not curve.points:
             raise DatasetError(f"{run.folder} has no evaluation on {source} yet: wait for one, or leave the run out")
-    return Comparison(source, curves, runs, targets or default_targets(curves))
+    return WallClock(source, curves, runs, targets or default_targets(curves))

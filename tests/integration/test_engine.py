@@ -270,6 +270,23 @@ def test_the_reference_can_be_held_for_the_dynamics_alone(base_model, chained_ad
     assert tracked["loss"] == plain["loss"]
 
 
+def test_the_policy_is_exported_as_a_hugging_face_model(base_model, chained_additions, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    actor = worker(base_model, "off_rl")
+    drift(actor)
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "of_before").touch()
+    actor.export_hugging_face(str(tmp_path / "best"))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "best")
+    mine = {k: v.full_tensor() for k, v in actor.actor.engine.module.state_dict().items()}
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, mine[name]), name
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "best")) == len(AutoTokenizer.from_pretrained(base_model))
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+    assert not (tmp_path / "best" / "of_before").exists()
+
+
 def test_a_loss_that_is_not_finite_names_its_trajectories(base_model, chained_additions):
     actor = worker(base_model, "off_rl")
     with torch.no_grad():

@@ -42,6 +42,8 @@ def test_a_sound_recipe_passes(check):
             for key in ("lam", "scoring_temperature", "forward_kl_coef", "track_reference"))],
          ConfigError, "policy_loss._target_: the offline trainer needs"),
         (["actor_rollout_ref.actor.use_kl_loss=true"], ConfigError, "forward_kl_coef"),
+        (["early_stopping.patience=0"], ConfigError, "early_stopping.patience=0: null, or"),
+        (["early_stopping.patience=2", "trainer.test_freq=-1"], ConfigError, "set trainer.test_freq above 0"),
         (["data.selection.unit=pair"], ConfigError, "fpa learns from single trajectories"),
         (["recipe=dpo", "data.selection.unit=trajectory", "data.selection.pairs_per_group=null"],
          ConfigError, "dpo learns from pairs"),

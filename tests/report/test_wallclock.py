@@ -1,4 +1,4 @@
-"""Synthetic run directories with known answers."""
+"""Accuracy against cost, on run directories with known answers."""
 
 from __future__ import annotations
 
@@ -11,35 +11,12 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.files import append_json_line
-from fpa_verl.report import tables, wallclock
+from fpa_verl.report import wallclock
 from fpa_verl.report.runs import find_runs, open_run, read_run, record_evaluation
+from tests.report.conftest import INFO, make_run
 
-INFO = {
-    "recipe": "fpa_offline",
-    "fingerprints": {"model": "m", "tokenizer": "t", "template": "c", "scorer": "s"},
-    "evaluation": {"problem_sets": {"toy/validation": "v", "toy": "e"}, "temperature": 0.7, "samples": 2},
-    "dataset": None,
-    "hardware": {"devices": 2, "device": "H"},
-    "versions": {},
-}
 # 3,600 device-seconds of generation.
 DATASET = {"fingerprint": "d", "device_seconds": 3600.0, "cost": {"device": "H"}}
-
-
-def make_run(folder, accuracies, *, seconds_a_step=900.0, **changes):
-    """A run on 2 devices; accuracy i (of 4 problems) is measured after step i, step 0 before training."""
-    info = {**copy.deepcopy(INFO), **changes}
-    open_run(folder, info)
-    append_json_line(folder / "ledger.jsonl", {"kind": "attempt", "time": 0, "attempt": 1, "devices": 2})
-    for step, right in enumerate(accuracies):
-        problems = {f"p{i}": [2 if i < right else 0, 2] for i in range(4)}
-        record_evaluation(folder, attempt=1, step=step, problems={"toy": problems})
-        if step:
-            seconds = {"training": seconds_a_step, "evaluation": 10_000.0}
-            append_json_line(
-                folder / "ledger.jsonl", {"kind": "step", "time": 0, "attempt": 1, "step": step, "seconds": seconds}
-            )
-    return folder
 
 
 def test_generation_stands_in_front_of_the_offline_curve(tmp_path):
@@ -120,9 +97,7 @@ def test_samples_that_could_not_be_scored_are_said(tmp_path):
     folder = make_run(tmp_path / "a", [1, 2])
     record_evaluation(folder, attempt=1, step=2, problems={"toy": {"p0": [2, 2]}}, unscored=3)
     comparison = wallclock.compare(find_runs([tmp_path]))
-    assert tables.notes(comparison) == [
-        "a: 3 samples of its evaluations could not be generated or scored and are left out"
-    ]
+    assert comparison.notes() == ["a: 3 samples of its evaluations could not be generated or scored and are left out"]
 
 
 def test_a_run_folder_is_not_taken_over_by_another_run(tmp_path):

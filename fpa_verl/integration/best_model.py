@@ -1,0 +1,62 @@
+"""The best model of a run is kept, and a run that no longer improves may end."""
+
+from __future__ import annotations
+
+from verl.trainer.ppo.utils import Role
+from verl.workers.engine_workers import ActorRolloutRefWorker
+
+from fpa_verl.files import write_json
+from fpa_verl.integration.export import ExportingActorWorker
+from fpa_verl.integration.metering import Metered
+from fpa_verl.report import ledger as phases
+from fpa_verl.report.objectives import best_step, validation_accuracy, validation_sources
+from fpa_verl.report.runs import BEST_MODEL, read_run
+
+
+class KeepsBest(Metered):
+    """Mixin before a verl trainer: after each validation, keep the model if it is the best so far.
+
+    Best is the highest mean accuracy on the validation problems, the earliest of equals; the base
+    model takes part but is not written again. `early_stopping.patience` validations in a row without
+    a new best end the run.
+    """
+
+    worker_class: type[ActorRolloutRefWorker] = ExportingActorWorker
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        import ray
+
+        for role in self.role_worker_mapping:
+            if role is not Role.Critic:
+                self.role_worker_mapping[role] = ray.remote(self.worker_class)
+
+    def on_validate_end(self) -> None:
+        super().on_validate_end()
+        with self.ledger.phase(phases.CHECKPOINTING):
+            self._keep_if_best()
+
+    def _keep_if_best(self) -> None:
+        run = read_run(self.run_dir)
+        if not validation_sources(run):
+            return
+        best = best_step(run)
+        if best == self.global_steps and best > 0 and self.config.keep_best:
+            folder = self.run_dir / BEST_MODEL
+            self.actor_rollout_wg.export_hugging_face(str(folder))
+            write_json(folder / "fpa_verl.json", {"step": best, "validation_accuracy": validation_accuracy(run, best)})
+        patience = self.config.early_stopping.patience
+        since = sum(best < step <= self.global_steps for step in {point.step for point in run.points})
+        if patience is not None and since >= patience and self.global_steps < self.total_training_steps:
+            self._stop_early(best, since)
+
+    def _stop_early(self, best: int, since: int) -> None:
+        print(
+            f"{self.run_dir}: no better validation accuracy in {since} evaluations since step {best}; "
+            f"stopped at step {self.global_steps}"
+        )
+        self.stopped_early = True
+        # verl's loop ends once it is past this step; the ledger takes it for the run's end.
+        self.total_training_steps = self.global_steps
+        if self.config.trainer.save_freq > 0:
+            self._save_checkpoint()

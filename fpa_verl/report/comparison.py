@@ -1,0 +1,96 @@
+"""What every comparison has in common: when runs may stand side by side, and what a report is made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fpa_verl.errors import DatasetError, MismatchError
+from fpa_verl.report.runs import Run
+from fpa_verl.report.tables import Table
+from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
+
+
+class Comparison(ABC):
+    """A comparison of runs, ready to be printed, drawn and written."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def tables(self) -> list[Table]:
+        """What the terminal and the Markdown file show."""
+
+    @abstractmethod
+    def draw(self, path: Path) -> None:
+        """Write the figure; its format is by the suffix."""
+
+    @abstractmethod
+    def as_json(self) -> dict[str, Any]:
+        """The same numbers, unrounded."""
+
+    def notes(self) -> list[str]:
+        """What a reader must know beside the numbers."""
+        return []
+
+
+def require_comparable(runs: list[Run]) -> None:
+    """Refuse runs that do not answer the same question, naming what differs.
+
+    Raises:
+        DatasetError: there is no run.
+        MismatchError: base model, tokenizer, template, scorer, evaluation set, its sampling, or the
+            kind of device differ.
+    """
+    if not runs:
+        raise DatasetError("no runs: give run directories, or a folder that holds some")
+    first = runs[0]
+    for run in runs[1:]:
+        for name, wanted in first.info["fingerprints"].items():
+            found = run.info["fingerprints"].get(name)
+            if found != wanted:
+                raise _mismatch(first, run, "base model" if name == "model" else name, wanted, found)
+        mine, other = first.info["evaluation"], run.info["evaluation"]
+        for name in mine:
+            if mine[name] != other.get(name):
+                label = "evaluation set" if name == "problem_sets" else f"evaluation's {name}"
+                raise _mismatch(first, run, label, mine[name], other.get(name))
+        if first.info["hardware"]["device"] != run.info["hardware"]["device"]:
+            raise _mismatch(
+                first, run, "kind of device", first.info["hardware"]["device"], run.info["hardware"]["device"]
+            )
+
+
+def _mismatch(first: Run, run: Run, what: str, wanted: Any, found: Any) -> MismatchError:
+    return MismatchError(
+        f"{first.folder} and {run.folder} cannot stand side by side: their {what} differs ({wanted} and {found}). "
+        "Report them apart, or run one of them again"
+    )
+
+
+def require_same_device_as_data(run: Run) -> None:
+    """Device-seconds of different devices are never added up."""
+    dataset = run.info.get("dataset") or {}
+    made_on, trained_on = dataset.get("cost", {}).get("device"), run.info["hardware"]["device"]
+    if made_on is not None and made_on != trained_on:
+        raise MismatchError(
+            f"{run.folder} trained on {trained_on} with data made on {made_on}: their device-hours cannot be added. "
+            "Collect the data on the device that trains"
+        )
+
+
+def choose_data_source(runs: list[Run], wanted: str | None) -> str:
+    """The problem set to compare on: the one asked for, or the first that is not validation."""
+    sources = list(runs[0].info["evaluation"]["problem_sets"])
+    if wanted is not None:
+        if wanted not in sources:
+            raise DatasetError(
+                f"no evaluation on '{wanted}' in {runs[0].folder}: choose --on from {', '.join(sources)}"
+            )
+        return wanted
+    return next((source for source in sources if not source.endswith(VALIDATION_SUFFIX)), sources[0])
+
+
+def is_validation(data_source: str) -> bool:
+    """Whether a problem set is one of held-out training problems, to choose by and not to judge by."""
+    return data_source.endswith(VALIDATION_SUFFIX)

@@ -1,0 +1,236 @@
+"""`--compare objectives`: accuracy of every recipe (the paper's Tables 1, 2 and 5), chosen on validation problems."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.report.comparison import Comparison, is_validation, require_comparable
+from fpa_verl.report.runs import Point, Run
+from fpa_verl.report.tables import Table, mean_and_spread, percent
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A recipe at certain settings; its runs differ in the seed alone."""
+
+    recipe: str
+    settings: dict[str, Any]
+    runs: list[Run]
+
+    def accuracies(self, data_source: str, *, best: bool = False) -> list[float]:
+        """Accuracy of each run at its last evaluation, or at the one that validation chooses."""
+        return [_at(run, self.step_of(run, best=best), data_source).accuracy for run in self.runs]
+
+    def validation(self, *, best: bool = False) -> float | None:
+        """Mean accuracy on the validation problems over the runs; None where they were not evaluated."""
+        if not validation_sources(self.runs[0]):
+            return None
+        return mean(validation_accuracy(run, self.step_of(run, best=best)) for run in self.runs)
+
+    def step_of(self, run: Run, *, best: bool) -> int:
+        """The last step evaluated, or the one that validation chooses where there is one."""
+        return best_step(run) if best and validation_sources(run) else evaluated_steps(run)[-1]
+
+
+def evaluated_steps(run: Run) -> list[int]:
+    """The steps at which a run was evaluated, in order.
+
+    Raises:
+        DatasetError: it was not evaluated yet.
+    """
+    steps = sorted({point.step for point in run.points})
+    if not steps:
+        raise DatasetError(f"{run.folder} has no evaluation yet: wait for one, or leave the run out")
+    return steps
+
+
+def validation_accuracy(run: Run, step: int) -> float:
+    """Mean over the problem sets of held-out training problems."""
+    return mean(_at(run, step, source).accuracy for source in validation_sources(run))
+
+
+def best_step(run: Run) -> int:
+    """The step of the highest validation accuracy, the earliest of equals."""
+    return max(evaluated_steps(run), key=lambda step: validation_accuracy(run, step))
+
+
+def _at(run: Run, step: int, data_source: str) -> Point:
+    for point in run.of_source(data_source):
+        if point.step == step:
+            return point
+    raise DatasetError(f"{run.folder} has no evaluation on {data_source} at step {step}: leave the run out")
+
+
+def validation_sources(run: Run) -> list[str]:
+    """The run's problem sets of held-out training problems."""
+    return [source for source in run.info["evaluation"]["problem_sets"] if is_validation(source)]
+
+
+def test_sources(run: Run) -> list[str]:
+    """The run's other problem sets; the validation problems where there is nothing else."""
+    sources = list(run.info["evaluation"]["problem_sets"])
+    return [source for source in sources if not is_validation(source)] or sources
+
+
+def configurations(runs: list[Run]) -> list[Configuration]:
+    """Runs grouped by recipe and settings."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        key = run.recipe, json.dumps(run.training, sort_keys=True)
+        groups.setdefault(key, []).append(run)
+    return [Configuration(recipe, members[0].training, members) for (recipe, _), members in groups.items()]
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        found.update(flat(value, f"{key}.") if isinstance(value, dict) else {key: value})
+    return found
+
+
+def varied(group: list[Configuration]) -> list[str]:
+    """Names of the settings in which the configurations of a recipe differ."""
+    settings = [flat(configuration.settings) for configuration in group]
+    names = dict.fromkeys(name for one in settings for name in one)
+    return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The configuration of a recipe that validation chose, among how many, by which settings."""
+
+    chosen: Configuration
+    candidates: int
+    settings: dict[str, Any]
+
+
+def choose(group: list[Configuration]) -> Choice:
+    """The configuration of highest validation accuracy.
+
+    Raises:
+        DatasetError: there are several, and no validation accuracy to choose by.
+    """
+    if len(group) > 1 and any(configuration.validation() is None for configuration in group):
+        raise DatasetError(
+            f"{group[0].recipe} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
+            "on validation problems to choose by: report one of them alone"
+        )
+    chosen = max(group, key=lambda configuration: configuration.validation() or 0.0)
+    settings = flat(chosen.settings)
+    return Choice(chosen, len(group), {name: settings.get(name) for name in varied(group)})
+
+
+@dataclass(frozen=True)
+class Objectives(Comparison):
+    """One choice a recipe, the best first."""
+
+    choices: list[Choice]
+    sources: list[str]
+
+    name = "objectives"
+
+    def average(self, configuration: Configuration, *, best: bool = False) -> list[float]:
+        """Mean over the problem sets, for each run."""
+        by_source = [configuration.accuracies(source, best=best) for source in self.sources]
+        return [mean(values) for values in zip(*by_source, strict=True)]
+
+    def tables(self) -> list[Table]:
+        tables = [self.accuracy_table()]
+        if any(choice.candidates > 1 for choice in self.choices):
+            tables.append(self.choice_table())
+        return tables
+
+    def accuracy_table(self) -> Table:
+        several = len(self.sources) > 1
+        has_validation = any(choice.chosen.validation() is not None for choice in self.choices)
+        header = ["recipe", "seeds", *self.sources, *(["mean"] if several else [])]
+        header += ["best val.", "validation"] if has_validation else []
+        rows = []
+        for choice in self.choices:
+            one = choice.chosen
+            cells = [mean_and_spread(one.accuracies(source)) for source in self.sources]
+            if several:
+                cells = [cell.split(" ")[0] for cell in cells] + [mean_and_spread(self.average(one))]
+            if has_validation:
+                validation = one.validation()
+                cells.append(mean_and_spread(self.average(one, best=True)))
+                cells.append("-" if validation is None else percent(validation))
+            rows.append([one.recipe, str(len(one.runs)), *cells])
+        return Table("Accuracy (%): mean over seeds ± standard deviation, at the last step", header, rows)
+
+    def choice_table(self) -> Table:
+        rows = [
+            [
+                choice.chosen.recipe,
+                str(choice.candidates),
+                ", ".join(f"{name}={value}" for name, value in choice.settings.items()) or "-",
+            ]
+            for choice in self.choices
+        ]
+        return Table("Settings chosen by the accuracy on validation problems", ["recipe", "tried", "chosen"], rows)
+
+    def notes(self) -> list[str]:
+        notes = []
+        if any(choice.chosen.validation() is not None for choice in self.choices):
+            notes.append("best val.: at the step of the highest accuracy on the validation problems")
+        if single := [choice.chosen.recipe for choice in self.choices if len(choice.chosen.runs) == 1]:
+            notes.append(f"One seed only, so no spread: {', '.join(single)}")
+        return notes
+
+    def draw(self, path: Path) -> None:
+        from fpa_verl.report.figures import draw_objectives
+
+        draw_objectives(self, path)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "compare": self.name,
+            "recipes": [
+                {
+                    "recipe": choice.chosen.recipe,
+                    "settings": choice.chosen.settings,
+                    "configurations_tried": choice.candidates,
+                    "validation_accuracy": choice.chosen.validation(),
+                    "runs": [run.name for run in choice.chosen.runs],
+                    "accuracy": {source: choice.chosen.accuracies(source) for source in self.sources},
+                    "accuracy_at_best_validation": {
+                        source: choice.chosen.accuracies(source, best=True) for source in self.sources
+                    },
+                    "mean": mean(self.average(choice.chosen)),
+                    "standard_deviation": (stdev(self.average(choice.chosen)) if len(choice.chosen.runs) > 1 else None),
+                }
+                for choice in self.choices
+            ],
+        }
+
+
+def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
+    """One row a recipe: the settings chosen on validation problems, the accuracy on all others.
+
+    Args:
+        runs: of any number of recipes, settings and seeds.
+        data_source: judge on this problem set alone.
+
+    Raises:
+        DatasetError: no run, a run without evaluations, or nothing to choose settings by.
+        MismatchError: runs that cannot be compared.
+    """
+    require_comparable(runs)
+    sources = test_sources(runs[0])
+    if data_source is not None:
+        if data_source not in runs[0].info["evaluation"]["problem_sets"]:
+            raise DatasetError(f"no evaluation on '{data_source}': choose --on from {', '.join(sources)}")
+        sources = [data_source]
+    groups: dict[str, list[Configuration]] = {}
+    for configuration in configurations(runs):
+        groups.setdefault(configuration.recipe, []).append(configuration)
+    found = Objectives([choose(group) for group in groups.values()], sources)
+    ordered = sorted(found.choices, key=lambda choice: mean(found.average(choice.chosen)), reverse=True)
+    return Objectives(ordered, sources)

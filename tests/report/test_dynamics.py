@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from fpa_verl.cli import app
+from fpa_verl.errors import DatasetError
+from fpa_verl.files import append_json_line
+from fpa_verl.report import dynamics
+from fpa_verl.report.runs import find_runs, read_run
+from tests.report.conftest import make_run
+
+
+def log(run, attempt, steps, **values):
+    for step in steps:
+        data = {f"dynamics/{name}": value * step for name, value in values.items()}
+        append_json_line(run / f"metrics.{attempt}.jsonl", {"step": step, "data": {**data, "actor/grad_norm": 1.0}})
+
+
+SLOPES = {"right/log_prob_change": 0.1, "wrong/log_prob_change": -1.0, "wrong/policy_weight": 0.01}
+
+
+def test_the_tail_is_the_last_tenth(tmp_path):
+    run = make_run(tmp_path / "a", [1])
+    log(run, 1, range(1, 21), **SLOPES)
+    series = dynamics.read_series(read_run(run))
+    assert series.tail("dynamics/wrong/log_prob_change") == pytest.approx(-19.5)
+    assert series.tail("dynamics/wrong/weight_ratio") is None
+    (table,) = dynamics.compare(find_runs([tmp_path])).tables()
+    assert table.rows == [["a", "1.95", "-19.50", "-", "0.20", "-", "1.00"]]
+
+
+def test_a_step_done_again_counts_as_it_was_done_last(tmp_path):
+    run = make_run(tmp_path / "a", [1])
+    log(run, 1, range(1, 4), **SLOPES)
+    log(run, 10, range(2, 6), **{"right/log_prob_change": 5.0})
+    log(run, 2, range(2, 5), **{"right/log_prob_change": 7.0})
+    assert dynamics.read_series(read_run(run)).get("right", "log_prob_change") == {
+        1: 0.1,
+        2: 10.0,
+        3: 15.0,
+        4: 20.0,
+        5: 25.0,
+    }
+
+
+def test_runs_without_dynamics_are_left_out_unless_alone(tmp_path):
+    log(make_run(tmp_path / "a", [1]), 1, [1], **SLOPES)
+    make_run(tmp_path / "grpo", [1], recipe="grpo_baseline")
+    assert [series.run.name for series in dynamics.compare(find_runs([tmp_path])).series] == ["a"]
+    with pytest.raises(DatasetError, match="logged no training dynamics"):
+        dynamics.compare(find_runs([tmp_path / "grpo"]))
+
+
+def test_command_draws_and_says_where_the_reference_is_missing(tmp_path):
+    log(make_run(tmp_path / "a", [1]), 1, range(1, 4), **{"right/policy_weight": 0.1, "wrong/policy_weight": 0.1})
+    done = CliRunner().invoke(app, ["report", str(tmp_path), "--compare", "dynamics"])
+    assert done.exit_code == 0, done.output
+    assert "track_reference=true" in done.output
+    assert (tmp_path / "report" / "dynamics.png").read_bytes().startswith(b"\x89PNG")
+    (run,) = json.loads((tmp_path / "report" / "dynamics.json").read_text())["runs"]
+    assert run["metrics"]["dynamics/right/policy_weight"] == {"1": 0.1, "2": 0.2, "3": pytest.approx(0.3)}
