@@ -87,11 +87,23 @@ def demo(
     recipe: Annotated[
         list[str] | None, typer.Option(help="Recipe to train; may be repeated. Default: the three of the comparison.")
     ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option(help="Hydra override for every recipe; may be repeated.")
+    ] = None,
+    warm_start_steps: Annotated[
+        int | None, typer.Option(help="Steps that make the base model; fewer leave it half trained.")
+    ] = None,
 ) -> None:
     """Warm start, collect, train three ways, evaluate, compare: on two cores, without a GPU."""
-    from fpa_verl.demo.pipeline import RECIPES, run_demo
+    from fpa_verl.demo.pipeline import RECIPES, WARM_START_STEPS, run_demo
 
-    run_demo(folder, seed=seed, recipes=tuple(recipe or RECIPES))
+    run_demo(
+        folder,
+        seed=seed,
+        recipes=tuple(recipe or RECIPES),
+        overrides=tuple(override or ()),
+        warm_start_steps=warm_start_steps or WARM_START_STEPS,
+    )
 
 
 @data_app.command("problems")

@@ -41,7 +41,12 @@ class StageFailedError(FpaError, RuntimeError):
 
 
 def run_demo(
-    folder: Path, *, seed: int = 0, recipes: tuple[str, ...] = RECIPES, overrides: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    seed: int = 0,
+    recipes: tuple[str, ...] = RECIPES,
+    overrides: tuple[str, ...] = (),
+    warm_start_steps: int = WARM_START_STEPS,
 ) -> None:
     """Run every stage that has not finished yet, then print and draw the comparison.
 
@@ -51,11 +56,16 @@ def run_demo(
         seed: of data order and sampling of the training runs.
         recipes: what to train and compare.
         overrides: hydra overrides for every recipe.
+        warm_start_steps: steps that make the base model.
     """
     started = time.monotonic()
     folder = folder.absolute()
     _stage("problems", (folder / "problems" / "test.parquet").exists(), lambda: make_problems(folder))
-    _stage("base model", (folder / "base_model" / "config.json").exists(), lambda: make_base_model(folder))
+    _stage(
+        "base model",
+        (folder / "base_model" / "config.json").exists(),
+        lambda: make_base_model(folder, warm_start_steps),
+    )
     collected = (folder / "rollouts" / MANIFEST_FILE).exists()
     _stage("collect", collected, lambda: run_recipe("collect", folder, folder / "rollouts", 0, overrides))
     for recipe in recipes:
@@ -93,7 +103,7 @@ def make_problems(folder: Path) -> None:
         write_problems(folder / "problems" / f"{split}.parquet", posed, split)
 
 
-def make_base_model(folder: Path) -> None:
+def make_base_model(folder: Path, steps: int = WARM_START_STEPS) -> None:
     """Warm-start the base model on a corpus that holds none of the demo's problems."""
     from fpa_verl.demo.model import warm_start
 
@@ -101,13 +111,13 @@ def make_base_model(folder: Path) -> None:
     test = task.distinct_problems(TEST_PROBLEMS, PROBLEM_SEED + 1, exclude=frozenset(train))
     pairs = task.corpus(seed=0, exclude=frozenset([*train, *test]))
     with _progress() as progress:
-        bar = progress.add_task("base model", total=WARM_START_STEPS, note="")
+        bar = progress.add_task("base model", total=steps, note="")
 
         def show(step: int, loss: float) -> None:
             progress.update(bar, completed=step, note=f"loss {loss:.3f}")
 
         unfinished = folder / "base_model.unfinished"
-        warm_start(pairs, unfinished, steps=WARM_START_STEPS, on_step=show)
+        warm_start(pairs, unfinished, steps=steps, on_step=show)
     shutil.rmtree(folder / "base_model", ignore_errors=True)
     unfinished.rename(folder / "base_model")
 

@@ -121,6 +121,47 @@ def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
             assert two[step][name] == pytest.approx(one[step][name], rel=2e-4, abs=1e-6), (step, name)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["dpo", "rpo_fpa", "kto", "simper_fpa", "a_star_po", "dro"])
+def test_two_workers_give_the_same_losses_for(recipe, workspace, base_model):
+    runs = []
+    for workers in (1, 2):
+        run_dir = workspace / f"{recipe}_on_{workers}"
+        done = train(
+            recipe,
+            workspace,
+            base_model,
+            "data.train_batch_size=8",
+            "actor_rollout_ref.actor.optim.lr=1e-3",
+            "trainer.total_training_steps=2",
+            f"trainer.n_gpus_per_node={workers}",
+            f"run_dir={run_dir}",
+            *WITHOUT_VALIDATION,
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        runs.append(metrics(run_dir))
+    one, two = runs
+    for step in (1, 2):
+        for name in ("actor/pg_loss", "actor/grad_norm", "dynamics/wrong/log_prob_change"):
+            assert two[step][name] == pytest.approx(one[step][name], rel=2e-4, abs=1e-5), (step, name)
+
+
+@pytest.mark.slow
+def test_a_run_without_progress_stops_early_and_says_so(workspace, base_model):
+    """A random model solves nothing before or after: the base model stays the best."""
+    early = ("trainer.total_training_steps=9", "trainer.test_freq=1", "early_stopping.patience=2")
+    done = offline(workspace, base_model, *early, f"run_dir={workspace}/early")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "no better validation accuracy in 2 evaluations since step 0; stopped at step 2" in done.stdout
+    run = read_run(workspace / "early")
+    assert max(point.step for point in run.points) == 2
+    assert not (workspace / "early" / "best").exists(), "the base model needs no copy"
+    assert (workspace / "early" / "checkpoints" / "global_step_2").exists()
+    again = offline(workspace, base_model, *early, f"run_dir={workspace}/early")
+    assert again.returncode == 0
+    assert "stopped early before; delete it to train again" in again.stdout
+
+
 def test_a_finished_run_goes_on_where_it_stopped(offline_run, workspace, base_model):
     done = offline(workspace, base_model, f"trainer.total_training_steps={STEPS + 2}", *WITHOUT_VALIDATION)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
