@@ -8,18 +8,29 @@ import importlib
 import pkgutil
 
 from fpa_verl.objectives.forward_kl import forward_kl
-from fpa_verl.objectives.future_policy import future_log_probs, log_normaliser
+from fpa_verl.objectives.future_policy import (
+    CoarseReference,
+    coarse_future_log_probs,
+    coarsen,
+    future_log_probs,
+    label_log_probs,
+    log_normaliser,
+)
 from fpa_verl.objectives.objective import OBJECTIVES, Needs, Objective, hyper_parameter, of_pair
 from fpa_verl.objectives.trajectories import Trajectories, sequence_mean, sequence_sum, trajectory_weights
 
 __all__ = [
     "OBJECTIVES",
+    "CoarseReference",
     "Needs",
     "Objective",
     "Trajectories",
+    "coarse_future_log_probs",
+    "coarsen",
     "forward_kl",
     "future_log_probs",
     "hyper_parameter",
+    "label_log_probs",
     "log_normaliser",
     "of_pair",
     "sequence_mean",

@@ -1,6 +1,13 @@
-"""The future policy of FPA (arXiv 2509.19893, Eq. 3-5), extrapolated in logit space."""
+"""The future policy of FPA (arXiv 2509.19893, Eq. 3-5), extrapolated in logit space.
+
+Exact from the reference's logits; or, from what a cache holds of the reference, with its normaliser
+bounded from below.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -9,22 +16,31 @@ import torch
 CHUNK_ELEMENTS = 1 << 26
 
 
-def _check(logits: torch.Tensor, ref_logits: torch.Tensor, labels: torch.Tensor, lam: float) -> None:
-    if logits.dim() != 2 or logits.shape != ref_logits.shape:
+def _check(logits: torch.Tensor, labels: torch.Tensor, lam: float) -> None:
+    if logits.dim() != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(
-            f"logits and ref_logits must share one shape (N, V); got {tuple(logits.shape)} "
-            f"and {tuple(ref_logits.shape)}"
+            f"logits must have shape (N, V) and labels (N,); got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
-    if labels.shape != logits.shape[:1]:
-        raise ValueError(f"labels must have shape ({logits.shape[0]},); got {tuple(labels.shape)}")
     if not lam >= 0:
         raise ValueError(f"lam must be at least 0; got {lam}")
+
+
+def _work_dtype(logits: torch.Tensor) -> torch.dtype:
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def _chunks(logits: torch.Tensor, elements: int) -> Iterator[slice]:
+    """Slices of the rows of (N, V) logits, each of at most `elements` elements, or one row."""
+    rows, width = logits.shape
+    step = max(1, elements // width)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
 
 
 @torch.no_grad()
 def future_log_probs(
     logits: torch.Tensor,
-    ref_logits: torch.Tensor,
+    ref_logits: torch.Tensor | Callable[[slice], torch.Tensor],
     labels: torch.Tensor,
     lam: float,
     *,
@@ -39,7 +55,8 @@ def future_log_probs(
 
     Args:
         logits: h_theta, shape (N, V). Read, never written.
-        ref_logits: h_ref at the same positions and scoring temperature, shape (N, V).
+        ref_logits: h_ref at the same positions and scoring temperature, shape (N, V); or a function
+            that makes the rows of a slice.
         labels: the token that follows each position, shape (N,).
         lam: extrapolation strength; 0 gives the policy itself.
         chunk_elements: float32 elements to work on at a time; bounds the extra memory.
@@ -50,19 +67,30 @@ def future_log_probs(
     Raises:
         ValueError: shapes disagree, or lam is negative or NaN.
     """
-    _check(logits, ref_logits, labels, lam)
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    _check(logits, labels, lam)
+    if isinstance(ref_logits, torch.Tensor) and ref_logits.shape != logits.shape:
+        raise ValueError(
+            f"logits and ref_logits must share one shape (N, V); got {tuple(logits.shape)} and "
+            f"{tuple(ref_logits.shape)}"
+        )
+    dtype = _work_dtype(logits)
     out = torch.empty(labels.shape, dtype=dtype, device=logits.device)
-    step = max(1, chunk_elements // logits.shape[1])
-    for start in range(0, logits.shape[0], step):
-        part = slice(start, start + step)
+    for part in _chunks(logits, chunk_elements):
         # The copy makes the in-place steps safe whatever the dtype of the logits.
         future = logits[part].to(dtype=dtype, copy=True)
         if lam:
-            future.mul_(1 + lam).sub_(ref_logits[part].to(dtype), alpha=lam)
+            reference = ref_logits[part] if isinstance(ref_logits, torch.Tensor) else ref_logits(part)
+            future.mul_(1 + lam).sub_(reference.to(dtype), alpha=lam)
         chosen = future.gather(-1, labels[part].unsqueeze(-1)).squeeze(-1)
         out[part] = chosen - torch.logsumexp(future, dim=-1)
     return out
+
+
+def label_log_probs(
+    logits: torch.Tensor, labels: torch.Tensor, *, chunk_elements: int = CHUNK_ELEMENTS
+) -> torch.Tensor:
+    """Log-probability of each label under the policy of the logits, (N, V), (N,) -> (N,), detached."""
+    return future_log_probs(logits, logits, labels, 0.0, chunk_elements=chunk_elements)
 
 
 def log_normaliser(log_probs: torch.Tensor, ref_log_probs: torch.Tensor, lam: float) -> torch.Tensor:
@@ -71,3 +99,95 @@ def log_normaliser(log_probs: torch.Tensor, ref_log_probs: torch.Tensor, lam: fl
     Never negative (Jensen): leaving it out over-estimates the future policy.
     """
     return torch.logsumexp((1 + lam) * log_probs - lam * ref_log_probs, dim=-1)
+
+
+@dataclass(frozen=True)
+class CoarseReference:
+    """What is kept of the reference at N positions: K tokens, the label among them, and the rest as one bucket.
+
+    Attributes:
+        labels: log pi_ref of the label, (N,) float32.
+        tokens: distinct token ids, (N, K); the label and the most likely others.
+        log_probs: log pi_ref of `tokens`, (N, K).
+        tail: log of the mass of all other tokens, (N,) float32; -inf where K is the vocabulary.
+    """
+
+    labels: torch.Tensor
+    tokens: torch.Tensor
+    log_probs: torch.Tensor
+    tail: torch.Tensor
+
+
+@torch.no_grad()
+def coarsen(
+    ref_logits: torch.Tensor, labels: torch.Tensor, k: int, *, chunk_elements: int = CHUNK_ELEMENTS
+) -> CoarseReference:
+    """Keep the label and the k - 1 or k most likely tokens of each position, (N, V) -> `CoarseReference` with K = k.
+
+    Where the label is not among the k most likely, it takes the place of the last of them.
+
+    Raises:
+        ValueError: k is not between 1 and V.
+    """
+    _check(ref_logits, labels, 0.0)
+    vocabulary = ref_logits.shape[1]
+    if not 1 <= k <= vocabulary:
+        raise ValueError(f"k must be between 1 and the vocabulary's {vocabulary}; got {k}")
+    dtype = _work_dtype(ref_logits)
+    parts = []
+    for part in _chunks(ref_logits, chunk_elements):
+        log_probs = ref_logits[part].to(dtype).log_softmax(-1)
+        label = labels[part].unsqueeze(-1)
+        tokens = log_probs.topk(k, dim=-1).indices
+        missing = (tokens != label).all(-1)
+        tokens[missing, -1] = label[missing, 0]
+        kept = log_probs.gather(-1, tokens)
+        chosen = log_probs.gather(-1, label).squeeze(-1)
+        tail = log_probs.scatter_(-1, tokens, -torch.inf).logsumexp(-1)
+        parts.append((chosen, tokens, kept, tail))
+    return CoarseReference(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def coarse_future_log_probs(
+    logits: torch.Tensor,
+    reference: CoarseReference,
+    labels: torch.Tensor,
+    lam: float,
+    *,
+    chunk_elements: int = CHUNK_ELEMENTS,
+) -> torch.Tensor:
+    """`future_log_probs` with the normaliser of the coarse-grained distributions.
+
+        log pi_hat(y_t) = (1+lam) log pi_theta(y_t) - lam log pi_ref(y_t) - log Z^_t
+        Z^_t = sum over the K tokens and the tail of  P_theta^(1+lam) P_ref^(-lam)
+
+    By the data-processing inequality 1 <= Z^_t <= Z_t, and Z^_t grows with K: the result never falls
+    below the exact one. One pass over the vocabulary, whose tail is summed and not subtracted from 1.
+
+    Args:
+        logits: h_theta, (N, V).
+        reference: of the same N positions, at the same scoring temperature.
+        labels: (N,).
+        lam: extrapolation strength.
+        chunk_elements: as in `future_log_probs`.
+
+    Returns:
+        (N,), detached.
+    """
+    _check(logits, labels, lam)
+    dtype = _work_dtype(logits)
+    out = torch.empty(labels.shape, dtype=dtype, device=logits.device)
+    for part in _chunks(logits, chunk_elements):
+        rest = logits[part].to(dtype=dtype, copy=True)
+        tokens = reference.tokens[part].long()
+        kept, chosen = rest.gather(-1, tokens), rest.gather(-1, labels[part].unsqueeze(-1)).squeeze(-1)
+        tail = rest.scatter_(-1, tokens, -torch.inf).logsumexp(-1)
+        norm = torch.logaddexp(kept.logsumexp(-1), tail)
+        ref_kept, ref_tail = reference.log_probs[part].to(dtype), reference.tail[part].to(dtype)
+        terms = (1 + lam) * (kept - norm.unsqueeze(-1)) - lam * ref_kept
+        # A tail that is empty on both sides adds nothing; -inf + inf would be NaN.
+        rest_term = torch.where(tail == -torch.inf, tail, (1 + lam) * (tail - norm) - lam * ref_tail)
+        log_z = torch.logaddexp(terms.logsumexp(-1), rest_term)
+        out[part] = (1 + lam) * (chosen - norm) - lam * reference.labels[part].to(dtype) - log_z
+    return out

@@ -1,0 +1,124 @@
+"""The cached reference: one-sided error, bounds that tighten with K, and equality where nothing is left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fpa_verl.objectives import coarse_future_log_probs, coarsen, future_log_probs, label_log_probs
+
+N, V = 40, 50
+
+
+def example(seed: int, drift: float = 1.0, scale: float = 3.0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    ref = scale * torch.randn(N, V, generator=generator, dtype=dtype)
+    logits = ref + drift * torch.randn(N, V, generator=generator, dtype=dtype)
+    return logits, ref, torch.randint(V, (N,), generator=generator)
+
+
+def coarse(logits, ref, labels, lam, k):
+    return coarse_future_log_probs(logits, coarsen(ref, labels, k), labels, lam)
+
+
+def test_kept_tokens_by_hand():
+    ref = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05], [0.1, 0.2, 0.3, 0.4]]))
+    reference = coarsen(ref, torch.tensor([3, 2]), k=2)
+    # The label 3 takes the place of the second most likely token; the label 2 is among the two.
+    assert [sorted(row) for row in reference.tokens.tolist()] == [[0, 3], [2, 3]]
+    assert reference.labels.exp().tolist() == pytest.approx([0.05, 0.3])
+    assert reference.tail.exp().tolist() == pytest.approx([0.45, 0.3])
+
+
+def test_by_hand():
+    """Policy (1/2, 1/4, 1/4), reference (1/4, 1/2, 1/4), lam 1, K 1: buckets (1/2, 1/2) and (1/4, 3/4)."""
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25]], dtype=torch.float64))
+    ref = torch.log(torch.tensor([[0.25, 0.5, 0.25]], dtype=torch.float64))
+    # Z^ = (1/4) / (1/4) + (1/4) / (3/4) = 4/3; pi_hat = (1/4) / (1/4) / Z^ = 3/4.
+    assert coarse(logits, ref, torch.tensor([0]), 1.0, 1).exp().item() == pytest.approx(0.75)
+
+
+@given(seed=st.integers(0, 10_000), lam=st.sampled_from([0.5, 2.0, 5.0]), drift=st.sampled_from([0.1, 1.0, 3.0]))
+@settings(max_examples=50, deadline=None)
+def test_never_below_the_exact_value_and_tighter_with_every_token(seed, lam, drift):
+    logits, ref, labels = example(seed, drift)
+    policy, reference = label_log_probs(logits, labels), label_log_probs(ref, labels)
+    bounds = [(1 + lam) * policy - lam * reference]
+    bounds += [coarse(logits, ref, labels, lam, k) for k in (1, 4, 16, V)]
+    exact = future_log_probs(logits, ref, labels, lam)
+    # The tokens of a smaller k are among those of a larger one, the label included.
+    for looser, tighter in pairwise(bounds):
+        assert bool((tighter <= looser + 1e-9).all())
+    torch.testing.assert_close(bounds[-1], exact)
+
+
+def test_lambda_zero_and_policy_at_the_reference():
+    logits, ref, labels = example(1)
+    torch.testing.assert_close(coarse(logits, ref, labels, 0.0, 4), label_log_probs(logits, labels))
+    torch.testing.assert_close(coarse(ref, ref, labels, 3.0, 4), label_log_probs(ref, labels))
+
+
+def test_a_tail_too_small_to_subtract_from_one():
+    """Mass 1e-20 in the tail: 1 - sum would be 0 or noise, which (1 + lam) would blow up."""
+    logits = torch.tensor([[0.0, -46.0, -46.0]])
+    ref = torch.tensor([[0.0, -50.0, -50.0]])
+    labels = torch.tensor([0])
+    exact = future_log_probs(logits.double(), ref.double(), labels, 5.0)
+    assert coarse(logits, ref, labels, 5.0, 1).item() == pytest.approx(exact.item(), abs=1e-6)
+
+
+def test_chunks_change_nothing_and_bfloat16_logits_are_read_as_they_are():
+    logits, ref, labels = example(2, dtype=torch.float32)
+    reference = coarsen(ref, labels, 8)
+    whole = coarse_future_log_probs(logits.bfloat16(), reference, labels, 2.0)
+    in_parts = coarse_future_log_probs(logits.bfloat16(), reference, labels, 2.0, chunk_elements=3 * V)
+    torch.testing.assert_close(in_parts, whole, rtol=0, atol=0)
+    torch.testing.assert_close(coarse_future_log_probs(logits.bfloat16().float(), reference, labels, 2.0), whole)
+    parts = coarsen(ref, labels, 8, chunk_elements=V)
+    for name in ("labels", "tokens", "log_probs", "tail"):
+        torch.testing.assert_close(getattr(parts, name), getattr(reference, name))
+
+
+def test_float16_log_probs_are_enough():
+    logits, ref, labels = example(4, drift=0.3, dtype=torch.float32)
+    reference = coarsen(ref, labels, 16)
+    rounded = replace(reference, log_probs=reference.log_probs.half())
+    lam = 2.0
+    difference = coarse_future_log_probs(logits, rounded, labels, lam) - coarse_future_log_probs(
+        logits, reference, labels, lam
+    )
+    assert difference.abs().max() < lam * 4e-3
+
+
+def test_reference_logits_can_be_made_chunk_by_chunk():
+    logits, ref, labels = example(5)
+    made = []
+
+    def rows(part: slice) -> torch.Tensor:
+        made.append(part)
+        return ref[part]
+
+    found = future_log_probs(logits, rows, labels, 2.0, chunk_elements=7 * V)
+    torch.testing.assert_close(found, future_log_probs(logits, ref, labels, 2.0))
+    assert len(made) == 6
+    assert [part.start for part in made] == list(range(0, N, 7))
+
+
+def test_nothing_is_written_to_the_logits():
+    logits, ref, labels = example(6, dtype=torch.float32)
+    before = logits.clone(), ref.clone()
+    coarse(logits, ref, labels, 2.0, 4)
+    assert torch.equal(logits, before[0])
+    assert torch.equal(ref, before[1])
+
+
+@pytest.mark.parametrize("k", [0, V + 1])
+def test_k_is_bounded(k):
+    logits, ref, labels = example(0)
+    with pytest.raises(ValueError, match=f"k must be between 1 and the vocabulary's {V}"):
+        coarse(logits, ref, labels, 1.0, k)
