@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
+import torch
 from tensordict import TensorDict
+from torch.distributed.tensor import DTensor
 from verl.single_controller.base.decorator import Dispatch, make_nd_compute_dataproto_dispatch_fn, register
 from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
+from verl.utils.torch_dtypes import PrecisionType
 
 from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.export import ExportingActorWorker
-from fpa_verl.integration.loss import LogRatios, OfflineLoss, ReferencePolicy
+from fpa_verl.integration.loss import LogRatios, OfflineLoss
+from fpa_verl.integration.reference import CachedReference, ForwardReference, Recorder, Reference
+from fpa_verl.integration.settings import compute_dtype
 from fpa_verl.objectives import Needs
+from fpa_verl.rollouts.reference_cache import ReferenceCache, part_name, write_part
 
 
 class OfflineActorWorker(ExportingActorWorker):
@@ -30,19 +37,61 @@ class OfflineActorWorker(ExportingActorWorker):
             )
         actor_config = omega_conf_to_dataclass(self.config.actor)
         self._policy_loss = actor_config.policy_loss
-        if self._policy_loss.needs and "ref" not in self.role:
+        forward = bool(self._policy_loss.needs) and self._policy_loss.reference == "forward"
+        if forward and "ref" not in self.role:
             # verl's init_model goes by substrings of the role; "actor_ref" and "actor_rollout_ref"
             # build the reference with verl's own code, without a second worker group.
             self.role += "_ref"
         super().init_model()
-        self._reference: ReferencePolicy | None = None
-        if self._policy_loss.needs:
-            if self.ref is None:
-                raise IntegrationError(
-                    "verl's worker built no reference model: fpa_verl/integration/actor.py must follow it"
-                )
-            self._reference = ReferencePolicy(self.ref.engine)
+        self._reference = self._open_reference() if self._policy_loss.needs else None
         self.actor.set_loss_fn(OfflineLoss(actor_config, self._reference))
+
+    def _open_reference(self) -> Reference:
+        if self._policy_loss.reference != "forward":
+            cache = ReferenceCache(Path(self._policy_loss.reference_cache))
+            return CachedReference(cache, self._frozen_head() if cache.source == "hidden" else None)
+        if self.ref is None:
+            raise IntegrationError(
+                "verl's worker built no reference model: fpa_verl/integration/actor.py must follow it"
+            )
+        return ForwardReference(self.ref.engine)
+
+    def _head(self) -> Any:
+        return self.actor.engine.module.get_output_embeddings()
+
+    def _frozen_head(self) -> torch.Tensor:
+        """The reference's (V, d) head: the actor's own, before its first update or checkpoint."""
+        weight = self._head().weight
+        whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+        return whole.detach().to(dtype=PrecisionType.to_dtype(compute_dtype(self.config.actor)), copy=True)
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
+    def cache_reference(self, data: TensorDict) -> TensorDict:
+        """Write what the cache keeps of the base model on these trajectories; this rank's part of the batch.
+
+        The batch carries `cache_folder`, `cache_batch`, `cache_source` and `cache_k`.
+        """
+        folder, number, source, k = (data[f"cache_{name}"] for name in ("folder", "batch", "source", "k"))
+        tu.assign_non_tensor(
+            data, distillation_use_topk=True, temperature=self._policy_loss.scoring_temperature, force_group_size=1
+        )
+        recorder = Recorder(source, k, self._head() if source == "hidden" else None)
+        try:
+            self._pass_with(recorder, data)
+        finally:
+            recorder.close()
+        file = Path(folder) / part_name(number, self.actor.engine.get_data_parallel_rank())
+        write_part(file, recorder.rows, recorder.lengths, recorder.arrays())
+        return tu.get_tensordict({}, non_tensor_dict={"metrics": {"tokens": sum(recorder.lengths)}})
+
+    def _pass_with(self, loss: Any, data: TensorDict) -> None:
+        """A forward pass without gradient whose outputs go to `loss`."""
+        trained_with = self.actor.loss_fn
+        self.actor.set_loss_fn(loss)
+        try:
+            self.actor.infer_batch(data.clone(recurse=False))
+        finally:
+            self.actor.set_loss_fn(trained_with)
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
     def update_actor(self, data: TensorDict) -> Any:
@@ -61,10 +110,6 @@ class OfflineActorWorker(ExportingActorWorker):
     def _reference_point(self, data: TensorDict) -> float:
         """z0 of the global batch: one more forward of policy and reference, before any gradient."""
         assert self._reference is not None
-        log_ratios, loss = LogRatios(self._reference), self.actor.loss_fn
-        self.actor.set_loss_fn(log_ratios)
-        try:
-            self.actor.infer_batch(data.clone(recurse=False))
-        finally:
-            self.actor.set_loss_fn(loss)
+        log_ratios = LogRatios(self._reference)
+        self._pass_with(log_ratios, data)
         return log_ratios.reference_point(self.actor.engine.get_data_parallel_group())

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from verl.trainer.ppo.utils import Role
-from verl.workers.engine_workers import ActorRolloutRefWorker
-
 from fpa_verl.files import write_json
-from fpa_verl.integration.export import ExportingActorWorker
 from fpa_verl.integration.metering import Metered
+from fpa_verl.integration.own_workers import OwnWorkers
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.objectives import best_step, validation_accuracy, validation_sources
 from fpa_verl.report.runs import BEST_MODEL, read_run
 
 
-class KeepsBest(Metered):
+class KeepsBest(OwnWorkers, Metered):
     """Mixin before a verl trainer: after each validation, keep the model if it is the best so far.
 
     Best is the highest mean accuracy on the validation problems, the earliest of equals; the base
     model takes part but is not written again. `early_stopping.patience` validations in a row without
     a new best end the run.
     """
-
-    worker_class: type[ActorRolloutRefWorker] = ExportingActorWorker
-
-    def _init_resource_pool_mgr(self) -> None:
-        super()._init_resource_pool_mgr()
-        import ray
-
-        for role in self.role_worker_mapping:
-            if role is not Role.Critic:
-                self.role_worker_mapping[role] = ray.remote(self.worker_class)
 
     def on_validate_end(self) -> None:
         super().on_validate_end()

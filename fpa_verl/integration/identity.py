@@ -11,12 +11,13 @@ from omegaconf import DictConfig
 from transformers import AutoTokenizer
 from verl.utils.config import omega_conf_to_dataclass
 
-from fpa_verl.integration.settings import as_list
+from fpa_verl.integration.settings import as_list, compute_dtype
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import base_fingerprints, digest, local_model_dir, problems_fingerprint
-from fpa_verl.rollouts.manifest import MANIFEST_FILE, read_manifest
+from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
 from fpa_verl.rollouts.problems import Problem, read_problems
+from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder, read_cache_file
 
 
 def model_identity(config: DictConfig) -> dict[str, str]:
@@ -43,6 +44,37 @@ def evaluation_identity(config: DictConfig) -> dict[str, Any]:
     }
 
 
+def dataset_fingerprint(manifest: Manifest) -> str:
+    """Digest of the shards of a rollout dataset."""
+    return digest([[shard.file, shard.sha256] for shard in manifest.shards])
+
+
+def cache_key(config: DictConfig) -> CacheKey:
+    """What the reference cache that the recipe asks for would be of."""
+    manifest = read_manifest(Path(config.rollouts).expanduser())
+    source = config.reference.source
+    return CacheKey(
+        **model_identity(config),
+        dataset=dataset_fingerprint(manifest),
+        scoring_temperature=config.actor_rollout_ref.actor.policy_loss.scoring_temperature,
+        source=source,
+        k=config.reference.k if source == "topk" else 0,
+        dtype=compute_dtype(config.actor_rollout_ref.actor),
+    )
+
+
+def reference_identity(config: DictConfig) -> dict[str, Any] | None:
+    """The reference cache that the run reads and what that cost; None for a run that reads none."""
+    if "reference" not in config or config.reference.source == "forward":
+        return None
+    if not omega_conf_to_dataclass(config.actor_rollout_ref.actor.policy_loss).needs:
+        return None
+    key = cache_key(config)
+    content = read_cache_file(cache_folder(Path(config.rollouts).expanduser(), key.source), key)
+    seconds = sum(content["cost"]["device_seconds"].values())
+    return {"source": key.source, "k": key.k, "bytes": content["bytes"], "device_seconds": seconds}
+
+
 def dataset_identity(config: DictConfig) -> dict[str, Any] | None:
     """Which rollout dataset the run trains on and what that cost; None for a run that generates its own."""
     folder = Path(str(as_list(config.data.train_files)[0])).expanduser()
@@ -51,7 +83,7 @@ def dataset_identity(config: DictConfig) -> dict[str, Any] | None:
     manifest = read_manifest(folder)
     return {
         "folder": str(folder),
-        "fingerprint": digest([[shard.file, shard.sha256] for shard in manifest.shards]),
+        "fingerprint": dataset_fingerprint(manifest),
         "device_seconds": manifest.device_seconds,
         "cost": manifest.cost,
         "counts": manifest.counts,
@@ -76,6 +108,7 @@ def training_settings(config: DictConfig) -> dict[str, Any]:
             ),
             "forward_kl_coef": policy_loss.forward_kl_coef,
             "scoring_temperature": policy_loss.scoring_temperature,
+            "reference": policy_loss.reference if policy_loss.needs else None,
             "selection": dict(data.selection),
         }
     return settings
@@ -99,6 +132,7 @@ def describe_run(config: DictConfig) -> dict[str, Any]:
         "fingerprints": {**model_identity(config), "scorer": scorer_fingerprint()},
         "evaluation": evaluation_identity(config),
         "dataset": dataset,
+        "reference": reference_identity(config),
         "hardware": {
             "devices": config.trainer.n_gpus_per_node * config.trainer.nnodes,
             "device": device_description(),

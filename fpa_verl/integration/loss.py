@@ -12,17 +12,15 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 from verl.trainer.ppo.core_algos import get_policy_loss_fn
-from verl.utils import tensordict_utils as tu
 from verl.utils.metric import AggregationType, Metric
-from verl.utils.ulysses import ulysses_pad_and_slice_inputs
 from verl.workers.config import ActorConfig
-from verl.workers.engine.base import BaseEngine
 from verl.workers.utils.padding import no_padding_2_padding
 
 from fpa_verl.errors import FpaError
 from fpa_verl.integration.dynamics import trajectory_sums
 from fpa_verl.integration.policy_losses import global_mean
-from fpa_verl.objectives import Needs, forward_kl, future_log_probs, sequence_mean, sequence_sum, trajectory_weights
+from fpa_verl.integration.reference import Reference, ResponsePositions
+from fpa_verl.objectives import Needs, SelectedRows, sequence_mean, sequence_sum, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
 
 
@@ -30,50 +28,15 @@ class NotFiniteError(FpaError, FloatingPointError):
     """A loss that is NaN or infinite; names the trajectories it came from."""
 
 
-class ReferencePolicy:
-    """The frozen base model behind verl's own engine, asked for logits in the actor's layout."""
-
-    def __init__(self, engine: BaseEngine) -> None:
-        self._engine = engine
-
-    @torch.no_grad()
-    def logits(self, micro_batch: TensorDict) -> torch.Tensor:
-        """h_ref at every position of the micro-batch, (N, V), sliced and scaled as the actor's are."""
-        captured: list[torch.Tensor] = []
-
-        def capture(student_logits: torch.Tensor | None = None, **_: Any) -> Any:
-            if student_logits is None:
-                return torch.zeros(()), {}
-            captured.append(student_logits.squeeze(0))
-            return {}
-
-        probe = micro_batch.clone(recurse=False)
-        # verl then skips the reference's own log-probs, which nobody reads.
-        tu.assign_non_tensor(probe, distillation_only=True)
-        with self._engine.eval_mode():
-            self._engine.forward_step(probe, loss_function=capture, forward_only=True)
-        return captured[0]
-
-
-def next_tokens(micro_batch: TensorDict) -> torch.Tensor:
-    """The label of every packed position, (N,), padded and sliced like the engine's logits."""
-    labels = torch.roll(micro_batch["input_ids"].values(), shifts=-1, dims=0)
-    sp_size = tu.get_non_tensor_data(micro_batch, key="sp_size", default=1)
-    if sp_size > 1:
-        labels, _, _ = ulysses_pad_and_slice_inputs(labels.unsqueeze(0), None, sp_size)
-        labels = labels.squeeze(0)
-    return labels
-
-
 class OfflineLoss:
     """What the actor's engine calls: turns its outputs into a registered policy loss and metrics.
 
     Args:
         config: the actor's.
-        reference: the frozen base model, where the policy loss needs it.
+        reference: where the policy loss needs one.
     """
 
-    def __init__(self, config: ActorConfig, reference: ReferencePolicy | None = None) -> None:
+    def __init__(self, config: ActorConfig, reference: Reference | None = None) -> None:
         self._config = config
         self._reference = reference
 
@@ -92,19 +55,17 @@ class OfflineLoss:
         return self._loss(model_output, data)
 
     def _against_reference(self, logits: torch.Tensor, data: TensorDict) -> dict[str, torch.Tensor]:
-        """Everything that takes whole rows of logits, policy's and reference's; each (1, N)."""
+        """What the policy is compared with, at every response token; each (1, N)."""
         assert self._reference is not None
-        policy_loss = self._config.policy_loss
-        ref_logits, labels = self._reference.logits(data), next_tokens(data)
-        # lambda = 0 gives the log-probabilities of the policy that the logits belong to.
-        outputs = {"ref_log_probs": future_log_probs(ref_logits, ref_logits, labels, lam=0.0)}
+        policy_loss, positions = self._config.policy_loss, ResponsePositions.of(data)
+        reference = self._reference.at(data, positions)
+        outputs = {"ref_log_probs": reference.log_probs()}
         if Needs.FUTURE_POLICY in policy_loss.needs:
-            outputs["future_log_probs"] = future_log_probs(
-                logits.detach(), ref_logits, labels, policy_loss.objective.lam
-            )
+            selected = SelectedRows(logits.detach(), positions.index)
+            outputs["future_log_probs"] = reference.future_log_probs(selected, policy_loss.objective.lam)
         if policy_loss.forward_kl_coef:
-            outputs["forward_kl"] = forward_kl(logits, ref_logits)
-        return {name: values.unsqueeze(0) for name, values in outputs.items()}
+            outputs["forward_kl"] = reference.forward_kl(logits)
+        return {name: positions.spread(values, len(logits)) for name, values in outputs.items()}
 
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
         config, policy_loss = self._config, self._config.policy_loss
@@ -157,7 +118,7 @@ class OfflineLoss:
 class LogRatios:
     """A loss that trains nothing: it notes log pi_theta(y)/pi_ref(y) of every trajectory of a pass."""
 
-    def __init__(self, reference: ReferencePolicy) -> None:
+    def __init__(self, reference: Reference) -> None:
         self._reference = reference
         self._found: list[torch.Tensor] = []
 
@@ -170,8 +131,9 @@ class LogRatios:
     ) -> Any:
         assert data is not None
         if student_logits is not None:
-            ref_logits = self._reference.logits(data)
-            return {"ref_log_probs": future_log_probs(ref_logits, ref_logits, next_tokens(data), lam=0.0).unsqueeze(0)}
+            positions = ResponsePositions.of(data)
+            log_probs = self._reference.at(data, positions).log_probs()
+            return {"ref_log_probs": positions.spread(log_probs, student_logits.shape[1])}
         assert model_output is not None
         log_ratios = model_output["log_probs"] - model_output["ref_log_probs"]
         mask = data.select("response_mask").to_padded_tensor()["response_mask"].bool()

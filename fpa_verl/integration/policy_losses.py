@@ -21,10 +21,14 @@ from verl.workers.config import PolicyLossConfig
 
 from fpa_verl.errors import ConfigError, IntegrationError
 from fpa_verl.objectives import OBJECTIVES, Needs, Objective, Trajectories
+from fpa_verl.rollouts.reference_cache import SOURCES
 
 KEY = "actor_rollout_ref.actor.policy_loss"
 LOSS_AGG_MODE = "seq-mean-token-mean"
 ADVANTAGE = "signed_reward"
+
+REFERENCES = ("forward", *SOURCES)
+WHOLE_DISTRIBUTIONS = ("forward", "hidden")
 
 # verl's own losses that make sense on stored trajectories, with what they need.
 VERL_LOSSES = {"dro": frozenset({Needs.REFERENCE})}
@@ -40,19 +44,30 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
             reference alike. Not the sampling temperature.
         forward_kl_coef: tau of the forward KL added to any objective (B.6); 0 adds nothing.
         track_reference: hold the reference for the training dynamics, where the objective itself
-            does not ask for it. Costs one forward a step.
+            does not ask for it. Costs one forward a step where it is not cached.
+        reference: where the reference comes from: "forward", or a cache of the given source.
+        reference_cache: the cache's folder.
     """
 
     objective: Objective | None = None
     scoring_temperature: float = 1.0
     forward_kl_coef: float = 0.0
     track_reference: bool = False
+    reference: str = "forward"
+    reference_cache: str | None = None
 
     def __post_init__(self) -> None:
         if not self.scoring_temperature > 0:
             raise ConfigError(f"{KEY}.scoring_temperature={self.scoring_temperature} must be above 0")
         if not self.forward_kl_coef >= 0:
             raise ConfigError(f"{KEY}.forward_kl_coef={self.forward_kl_coef} must be at least 0")
+        if self.reference not in REFERENCES:
+            raise ConfigError(f"reference.source={self.reference}: choose from {', '.join(REFERENCES)}")
+        if self.forward_kl_coef and self.reference not in WHOLE_DISTRIBUTIONS:
+            raise ConfigError(
+                f"reference.source={self.reference} keeps no whole distribution, which {KEY}.forward_kl_coef needs: "
+                f"set it to {' or '.join(WHOLE_DISTRIBUTIONS)}"
+            )
 
     @property
     def needs(self) -> frozenset[Needs]:

@@ -18,6 +18,7 @@ from fpa_verl.report.runs import stopped_early
 from fpa_verl.rollouts.dataset import RolloutDataset, Selection
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, read_manifest
 from fpa_verl.rollouts.problems import read_problems
+from fpa_verl.rollouts.reference_cache import CACHE_FILE, SOURCES, cache_folder, describe_cache, read_cache_file
 
 
 def check(config: DictConfig) -> None:
@@ -31,12 +32,13 @@ def check(config: DictConfig) -> None:
     mode = config.trainer.v1.trainer_mode
     if config.trainer.device == "cuda":
         _check_gpu(config)
-    if mode == "offline":
+    if mode in ("offline", "cache_reference"):
         _check_objective(config)
         _check_rollouts(config)
+        _check_reference(config)
     else:
         _check_training_problems(config)
-    if mode != "collect":
+    if mode not in ("collect", "cache_reference"):
         _check_evaluation(config)
         _check_early_stopping(config)
     identity.model_identity(config)
@@ -144,6 +146,22 @@ def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
         )
 
 
+def _check_reference(config: DictConfig) -> None:
+    """A cache that the run reads is there, whole and of this very reference; one to be made can be made."""
+    if config.trainer.v1.trainer_mode != "cache_reference":
+        identity.reference_identity(config)
+        return
+    source = config.reference.source
+    if source not in SOURCES:
+        raise ConfigError(f"reference.source={source}: recipe=cache_reference makes one of {', '.join(SOURCES)}")
+    if config.actor_rollout_ref.actor.fsdp_config.get("ulysses_sequence_parallel_size", 1) > 1:
+        raise ConfigError(
+            "recipe=cache_reference writes whole sequences: set "
+            "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=1 for it; runs that read the cache may "
+            "use more"
+        )
+
+
 def _check_gpu(config: DictConfig) -> None:
     # The driver of a Ray cluster need not have a GPU itself.
     if not torch.cuda.is_available() and "RAY_ADDRESS" not in os.environ:
@@ -195,7 +213,14 @@ def _check_early_stopping(config: DictConfig) -> None:
 
 
 def nothing_left_to_do(config: DictConfig) -> bool:
-    """Whether the command is a run that stopped early, or a collection already finished with this very model."""
+    """Whether the command is a run that stopped early, or a collection or cache already made with this very model."""
+    if config.trainer.v1.trainer_mode == "cache_reference":
+        key = identity.cache_key(config)
+        folder = cache_folder(Path(config.rollouts).expanduser(), key.source)
+        if not (folder / CACHE_FILE).exists():
+            return False
+        read_cache_file(folder, key)
+        return True
     if config.trainer.v1.trainer_mode != "collect":
         if not stopped_early(Path(config.run_dir)):
             return False
@@ -208,7 +233,11 @@ def nothing_left_to_do(config: DictConfig) -> bool:
 
 
 def after(config: DictConfig) -> None:
-    """After `collect`: say what was collected, and fail where nothing of it can train."""
+    """Say what `collect` or `cache_reference` has made; fail where nothing that was collected can train."""
+    if config.trainer.v1.trainer_mode == "cache_reference":
+        key = identity.cache_key(config)
+        folder = cache_folder(Path(config.rollouts).expanduser(), key.source)
+        print(describe_cache(folder, read_cache_file(folder, key)))
     if config.trainer.v1.trainer_mode != "collect":
         return
     dataset = RolloutDataset(config.rollouts)

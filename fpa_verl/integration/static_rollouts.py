@@ -17,6 +17,7 @@ from verl.utils.ray_utils import auto_await
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from fpa_verl.integration.settings import as_list, validates
+from fpa_verl.integration.transfer import trajectory_fields, trajectory_tag
 from fpa_verl.rollouts import RolloutDataset, Selection
 
 
@@ -59,41 +60,6 @@ class StaticRollouts(Dataset):
         return {"raw_prompt": [], "index": item, "dummy_tensor": torch.zeros(1, dtype=torch.uint8)}
 
 
-def _trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
-    """One stored row as the fields that verl's agent loop would have put into TransferQueue."""
-    prompts, responses = torch.tensor(row["prompt_ids"]), torch.tensor(row["response_ids"])
-    input_ids = torch.cat([prompts, responses])
-    scores = torch.zeros(len(responses))
-    scores[-1] = row["score"]
-    return {
-        "prompts": prompts,
-        "responses": responses,
-        "input_ids": input_ids,
-        "position_ids": torch.arange(len(input_ids)),
-        "response_mask": torch.ones(len(responses), dtype=torch.int64),
-        "loss_mask": torch.ones(len(responses), dtype=torch.int64),
-        "rm_scores": scores,
-        "num_turns": 2,
-        "pass_rate": row["pass_rate"],
-        # verl's grouping key, and the name an error gives the trajectory.
-        "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
-    }
-
-
-def _tag(fields: dict[str, Any], step: int) -> dict[str, Any]:
-    prompt_len, response_len = len(fields["prompts"]), len(fields["responses"])
-    return {
-        "status": "success",
-        "prompt_len": prompt_len,
-        "response_len": response_len,
-        "seq_len": prompt_len + response_len,
-        "global_steps": step,
-        # Version 0 of the weights, the base model, made every trajectory.
-        "min_global_steps": 0,
-        "max_global_steps": 0,
-    }
-
-
 class StaticRolloutManager(AgentLoopManagerTQ):
     """verl's agent loop manager that answers training prompts from disk.
 
@@ -120,7 +86,7 @@ class StaticRolloutManager(AgentLoopManagerTQ):
         for uid, item in zip(uids, prompts["index"], strict=True):
             for session, row in enumerate(self.rollouts.rows(int(item))):
                 keys.append(f"{uid}_{session}_0")
-                fields.append(_trajectory_fields(row))
-                tags.append(_tag(fields[-1], step))
+                fields.append(trajectory_fields(row))
+                tags.append(trajectory_tag(fields[-1], step))
         tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
         tq.kv_batch_put(keys=uids, partition_id="train", tags=[{"status": "finished"}] * len(uids))

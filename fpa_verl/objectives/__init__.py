@@ -10,6 +10,7 @@ import pkgutil
 from fpa_verl.objectives.forward_kl import forward_kl
 from fpa_verl.objectives.future_policy import (
     CoarseReference,
+    SelectedRows,
     coarse_future_log_probs,
     coarsen,
     future_log_probs,
@@ -24,6 +25,7 @@ __all__ = [
     "CoarseReference",
     "Needs",
     "Objective",
+    "SelectedRows",
     "Trajectories",
     "coarse_future_log_probs",
     "coarsen",

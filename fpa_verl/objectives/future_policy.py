@@ -6,8 +6,9 @@ bounded from below.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -16,8 +17,37 @@ import torch
 CHUNK_ELEMENTS = 1 << 26
 
 
-def _check(logits: torch.Tensor, labels: torch.Tensor, lam: float) -> None:
-    if logits.dim() != 2 or labels.shape != logits.shape[:1]:
+class SelectedRows:
+    """Rows of (N, V) logits by index, (M, V), that are copied only chunk by chunk as they are read.
+
+    Args:
+        logits: (N, V).
+        index: (M,).
+    """
+
+    def __init__(self, logits: torch.Tensor, index: torch.Tensor) -> None:
+        self._logits, self._index = logits, index
+        self.shape = torch.Size((len(index), logits.shape[1]))
+        self.device, self.dtype = logits.device, logits.dtype
+
+    def __getitem__(self, part: slice) -> torch.Tensor:
+        return self._logits[self._index[part]]
+
+
+class Logits(Protocol):
+    """(N, V) logits: a tensor, or whatever has its shape and gives the rows of a slice."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def device(self) -> torch.device: ...
+    def __getitem__(self, part: slice) -> torch.Tensor: ...
+
+
+def _check(logits: Logits, labels: torch.Tensor, lam: float) -> None:
+    if len(logits.shape) != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"logits must have shape (N, V) and labels (N,); got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
@@ -25,11 +55,11 @@ def _check(logits: torch.Tensor, labels: torch.Tensor, lam: float) -> None:
         raise ValueError(f"lam must be at least 0; got {lam}")
 
 
-def _work_dtype(logits: torch.Tensor) -> torch.dtype:
+def _work_dtype(logits: Logits) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def _chunks(logits: torch.Tensor, elements: int) -> Iterator[slice]:
+def _chunks(logits: Logits, elements: int) -> Iterator[slice]:
     """Slices of the rows of (N, V) logits, each of at most `elements` elements, or one row."""
     rows, width = logits.shape
     step = max(1, elements // width)
@@ -39,8 +69,8 @@ def _chunks(logits: torch.Tensor, elements: int) -> Iterator[slice]:
 
 @torch.no_grad()
 def future_log_probs(
-    logits: torch.Tensor,
-    ref_logits: torch.Tensor | Callable[[slice], torch.Tensor],
+    logits: Logits,
+    ref_logits: Logits,
     labels: torch.Tensor,
     lam: float,
     *,
@@ -55,8 +85,7 @@ def future_log_probs(
 
     Args:
         logits: h_theta, shape (N, V). Read, never written.
-        ref_logits: h_ref at the same positions and scoring temperature, shape (N, V); or a function
-            that makes the rows of a slice.
+        ref_logits: h_ref at the same positions and scoring temperature, shape (N, V).
         labels: the token that follows each position, shape (N,).
         lam: extrapolation strength; 0 gives the policy itself.
         chunk_elements: float32 elements to work on at a time; bounds the extra memory.
@@ -68,7 +97,7 @@ def future_log_probs(
         ValueError: shapes disagree, or lam is negative or NaN.
     """
     _check(logits, labels, lam)
-    if isinstance(ref_logits, torch.Tensor) and ref_logits.shape != logits.shape:
+    if ref_logits.shape != logits.shape:
         raise ValueError(
             f"logits and ref_logits must share one shape (N, V); got {tuple(logits.shape)} and "
             f"{tuple(ref_logits.shape)}"
@@ -79,16 +108,13 @@ def future_log_probs(
         # The copy makes the in-place steps safe whatever the dtype of the logits.
         future = logits[part].to(dtype=dtype, copy=True)
         if lam:
-            reference = ref_logits[part] if isinstance(ref_logits, torch.Tensor) else ref_logits(part)
-            future.mul_(1 + lam).sub_(reference.to(dtype), alpha=lam)
+            future.mul_(1 + lam).sub_(ref_logits[part].to(dtype), alpha=lam)
         chosen = future.gather(-1, labels[part].unsqueeze(-1)).squeeze(-1)
         out[part] = chosen - torch.logsumexp(future, dim=-1)
     return out
 
 
-def label_log_probs(
-    logits: torch.Tensor, labels: torch.Tensor, *, chunk_elements: int = CHUNK_ELEMENTS
-) -> torch.Tensor:
+def label_log_probs(logits: Logits, labels: torch.Tensor, *, chunk_elements: int = CHUNK_ELEMENTS) -> torch.Tensor:
     """Log-probability of each label under the policy of the logits, (N, V), (N,) -> (N,), detached."""
     return future_log_probs(logits, logits, labels, 0.0, chunk_elements=chunk_elements)
 
@@ -120,7 +146,7 @@ class CoarseReference:
 
 @torch.no_grad()
 def coarsen(
-    ref_logits: torch.Tensor, labels: torch.Tensor, k: int, *, chunk_elements: int = CHUNK_ELEMENTS
+    ref_logits: Logits, labels: torch.Tensor, k: int, *, chunk_elements: int = CHUNK_ELEMENTS
 ) -> CoarseReference:
     """Keep the label and the k - 1 or k most likely tokens of each position, (N, V) -> `CoarseReference` with K = k.
 
@@ -150,7 +176,7 @@ def coarsen(
 
 @torch.no_grad()
 def coarse_future_log_probs(
-    logits: torch.Tensor,
+    logits: Logits,
     reference: CoarseReference,
     labels: torch.Tensor,
     lam: float,

@@ -92,8 +92,9 @@ class Run:
 
     @property
     def dataset_device_seconds(self) -> float:
-        """What making the training data cost; 0 for a run that generates its own."""
-        return float((self.info.get("dataset") or {}).get("device_seconds", 0.0))
+        """What making the training data and its reference cache cost; 0 for a run that generates its own."""
+        parts = (self.info.get(name) or {} for name in ("dataset", "reference"))
+        return float(sum(part.get("device_seconds", 0.0) for part in parts))
 
     @property
     def data_cost_is_known(self) -> bool:

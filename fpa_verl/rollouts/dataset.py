@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fpa_verl.errors import ConfigError, DatasetError
@@ -83,11 +84,18 @@ class RolloutDataset:
         return len(self.items)
 
     def rows(self, item: int) -> list[dict[str, Any]]:
-        """The rows of one item: `SCHEMA`'s columns, and `pass_rate`, the share of its group that is right."""
+        """The rows of one item: `SCHEMA`'s columns, `row`, the place in the dataset, and its group's `pass_rate`."""
+        return [self.row(row) for row in self.items[item]]
+
+    def row(self, row: int) -> dict[str, Any]:
+        """One row that an item holds; `pass_rate` is the share of its group's scored trajectories that are right."""
         # slice() and not take(): the latter walks the whole chunked table at every call.
-        return [
-            {**self.table.slice(row, 1).to_pylist()[0], "pass_rate": self._pass_rates[row]} for row in self.items[item]
-        ]
+        return {**self.table.slice(row, 1).to_pylist()[0], "row": row, "pass_rate": self._pass_rates[row]}
+
+    def lengths(self) -> list[int]:
+        """Tokens of prompt and response of every row of the dataset."""
+        columns = (pc.list_value_length(self.table[name]) for name in ("prompt_ids", "response_ids"))
+        return pc.add(*columns).to_pylist()
 
     def _items(self) -> list[tuple[int, ...]]:
         items: list[tuple[int, ...]] = []

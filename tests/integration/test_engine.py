@@ -14,10 +14,11 @@ from verl.utils import tensordict_utils as tu
 from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.actor import OfflineActorWorker
 from fpa_verl.integration.loss import NotFiniteError
-from fpa_verl.integration.static_rollouts import _trajectory_fields
+from fpa_verl.integration.transfer import trajectory_fields
 from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
 from fpa_verl.rollouts import RolloutDataset, Selection
+from fpa_verl.rollouts.reference_cache import CacheKey
 from tests.integration.conftest import DEMO, composed
 
 B = 8
@@ -55,7 +56,11 @@ def worker(base_model, recipe: str, *overrides: str) -> OfflineActorWorker:
 def batch(dataset, unit="trajectory"):
     rollouts = RolloutDataset(dataset, Selection(unit=unit))
     rows = [row for i in range(B) for row in rollouts.rows(i)][:B]
-    fields = [_trajectory_fields(row) for row in rows]
+    return rows, column_batch(rows)
+
+
+def column_batch(rows):
+    fields = [trajectory_fields(row) for row in rows]
     for row, field in zip(rows, fields, strict=True):
         field["advantages"] = torch.full((len(row["response_ids"]),), 1.0 if row["status"] == "right" else -1.0)
     data = tu.get_tensordict(
@@ -63,15 +68,15 @@ def batch(dataset, unit="trajectory"):
     )
     tu.assign_non_tensor(
         data,
-        mini_batch_size=B,
-        global_batch_size=B,
+        mini_batch_size=len(rows),
+        global_batch_size=len(rows),
         epochs=1,
         seed=0,
         dataloader_kwargs={"shuffle": False},
         calculate_entropy=False,
         temperature=0.7,
     )
-    return rows, data
+    return data
 
 
 def column(values):
@@ -285,6 +290,88 @@ def test_the_policy_is_exported_as_a_hugging_face_model(base_model, chained_addi
     assert len(AutoTokenizer.from_pretrained(tmp_path / "best")) == len(AutoTokenizer.from_pretrained(base_model))
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
     assert not (tmp_path / "best" / "of_before").exists()
+
+
+def cached(base_model, dataset, source, k, folder):
+    """A cache of the whole dataset, made by the worker in batches of 5; the folder."""
+    from fpa_verl.rollouts import reference_cache
+
+    actor = worker(base_model, "off_rl")
+    rollouts = RolloutDataset(dataset)
+    key = CacheKey("m", "t", "c", "d", scoring_temperature=1.0, source=source, k=k, dtype="fp32")
+    reference_cache.begin(folder, key)
+    rows = [row for item in rollouts.items for row in item]
+    for number, start in enumerate(range(0, len(rows), 5)):
+        data = column_batch([rollouts.row(row) for row in rows[start : start + 5]])
+        tu.assign_non_tensor(data, cache_folder=str(folder), cache_batch=number, cache_source=source, cache_k=k)
+        actor.cache_reference(data)
+    reference_cache.finish(folder, key, {"device_seconds": {"reference": 1.0}})
+    return folder
+
+
+def from_cache(source, folder):
+    """The worker reads the cache, as `reference.source` would have it."""
+    key = "actor_rollout_ref.actor.policy_loss"
+    return (f"{key}.reference={source}", f"{key}.reference_cache={folder}")
+
+
+@pytest.fixture(scope="module")
+def caches(base_model, chained_additions, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("caches")
+    sizes = {"hidden": 0, "topk": 4, "chosen": 0}
+    return {source: cached(base_model, chained_additions, source, k, folder / source) for source, k in sizes.items()}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "source"),
+    [("fpa_offline", "hidden"), ("off_rl_kl", "hidden"), ("dpo", "hidden"), ("dpo", "topk"), ("kto", "chosen")],
+)
+def test_a_cache_gives_the_forward_passs_step(base_model, chained_additions, caches, recipe, source):
+    """Where the source keeps all that the objective asks for: the same loss, gradient and dynamics."""
+    results = []
+    for overrides in ((), from_cache(source, caches[source])):
+        actor = worker(base_model, recipe, *overrides)
+        assert (actor.ref is None) == bool(overrides), "a cached reference needs no model"
+        drift(actor)
+        unit = "pair" if actor._policy_loss.rows_per_item == 2 else "trajectory"
+        results.append(update(actor, batch(chained_additions, unit)[1]))
+    forward, cache = results
+    assert forward.keys() == cache.keys()
+    for name in ("loss", "grad_norm", "wrong/log_prob_change"):
+        assert cache[name] == pytest.approx(forward[name], rel=2e-5, abs=1e-6), name
+
+
+def test_coarser_caches_give_larger_weights(base_model, chained_additions, caches):
+    """Exact <= top K <= chosen alone, and none of them is the other."""
+    weights = []
+    for overrides in ((), from_cache("topk", caches["topk"]), from_cache("chosen", caches["chosen"])):
+        actor = worker(base_model, "fpa_offline", *overrides)
+        drift(actor)
+        weights.append(update(actor, batch(chained_additions)[1])["wrong/future_weight"])
+    exact, topk, chosen = weights
+    assert exact < topk < chosen
+
+
+def test_at_the_start_every_source_gives_off_rls_weight(base_model, chained_additions, caches):
+    off_rl = update(worker(base_model, "off_rl"), batch(chained_additions)[1])
+    for source, folder in caches.items():
+        fpa = update(worker(base_model, "fpa_offline", *from_cache(source, folder)), batch(chained_additions)[1])
+        assert fpa["loss"] == pytest.approx(off_rl["loss"], rel=1e-5), source
+
+
+def test_micro_batches_of_a_cache_change_nothing(base_model, chained_additions, caches):
+    results = []
+    for limit in (16384, 150):
+        actor = worker(
+            base_model,
+            "fpa_offline",
+            *from_cache("topk", caches["topk"]),
+            f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={limit}",
+        )
+        drift(actor)
+        results.append(update(actor, batch(chained_additions)[1]))
+    for name in ("loss", "grad_norm", "right/future_weight"):
+        assert results[1][name] == pytest.approx(results[0][name], rel=1e-5), name
 
 
 def test_a_loss_that_is_not_finite_names_its_trajectories(base_model, chained_additions):

@@ -147,6 +147,33 @@ def test_two_workers_give_the_same_losses_for(recipe, workspace, base_model):
 
 
 @pytest.mark.slow
+def test_training_from_a_cache_is_training_with_the_forward_pass(workspace, base_model):
+    """Cached on two workers, read by one: hidden states give the same training."""
+    cached = ("reference.source=hidden", "scale.reference.batch=10")
+    made = train(
+        "cache_reference", workspace, base_model, *cached, "trainer.n_gpus_per_node=2", f"run_dir={workspace}/c"
+    )
+    assert made.returncode == 0, made.stdout[-3000:] + made.stderr[-3000:]
+    assert "bytes a token" in made.stdout
+    again = train("cache_reference", workspace, base_model, *cached, f"run_dir={workspace}/c")
+    assert again.returncode == 0
+    assert "Caching" not in again.stderr, "a finished cache is not made again"
+    runs = []
+    for name, overrides in (("forward", ()), ("hidden", cached)):
+        run_dir = workspace / f"from_{name}"
+        steps = "trainer.total_training_steps=3"
+        done = offline(workspace, base_model, steps, *overrides, f"run_dir={run_dir}", *WITHOUT_VALIDATION)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        runs.append(run_dir)
+    forward, hidden = map(metrics, runs)
+    for step in (1, 2, 3):
+        for name in ("actor/pg_loss", "actor/grad_norm", "dynamics/wrong/weight_ratio"):
+            assert hidden[step][name] == pytest.approx(forward[step][name], rel=2e-4, abs=1e-6), (step, name)
+    # What the cache cost is charged to the run that reads it.
+    assert read_run(runs[1]).dataset_device_seconds > read_run(runs[0]).dataset_device_seconds
+
+
+@pytest.mark.slow
 def test_a_run_without_progress_stops_early_and_says_so(workspace, base_model):
     """A random model solves nothing before or after: the base model stays the best."""
     early = ("trainer.total_training_steps=9", "trainer.test_freq=1", "early_stopping.patience=2")

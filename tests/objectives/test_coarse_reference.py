@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpa_verl.objectives import coarse_future_log_probs, coarsen, future_log_probs, label_log_probs
+from fpa_verl.objectives import SelectedRows, coarse_future_log_probs, coarsen, future_log_probs, label_log_probs
 
 N, V = 40, 50
 
@@ -95,18 +95,16 @@ def test_float16_log_probs_are_enough():
     assert difference.abs().max() < lam * 4e-3
 
 
-def test_reference_logits_can_be_made_chunk_by_chunk():
+def test_selected_rows_are_read_chunk_by_chunk():
     logits, ref, labels = example(5)
-    made = []
-
-    def rows(part: slice) -> torch.Tensor:
-        made.append(part)
-        return ref[part]
-
-    found = future_log_probs(logits, rows, labels, 2.0, chunk_elements=7 * V)
-    torch.testing.assert_close(found, future_log_probs(logits, ref, labels, 2.0))
-    assert len(made) == 6
-    assert [part.start for part in made] == list(range(0, N, 7))
+    index = torch.tensor([3, 0, 17, 39, 18])
+    selected = future_log_probs(
+        SelectedRows(logits, index), SelectedRows(ref, index), labels[index], 2.0, chunk_elements=2 * V
+    )
+    torch.testing.assert_close(selected, future_log_probs(logits, ref, labels, 2.0)[index])
+    kept = coarsen(SelectedRows(ref, index), labels[index], 4)
+    found = coarse_future_log_probs(SelectedRows(logits, index), kept, labels[index], 2.0)
+    torch.testing.assert_close(found, coarse(logits, ref, labels, 2.0, 4)[index])
 
 
 def test_nothing_is_written_to_the_logits():

@@ -1,0 +1,89 @@
+"""`recipe=cache_reference`: one pass of the base model over a rollout dataset, kept for later runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import transfer_queue as tq
+from tqdm import tqdm
+from verl.experimental.agent_loop import AgentLoopManager
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+from fpa_verl.integration.actor import OfflineActorWorker
+from fpa_verl.integration.identity import cache_key, device_description
+from fpa_verl.integration.metering import command_started_at
+from fpa_verl.integration.offline_hooks import OfflineHooks
+from fpa_verl.integration.own_workers import OwnWorkers
+from fpa_verl.integration.transfer import trajectory_fields, trajectory_tag
+from fpa_verl.report import ledger as phases
+from fpa_verl.report.ledger import Ledger, device_seconds
+from fpa_verl.report.runs import NOT_COST
+from fpa_verl.rollouts import reference_cache
+from fpa_verl.rollouts.dataset import RolloutDataset, Selection
+from fpa_verl.rollouts.reference_cache import cache_folder, part_name
+
+
+@register_trainer("cache_reference")
+class ReferenceCacher(OwnWorkers, OfflineHooks):
+    """Writes what a cache keeps of the base model, with the engine that trains and before any update.
+
+    All trajectories of mixed groups are covered, whatever selection of them later runs train on.
+    A cache that was interrupted goes on with the first batch that is not whole.
+    """
+
+    worker_class = OfflineActorWorker
+    trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
+
+    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+        self.global_steps = 0
+        self.dataset = RolloutDataset(self.config.rollouts, Selection())
+        self.key = cache_key(self.config)
+        self.folder = cache_folder(Path(self.config.rollouts), self.key.source)
+        reference_cache.begin(self.folder, self.key)
+        devices = self.config.trainer.n_gpus_per_node * self.config.trainer.nnodes
+        ledger = Ledger(self.folder, started_at=command_started_at(), devices=devices)
+        ledger.started()
+        batches = list(self._batches())
+        for number, rows in enumerate(tqdm(batches, desc="Caching", unit="batch")):
+            if self._is_whole(number):
+                continue
+            with ledger.phase(phases.REFERENCE):
+                self._cache(number, rows)
+            ledger.write("step", number)
+        ledger.write("end", len(batches))
+        spent = {phase: value for phase, value in device_seconds(self.folder).items() if phase not in NOT_COST}
+        reference_cache.finish(
+            self.folder, self.key, {"device_seconds": spent, "devices": devices, "device": device_description()}
+        )
+
+    def _batches(self) -> Iterator[list[int]]:
+        """Rows of like length together, so that the workers of a batch have like work."""
+        lengths = self.dataset.lengths()
+        rows = sorted((row for item in self.dataset.items for row in item), key=lambda row: (lengths[row], row))
+        size = self.config.data.train_batch_size
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+    def _is_whole(self, number: int) -> bool:
+        return all((self.folder / part_name(number, rank)).exists() for rank in range(self.data_parallel_size))
+
+    def _cache(self, number: int, rows: list[int]) -> None:
+        # Every worker gets as many rows; what that takes is filled up with rows that are there twice.
+        fill = -len(rows) % self.data_parallel_size
+        fields = [trajectory_fields(self.dataset.row(row)) for row in [*rows, *([rows[-1]] * fill)]]
+        keys = [f"cache{number}-{place}_0_0" for place in range(len(fields))]
+        batch = tq.kv_batch_put(
+            keys=keys,
+            fields=list_of_dict_to_tensordict(fields),
+            tags=[trajectory_tag(field, 0) for field in fields],
+            partition_id="train",
+        )
+        batch.extra_info.update(
+            cache_folder=str(self.folder), cache_batch=number, cache_source=self.key.source, cache_k=self.key.k
+        )
+        try:
+            self.actor_rollout_wg.cache_reference(batch)
+        finally:
+            tq.kv_clear(keys=keys, partition_id="train")

@@ -1,0 +1,55 @@
+"""What an offline run leaves out of verl's synchronous loop."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+from fpa_verl.integration.dynamics import trajectory_means
+from fpa_verl.integration.pairs import balance_pairs
+from fpa_verl.integration.settings import validates
+
+
+class OfflineHooks(PPOTrainer):
+    """What an offline run leaves out of verl's synchronous loop.
+
+    A rollout engine exists only where the run validates, and gets weights only right before that.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self._enable_hybrid_replicas = validates(config)
+        super().__init__(config)
+
+    def on_sample_end(self) -> None:
+        """The rollout engine sleeps already."""
+
+    def on_step_end(self) -> None:
+        """Weights stay where they are."""
+
+    def on_validate_begin(self) -> None:
+        self.checkpoint_manager.update_weights(self.global_steps)
+
+    def on_validate_end(self) -> None:
+        self.checkpoint_manager.sleep_replicas()
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: Any) -> KVBatchMeta:
+        if self.config.data.selection.unit != "pair":
+            return super()._balance_batch(batch, metrics, **kwargs)
+        balance_pairs(batch, self.data_parallel_size)
+        return batch
+
+    @cached_property
+    def data_parallel_size(self) -> int:
+        return max(self.actor_rollout_wg._query_dispatch_info("actor")) + 1
+
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """No objective here compares with an old policy."""
+        return batch
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._update_actor(batch, metrics)
+        metrics.update(trajectory_means(metrics))
+        return batch

@@ -1,0 +1,270 @@
+"""Where the reference's opinion on a micro-batch comes from: a forward pass, or a cache of one.
+
+forward   the frozen base model's logits in the same step: exact, no storage, one forward
+hidden    cached last hidden states, logits re-made through the reference's head: exact to rounding
+topk      cached label and K most likely tokens, the rest as one bucket: the future policy from above
+chosen    cached label alone: no normaliser, so the future policy is over-estimated; an ablation
+
+Shape letters: N packed positions of a micro-batch as the engine has them, M response tokens among them,
+V vocabulary, d hidden size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+from verl.utils.ulysses import get_ulysses_sequence_parallel_rank
+from verl.workers.engine.base import BaseEngine
+
+from fpa_verl.objectives import (
+    CoarseReference,
+    SelectedRows,
+    coarse_future_log_probs,
+    coarsen,
+    forward_kl,
+    future_log_probs,
+    label_log_probs,
+)
+from fpa_verl.rollouts.reference_cache import ReferenceCache
+
+
+@dataclass(frozen=True)
+class ResponsePositions:
+    """The positions of a micro-batch that predict a response token.
+
+    Attributes:
+        index: (M,) into the engine's N packed positions; of this rank's part under Ulysses.
+        labels: (M,) the tokens predicted.
+        stored: (M,) into the response tokens of the micro-batch, one row after another.
+        rows, lengths: of each trajectory, its row in the dataset and its response tokens.
+    """
+
+    index: torch.Tensor
+    labels: torch.Tensor
+    stored: torch.Tensor
+    rows: list[int]
+    lengths: list[int]
+
+    @classmethod
+    def of(cls, micro_batch: TensorDict) -> ResponsePositions:
+        tokens = micro_batch["input_ids"].values()
+        starts = micro_batch["input_ids"].offsets()[:-1]
+        prompts, lengths = (micro_batch[name].offsets().diff() for name in ("prompts", "responses"))
+        # A token is predicted by the position before it.
+        first = starts + prompts - 1
+        count = torch.arange(int(lengths.sum()), device=tokens.device)
+        within = count - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+        index = torch.repeat_interleave(first, lengths) + within
+        labels, stored = tokens[index + 1], count
+        if (ranks := tu.get_non_tensor_data(micro_batch, key="sp_size", default=1)) > 1:
+            # verl pads the packed sequence to a multiple of the ranks and gives each an equal slice.
+            share = -(-len(tokens) // ranks)
+            mine = index // share == get_ulysses_sequence_parallel_rank()
+            index, labels, stored = index[mine] % share, labels[mine], stored[mine]
+        rows = [int(row) for row in micro_batch["row"]]
+        return cls(index, labels, stored, rows, lengths.tolist())
+
+    def spread(self, values: torch.Tensor, positions: int) -> torch.Tensor:
+        """(M,) values to their places among N positions, zero elsewhere, as the engine wants it: (1, N)."""
+        return values.new_zeros(positions).index_copy(0, self.index, values).unsqueeze(0)
+
+
+class Reference(ABC):
+    """A source of the reference."""
+
+    @abstractmethod
+    def at(self, micro_batch: TensorDict, positions: ResponsePositions) -> ReferenceView:
+        """The reference on the response tokens of a micro-batch."""
+
+
+class ReferenceView(ABC):
+    """The reference on M response tokens. Everything is without gradient but the forward KL."""
+
+    @abstractmethod
+    def log_probs(self) -> torch.Tensor:
+        """Log pi_ref of the labels, (M,)."""
+
+    @abstractmethod
+    def future_log_probs(self, logits: SelectedRows, lam: float) -> torch.Tensor:
+        """Log pi_hat of the labels, (M,), from the policy's (M, V) logits."""
+
+    def forward_kl(self, logits: torch.Tensor) -> torch.Tensor:
+        """KL(pi_ref || pi_theta) at each of the M positions, with gradient to the (N, V) logits."""
+        raise NotImplementedError(f"{type(self).__name__} keeps no whole distribution")
+
+
+class ForwardReference(Reference):
+    """The frozen base model behind verl's own engine, asked for logits in the actor's layout."""
+
+    def __init__(self, engine: BaseEngine) -> None:
+        self._engine = engine
+
+    def at(self, micro_batch: TensorDict, positions: ResponsePositions) -> LogitsView:
+        logits = logits_of(self._engine, micro_batch)
+        return LogitsView(SelectedRows(logits, positions.index), positions)
+
+
+@torch.no_grad()
+def logits_of(engine: BaseEngine, micro_batch: TensorDict) -> torch.Tensor:
+    """The engine's logits at every position of the micro-batch, (N, V), sliced and scaled as the actor's are."""
+    captured: list[torch.Tensor] = []
+
+    def capture(student_logits: torch.Tensor | None = None, **_: Any) -> Any:
+        if student_logits is None:
+            return torch.zeros(()), {}
+        captured.append(student_logits.squeeze(0))
+        return {}
+
+    probe = micro_batch.clone(recurse=False)
+    # verl then skips log-probs that nobody reads.
+    tu.assign_non_tensor(probe, distillation_only=True)
+    with engine.eval_mode():
+        engine.forward_step(probe, loss_function=capture, forward_only=True)
+    return captured[0]
+
+
+class LogitsView(ReferenceView):
+    """From the reference's logits, (M, V) by position or made a chunk at a time."""
+
+    def __init__(self, logits: Any, positions: ResponsePositions) -> None:
+        self._logits, self._positions = logits, positions
+
+    def log_probs(self) -> torch.Tensor:
+        return label_log_probs(self._logits, self._positions.labels)
+
+    def future_log_probs(self, logits: SelectedRows, lam: float) -> torch.Tensor:
+        return future_log_probs(logits, self._logits, self._positions.labels, lam)
+
+    def forward_kl(self, logits: torch.Tensor) -> torch.Tensor:
+        return forward_kl(logits[self._positions.index], self._logits[slice(None)])
+
+
+class RemadeLogits:
+    """(M, V) logits from (M, d) hidden states and the reference's (V, d) head, made when they are asked for."""
+
+    def __init__(self, hidden: torch.Tensor, head: torch.Tensor, temperature: float) -> None:
+        self._hidden, self._head, self._temperature = hidden, head, temperature
+        self.shape = torch.Size((len(hidden), len(head)))
+        self.device, self.dtype = hidden.device, head.dtype
+
+    def __getitem__(self, part: slice) -> torch.Tensor:
+        return torch.nn.functional.linear(self._hidden[part], self._head).div_(self._temperature)
+
+
+class CachedReference(Reference):
+    """What a cache holds, read by row, on the device of the micro-batch.
+
+    Args:
+        cache: of the dataset that is trained on.
+        head: the reference's (V, d) output embeddings; for source "hidden" only.
+    """
+
+    def __init__(self, cache: ReferenceCache, head: torch.Tensor | None = None) -> None:
+        self._cache, self._head = cache, head
+
+    def at(self, micro_batch: TensorDict, positions: ResponsePositions) -> ReferenceView:
+        device = positions.index.device
+        arrays = {
+            name: array.to(device, non_blocking=True)[positions.stored]
+            for name, array in self._cache.read(positions.rows, positions.lengths).items()
+        }
+        if self._cache.source == "hidden":
+            assert self._head is not None
+            return LogitsView(RemadeLogits(arrays["hidden"], self._head, self._cache.scoring_temperature), positions)
+        if self._cache.source == "topk":
+            kept = CoarseReference(arrays["label"], arrays["tokens"], arrays["log_probs"], arrays["tail"])
+            return CoarseView(kept, positions)
+        return ChosenView(arrays["label"], positions)
+
+
+class CoarseView(ReferenceView):
+    """From the K tokens of a "topk" cache."""
+
+    def __init__(self, kept: CoarseReference, positions: ResponsePositions) -> None:
+        self._kept, self._positions = kept, positions
+
+    def log_probs(self) -> torch.Tensor:
+        return self._kept.labels
+
+    def future_log_probs(self, logits: SelectedRows, lam: float) -> torch.Tensor:
+        return coarse_future_log_probs(logits, self._kept, self._positions.labels, lam)
+
+
+class ChosenView(ReferenceView):
+    """From the label's log-probability alone: the future policy without its normaliser."""
+
+    def __init__(self, labels: torch.Tensor, positions: ResponsePositions) -> None:
+        self._labels, self._positions = labels, positions
+
+    def log_probs(self) -> torch.Tensor:
+        return self._labels
+
+    def future_log_probs(self, logits: SelectedRows, lam: float) -> torch.Tensor:
+        return (1 + lam) * label_log_probs(logits, self._positions.labels) - lam * self._labels
+
+
+class Recorder:
+    """A loss that trains nothing: it notes what a cache of the given source holds, row by row of a pass.
+
+    Args:
+        source: of the cache.
+        k: for "topk".
+        head: the module whose input is the last hidden state; for "hidden".
+    """
+
+    def __init__(self, source: str, k: int, head: torch.nn.Module | None = None) -> None:
+        self._source, self._k = source, k
+        self._hidden: torch.Tensor | None = None
+        self._hook = None if head is None else head.register_forward_pre_hook(self._keep_hidden)
+        self.rows: list[int] = []
+        self.lengths: list[int] = []
+        self._arrays: list[dict[str, torch.Tensor]] = []
+
+    def _keep_hidden(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._hidden = inputs[0].detach()
+
+    def __call__(self, data: TensorDict | None = None, student_logits: torch.Tensor | None = None, **_: Any) -> Any:
+        assert data is not None
+        if student_logits is None:
+            return torch.zeros((), device=data["input_ids"].device), {}
+        positions = ResponsePositions.of(data)
+        self.rows += positions.rows
+        self.lengths += positions.lengths
+        logits = SelectedRows(student_logits.squeeze(0), positions.index)
+        self._arrays.append({name: a.cpu() for name, a in self._note(logits, positions, data).items()})
+        return {}
+
+    def _note(self, logits: SelectedRows, positions: ResponsePositions, data: TensorDict) -> dict[str, torch.Tensor]:
+        if self._source == "chosen":
+            return {"label": label_log_probs(logits, positions.labels)}
+        if self._source == "topk":
+            kept = coarsen(logits, positions.labels, self._k)
+            return {
+                "label": kept.labels,
+                "tail": kept.tail,
+                "tokens": kept.tokens.to(torch.int32),
+                "log_probs": kept.log_probs.to(torch.float16),
+            }
+        assert self._hidden is not None
+        return {"hidden": _packed(self._hidden, data)[positions.index]}
+
+    def arrays(self) -> dict[str, torch.Tensor]:
+        """Everything noted, one row after another."""
+        return {name: torch.cat([found[name] for found in self._arrays]) for name in self._arrays[0]}
+
+    def close(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+
+
+def _packed(hidden: torch.Tensor, data: TensorDict) -> torch.Tensor:
+    """(1, N, d) of an engine without padding, or (B, T, d) padded on the right, to (N, d)."""
+    lengths = data["input_ids"].offsets().diff().tolist()
+    if hidden.shape[0] == 1 and hidden.shape[1] >= sum(lengths):
+        return hidden[0]
+    return torch.cat([row[:length] for row, length in zip(hidden, lengths, strict=True)])

@@ -1,0 +1,43 @@
+"""A row of the rollout dataset as what verl's agent loop would have put into TransferQueue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
+    """One stored row as the fields that verl's agent loop would have put into TransferQueue."""
+    prompts, responses = torch.tensor(row["prompt_ids"]), torch.tensor(row["response_ids"])
+    input_ids = torch.cat([prompts, responses])
+    scores = torch.zeros(len(responses))
+    scores[-1] = row["score"]
+    return {
+        "prompts": prompts,
+        "responses": responses,
+        "input_ids": input_ids,
+        "position_ids": torch.arange(len(input_ids)),
+        "response_mask": torch.ones(len(responses), dtype=torch.int64),
+        "loss_mask": torch.ones(len(responses), dtype=torch.int64),
+        "rm_scores": scores,
+        "num_turns": 2,
+        "row": row["row"],
+        "pass_rate": row["pass_rate"],
+        # verl's grouping key, and the name an error gives the trajectory.
+        "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
+    }
+
+
+def trajectory_tag(fields: dict[str, Any], step: int) -> dict[str, Any]:
+    prompt_len, response_len = len(fields["prompts"]), len(fields["responses"])
+    return {
+        "status": "success",
+        "prompt_len": prompt_len,
+        "response_len": response_len,
+        "seq_len": prompt_len + response_len,
+        "global_steps": step,
+        # Version 0 of the weights, the base model, made every trajectory.
+        "min_global_steps": 0,
+        "max_global_steps": 0,
+    }

@@ -1,0 +1,220 @@
+"""The reference cache: what the base model said about every stored response token, computed once.
+
+A cache is a folder `reference/SOURCE` in the rollout dataset:
+
+    plan.json            the key: what the cache is of, and how it was made
+    part-*.safetensors   rows of the dataset, their lengths, and for each response token the arrays
+    cache.json           written last: the key again, sizes, cost
+
+Arrays of a source, by response token:
+
+    chosen   label (float32)
+    topk     label and tail (float32), tokens (K x int32), log_probs (K x float16)
+    hidden   hidden (d x the compute dtype)
+
+`label` is log pi_ref of the response token; `tail` the log of the mass outside the K tokens.
+Parts are memory-mapped: reading takes memory for what is read, whatever the size of the cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from fpa_verl.errors import DatasetError, MismatchError
+from fpa_verl.files import atomic_path, write_json
+
+FOLDER = "reference"
+PLAN_FILE = "plan.json"
+CACHE_FILE = "cache.json"
+SOURCES = ("hidden", "topk", "chosen")
+COMMAND = "python -m verl.trainer.main recipe=cache_reference"
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """What a cache depends on: with any of it changed, its numbers would be others.
+
+    Attributes:
+        model, tokenizer, template: fingerprints of the reference.
+        dataset: fingerprint of the rollout dataset's shards.
+        scoring_temperature: what logits are divided by.
+        source: one of `SOURCES`.
+        k: tokens kept a position, for "topk"; else 0.
+        dtype: of the forward pass that made it.
+    """
+
+    model: str
+    tokenizer: str
+    template: str
+    dataset: str
+    scoring_temperature: float
+    source: str
+    k: int
+    dtype: str
+
+
+def cache_folder(dataset: Path, source: str) -> Path:
+    """Where the cache of a dataset lies."""
+    return dataset / FOLDER / source
+
+
+def part_name(batch: int, rank: int) -> str:
+    """The file that data-parallel worker `rank` writes for batch number `batch`."""
+    return f"part-{batch:06d}-{rank:03d}.safetensors"
+
+
+def begin(folder: Path, key: CacheKey) -> None:
+    """Start a cache, or go on with one of the same key.
+
+    Raises:
+        MismatchError: the folder holds parts of another.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = folder / PLAN_FILE
+    if plan.exists():
+        _refuse_other(folder, json.loads(plan.read_text(encoding="utf-8")), key)
+    else:
+        write_json(plan, asdict(key))
+
+
+def _refuse_other(folder: Path, found: dict[str, Any], wanted: CacheKey) -> None:
+    expected = asdict(wanted)
+    differ = [name for name in expected if found.get(name) != expected[name]]
+    if differ:
+        what = ", ".join(f"{name} {found.get(name)}, now {expected[name]}" for name in differ)
+        raise MismatchError(
+            f"the reference cache {folder} was made for other settings ({what}): delete it and make it anew with "
+            f"`{COMMAND}`, or set back what changed"
+        )
+
+
+def write_part(file: Path, rows: list[int], lengths: list[int], arrays: dict[str, torch.Tensor]) -> None:
+    """Write one part, whole or not at all; `arrays` hold the response tokens of `rows`, one after another."""
+    tokens = sum(lengths)
+    for name, array in arrays.items():
+        if len(array) != tokens:
+            raise ValueError(f"{name} has {len(array)} tokens for rows of {tokens}")
+    content = {"rows": torch.tensor(rows), "lengths": torch.tensor(lengths), **arrays}
+    with atomic_path(file) as temporary:
+        save_file({name: array.contiguous().cpu() for name, array in content.items()}, temporary)
+
+
+def finish(folder: Path, key: CacheKey, cost: dict[str, Any]) -> dict[str, Any]:
+    """Write cache.json from the parts that are there; returns its content."""
+    parts = sorted(folder.glob("part-*.safetensors"))
+    rows = tokens = 0
+    for part in parts:
+        with safe_open(part, framework="numpy") as handle:
+            lengths = handle.get_tensor("lengths")
+        rows, tokens = rows + len(lengths), tokens + int(lengths.sum())
+    content = {
+        "key": asdict(key),
+        "rows": rows,
+        "tokens": tokens,
+        "parts": {part.name: part.stat().st_size for part in parts},
+        "bytes": sum(part.stat().st_size for part in parts),
+        "cost": cost,
+    }
+    write_json(folder / CACHE_FILE, content)
+    return content
+
+
+def read_cache_file(folder: Path, key: CacheKey) -> dict[str, Any]:
+    """The content of a finished cache of this very key.
+
+    Raises:
+        DatasetError: there is none, it is unfinished, or parts of it are missing or cut off.
+        MismatchError: it was made for something else.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"no reference cache at {folder}: make it with `{COMMAND} reference.source={key.source}`")
+    file = folder / CACHE_FILE
+    if not file.exists():
+        raise DatasetError(f"the reference cache {folder} is not finished: repeat `{COMMAND}`; it goes on")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    _refuse_other(folder, content["key"], key)
+    for name, size in content["parts"].items():
+        part = folder / name
+        if not part.exists() or os.path.getsize(part) != size:
+            raise DatasetError(
+                f"{part} is {'cut off' if part.exists() else 'missing'}: delete {file} and repeat `{COMMAND}`"
+            )
+    return dict(content)
+
+
+def describe_cache(folder: Path, content: dict[str, Any]) -> str:
+    """What a finished cache is, in a line, with what is free beside it."""
+    seconds = sum(content["cost"]["device_seconds"].values())
+    free = shutil.disk_usage(folder).free
+    return (
+        f"{folder}: {content['rows']:,} trajectories, {content['tokens']:,} tokens, {content['bytes'] / 1e6:,.1f} MB "
+        f"({content['bytes'] / max(1, content['tokens']):,.0f} bytes a token), {seconds:,.0f} device-seconds; "
+        f"{free / 1e9:,.0f} GB free"
+    )
+
+
+class ReferenceCache:
+    """A finished cache, for reading by row of the dataset.
+
+    Only an index is in memory, of 28 bytes a row.
+
+    Args:
+        folder: of a cache that `read_cache_file` has approved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        content = json.loads((folder / CACHE_FILE).read_text(encoding="utf-8"))
+        self.source: str = content["key"]["source"]
+        self.scoring_temperature: float = content["key"]["scoring_temperature"]
+        self._files = [folder / name for name in content["parts"]]
+        self._handles: dict[int, Any] = {}
+        rows, parts, starts, lengths = [], [], [], []
+        for number, file in enumerate(self._files):
+            with safe_open(file, framework="numpy") as handle:
+                part_rows, part_lengths = handle.get_tensor("rows"), handle.get_tensor("lengths")
+            rows.append(part_rows)
+            parts.append(np.full(len(part_rows), number, dtype=np.int32))
+            starts.append(np.cumsum(part_lengths) - part_lengths)
+            lengths.append(part_lengths)
+        # Rows are sorted once; a batch finds its own by bisection.
+        order = np.argsort(np.concatenate(rows), kind="stable")
+        self._rows, self._parts = np.concatenate(rows)[order], np.concatenate(parts)[order]
+        self._starts, self._lengths = np.concatenate(starts)[order], np.concatenate(lengths)[order]
+
+    def read(self, rows: Iterable[int], lengths: Iterable[int]) -> dict[str, torch.Tensor]:
+        """The arrays of the given rows, one after another.
+
+        Raises:
+            DatasetError: a row is not in the cache, or has another number of response tokens there.
+        """
+        pieces: dict[str, list[torch.Tensor]] = {}
+        for row, length in zip(rows, lengths, strict=True):
+            place = int(np.searchsorted(self._rows, row))
+            if place == len(self._rows) or self._rows[place] != row or self._lengths[place] != length:
+                raise DatasetError(
+                    f"the reference cache {self.folder} does not cover row {row} of the dataset: delete it and repeat "
+                    f"`{COMMAND}`"
+                )
+            start = int(self._starts[place])
+            handle = self._handle(int(self._parts[place]))
+            for name in handle.keys():  # noqa: SIM118  a safetensors handle is no dictionary
+                if name not in ("rows", "lengths"):
+                    pieces.setdefault(name, []).append(handle.get_slice(name)[start : start + length])
+        return {name: torch.cat(found) for name, found in pieces.items()}
+
+    def _handle(self, part: int) -> Any:
+        if part not in self._handles:
+            self._handles[part] = safe_open(self._files[part], framework="pt")
+        return self._handles[part]

@@ -1,0 +1,91 @@
+"""A cache is whole and of this very reference, or it is refused with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fpa_verl.errors import DatasetError, MismatchError
+from fpa_verl.rollouts import reference_cache
+from fpa_verl.rollouts.reference_cache import CacheKey, ReferenceCache, part_name, read_cache_file, write_part
+
+KEY = CacheKey("m", "t", "c", "d", scoring_temperature=1.0, source="chosen", k=0, dtype="fp32")
+# Rows in the order of the parts, with their lengths: row 7 has tokens 0, 1; row 2 has 10, 11, 12; row 4 has 20.
+PARTS = [([7, 2], [2, 3], [0.0, 1, 10, 11, 12]), ([4], [1], [20.0])]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "reference" / "chosen"
+    reference_cache.begin(folder, KEY)
+    for number, (rows, lengths, values) in enumerate(PARTS):
+        write_part(folder / part_name(number, 0), rows, lengths, {"label": torch.tensor(values)})
+    reference_cache.finish(folder, KEY, {"device_seconds": {"reference": 3.0}})
+    return folder
+
+
+def test_rows_come_back_in_the_order_asked_for(folder):
+    cache = ReferenceCache(folder)
+    assert cache.read([4, 2, 7], [1, 3, 2])["label"].tolist() == [20, 10, 11, 12, 0, 1]
+    assert cache.read([2], [3])["label"].tolist() == [10, 11, 12]
+
+
+def test_size_and_cost_are_in_its_manifest(folder):
+    content = read_cache_file(folder, KEY)
+    assert (content["rows"], content["tokens"]) == (3, 6)
+    assert content["bytes"] == sum(part.stat().st_size for part in folder.glob("part-*"))
+    assert "3 trajectories, 6 tokens" in reference_cache.describe_cache(folder, content)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"model": "other"}, "model m, now other"),
+        ({"dataset": "other"}, "dataset d, now other"),
+        ({"scoring_temperature": 0.7}, "scoring_temperature 1.0, now 0.7"),
+        ({"template": "x", "dtype": "bf16"}, "template c, now x, dtype fp32, now bf16"),
+    ],
+)
+def test_a_stale_one_is_refused_and_says_what_changed(folder, change, what):
+    with pytest.raises(MismatchError, match=what):
+        read_cache_file(folder, replace(KEY, **change))
+    with pytest.raises(MismatchError, match=what):
+        reference_cache.begin(folder, replace(KEY, **change))
+
+
+def test_one_that_is_not_there_or_not_finished_or_not_whole(folder, tmp_path):
+    with pytest.raises(DatasetError, match=r"no reference cache at .*recipe=cache_reference reference.source=chosen"):
+        read_cache_file(tmp_path / "nowhere", KEY)
+    part = folder / part_name(1, 0)
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(DatasetError, match="is cut off"):
+        read_cache_file(folder, KEY)
+    part.unlink()
+    with pytest.raises(DatasetError, match="is missing"):
+        read_cache_file(folder, KEY)
+    (folder / "cache.json").unlink()
+    with pytest.raises(DatasetError, match="is not finished"):
+        read_cache_file(folder, KEY)
+
+
+@pytest.mark.parametrize(("row", "length"), [(5, 1), (99, 1), (4, 2)])
+def test_a_row_that_it_does_not_cover_is_named(folder, row, length):
+    with pytest.raises(DatasetError, match=f"does not cover row {row}"):
+        ReferenceCache(folder).read([row], [length])
+
+
+def test_arrays_must_fit_their_rows(tmp_path):
+    with pytest.raises(ValueError, match="label has 2 tokens for rows of 3"):
+        write_part(tmp_path / "part", [1], [3], {"label": torch.zeros(2)})
+
+
+def test_an_interrupted_part_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reference_cache, "save_file", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_part(tmp_path / "part", [1], [1], {"label": torch.zeros(1)})
+    assert list(tmp_path.iterdir()) == []
