@@ -49,6 +49,13 @@ class OfflineHooks(PPOTrainer):
         """No objective here compares with an old policy."""
         return batch
 
+    def _compute_metrics(
+        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+    ) -> None:
+        # The update holds forward, backward and optimizer.
+        metrics["perf/share_outside_update"] = 1 - timing_raw["update_actor"] / timing_raw["step"]
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
+
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._update_actor(batch, metrics)
         metrics.update(trajectory_means(metrics))

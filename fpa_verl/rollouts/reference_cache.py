@@ -3,7 +3,7 @@
 A cache is a folder `reference/SOURCE` in the rollout dataset:
 
     plan.json            the key: what the cache is of, and how it was made
-    part-*.safetensors   rows of the dataset, their lengths, and for each response token the arrays
+    part-*.safetensors   rows of the dataset, their lengths and checksums, and for each response token the arrays
     cache.json           written last: the key again, sizes, cost
 
 Arrays of a source, by response token:
@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ from fpa_verl.files import atomic_path, write_json
 FOLDER = "reference"
 PLAN_FILE = "plan.json"
 CACHE_FILE = "cache.json"
+INDEX = ("rows", "lengths", "checksums")
 SOURCES = ("hidden", "topk", "chosen")
 COMMAND = "python -m verl.trainer.main recipe=cache_reference"
 
@@ -105,9 +107,24 @@ def write_part(file: Path, rows: list[int], lengths: list[int], arrays: dict[str
     for name, array in arrays.items():
         if len(array) != tokens:
             raise ValueError(f"{name} has {len(array)} tokens for rows of {tokens}")
-    content = {"rows": torch.tensor(rows), "lengths": torch.tensor(lengths), **arrays}
+    stored = {name: array.contiguous().cpu() for name, array in arrays.items()}
+    starts = np.cumsum(lengths) - lengths
+    checksums = [
+        _checksum({name: array[start : start + length] for name, array in stored.items()})
+        for start, length in zip(starts.tolist(), lengths, strict=True)
+    ]
+    index = {"rows": rows, "lengths": lengths, "checksums": checksums}
     with atomic_path(file) as temporary:
-        save_file({name: array.contiguous().cpu() for name, array in content.items()}, temporary)
+        save_file({**{name: torch.tensor(values) for name, values in index.items()}, **stored}, temporary)
+
+
+def _checksum(arrays: dict[str, torch.Tensor]) -> int:
+    """CRC-32 over the bytes of one row's arrays, in order of name."""
+    value = 0
+    for name in sorted(arrays):
+        # numpy has no bfloat16: the bytes are all that counts.
+        value = zlib.crc32(arrays[name].contiguous().view(torch.uint8).numpy().data, value)
+    return value
 
 
 def finish(folder: Path, key: CacheKey, cost: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +184,7 @@ def describe_cache(folder: Path, content: dict[str, Any]) -> str:
 class ReferenceCache:
     """A finished cache, for reading by row of the dataset.
 
-    Only an index is in memory, of 28 bytes a row.
+    Only an index is in memory, of 36 bytes a row. What is read is checked against its checksum.
 
     Args:
         folder: of a cache that `read_cache_file` has approved.
@@ -180,24 +197,21 @@ class ReferenceCache:
         self.scoring_temperature: float = content["key"]["scoring_temperature"]
         self._files = [folder / name for name in content["parts"]]
         self._handles: dict[int, Any] = {}
-        rows, parts, starts, lengths = [], [], [], []
+        columns: list[tuple[np.ndarray, ...]] = []
         for number, file in enumerate(self._files):
             with safe_open(file, framework="numpy") as handle:
-                part_rows, part_lengths = handle.get_tensor("rows"), handle.get_tensor("lengths")
-            rows.append(part_rows)
-            parts.append(np.full(len(part_rows), number, dtype=np.int32))
-            starts.append(np.cumsum(part_lengths) - part_lengths)
-            lengths.append(part_lengths)
-        # Rows are sorted once; a batch finds its own by bisection.
-        order = np.argsort(np.concatenate(rows), kind="stable")
-        self._rows, self._parts = np.concatenate(rows)[order], np.concatenate(parts)[order]
-        self._starts, self._lengths = np.concatenate(starts)[order], np.concatenate(lengths)[order]
+                rows, lengths, checksums = (handle.get_tensor(name) for name in INDEX)
+            columns.append((rows, np.full(len(rows), number), np.cumsum(lengths) - lengths, lengths, checksums))
+        index = [np.concatenate(column) for column in zip(*columns, strict=True)]
+        # Sorted once; a batch finds its rows by bisection.
+        order = np.argsort(index[0], kind="stable")
+        self._rows, self._parts, self._starts, self._lengths, self._checksums = (column[order] for column in index)
 
     def read(self, rows: Iterable[int], lengths: Iterable[int]) -> dict[str, torch.Tensor]:
         """The arrays of the given rows, one after another.
 
         Raises:
-            DatasetError: a row is not in the cache, or has another number of response tokens there.
+            DatasetError: a row is not in the cache, has another number of response tokens there, or is damaged.
         """
         pieces: dict[str, list[torch.Tensor]] = {}
         for row, length in zip(rows, lengths, strict=True):
@@ -207,11 +221,17 @@ class ReferenceCache:
                     f"the reference cache {self.folder} does not cover row {row} of the dataset: delete it and repeat "
                     f"`{COMMAND}`"
                 )
-            start = int(self._starts[place])
-            handle = self._handle(int(self._parts[place]))
-            for name in handle.keys():  # noqa: SIM118  a safetensors handle is no dictionary
-                if name not in ("rows", "lengths"):
-                    pieces.setdefault(name, []).append(handle.get_slice(name)[start : start + length])
+            part, start = int(self._parts[place]), int(self._starts[place])
+            handle = self._handle(part)
+            names = [name for name in handle.keys() if name not in INDEX]  # noqa: SIM118  no dictionary
+            arrays = {name: handle.get_slice(name)[start : start + length] for name in names}
+            if _checksum(arrays) != self._checksums[place]:
+                raise DatasetError(
+                    f"{self._files[part]} is damaged at row {row}: delete it and {CACHE_FILE} beside it, and repeat "
+                    f"`{COMMAND}`"
+                )
+            for name, array in arrays.items():
+                pieces.setdefault(name, []).append(array)
         return {name: torch.cat(found) for name, found in pieces.items()}
 
     def _handle(self, part: int) -> Any:

@@ -76,6 +76,28 @@ def test_a_row_that_it_does_not_cover_is_named(folder, row, length):
         ReferenceCache(folder).read([row], [length])
 
 
+def test_one_flipped_byte_is_noticed_where_it_is_read(folder):
+    part = folder / part_name(0, 0)
+    content = bytearray(part.read_bytes())
+    place = content.index(torch.tensor(11.0).numpy().tobytes())
+    content[place] ^= 1
+    part.write_bytes(bytes(content))
+    cache = ReferenceCache(folder)
+    assert cache.read([7, 4], [2, 1])["label"].tolist() == [0, 1, 20]
+    with pytest.raises(DatasetError, match=r"part-000000-000\.safetensors is damaged at row 2"):
+        cache.read([2], [3])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32])
+def test_round_trip_is_bit_for_bit(tmp_path, dtype):
+    folder = tmp_path / "c"
+    reference_cache.begin(folder, KEY)
+    array = torch.randint(0, 2**15, (6, 5), dtype=torch.int16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    write_part(folder / part_name(0, 0), [0, 1], [2, 4], {"tokens": array})
+    reference_cache.finish(folder, KEY, {"device_seconds": {}})
+    assert torch.equal(ReferenceCache(folder).read([0, 1], [2, 4])["tokens"], array)
+
+
 def test_arrays_must_fit_their_rows(tmp_path):
     with pytest.raises(ValueError, match="label has 2 tokens for rows of 3"):
         write_part(tmp_path / "part", [1], [3], {"label": torch.zeros(2)})

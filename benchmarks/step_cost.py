@@ -1,0 +1,241 @@
+"""What the reference adds to an Off-RL step, in time and in memory, by its source.
+
+    python benchmarks/step_cost.py                      # two layers, few tokens: minutes on two cores
+    python benchmarks/step_cost.py --layers 36 --tokens 16384 --dtype bfloat16      # Qwen3-4B, on a GPU
+
+torch and transformers alone: a randomly initialised Qwen3 of the true vocabulary (151,936) and hidden
+size (2,560), one micro-batch, forward, loss, backward and AdamW. The sources take turns in every round,
+so that a slow moment of the machine meets them all; the figure is the median of the rounds' ratios.
+Peak memory is measured in a process of its own for each source, in a single step.
+
+The logits of a random model are flat: they are scaled by a constant, so that the mean entropy of the
+next token is about that of text under a language model (--entropy, in nats), found by bisection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from transformers import AutoModelForCausalLM, Qwen3Config
+
+from fpa_verl.objectives import (
+    CoarseReference,
+    Trajectories,
+    coarse_future_log_probs,
+    coarsen,
+    future_log_probs,
+    trajectory_weights,
+)
+from fpa_verl.objectives.fpa import FPA
+from fpa_verl.objectives.off_rl import OffRL
+
+VOCABULARY, HIDDEN = 151_936, 2_560
+LAM, K = 2.0, 64
+SOURCES = ("off_rl", "topk", "hidden", "forward")
+GOALS = {"topk": 1.02, "hidden": 1.05, "forward": 1.40}
+MEMORY_GOALS = {"topk": 1.02, "hidden": 1.02}
+
+
+def model_of(layers: int, device: str, dtype: torch.dtype) -> torch.nn.Module:
+    """Qwen3-4B's configuration with `layers` of its 36 layers."""
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        intermediate_size=9_728,
+        num_hidden_layers=layers,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype)
+
+
+class Bench:
+    """One micro-batch of sequences of equal length, all of them response, and one step by each source."""
+
+    def __init__(self, arguments: argparse.Namespace, sources: tuple[str, ...]) -> None:
+        self.device = arguments.device
+        dtype = getattr(torch, arguments.dtype)
+        self.policy = model_of(arguments.layers, self.device, dtype)
+        self.policy.gradient_checkpointing_enable()
+        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=1e-6)
+        rows = max(1, arguments.tokens // arguments.length)
+        self.ids = torch.randint(VOCABULARY, (rows, arguments.length + 1), device=self.device)
+        self.rewards = torch.where(torch.arange(rows, device=self.device) % 2 == 0, 1.0, -1.0)
+        self.scale = self._sharpness(arguments.entropy)
+        self.reference = model_of(arguments.layers, self.device, dtype) if "forward" in sources else None
+        self._fill_caches(sources)
+
+    @torch.no_grad()
+    def _sharpness(self, entropy: float) -> float:
+        """What multiplies the logits so that the mean entropy is as asked for; on 64 positions."""
+        logits = self.policy(self.ids[:1, :64]).logits[0].float()
+        low, high = 1.0, 1e4
+        for _ in range(40):
+            middle = (low * high) ** 0.5
+            log_probs = (logits * middle).log_softmax(-1)
+            found = -(log_probs.exp() * log_probs).sum(-1).mean()
+            low, high = (middle, high) if found > entropy else (low, middle)
+        return low
+
+    @torch.no_grad()
+    def _fill_caches(self, sources: tuple[str, ...]) -> None:
+        labels = self.ids[:, 1:].flatten()
+        if "hidden" in sources:
+            hidden = self.policy.model(self.ids[:, :-1]).last_hidden_state
+            self.hidden = hidden.flatten(0, 1).clone()
+            self.head = self.policy.lm_head.weight.detach().clone()
+        if "topk" in sources:
+            logits = self.policy(self.ids[:, :-1]).logits.flatten(0, 1) * self.scale
+            kept = coarsen(logits, labels, K)
+            self.kept = CoarseReference(kept.labels, kept.tokens.int(), kept.log_probs.half(), kept.tail)
+
+    def step(self, source: str) -> None:
+        labels = self.ids[:, 1:]
+        logits = self.policy(self.ids[:, :-1]).logits.flatten(0, 1).mul(self.scale)
+        future = None if source == "off_rl" else self._future(source, logits.detach(), labels.flatten())
+        chosen = logits.gather(-1, labels.reshape(-1, 1)).squeeze(-1) - torch.logsumexp(logits, -1)
+        mask = torch.ones_like(labels, dtype=torch.bool)
+        batch = Trajectories(
+            log_probs=chosen.view_as(labels),
+            response_mask=mask,
+            rewards=self.rewards,
+            future_weights=None if future is None else trajectory_weights(future.view_as(labels), mask),
+        )
+        objective = OffRL() if future is None else FPA(lam=LAM)
+        objective(batch).mean().backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    @torch.no_grad()
+    def _future(self, source: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if source == "topk":
+            return coarse_future_log_probs(logits, self.kept, labels, LAM)
+        if source == "hidden":
+            return future_log_probs(logits, Remade(self.hidden, self.head, self.scale), labels, LAM)
+        assert self.reference is not None
+        reference = self.reference(self.ids[:, :-1]).logits.flatten(0, 1).mul_(self.scale)
+        return future_log_probs(logits, reference, labels, LAM)
+
+
+class Remade:
+    """Logits from cached hidden states, a chunk at a time."""
+
+    def __init__(self, hidden: torch.Tensor, head: torch.Tensor, scale: float) -> None:
+        self._hidden, self._head, self._scale = hidden, head, scale
+        self.shape = torch.Size((len(hidden), len(head)))
+        self.device, self.dtype = hidden.device, head.dtype
+
+    def __getitem__(self, part: slice) -> torch.Tensor:
+        return torch.nn.functional.linear(self._hidden[part], self._head).mul_(self._scale)
+
+
+def synchronise(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], None], device: str) -> float:
+    synchronise(device)
+    start = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def time_ratios(arguments: argparse.Namespace) -> bool:
+    """Print each source's step over Off-RL's; whether all goals were met."""
+    bench = Bench(arguments, SOURCES)
+    for source in SOURCES:
+        bench.step(source)
+    rounds: list[dict[str, float]] = []
+    for number in range(arguments.rounds):
+        # Each round begins with another source: whoever comes first finds the caches cold.
+        order = [SOURCES[(number + place) % len(SOURCES)] for place in range(len(SOURCES))]
+        rounds.append({source: seconds(lambda s=source: bench.step(s), arguments.device) for source in order})
+    tokens = bench.ids[:, 1:].numel()
+    print(f"off_rl_tokens_per_second: {tokens / statistics.median(r['off_rl'] for r in rounds):.1f}")
+    met = True
+    for source, goal in GOALS.items():
+        ratios = sorted(r[source] / r["off_rl"] for r in rounds)
+        ratio = statistics.median(ratios)
+        print(f"step_ratio_{source}: {ratio:.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}) (goal <= {goal})")
+        met &= ratio <= goal
+    return met
+
+
+def peak_bytes(source: str, arguments: argparse.Namespace) -> int:
+    """Peak memory of one step by `source`, in a process of its own."""
+    passed = [f"--{name}={value}" for name, value in vars(arguments).items() if name != "memory_of"]
+    done = subprocess.run(
+        [sys.executable, __file__, *passed, f"--memory-of={source}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "MALLOC_TRIM_THRESHOLD_": "0"},
+    )
+    return int(done.stdout.splitlines()[-1])
+
+
+def measure_memory(arguments: argparse.Namespace) -> None:
+    source = arguments.memory_of
+    bench = Bench(arguments, (source,))
+    if arguments.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        bench.step(source)
+        print(torch.cuda.max_memory_allocated())
+        return
+    bench.step(source)
+    # Kilobytes on Linux.
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def memory_ratios(arguments: argparse.Namespace) -> bool:
+    """Print each cached source's peak over Off-RL's; whether all goals were met."""
+    base = peak_bytes("off_rl", arguments)
+    print(f"off_rl_peak_gib: {base / 2**30:.2f}")
+    met = True
+    for source, goal in MEMORY_GOALS.items():
+        ratio = peak_bytes(source, arguments) / base
+        print(f"memory_ratio_{source}: {ratio:.3f} (goal <= {goal})")
+        met &= ratio <= goal
+    return met
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    on_gpu = torch.cuda.is_available()
+    parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
+    parser.add_argument("--layers", type=int, default=36 if on_gpu else 2)
+    parser.add_argument("--tokens", type=int, default=16_384 if on_gpu else 512, help="of a micro-batch")
+    parser.add_argument("--length", type=int, default=2_048 if on_gpu else 128, help="of a response")
+    parser.add_argument("--dtype", default="bfloat16" if on_gpu else "float32")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--entropy", type=float, default=0.5, help="mean entropy of the next token, in nats")
+    parser.add_argument("--memory-of", choices=SOURCES, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
+    if arguments.memory_of:
+        measure_memory(arguments)
+        return
+    print(f"{arguments.layers} layers, {arguments.tokens} tokens, {arguments.dtype}, {arguments.device}; k = {K}")
+    met = time_ratios(arguments) & memory_ratios(arguments)
+    sys.exit(not met)
+
+
+if __name__ == "__main__":
+    main()
