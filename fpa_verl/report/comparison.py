@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Any, ClassVar
 
 from fpa_verl.errors import DatasetError, MismatchError
@@ -13,17 +12,13 @@ from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
 
 
 class Comparison(ABC):
-    """A comparison of runs, ready to be printed, drawn and written."""
+    """A comparison of runs, ready to be printed and written; `figures.draw` draws it."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def tables(self) -> list[Table]:
         """What the terminal and the Markdown file show."""
-
-    @abstractmethod
-    def draw(self, path: Path) -> None:
-        """Write the figure; its format is by the suffix."""
 
     @abstractmethod
     def as_json(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -98,11 +97,6 @@ class Dynamics(Comparison):
             f"No reference at hand, so no log-prob change: {', '.join(without)}. "
             "actor_rollout_ref.actor.policy_loss.track_reference=true holds it, for one forward a step more"
         ]
-
-    def draw(self, path: Path) -> None:
-        from fpa_verl.report.figures import draw_dynamics
-
-        draw_dynamics(self, path)
 
     def as_json(self) -> dict[str, Any]:
         return {

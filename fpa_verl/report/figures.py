@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from itertools import cycle
 from pathlib import Path
 from statistics import mean, stdev
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fpa_verl.files import atomic_path
+from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.dynamics import GRADIENT_NORM, PANELS, SIDES, Dynamics
 from fpa_verl.report.lambdas import Lambdas
 from fpa_verl.report.objectives import Objectives
@@ -26,6 +28,13 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES: list[dict[str, Any]] = [{"color": c, "marker": m} for c, m in zip(COLOURS, MARKERS, strict=True)]
 
 
+@singledispatch
+def draw(comparison: Comparison, path: Path) -> None:
+    """Write the figure of a comparison; its format is by the suffix."""
+    raise NotImplementedError(f"no figure for {type(comparison).__name__}")
+
+
+@draw.register
 def draw_wallclock(comparison: WallClock, path: Path) -> None:
     """Accuracy against device-time, one line a run, one colour a recipe; the format is by the suffix.
 
@@ -56,6 +65,7 @@ def draw_wallclock(comparison: WallClock, path: Path) -> None:
     _save(figure, path)
 
 
+@draw.register
 def draw_objectives(comparison: Objectives, path: Path) -> None:
     """Mean accuracy of each recipe as a dot, its seeds as small ones, the best at the top."""
     names = [choice.chosen.recipe for choice in comparison.choices]
@@ -70,6 +80,7 @@ def draw_objectives(comparison: Objectives, path: Path) -> None:
     _save(figure, path)
 
 
+@draw.register
 def draw_lambdas(comparison: Lambdas, path: Path) -> None:
     """Accuracy over lambda, one line an objective, one standard deviation over seeds as bars."""
     figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
@@ -85,6 +96,7 @@ def draw_lambdas(comparison: Lambdas, path: Path) -> None:
     _save(figure, path)
 
 
+@draw.register
 def draw_dynamics(comparison: Dynamics, path: Path) -> None:
     """One panel a metric, one colour a recipe; right trajectories solid, wrong ones dashed."""
     shown = [m for m in PANELS if any(s.get(side, m) for s in comparison.series for side in SIDES)]

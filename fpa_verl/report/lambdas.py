@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -55,11 +54,6 @@ class Lambdas(Comparison):
 
     def notes(self) -> list[str]:
         return ["*: chosen by the accuracy on the validation problems"]
-
-    def draw(self, path: Path) -> None:
-        from fpa_verl.report.figures import draw_lambdas
-
-        draw_lambdas(self, path)
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -183,11 +182,6 @@ class Objectives(Comparison):
         if single := [choice.chosen.recipe for choice in self.choices if len(choice.chosen.runs) == 1]:
             notes.append(f"One seed only, so no spread: {', '.join(single)}")
         return notes
-
-    def draw(self, path: Path) -> None:
-        from fpa_verl.report.figures import draw_objectives
-
-        draw_objectives(self, path)
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fpa_verl.files import atomic_path, write_json
-from fpa_verl.report import tables
+from fpa_verl.report import figures, tables
 from fpa_verl.report.comparison import Comparison
 
 
@@ -19,7 +19,7 @@ def write_report(comparison: Comparison, out: Path, console: Console) -> None:
     for note in notes:
         console.print(note, highlight=False)
     for suffix in ("png", "svg"):
-        comparison.draw(out / f"{comparison.name}.{suffix}")
+        figures.draw(comparison, out / f"{comparison.name}.{suffix}")
     write_json(out / f"{comparison.name}.json", comparison.as_json())
     with atomic_path(out / f"{comparison.name}.md") as temporary:
         temporary.write_text(tables.as_markdown(shown, notes), encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -159,11 +158,6 @@ class WallClock(Comparison):
             if run.unscored
         ]
         return imported + unscored
-
-    def draw(self, path: Path) -> None:
-        from fpa_verl.report.figures import draw_wallclock
-
-        draw_wallclock(self, path)
 
     def as_json(self) -> dict[str, Any]:
         return {

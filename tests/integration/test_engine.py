@@ -12,9 +12,9 @@ from verl.trainer.ppo import core_algos
 from verl.utils import tensordict_utils as tu
 
 from fpa_verl.errors import IntegrationError
-from fpa_verl.integration.actor import OfflineActorWorker
-from fpa_verl.integration.loss import NotFiniteError
-from fpa_verl.integration.transfer import trajectory_fields
+from fpa_verl.integration.trainers.transfer import trajectory_fields
+from fpa_verl.integration.workers.actor import OfflineActorWorker
+from fpa_verl.integration.workers.loss import NotFiniteError
 from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
 from fpa_verl.rollouts import RolloutDataset, Selection

@@ -7,7 +7,7 @@ import random
 import pytest
 from transfer_queue import KVBatchMeta
 
-from fpa_verl.integration.pairs import balance_pairs
+from fpa_verl.integration.trainers.pairs import balance_pairs
 
 
 def batch(lengths: list[tuple[int, int]], seed: int) -> KVBatchMeta:

@@ -16,10 +16,10 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.torch_dtypes import PrecisionType
 
 from fpa_verl.errors import IntegrationError
-from fpa_verl.integration.export import ExportingActorWorker
-from fpa_verl.integration.loss import LogRatios, OfflineLoss
-from fpa_verl.integration.reference import CachedReference, ForwardReference, Recorder, Reference
 from fpa_verl.integration.settings import compute_dtype
+from fpa_verl.integration.workers.export import ExportingActorWorker
+from fpa_verl.integration.workers.loss import LogRatios, OfflineLoss
+from fpa_verl.integration.workers.reference import CachedReference, ForwardReference, Recorder, Reference
 from fpa_verl.objectives import Needs
 from fpa_verl.rollouts.reference_cache import ReferenceCache, part_name, write_part
 
@@ -52,7 +52,7 @@ class OfflineActorWorker(ExportingActorWorker):
             return CachedReference(cache, self._frozen_head() if cache.source == "hidden" else None)
         if self.ref is None:
             raise IntegrationError(
-                "verl's worker built no reference model: fpa_verl/integration/actor.py must follow it"
+                "verl's worker built no reference model: fpa_verl/integration/workers/actor.py must follow it"
             )
         return ForwardReference(self.ref.engine)
 

@@ -8,9 +8,9 @@ from typing import Any
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-from fpa_verl.integration.dynamics import trajectory_means
-from fpa_verl.integration.pairs import balance_pairs
 from fpa_verl.integration.settings import validates
+from fpa_verl.integration.trainers.pairs import balance_pairs
+from fpa_verl.integration.workers.dynamics import trajectory_means
 
 
 class OfflineHooks(PPOTrainer):

@@ -11,12 +11,12 @@ from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-from fpa_verl.integration.actor import OfflineActorWorker
 from fpa_verl.integration.identity import cache_key, device_description
-from fpa_verl.integration.metering import command_started_at
-from fpa_verl.integration.offline_hooks import OfflineHooks
-from fpa_verl.integration.own_workers import OwnWorkers
-from fpa_verl.integration.transfer import trajectory_fields, trajectory_tag
+from fpa_verl.integration.trainers.metering import command_started_at
+from fpa_verl.integration.trainers.offline_hooks import OfflineHooks
+from fpa_verl.integration.trainers.own_workers import OwnWorkers
+from fpa_verl.integration.trainers.transfer import trajectory_fields, trajectory_tag
+from fpa_verl.integration.workers.actor import OfflineActorWorker
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger, device_seconds
 from fpa_verl.report.runs import NOT_COST

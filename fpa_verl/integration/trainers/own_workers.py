@@ -8,7 +8,7 @@ from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
-from fpa_verl.integration.export import ExportingActorWorker
+from fpa_verl.integration.workers.export import ExportingActorWorker
 
 
 class OwnWorkers(PPOTrainer):

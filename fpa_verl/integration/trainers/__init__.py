@@ -12,11 +12,11 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 # Imported for the trainers that they register.
-import fpa_verl.integration.cache_reference
-import fpa_verl.integration.collect  # noqa: F401
-from fpa_verl.integration.actor import OfflineActorWorker
-from fpa_verl.integration.best_model import KeepsBest
-from fpa_verl.integration.offline_hooks import OfflineHooks
+import fpa_verl.integration.trainers.cache_reference
+import fpa_verl.integration.trainers.collect  # noqa: F401
+from fpa_verl.integration.trainers.best_model import KeepsBest
+from fpa_verl.integration.trainers.offline_hooks import OfflineHooks
+from fpa_verl.integration.workers.actor import OfflineActorWorker
 
 
 @register_trainer("metered_sync")

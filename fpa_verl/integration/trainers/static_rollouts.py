@@ -17,7 +17,7 @@ from verl.utils.ray_utils import auto_await
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from fpa_verl.integration.settings import as_list, validates
-from fpa_verl.integration.transfer import trajectory_fields, trajectory_tag
+from fpa_verl.integration.trainers.transfer import trajectory_fields, trajectory_tag
 from fpa_verl.rollouts import RolloutDataset, Selection
 
 

@@ -17,9 +17,9 @@ from verl.workers.config import ActorConfig
 from verl.workers.utils.padding import no_padding_2_padding
 
 from fpa_verl.errors import FpaError
-from fpa_verl.integration.dynamics import trajectory_sums
 from fpa_verl.integration.policy_losses import global_mean
-from fpa_verl.integration.reference import Reference, ResponsePositions
+from fpa_verl.integration.workers.dynamics import trajectory_sums
+from fpa_verl.integration.workers.reference import Reference, ResponsePositions
 from fpa_verl.objectives import Needs, SelectedRows, sequence_mean, sequence_sum, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
 

@@ -21,8 +21,8 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.rollout.llm_server import LLMServerManager
 
 from fpa_verl.integration.identity import device_description, model_identity
-from fpa_verl.integration.metering import POLL_INTERVAL_S, command_started_at
 from fpa_verl.integration.settings import as_list
+from fpa_verl.integration.trainers.metering import POLL_INTERVAL_S, command_started_at
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger, device_seconds
