@@ -86,6 +86,19 @@ def choose_data_source(runs: list[Run], wanted: str | None) -> str:
     return next((source for source in sources if not source.endswith(VALIDATION_SUFFIX)), sources[0])
 
 
+def evaluated(runs: list[Run]) -> tuple[list[Run], list[str]]:
+    """The runs that were evaluated at least once, and a note on those that were not yet.
+
+    Raises:
+        DatasetError: none was.
+    """
+    have = [run for run in runs if run.points]
+    without = [run.folder.name for run in runs if not run.points]
+    if runs and not have:
+        raise DatasetError(f"{runs[0].folder} has no evaluation yet: wait for one")
+    return have, [f"Not evaluated yet and left out: {', '.join(without)}"] if without else []
+
+
 def is_validation(data_source: str) -> bool:
     """Whether a problem set is one of held-out training problems, to choose by and not to judge by."""
     return data_source.endswith(VALIDATION_SUFFIX)

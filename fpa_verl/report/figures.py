@@ -103,7 +103,8 @@ def draw_dynamics(comparison: Dynamics, path: Path) -> None:
     rows = (len(shown) + 2) // 2
     figure, grid = plt.subplots(rows, 2, figsize=(10, 2.8 * rows), layout="constrained", squeeze=False)
     recipes = list(dict.fromkeys(series.run.recipe for series in comparison.series))
-    colours = {recipe: COLOURS[i % len(COLOURS)] for i, recipe in enumerate(recipes)}
+    palette = COLOURS if len(recipes) <= len(COLOURS) else plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    colours = dict(zip(recipes, cycle(palette), strict=False))
     panels = list(grid.flat)
     for axes, metric in zip(panels, shown, strict=False):
         for series in comparison.series:

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, require_comparable
+from fpa_verl.report.comparison import Comparison, evaluated, require_comparable
 from fpa_verl.report.objectives import Configuration, configurations, test_sources
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
@@ -31,6 +31,7 @@ class Lambdas(Comparison):
 
     sweeps: list[Sweep]
     sources: list[str]
+    left_out: list[str]
 
     name = "lambda"
 
@@ -53,7 +54,7 @@ class Lambdas(Comparison):
         return [Table(caption, ["objective", "lambda", "seeds", "accuracy", "validation"], rows)]
 
     def notes(self) -> list[str]:
-        return ["*: chosen by the accuracy on the validation problems"]
+        return [*self.left_out, "*: chosen by the accuracy on the validation problems"]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -94,6 +95,7 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
         DatasetError: no run has a lambda.
         MismatchError: runs that cannot be compared.
     """
+    runs, left_out = evaluated(runs)
     require_comparable(runs)
     sources = test_sources(runs[0]) if data_source is None else [data_source]
     everything = configurations(runs)
@@ -116,4 +118,4 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
     for place, ((objective, _), by_lambda) in enumerate(sweeps.items(), start=1):
         label = objective if labels.count(objective) == 1 else f"{objective} ({place})"
         found.append(Sweep(label, dict(sorted(by_lambda.items()))))
-    return Lambdas(found, sources)
+    return Lambdas(found, sources, left_out)

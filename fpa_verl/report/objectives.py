@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, is_validation, require_comparable
+from fpa_verl.report.comparison import Comparison, evaluated, is_validation, require_comparable
 from fpa_verl.report.runs import Point, Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
 
@@ -132,6 +132,7 @@ class Objectives(Comparison):
 
     choices: list[Choice]
     sources: list[str]
+    left_out: list[str]
 
     name = "objectives"
 
@@ -176,7 +177,7 @@ class Objectives(Comparison):
         return Table("Settings chosen by the accuracy on validation problems", ["recipe", "tried", "chosen"], rows)
 
     def notes(self) -> list[str]:
-        notes = []
+        notes = list(self.left_out)
         if any(choice.chosen.validation() is not None for choice in self.choices):
             notes.append("best val.: at the step of the highest accuracy on the validation problems")
         if single := [choice.chosen.recipe for choice in self.choices if len(choice.chosen.runs) == 1]:
@@ -216,6 +217,7 @@ def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
         DatasetError: no run, a run without evaluations, or nothing to choose settings by.
         MismatchError: runs that cannot be compared.
     """
+    runs, left_out = evaluated(runs)
     require_comparable(runs)
     sources = test_sources(runs[0])
     if data_source is not None:
@@ -225,6 +227,6 @@ def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
     groups: dict[str, list[Configuration]] = {}
     for configuration in configurations(runs):
         groups.setdefault(configuration.recipe, []).append(configuration)
-    found = Objectives([choose(group) for group in groups.values()], sources)
+    found = Objectives([choose(group) for group in groups.values()], sources, left_out)
     ordered = sorted(found.choices, key=lambda choice: mean(found.average(choice.chosen)), reverse=True)
-    return Objectives(ordered, sources)
+    return Objectives(ordered, sources, left_out)

@@ -10,6 +10,7 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparison import (
     Comparison,
     choose_data_source,
+    evaluated,
     require_comparable,
     require_same_device_as_data,
 )
@@ -86,6 +87,7 @@ class WallClock(Comparison):
     curves: list[Curve]
     runs: list[Run]
     targets: list[float]
+    left_out: list[str]
 
     name = "wallclock"
 
@@ -157,7 +159,7 @@ class WallClock(Comparison):
             for run in self.runs
             if run.unscored
         ]
-        return imported + unscored
+        return [*self.left_out, *imported, *unscored]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -214,6 +216,7 @@ def compare(runs: list[Run], data_source: str | None = None, targets: list[float
         DatasetError: no run, or a run without evaluations.
         MismatchError: runs that cannot be compared.
     """
+    runs, left_out = evaluated(runs)
     require_comparable(runs)
     for run in runs:
         require_same_device_as_data(run)
@@ -222,4 +225,4 @@ def compare(runs: list[Run], data_source: str | None = None, targets: list[float
     for run, curve in zip(runs, curves, strict=True):
         if not curve.points:
             raise DatasetError(f"{run.folder} has no evaluation on {source} yet: wait for one, or leave the run out")
-    return WallClock(source, curves, runs, targets or default_targets(curves))
+    return WallClock(source, curves, runs, targets or default_targets(curves), left_out)
