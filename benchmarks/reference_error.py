@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 import torch
 
-from fpa_verl.objectives import coarse_future_log_probs, coarsen, future_log_probs, label_log_probs
+from fpa_verl.objectives import coarse_future_policy, coarsen, future_log_probs, label_log_probs
 
 VOCABULARY, LAM, LENGTH, RANK, HIDDEN = 151_936, 2.0, 64, 8, 128
 DRIFTS = (0.1, 0.3, 1.0)
@@ -76,7 +76,10 @@ def errors(count: int, drift: float) -> tuple[dict[str, list[float]], float]:
         for k in KS:
             kept = coarsen(ref, labels, k)
             kept = type(kept)(kept.labels.float(), kept.tokens, kept.log_probs.half(), kept.tail.float())
-            estimates[f"topk {k}"] = coarse_future_log_probs(logits, kept, labels, LAM)
+            estimate = coarse_future_policy(logits, kept, labels, LAM)
+            estimates[f"topk {k}"] = estimate.log_probs
+            # What a run with this cache can see of its own error.
+            estimates[f"  refinement at {k}"] = exact + estimate.refinement
         for buckets in BUCKETS:
             estimates[f"topk 64, {buckets} buckets"] = bucketed(logits, ref, labels, 64, buckets)
         for name, estimate in estimates.items():

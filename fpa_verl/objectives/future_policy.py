@@ -174,15 +174,36 @@ def coarsen(
     return CoarseReference(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class CoarseEstimate:
+    """The future policy from a `CoarseReference`.
+
+    Attributes:
+        log_probs: log pi_hat of the labels, (N,), from above.
+        refinement: (N,), how much log Z^ grew from K/2 to K tokens: never negative, and a sign of how
+            much more there is to come. 0 where K is 1.
+    """
+
+    log_probs: torch.Tensor
+    refinement: torch.Tensor
+
+
 def coarse_future_log_probs(
+    logits: Logits, reference: CoarseReference, labels: torch.Tensor, lam: float, **options: int
+) -> torch.Tensor:
+    """The `log_probs` of `coarse_future_policy`, (N,)."""
+    return coarse_future_policy(logits, reference, labels, lam, **options).log_probs
+
+
+@torch.no_grad()
+def coarse_future_policy(
     logits: Logits,
     reference: CoarseReference,
     labels: torch.Tensor,
     lam: float,
     *,
     chunk_elements: int = CHUNK_ELEMENTS,
-) -> torch.Tensor:
+) -> CoarseEstimate:
     """`future_log_probs` with the normaliser of the coarse-grained distributions.
 
         log pi_hat(y_t) = (1+lam) log pi_theta(y_t) - lam log pi_ref(y_t) - log Z^_t
@@ -199,21 +220,39 @@ def coarse_future_log_probs(
         chunk_elements: as in `future_log_probs`.
 
     Returns:
-        (N,), detached.
+        Detached.
     """
     _check(logits, labels, lam)
     dtype = _work_dtype(logits)
-    out = torch.empty(labels.shape, dtype=dtype, device=logits.device)
+    log_probs, refinement = (torch.empty(labels.shape, dtype=dtype, device=logits.device) for _ in range(2))
+    half = reference.tokens.shape[1] // 2
     for part in _chunks(logits, chunk_elements):
         rest = logits[part].to(dtype=dtype, copy=True)
         tokens = reference.tokens[part].long()
         kept, chosen = rest.gather(-1, tokens), rest.gather(-1, labels[part].unsqueeze(-1)).squeeze(-1)
         tail = rest.scatter_(-1, tokens, -torch.inf).logsumexp(-1)
         norm = torch.logaddexp(kept.logsumexp(-1), tail)
+        kept, tail = kept - norm.unsqueeze(-1), tail - norm
         ref_kept, ref_tail = reference.log_probs[part].to(dtype), reference.tail[part].to(dtype)
-        terms = (1 + lam) * (kept - norm.unsqueeze(-1)) - lam * ref_kept
-        # A tail that is empty on both sides adds nothing; -inf + inf would be NaN.
-        rest_term = torch.where(tail == -torch.inf, tail, (1 + lam) * (tail - norm) - lam * ref_tail)
-        log_z = torch.logaddexp(terms.logsumexp(-1), rest_term)
-        out[part] = (1 + lam) * (chosen - norm) - lam * reference.labels[part].to(dtype) - log_z
-    return out
+        log_z = _coarse_log_normaliser(kept, tail, ref_kept, ref_tail, lam)
+        log_probs[part] = (1 + lam) * (chosen - norm) - lam * reference.labels[part].to(dtype) - log_z
+        if half:
+            wider, ref_wider = (
+                torch.logaddexp(mass, tokens_[:, half:].logsumexp(-1))
+                for tokens_, mass in ((kept, tail), (ref_kept, ref_tail))
+            )
+            coarser = _coarse_log_normaliser(kept[:, :half], wider, ref_kept[:, :half], ref_wider, lam)
+            refinement[part] = log_z - coarser
+        else:
+            refinement[part] = 0.0
+    return CoarseEstimate(log_probs, refinement)
+
+
+def _coarse_log_normaliser(
+    kept: torch.Tensor, tail: torch.Tensor, ref_kept: torch.Tensor, ref_tail: torch.Tensor, lam: float
+) -> torch.Tensor:
+    """Log Z^, (N,), from log-probs of the kept tokens, (N, K), and of the tails, (N,)."""
+    terms = ((1 + lam) * kept - lam * ref_kept).logsumexp(-1)
+    # A tail that is empty on both sides adds nothing; -inf + inf would be NaN.
+    rest = torch.where(tail == -torch.inf, tail, (1 + lam) * tail - lam * ref_tail)
+    return torch.logaddexp(terms, rest)

@@ -10,7 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpa_verl.objectives import SelectedRows, coarse_future_log_probs, coarsen, future_log_probs, label_log_probs
+from fpa_verl.objectives import (
+    SelectedRows,
+    coarse_future_log_probs,
+    coarse_future_policy,
+    coarsen,
+    future_log_probs,
+    label_log_probs,
+)
 
 N, V = 40, 50
 
@@ -55,6 +62,17 @@ def test_never_below_the_exact_value_and_tighter_with_every_token(seed, lam, dri
     for looser, tighter in pairwise(bounds):
         assert bool((tighter <= looser + 1e-9).all())
     torch.testing.assert_close(bounds[-1], exact)
+
+
+def test_refinement_is_the_step_from_half_as_many_tokens():
+    logits, ref, labels = example(7)
+    labels = ref.argmax(-1)  # then the first half of the tokens is what half as many would be
+    found = coarse_future_policy(logits, coarsen(ref, labels, 16), labels, 2.0)
+    torch.testing.assert_close(found.refinement, coarse(logits, ref, labels, 2.0, 8) - found.log_probs)
+    assert bool((found.refinement >= 0).all())
+    assert coarse_future_policy(logits, coarsen(ref, labels, 1), labels, 2.0).refinement.abs().max() == 0
+    # Nothing to refine where the policy is the reference.
+    assert coarse_future_policy(ref, coarsen(ref, labels, 16), labels, 2.0).refinement.abs().max() < 1e-12
 
 
 def test_lambda_zero_and_policy_at_the_reference():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +13,11 @@ from fpa_verl.integration.settings import validates
 from fpa_verl.integration.trainers.pairs import balance_pairs
 from fpa_verl.integration.workers.dynamics import trajectory_means
 
+logger = logging.getLogger(__name__)
+
+# Of log w, between k/2 and k tokens of the cache: docs/reference_cache.md.
+TOO_COARSE = 1e-3
+
 
 class OfflineHooks(PPOTrainer):
     """What an offline run leaves out of verl's synchronous loop.
@@ -20,6 +26,7 @@ class OfflineHooks(PPOTrainer):
     """
 
     def __init__(self, config: Any) -> None:
+        self._warned = False
         self._enable_hybrid_replicas = validates(config)
         super().__init__(config)
 
@@ -59,4 +66,21 @@ class OfflineHooks(PPOTrainer):
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._update_actor(batch, metrics)
         metrics.update(trajectory_means(metrics))
+        self._warn_where_the_cache_is_too_coarse(metrics)
         return batch
+
+    def _warn_where_the_cache_is_too_coarse(self, metrics: dict) -> None:
+        refinement = metrics.get("actor/cache_refinement", 0.0)
+        if refinement <= TOO_COARSE or self._warned:
+            return
+        self._warned = True
+        reference = self.config.reference
+        logger.warning(
+            "step %d: the policy has moved so far that k=%d tokens of the reference are too few "
+            "(actor/cache_refinement %.1e, above %.0e): weights of wrong trajectories come out too high. Train with reference.source=hidden or "
+            "forward, or make the cache with a larger reference.k",
+            self.global_steps,
+            reference.k,
+            refinement,
+            TOO_COARSE,
+        )

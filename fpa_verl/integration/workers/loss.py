@@ -63,13 +63,15 @@ class OfflineLoss:
         if Needs.FUTURE_POLICY in policy_loss.needs:
             selected = SelectedRows(logits.detach(), positions.index)
             outputs["future_log_probs"] = reference.future_log_probs(selected, policy_loss.objective.lam)
+            if (refinement := reference.refinement()) is not None:
+                outputs["refinement"] = refinement
         if policy_loss.forward_kl_coef:
             outputs["forward_kl"] = reference.forward_kl(logits)
         return {name: positions.spread(values, len(logits)) for name, values in outputs.items()}
 
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
         config, policy_loss = self._config, self._config.policy_loss
-        names = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl")
+        names = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl", "refinement")
         values = {name: no_padding_2_padding(model_output[name], data) for name in names if name in model_output}
         log_probs = values["log_probs"]
         batch = data.select("response_mask", "advantages").to_padded_tensor()
@@ -91,6 +93,8 @@ class OfflineLoss:
             kl = global_mean(sequence_mean(values["forward_kl"], mask), 1, config)
             loss = loss + policy_loss.forward_kl_coef * kl
             metrics["forward_kl"] = kl.detach()
+        if "refinement" in values:
+            metrics["cache_refinement"] = global_mean(sequence_mean(values["refinement"], mask), 1, config)
         _require_finite(loss, log_probs, future_weights, mask, data)
         sums = trajectory_sums(
             log_probs.detach(), rewards[:, 0], mask, ref_log_probs=values.get("ref_log_probs"), future=future_weights

@@ -24,7 +24,7 @@ from verl.workers.engine.base import BaseEngine
 from fpa_verl.objectives import (
     CoarseReference,
     SelectedRows,
-    coarse_future_log_probs,
+    coarse_future_policy,
     coarsen,
     forward_kl,
     future_log_probs,
@@ -92,6 +92,10 @@ class ReferenceView(ABC):
     @abstractmethod
     def future_log_probs(self, logits: SelectedRows, lam: float) -> torch.Tensor:
         """Log pi_hat of the labels, (M,), from the policy's (M, V) logits."""
+
+    def refinement(self) -> torch.Tensor | None:
+        """After `future_log_probs`: what the finer half of a coarse reference changed, (M,); None if it is exact."""
+        return None
 
     def forward_kl(self, logits: torch.Tensor) -> torch.Tensor:
         """KL(pi_ref || pi_theta) at each of the M positions, with gradient to the (N, V) logits."""
@@ -187,12 +191,18 @@ class CoarseView(ReferenceView):
 
     def __init__(self, kept: CoarseReference, positions: ResponsePositions) -> None:
         self._kept, self._positions = kept, positions
+        self._refinement: torch.Tensor | None = None
 
     def log_probs(self) -> torch.Tensor:
         return self._kept.labels
 
     def future_log_probs(self, logits: SelectedRows, lam: float) -> torch.Tensor:
-        return coarse_future_log_probs(logits, self._kept, self._positions.labels, lam)
+        estimate = coarse_future_policy(logits, self._kept, self._positions.labels, lam)
+        self._refinement = estimate.refinement
+        return estimate.log_probs
+
+    def refinement(self) -> torch.Tensor | None:
+        return self._refinement
 
 
 class ChosenView(ReferenceView):
