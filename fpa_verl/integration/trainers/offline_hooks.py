@@ -77,8 +77,8 @@ class OfflineHooks(PPOTrainer):
         reference = self.config.reference
         logger.warning(
             "step %d: the policy has moved so far that k=%d tokens of the reference are too few "
-            "(actor/cache_refinement %.1e, above %.0e): weights of wrong trajectories come out too high. Train with reference.source=hidden or "
-            "forward, or make the cache with a larger reference.k",
+            "(actor/cache_refinement %.1e, above %.0e): weights of wrong trajectories come out too high. Train with "
+            "reference.source=hidden or forward, or make the cache with a larger reference.k",
             self.global_steps,
             reference.k,
             refinement,
