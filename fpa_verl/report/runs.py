@@ -34,8 +34,8 @@ def _identity(info: dict[str, Any]) -> dict[str, Any]:
         "fingerprints": info["fingerprints"],
         "evaluation": info["evaluation"],
         "dataset": dataset.get("fingerprint"),
-        "training": info["training"],
-        "seed": info["seed"],
+        "training": info.get("training"),
+        "seed": info.get("seed"),
     }
 
 
@@ -88,7 +88,7 @@ class Run:
     @property
     def training(self) -> dict[str, Any]:
         """What the run optimised and how: objective, hyper-parameters, learning rate, batch, selection."""
-        return dict(self.info["training"])
+        return dict(self.info.get("training") or {})
 
     @property
     def dataset_device_seconds(self) -> float:
