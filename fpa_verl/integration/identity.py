@@ -13,6 +13,7 @@ from verl.utils.config import omega_conf_to_dataclass
 
 from fpa_verl.integration.settings import as_list, compute_dtype
 from fpa_verl.integration.versions import installed_versions
+from fpa_verl.objectives import Needs
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import base_fingerprints, digest, local_model_dir, problems_fingerprint
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
@@ -42,6 +43,12 @@ def evaluation_identity(config: DictConfig) -> dict[str, Any]:
         "samples": sampling.n,
         "max_response_tokens": config.data.max_response_length,
     }
+
+
+def _approximation(policy_loss: Any, config: DictConfig) -> dict[str, Any]:
+    if Needs.FUTURE_POLICY not in policy_loss.needs or policy_loss.reference not in ("topk", "chosen"):
+        return {}
+    return {"reference": f"topk {config.reference.k}" if policy_loss.reference == "topk" else "chosen"}
 
 
 def dataset_fingerprint(manifest: Manifest) -> str:
@@ -95,10 +102,19 @@ def training_settings(config: DictConfig) -> dict[str, Any]:
     actor, data = config.actor_rollout_ref.actor, config.data
     settings: dict[str, Any] = {
         "learning_rate": actor.optim.lr,
+        "warmup_steps": actor.optim.lr_warmup_steps,
+        "weight_decay": actor.optim.weight_decay,
         "batch_size": data.train_batch_size,
         "objective": config.algorithm.adv_estimator,
     }
-    if "selection" in data:
+    if "selection" not in data:
+        rollout = config.actor_rollout_ref.rollout
+        settings |= {
+            "rollouts_per_problem": rollout.n,
+            "temperature": rollout.temperature,
+            "kl_loss_coef": actor.kl_loss_coef if actor.use_kl_loss else 0.0,
+        }
+    else:
         policy_loss = omega_conf_to_dataclass(actor.policy_loss)
         objective = policy_loss.objective
         settings |= {
@@ -108,7 +124,8 @@ def training_settings(config: DictConfig) -> dict[str, Any]:
             ),
             "forward_kl_coef": policy_loss.forward_kl_coef,
             "scoring_temperature": policy_loss.scoring_temperature,
-            "reference": policy_loss.reference if policy_loss.needs else None,
+            # Only what changes the result: the other sources are exact.
+            **_approximation(policy_loss, config),
             "selection": dict(data.selection),
         }
     return settings

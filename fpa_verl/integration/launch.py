@@ -38,6 +38,7 @@ def place_outputs(config: DictConfig) -> None:
     if hydra_config.mode == RunMode.MULTIRUN and not named:
         config.run_dir = hydra_config.runtime.output_dir
     config.run_dir = str(Path(config.run_dir).expanduser().absolute())
+    config.rollouts = str(Path(config.rollouts).expanduser())
 
 
 def run(config: DictConfig) -> None:

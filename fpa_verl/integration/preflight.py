@@ -9,13 +9,16 @@ from pathlib import Path
 import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
+from transformers import AutoConfig
 
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
 from fpa_verl.integration import identity
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import check_verl
+from fpa_verl.report.comparison import is_validation
 from fpa_verl.report.runs import stopped_early
 from fpa_verl.rollouts.dataset import RolloutDataset, Selection
+from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, read_manifest
 from fpa_verl.rollouts.problems import read_problems
 from fpa_verl.rollouts.reference_cache import CACHE_FILE, SOURCES, cache_folder, describe_cache, read_cache_file
@@ -86,6 +89,18 @@ def _check_objective(config: DictConfig) -> None:
             else f"data.selection.unit={unit}: {objective.name} learns from pairs; set data.selection.unit=pair, "
             "actor_rollout_ref.rollout.n=2 and data.train_batch_size to pairs a batch"
         )
+    if config.actor_rollout_ref.model.get("use_fused_kernels") and actor.policy_loss.needs:
+        raise ConfigError(
+            f"actor_rollout_ref.model.use_fused_kernels=true hides the logits that {actor.policy_loss.loss_mode} "
+            "compares with the reference's: set it to false"
+        )
+    if config.actor_rollout_ref.model.get("lora_rank", 0) > 0:
+        raise ConfigError("actor_rollout_ref.model.lora_rank: offline runs train all weights; set it to 0")
+    if actor.get("ulysses_sequence_parallel_size", 1) != 1:
+        raise ConfigError(
+            "actor_rollout_ref.actor.ulysses_sequence_parallel_size is deprecated in verl: set "
+            "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size, which the reference follows"
+        )
     if actor.use_kl_loss:
         raise ConfigError(
             "actor_rollout_ref.actor.use_kl_loss=true is for online runs; an offline objective takes "
@@ -103,6 +118,9 @@ def _check_rollouts(config: DictConfig) -> None:
     folder = as_list(config.data.train_files)[0]
     _require_same_model(config, folder)
     dataset = RolloutDataset(folder, Selection(**config.data.selection))
+    if config.trainer.v1.trainer_mode == "cache_reference":
+        dataset.require_items(1)
+        return
     dataset.require_items(config.data.train_batch_size)
     _check_batches(config, dataset)
 
@@ -123,15 +141,25 @@ def _require_same_model(config: DictConfig, folder: str) -> None:
 
 def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
     """A batch must be one optimizer step, and the epochs must hold the steps that were asked for."""
-    largest, n = max(map(len, dataset.items)), config.actor_rollout_ref.rollout.n
-    if largest > n:
+    sizes, n = {len(item) for item in dataset.items}, config.actor_rollout_ref.rollout.n
+    if max(sizes) != n:
         raise ConfigError(
-            f"actor_rollout_ref.rollout.n={n}: groups of {dataset.folder} have up to {largest} trajectories, and a "
-            f"batch would be cut into several updates; set it to {largest}"
+            f"actor_rollout_ref.rollout.n={n}: an item of {dataset.folder} has up to {max(sizes)} trajectories, and a "
+            f"batch would not be one update; set it to {max(sizes)}"
+        )
+    if len(sizes) > 1 and config.reference.source != "forward":
+        raise ConfigError(
+            f"reference.source={config.reference.source}: groups of {dataset.folder} differ in size, and verl fills "
+            "them up with rows that no cache has; set reference.source=forward or data.selection.unit=trajectory"
         )
     actor = config.actor_rollout_ref.actor
     workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    workers //= actor.get("fsdp_config", {}).get("ulysses_sequence_parallel_size", 1)
+    workers //= actor.fsdp_config.get("ulysses_sequence_parallel_size", 1)
+    if actor.ppo_mini_batch_size != config.data.train_batch_size or actor.shuffle:
+        raise ConfigError(
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}, shuffle={actor.shuffle}: a "
+            "batch is one update in its own order; leave ppo_mini_batch_size to data.train_batch_size and shuffle false"
+        )
     if config.data.train_batch_size % workers:
         raise ConfigError(
             f"data.train_batch_size={config.data.train_batch_size} does not divide among {workers} workers: set it to "
@@ -148,12 +176,17 @@ def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
 
 def _check_reference(config: DictConfig) -> None:
     """A cache that the run reads is there, whole and of this very reference; one to be made can be made."""
+    source = config.reference.source
+    if source == "hidden" and config.actor_rollout_ref.actor.strategy != "fsdp2":
+        raise ConfigError("reference.source=hidden needs actor_rollout_ref.actor.strategy=fsdp2")
     if config.trainer.v1.trainer_mode != "cache_reference":
         identity.reference_identity(config)
         return
-    source = config.reference.source
     if source not in SOURCES:
         raise ConfigError(f"reference.source={source}: recipe=cache_reference makes one of {', '.join(SOURCES)}")
+    vocabulary = AutoConfig.from_pretrained(local_model_dir(config.actor_rollout_ref.model.path)).vocab_size
+    if not 1 <= config.reference.k <= vocabulary:
+        raise ConfigError(f"reference.k={config.reference.k}: from 1 to the vocabulary's {vocabulary}")
     if config.actor_rollout_ref.actor.fsdp_config.get("ulysses_sequence_parallel_size", 1) > 1:
         raise ConfigError(
             "recipe=cache_reference writes whole sequences: set "
@@ -209,6 +242,11 @@ def _check_early_stopping(config: DictConfig) -> None:
     if config.trainer.test_freq <= 0:
         raise ConfigError(
             f"early_stopping.patience={patience} needs validations while training: set trainer.test_freq above 0"
+        )
+    if not any(map(is_validation, identity.evaluation_identity(config)["problem_sets"])):
+        raise ConfigError(
+            f"early_stopping.patience={patience} goes by held-out problems: add {config.rollouts}/validation.parquet "
+            "to data.val_files"
         )
 
 

@@ -11,7 +11,7 @@ from fpa_verl.objectives.trajectories import Trajectories
 
 
 def reference_point(log_ratios: torch.Tensor) -> torch.Tensor:
-    """max(0, mean log-ratio) over the trajectories of the global batch, (B,) -> (): KL(pi_theta || pi_ref)."""
+    """max(0, mean log-ratio) over the trajectories of the global batch, (B,) -> (), for KL(pi_theta || pi_ref)."""
     return log_ratios.mean().clamp(min=0)
 
 

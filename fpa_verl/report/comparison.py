@@ -99,6 +99,19 @@ def evaluated(runs: list[Run]) -> tuple[list[Run], list[str]]:
     return have, [f"Not evaluated yet and left out: {', '.join(without)}"] if without else []
 
 
+def finished(runs: list[Run]) -> tuple[list[Run], list[str]]:
+    """The runs that came to their end and were evaluated, and a note on the others.
+
+    Raises:
+        DatasetError: none did.
+    """
+    have = [run for run in runs if run.finished and run.points]
+    others = [run.folder.name for run in runs if not (run.finished and run.points)]
+    if runs and not have:
+        raise DatasetError(f"{runs[0].folder} is not finished, or was never evaluated: wait for its end")
+    return have, [f"Not finished, or never evaluated, and left out: {', '.join(others)}"] if others else []
+
+
 def is_validation(data_source: str) -> bool:
     """Whether a problem set is one of held-out training problems, to choose by and not to judge by."""
     return data_source.endswith(VALIDATION_SUFFIX)

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, evaluated, require_comparable
+from fpa_verl.report.comparison import Comparison, choose_data_source, finished, require_comparable
 from fpa_verl.report.objectives import Configuration, configurations, test_sources
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
@@ -95,9 +95,9 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
         DatasetError: no run has a lambda.
         MismatchError: runs that cannot be compared.
     """
-    runs, left_out = evaluated(runs)
+    runs, left_out = finished(runs)
     require_comparable(runs)
-    sources = test_sources(runs[0]) if data_source is None else [data_source]
+    sources = test_sources(runs[0]) if data_source is None else [choose_data_source(runs, data_source)]
     everything = configurations(runs)
     sweeps: dict[tuple[str, str], dict[float, Configuration]] = {}
     for configuration in everything:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, evaluated, is_validation, require_comparable
+from fpa_verl.report.comparison import Comparison, finished, is_validation, require_comparable
 from fpa_verl.report.runs import Point, Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
 
@@ -54,8 +55,18 @@ def validation_accuracy(run: Run, step: int) -> float:
 
 
 def best_step(run: Run) -> int:
-    """The step of the highest validation accuracy, the earliest of equals."""
-    return max(evaluated_steps(run), key=lambda step: validation_accuracy(run, step))
+    """The step of the highest validation accuracy, the earliest of equals.
+
+    Only steps at which every validation set was evaluated count; where there is none, the last step.
+    """
+    sources = validation_sources(run)
+    measured = {
+        step: validation_accuracy(run, step)
+        for step in evaluated_steps(run)
+        if all(any(point.step == step for point in run.of_source(source)) for source in sources)
+    }
+    finite = {step: value for step, value in measured.items() if math.isfinite(value)}
+    return max(finite, key=lambda step: finite[step]) if finite else evaluated_steps(run)[-1]
 
 
 def _at(run: Run, step: int, data_source: str) -> Point:
@@ -80,9 +91,14 @@ def configurations(runs: list[Run]) -> list[Configuration]:
     """Runs grouped by recipe and settings."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        key = run.recipe, json.dumps(run.training, sort_keys=True)
+        key = run.recipe, json.dumps(_settings(run), sort_keys=True)
         groups.setdefault(key, []).append(run)
-    return [Configuration(recipe, members[0].training, members) for (recipe, _), members in groups.items()]
+    return [Configuration(recipe, _settings(members[0]), members) for (recipe, _), members in groups.items()]
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Training settings and the dataset: runs that differ in any of it are no seeds of one another."""
+    return {**run.training, "dataset": (run.info.get("dataset") or {}).get("fingerprint")}
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -217,7 +233,7 @@ def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
         DatasetError: no run, a run without evaluations, or nothing to choose settings by.
         MismatchError: runs that cannot be compared.
     """
-    runs, left_out = evaluated(runs)
+    runs, left_out = finished(runs)
     require_comparable(runs)
     sources = test_sources(runs[0])
     if data_source is not None:

@@ -74,6 +74,8 @@ class Run:
     info: dict[str, Any]
     points: list[Point]
     phase_device_seconds: dict[str, float]
+    finished: bool = True
+    """Whether the run reached its last step, or stopped early."""
     unscored: int = 0
     """Samples of all evaluations together that are in no accuracy."""
 
@@ -187,7 +189,8 @@ def read_run(folder: Path) -> Run:
         cost = cost_at.get((record["attempt"], step), spent_by.get(record["attempt"], 0.0))
         points.setdefault((source, step), Point(step, source, cost if step else 0.0, problems))
     unscored = sum(record.get("unscored", 0) for record in evaluations)
-    return Run(folder, info, list(points.values()), phases, unscored)
+    finished = any(record["kind"] == "end" for record in ledger)
+    return Run(folder, info, list(points.values()), phases, finished, unscored)
 
 
 def find_runs(paths: list[Path]) -> list[Run]:

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fpa_verl.errors import DatasetError, MismatchError
@@ -76,18 +76,34 @@ def part_name(batch: int, rank: int) -> str:
     return f"part-{batch:06d}-{rank:03d}.safetensors"
 
 
-def begin(folder: Path, key: CacheKey) -> None:
-    """Start a cache, or go on with one of the same key.
+def begin(folder: Path, key: CacheKey, *, batch: int, workers: int) -> None:
+    """Start a cache, or go on with one of the same key that is cut into parts in the same way.
 
     Raises:
         MismatchError: the folder holds parts of another.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plan = folder / PLAN_FILE
-    if plan.exists():
-        _refuse_other(folder, json.loads(plan.read_text(encoding="utf-8")), key)
-    else:
-        write_json(plan, asdict(key))
+    layout = {"batch": batch, "workers": workers}
+    if not plan.exists():
+        write_json(plan, {"key": asdict(key), **layout})
+        return
+    found = json.loads(plan.read_text(encoding="utf-8"))
+    _refuse_other(folder, found["key"], key)
+    if any(found[name] != value for name, value in layout.items()):
+        raise MismatchError(
+            f"{folder} was begun with batches of {found['batch']} on {found['workers']} workers: go on with "
+            f"data.train_batch_size={found['batch']} and as many workers, or delete it to start over"
+        )
+
+
+def is_readable(part: Path) -> bool:
+    """Whether a part is there and whole, as far as its header and size tell."""
+    try:
+        with safe_open(part, framework="numpy"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def _refuse_other(folder: Path, found: dict[str, Any], wanted: CacheKey) -> None:
@@ -127,17 +143,24 @@ def _checksum(arrays: dict[str, torch.Tensor]) -> int:
     return value
 
 
-def finish(folder: Path, key: CacheKey, cost: dict[str, Any]) -> dict[str, Any]:
-    """Write cache.json from the parts that are there; returns its content."""
+def finish(folder: Path, key: CacheKey, cost: dict[str, Any], *, rows: Iterable[int]) -> dict[str, Any]:
+    """Write cache.json from the parts that are there; returns its content.
+
+    Raises:
+        DatasetError: one of `rows` is in no part.
+    """
     parts = sorted(folder.glob("part-*.safetensors"))
-    rows = tokens = 0
+    covered: set[int] = set()
+    tokens = 0
     for part in parts:
         with safe_open(part, framework="numpy") as handle:
-            lengths = handle.get_tensor("lengths")
-        rows, tokens = rows + len(lengths), tokens + int(lengths.sum())
+            covered.update(handle.get_tensor("rows").tolist())
+            tokens += int(handle.get_tensor("lengths").sum())
+    if missing := set(rows) - covered:
+        raise DatasetError(f"{folder} lacks {len(missing)} rows, row {min(missing)} for one: delete it and repeat")
     content = {
         "key": asdict(key),
-        "rows": rows,
+        "rows": len(covered),
         "tokens": tokens,
         "parts": {part.name: part.stat().st_size for part in parts},
         "bytes": sum(part.stat().st_size for part in parts),

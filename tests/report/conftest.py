@@ -20,7 +20,7 @@ INFO = {
 }
 
 
-def make_run(folder, accuracies, *, validation=None, seconds_a_step=900.0, **changes):
+def make_run(folder, accuracies, *, validation=None, seconds_a_step=900.0, finished=True, **changes):
     """A run on 2 devices; accuracy i (of 4 problems) is measured after step i, step 0 before training."""
     info = {**copy.deepcopy(INFO), **changes}
     open_run(folder, info)
@@ -32,8 +32,9 @@ def make_run(folder, accuracies, *, validation=None, seconds_a_step=900.0, **cha
         record_evaluation(folder, attempt=1, step=step, problems=problems)
         if step:
             seconds = {"training": seconds_a_step, "evaluation": 10_000.0}
+            kind = "end" if finished and step == len(accuracies) - 1 else "step"
             append_json_line(
-                folder / "ledger.jsonl", {"kind": "step", "time": 0, "attempt": 1, "step": step, "seconds": seconds}
+                folder / "ledger.jsonl", {"kind": kind, "time": 0, "attempt": 1, "step": step, "seconds": seconds}
             )
     return folder
 

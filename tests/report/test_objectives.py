@@ -73,10 +73,31 @@ def test_several_problem_sets_are_averaged(tmp_path):
     assert compare(tmp_path, data_source="other").tables()[0].rows[0][2] == "50.0"
 
 
-def test_an_unfinished_run_without_evaluation_is_named(tmp_path):
-    make_run(tmp_path / "a", [])
-    with pytest.raises(DatasetError, match="has no evaluation yet"):
+def test_an_unfinished_run_is_left_out_and_named(tmp_path):
+    make_run(tmp_path / "a", [1, 1], validation=[1, 1], finished=False)
+    with pytest.raises(DatasetError, match="a is not finished, or was never evaluated"):
         compare(tmp_path)
+    make_run(tmp_path / "b", [1, 4], validation=[1, 4], seed=1)
+    found = compare(tmp_path)
+    assert found.tables()[0].rows[0][1:3] == ["1", "100.0"]
+    assert found.notes()[0] == "Not finished, or never evaluated, and left out: a"
+
+
+def test_another_dataset_is_another_configuration(tmp_path):
+    for name, right in (("d1", 2), ("d2", 3)):
+        dataset = {"fingerprint": name, "device_seconds": 1.0, "cost": {"device": "H"}}
+        make_run(tmp_path / name, [1, right], validation=[1, right], dataset=dataset)
+    (choice,) = compare(tmp_path).choices
+    assert choice.candidates == 2
+    assert choice.settings == {"dataset": "d2"}
+
+
+def test_a_step_that_lacks_a_validation_set_is_no_candidate(tmp_path):
+    run = make_run(tmp_path / "a", [1, 2, 2], validation=[1, 2, 3])
+    lines = (run / "evaluations.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not ('"step": 2' in line and "toy/validation" in line)]
+    (run / "evaluations.jsonl").write_text("".join(kept))
+    assert objectives.best_step(read_run(run)) == 1
 
 
 def test_command_writes_figure_markdown_and_json(tmp_path):

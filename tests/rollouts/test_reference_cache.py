@@ -19,10 +19,10 @@ PARTS = [([7, 2], [2, 3], [0.0, 1, 10, 11, 12]), ([4], [1], [20.0])]
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "reference" / "chosen"
-    reference_cache.begin(folder, KEY)
+    reference_cache.begin(folder, KEY, batch=2, workers=1)
     for number, (rows, lengths, values) in enumerate(PARTS):
         write_part(folder / part_name(number, 0), rows, lengths, {"label": torch.tensor(values)})
-    reference_cache.finish(folder, KEY, {"device_seconds": {"reference": 3.0}})
+    reference_cache.finish(folder, KEY, {"device_seconds": {"reference": 3.0}}, rows=[7, 2, 4])
     return folder
 
 
@@ -52,7 +52,27 @@ def test_a_stale_one_is_refused_and_says_what_changed(folder, change, what):
     with pytest.raises(MismatchError, match=what):
         read_cache_file(folder, replace(KEY, **change))
     with pytest.raises(MismatchError, match=what):
-        reference_cache.begin(folder, replace(KEY, **change))
+        reference_cache.begin(folder, replace(KEY, **change), batch=2, workers=1)
+
+
+@pytest.mark.parametrize("layout", [{"batch": 3, "workers": 1}, {"batch": 2, "workers": 2}])
+def test_one_begun_in_other_parts_is_not_gone_on_with(folder, layout):
+    with pytest.raises(MismatchError, match="begun with batches of 2 on 1 workers"):
+        reference_cache.begin(folder, KEY, **layout)
+    reference_cache.begin(folder, KEY, batch=2, workers=1)
+
+
+def test_one_that_lacks_rows_is_not_finished(folder):
+    with pytest.raises(DatasetError, match="lacks 2 rows, row 5 for one"):
+        reference_cache.finish(folder, KEY, {"device_seconds": {}}, rows=[2, 5, 6])
+
+
+def test_a_part_cut_off_is_made_again(folder):
+    part = folder / part_name(1, 0)
+    assert reference_cache.is_readable(part)
+    part.write_bytes(part.read_bytes()[:-1])
+    assert not reference_cache.is_readable(part)
+    assert not reference_cache.is_readable(folder / "part-none")
 
 
 def test_one_that_is_not_there_or_not_finished_or_not_whole(folder, tmp_path):
@@ -91,10 +111,10 @@ def test_one_flipped_byte_is_noticed_where_it_is_read(folder):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32])
 def test_round_trip_is_bit_for_bit(tmp_path, dtype):
     folder = tmp_path / "c"
-    reference_cache.begin(folder, KEY)
+    reference_cache.begin(folder, KEY, batch=2, workers=1)
     array = torch.randint(0, 2**15, (6, 5), dtype=torch.int16, generator=torch.Generator().manual_seed(0)).to(dtype)
     write_part(folder / part_name(0, 0), [0, 1], [2, 4], {"tokens": array})
-    reference_cache.finish(folder, KEY, {"device_seconds": {}})
+    reference_cache.finish(folder, KEY, {"device_seconds": {}}, rows=[0, 1])
     assert torch.equal(ReferenceCache(folder).read([0, 1], [2, 4])["tokens"], array)
 
 

@@ -18,6 +18,12 @@ class KeepsBest(OwnWorkers, Metered):
     a new best end the run.
     """
 
+    _training = False
+
+    def on_train_begin(self) -> None:
+        self._training = True
+        super().on_train_begin()
+
     def on_validate_end(self) -> None:
         super().on_validate_end()
         with self.ledger.phase(phases.CHECKPOINTING):
@@ -43,6 +49,9 @@ class KeepsBest(OwnWorkers, Metered):
             f"stopped at step {self.global_steps}"
         )
         self.stopped_early = True
+        if not self._training:
+            # A resumed run that validates first: verl's loop, which would write this down, never begins.
+            self.ledger.write("end", self.global_steps, stopped_early=True)
         # verl's loop ends once it is past this step; the ledger takes it for the run's end.
         self.total_training_steps = self.global_steps
         if self.config.trainer.save_freq > 0:

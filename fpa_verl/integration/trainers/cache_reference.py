@@ -22,7 +22,7 @@ from fpa_verl.report.ledger import Ledger, device_seconds
 from fpa_verl.report.runs import NOT_COST
 from fpa_verl.rollouts import reference_cache
 from fpa_verl.rollouts.dataset import RolloutDataset, Selection
-from fpa_verl.rollouts.reference_cache import cache_folder, part_name
+from fpa_verl.rollouts.reference_cache import cache_folder, is_readable, part_name
 
 
 @register_trainer("cache_reference")
@@ -41,7 +41,9 @@ class ReferenceCacher(OwnWorkers, OfflineHooks):
         self.dataset = RolloutDataset(self.config.rollouts, Selection())
         self.key = cache_key(self.config)
         self.folder = cache_folder(Path(self.config.rollouts), self.key.source)
-        reference_cache.begin(self.folder, self.key)
+        reference_cache.begin(
+            self.folder, self.key, batch=self.config.data.train_batch_size, workers=self.data_parallel_size
+        )
         devices = self.config.trainer.n_gpus_per_node * self.config.trainer.nnodes
         ledger = Ledger(self.folder, started_at=command_started_at(), devices=devices)
         ledger.started()
@@ -54,9 +56,9 @@ class ReferenceCacher(OwnWorkers, OfflineHooks):
             ledger.write("step", number)
         ledger.write("end", len(batches))
         spent = {phase: value for phase, value in device_seconds(self.folder).items() if phase not in NOT_COST}
-        reference_cache.finish(
-            self.folder, self.key, {"device_seconds": spent, "devices": devices, "device": device_description()}
-        )
+        cost = {"device_seconds": spent, "devices": devices, "device": device_description()}
+        rows = (row for item in self.dataset.items for row in item)
+        reference_cache.finish(self.folder, self.key, cost, rows=rows)
 
     def _batches(self) -> Iterator[list[int]]:
         """Rows of like length together, so that the workers of a batch have like work."""
@@ -67,7 +69,7 @@ class ReferenceCacher(OwnWorkers, OfflineHooks):
             yield rows[start : start + size]
 
     def _is_whole(self, number: int) -> bool:
-        return all((self.folder / part_name(number, rank)).exists() for rank in range(self.data_parallel_size))
+        return all(is_readable(self.folder / part_name(number, rank)) for rank in range(self.data_parallel_size))
 
     def _cache(self, number: int, rows: list[int]) -> None:
         # Every worker gets as many rows; what that takes is filled up with rows that are there twice.

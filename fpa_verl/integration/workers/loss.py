@@ -16,11 +16,11 @@ from verl.utils.metric import AggregationType, Metric
 from verl.workers.config import ActorConfig
 from verl.workers.utils.padding import no_padding_2_padding
 
-from fpa_verl.errors import FpaError
+from fpa_verl.errors import FpaError, IntegrationError
 from fpa_verl.integration.policy_losses import global_mean
 from fpa_verl.integration.workers.dynamics import trajectory_sums
 from fpa_verl.integration.workers.reference import Reference, ResponsePositions
-from fpa_verl.objectives import Needs, SelectedRows, sequence_mean, sequence_sum, trajectory_weights
+from fpa_verl.objectives import Needs, sequence_mean, sequence_sum, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
 
 
@@ -61,18 +61,22 @@ class OfflineLoss:
         reference = self._reference.at(data, positions)
         outputs = {"ref_log_probs": reference.log_probs()}
         if Needs.FUTURE_POLICY in policy_loss.needs:
-            selected = SelectedRows(logits.detach(), positions.index)
+            selected = positions.select(logits.detach())
             outputs["future_log_probs"] = reference.future_log_probs(selected, policy_loss.objective.lam)
             if (refinement := reference.refinement()) is not None:
                 outputs["refinement"] = refinement
         if policy_loss.forward_kl_coef:
             outputs["forward_kl"] = reference.forward_kl(logits)
-        return {name: positions.spread(values, len(logits)) for name, values in outputs.items()}
+        return {name: positions.spread(values) for name, values in outputs.items()}
 
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
         config, policy_loss = self._config, self._config.policy_loss
         names = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl", "refinement")
         values = {name: no_padding_2_padding(model_output[name], data) for name in names if name in model_output}
+        if self._reference is not None and "ref_log_probs" not in values:
+            raise IntegrationError(
+                "verl's engine did not hand its logits over: set actor_rollout_ref.model.use_fused_kernels=false"
+            )
         log_probs = values["log_probs"]
         batch = data.select("response_mask", "advantages").to_padded_tensor()
         mask, rewards = batch["response_mask"].bool(), batch["advantages"]
@@ -137,19 +141,21 @@ class LogRatios:
         if student_logits is not None:
             positions = ResponsePositions.of(data)
             log_probs = self._reference.at(data, positions).log_probs()
-            return {"ref_log_probs": positions.spread(log_probs, student_logits.shape[1])}
+            return {"ref_log_probs": positions.spread(log_probs)}
         assert model_output is not None
         log_ratios = model_output["log_probs"] - model_output["ref_log_probs"]
         mask = data.select("response_mask").to_padded_tensor()["response_mask"].bool()
-        self._found.append(sequence_sum(no_padding_2_padding(log_ratios, data), mask))
+        sums = sequence_sum(no_padding_2_padding(log_ratios, data), mask)
+        # Rows without a token fill a batch up and are no trajectories.
+        self._found.append(sums[mask.any(-1)])
         return torch.zeros((), device=log_ratios.device), {}
 
     def reference_point(self, group: torch.distributed.ProcessGroup | None) -> float:
-        """z0 over what all workers of the group noted, each the same number of trajectories."""
+        """z0 over what all workers of the group noted."""
         mine = torch.cat(self._found)
-        everybody = [torch.empty_like(mine) for _ in range(torch.distributed.get_world_size(group))]
-        torch.distributed.all_gather(everybody, mine, group=group)
-        return float(reference_point(torch.cat(everybody)))
+        total = torch.stack([mine.sum(), mine.new_tensor(len(mine))])
+        torch.distributed.all_reduce(total, group=group)
+        return float(reference_point(total[0] / total[1].clamp(min=1)))
 
 
 def _require_finite(

@@ -21,6 +21,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.ulysses import get_ulysses_sequence_parallel_rank
 from verl.workers.engine.base import BaseEngine
 
+from fpa_verl.errors import IntegrationError
 from fpa_verl.objectives import (
     CoarseReference,
     SelectedRows,
@@ -42,6 +43,7 @@ class ResponsePositions:
         labels: (M,) the tokens predicted.
         stored: (M,) into the response tokens of the micro-batch, one row after another.
         rows, lengths: of each trajectory, its row in the dataset and its response tokens.
+        packed: N.
     """
 
     index: torch.Tensor
@@ -49,6 +51,7 @@ class ResponsePositions:
     stored: torch.Tensor
     rows: list[int]
     lengths: list[int]
+    packed: int
 
     @classmethod
     def of(cls, micro_batch: TensorDict) -> ResponsePositions:
@@ -60,18 +63,31 @@ class ResponsePositions:
         count = torch.arange(int(lengths.sum()), device=tokens.device)
         within = count - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
         index = torch.repeat_interleave(first, lengths) + within
-        labels, stored = tokens[index + 1], count
+        labels, stored, packed = tokens[index + 1], count, len(tokens)
         if (ranks := tu.get_non_tensor_data(micro_batch, key="sp_size", default=1)) > 1:
             # verl pads the packed sequence to a multiple of the ranks and gives each an equal slice.
             share = -(-len(tokens) // ranks)
             mine = index // share == get_ulysses_sequence_parallel_rank()
-            index, labels, stored = index[mine] % share, labels[mine], stored[mine]
+            index, labels, stored, packed = index[mine] % share, labels[mine], stored[mine], share
         rows = [int(row) for row in micro_batch["row"]]
-        return cls(index, labels, stored, rows, lengths.tolist())
+        return cls(index, labels, stored, rows, lengths.tolist(), packed)
 
-    def spread(self, values: torch.Tensor, positions: int) -> torch.Tensor:
-        """(M,) values to their places among N positions, zero elsewhere, as the engine wants it: (1, N)."""
-        return values.new_zeros(positions).index_copy(0, self.index, values).unsqueeze(0)
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
+        """(M,) values to their places among the N positions, zero elsewhere, as the engine wants it: (1, N)."""
+        return values.new_zeros(self.packed).index_copy(0, self.index, values).unsqueeze(0)
+
+    def select(self, logits: torch.Tensor) -> SelectedRows:
+        """The (M, V) logits of these positions out of an engine's (N, V).
+
+        Raises:
+            IntegrationError: the engine divides sequences among workers in another way than the actor.
+        """
+        if len(logits) != self.packed:
+            raise IntegrationError(
+                f"an engine gave logits at {len(logits)} positions of a micro-batch that has {self.packed}: set "
+                "actor_rollout_ref.ref.ulysses_sequence_parallel_size to the actor's, and leave pad_to_length alone"
+            )
+        return SelectedRows(logits, self.index)
 
 
 class Reference(ABC):
@@ -109,8 +125,7 @@ class ForwardReference(Reference):
         self._engine = engine
 
     def at(self, micro_batch: TensorDict, positions: ResponsePositions) -> LogitsView:
-        logits = logits_of(self._engine, micro_batch)
-        return LogitsView(SelectedRows(logits, positions.index), positions)
+        return LogitsView(positions.select(logits_of(self._engine, micro_batch)), positions)
 
 
 @torch.no_grad()
@@ -179,6 +194,8 @@ class CachedReference(Reference):
         }
         if self._cache.source == "hidden":
             assert self._head is not None
+            # An offloaded actor had its weights on the host when the head was copied.
+            self._head = self._head.to(device)
             return LogitsView(RemadeLogits(arrays["hidden"], self._head, self._cache.scoring_temperature), positions)
         if self._cache.source == "topk":
             kept = CoarseReference(arrays["label"], arrays["tokens"], arrays["log_probs"], arrays["tail"])
@@ -245,7 +262,7 @@ class Recorder:
         positions = ResponsePositions.of(data)
         self.rows += positions.rows
         self.lengths += positions.lengths
-        logits = SelectedRows(student_logits.squeeze(0), positions.index)
+        logits = positions.select(student_logits.squeeze(0))
         self._arrays.append({name: a.cpu() for name, a in self._note(logits, positions, data).items()})
         return {}
 
