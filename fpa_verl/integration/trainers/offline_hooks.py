@@ -16,7 +16,7 @@ from fpa_verl.integration.workers.dynamics import trajectory_means
 logger = logging.getLogger(__name__)
 
 # Of log w, between k/2 and k tokens of the cache: docs/reference_cache.md.
-TOO_COARSE = 1e-3
+TOO_COARSE = 4e-4
 
 
 class OfflineHooks(PPOTrainer):
