@@ -18,11 +18,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from fpa_verl.demo import task
 from fpa_verl.errors import FpaError
-from fpa_verl.files import read_json_lines
 from fpa_verl.report import wallclock
-from fpa_verl.report.ledger import LEDGER_FILE
 from fpa_verl.report.output import write_report
-from fpa_verl.report.runs import find_runs
+from fpa_verl.report.runs import find_runs, is_finished
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.problems import Problem, write_problems
 
@@ -70,7 +68,7 @@ def run_demo(
     _stage("collect", collected, lambda: run_recipe("collect", folder, folder / "rollouts", 0, overrides))
     for recipe in recipes:
         run_dir = folder / (recipe if seed == 0 else f"{recipe}_seed{seed}")
-        _stage(run_dir.name, finished(run_dir), partial(run_recipe, recipe, folder, run_dir, seed, overrides))
+        _stage(run_dir.name, is_finished(run_dir), partial(run_recipe, recipe, folder, run_dir, seed, overrides))
     write_report(wallclock.compare(find_runs([folder])), folder / "report", console)
     console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
 
@@ -84,11 +82,6 @@ def _stage(name: str, done: bool, work: Callable[[], None]) -> None:
     started = time.monotonic()
     work()
     console.print(f"[green]✓[/green] {name} [dim]{time.monotonic() - started:.0f} s[/dim]")
-
-
-def finished(run_dir: Path) -> bool:
-    """Whether a training run reached its last step."""
-    return any(record["kind"] == "end" for record in read_json_lines(run_dir / LEDGER_FILE))
 
 
 def make_problems(folder: Path) -> None:

@@ -11,12 +11,6 @@ from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter, of_
 from fpa_verl.objectives.trajectories import Trajectories
 
 
-def dpo_losses(batch: Trajectories, beta: float) -> torch.Tensor:
-    """-log sigmoid( beta (log-ratio of the right one - log-ratio of the wrong one) ), (B/2,)."""
-    right, wrong = of_pair(batch.log_ratio())
-    return -logsigmoid(beta * (right - wrong))
-
-
 @dataclass(frozen=True)
 class DPO(Objective):
     """loss(y_w, y_l) = -log sigmoid( beta (log pi_theta/pi_ref (y_w) - log pi_theta/pi_ref (y_l)) ).
@@ -36,8 +30,14 @@ class DPO(Objective):
     def needs(self) -> frozenset[Needs]:
         return frozenset({Needs.REFERENCE})
 
+    @property
+    def strength(self) -> float:
+        """What the difference of the two log-ratios is multiplied by."""
+        return self.beta
+
     def losses(self, batch: Trajectories) -> torch.Tensor:
-        return dpo_losses(batch, self.beta)
+        right, wrong = of_pair(batch.log_ratio())
+        return -logsigmoid(self.strength * (right - wrong))
 
 
 @dataclass(frozen=True)
@@ -58,5 +58,6 @@ class DPOFPA(DPO):
     name = "dpo_fpa"
     lam: float = hyper_parameter(2.0, at_least=0)
 
-    def losses(self, batch: Trajectories) -> torch.Tensor:
-        return dpo_losses(batch, (1 + self.lam) * self.beta)
+    @property
+    def strength(self) -> float:
+        return (1 + self.lam) * self.beta

@@ -28,7 +28,12 @@ class FPA(Objective):
     def needs(self) -> frozenset[Needs]:
         return frozenset({Needs.FUTURE_POLICY} if self.lam else ())
 
+    def weights(self, batch: Trajectories) -> torch.Tensor:
+        """w(y) under the future policy (Eq. 5), which at lam = 0 is the policy, (B,)."""
+        if not self.lam:
+            return batch.policy_weights()
+        assert batch.future_weights is not None
+        return batch.future_weights
+
     def losses(self, batch: Trajectories) -> torch.Tensor:
-        weights = batch.future_weights if self.lam else batch.policy_weights()
-        assert weights is not None
-        return weighted_policy_gradient(batch, weights)
+        return weighted_policy_gradient(batch, self.weights(batch))

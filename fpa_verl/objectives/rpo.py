@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fpa_verl.objectives.dpo import DPO, dpo_losses
+from fpa_verl.objectives.dpo import DPO, DPOFPA
 from fpa_verl.objectives.objective import hyper_parameter, of_pair
 from fpa_verl.objectives.trajectories import Trajectories
 
@@ -24,24 +24,13 @@ class RPO(DPO):
     name = "rpo"
     alpha: float = hyper_parameter(1.0, at_least=0)
 
-    def likelihood(self, batch: Trajectories) -> torch.Tensor:
-        right, _ = of_pair(batch.mean_log_prob())
-        return -self.alpha * right
-
     def losses(self, batch: Trajectories) -> torch.Tensor:
-        return dpo_losses(batch, self.beta) + self.likelihood(batch)
+        right, _ = of_pair(batch.mean_log_prob())
+        return super().losses(batch) - self.alpha * right
 
 
 @dataclass(frozen=True)
-class RPOFPA(RPO):
-    """RPO with the future policy in its DPO term, as in `dpo_fpa`; the likelihood term is not touched.
-
-    Attributes:
-        lam: extrapolation strength. 0 is RPO.
-    """
+class RPOFPA(DPOFPA, RPO):
+    """RPO with the future policy in its DPO term (Eq. 8); the likelihood term is not touched."""
 
     name = "rpo_fpa"
-    lam: float = hyper_parameter(2.0, at_least=0)
-
-    def losses(self, batch: Trajectories) -> torch.Tensor:
-        return dpo_losses(batch, (1 + self.lam) * self.beta) + self.likelihood(batch)

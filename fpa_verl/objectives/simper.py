@@ -8,7 +8,6 @@ import torch
 
 from fpa_verl.objectives.fpa import FPA
 from fpa_verl.objectives.objective import Objective, of_pair
-from fpa_verl.objectives.off_rl import weighted_policy_gradient
 from fpa_verl.objectives.trajectories import Trajectories
 
 
@@ -37,7 +36,5 @@ class SimPERFPA(FPA):
     unit = "pair"
 
     def losses(self, batch: Trajectories) -> torch.Tensor:
-        weights = batch.future_weights if self.lam else batch.policy_weights()
-        assert weights is not None
-        right, wrong = of_pair(weighted_policy_gradient(batch, weights))
+        right, wrong = of_pair(super().losses(batch))
         return right + wrong

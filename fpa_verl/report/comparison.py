@@ -74,16 +74,23 @@ def require_same_device_as_data(run: Run) -> None:
         )
 
 
-def choose_data_source(runs: list[Run], wanted: str | None) -> str:
-    """The problem set to compare on: the one asked for, or the first that is not validation."""
-    sources = list(runs[0].info["evaluation"]["problem_sets"])
-    if wanted is not None:
-        if wanted not in sources:
-            raise DatasetError(
-                f"no evaluation on '{wanted}' in {runs[0].folder}: choose --on from {', '.join(sources)}"
-            )
-        return wanted
-    return next((source for source in sources if not source.endswith(VALIDATION_SUFFIX)), sources[0])
+def is_validation(data_source: str) -> bool:
+    """Whether a problem set is one of held-out training problems, to choose by and not to judge by."""
+    return data_source.endswith(VALIDATION_SUFFIX)
+
+
+def problem_sets(runs: list[Run], wanted: str | None = None) -> list[str]:
+    """The problem sets to judge by: the one asked for, or all but those of validation where there are others.
+
+    Raises:
+        DatasetError: the runs were not evaluated on the one asked for.
+    """
+    everything = list(runs[0].info["evaluation"]["problem_sets"])
+    if wanted is None:
+        return [source for source in everything if not is_validation(source)] or everything
+    if wanted not in everything:
+        raise DatasetError(f"no evaluation on '{wanted}' in {runs[0].folder}: choose --on from {', '.join(everything)}")
+    return [wanted]
 
 
 def evaluated(runs: list[Run]) -> tuple[list[Run], list[str]]:
@@ -92,11 +99,7 @@ def evaluated(runs: list[Run]) -> tuple[list[Run], list[str]]:
     Raises:
         DatasetError: none was.
     """
-    have = [run for run in runs if run.points]
-    without = [run.folder.name for run in runs if not run.points]
-    if runs and not have:
-        raise DatasetError(f"{runs[0].folder} has no evaluation yet: wait for one")
-    return have, [f"Not evaluated yet and left out: {', '.join(without)}"] if without else []
+    return _sorted_out(runs, [run for run in runs if run.points], "not evaluated yet")
 
 
 def finished(runs: list[Run]) -> tuple[list[Run], list[str]]:
@@ -105,13 +108,11 @@ def finished(runs: list[Run]) -> tuple[list[Run], list[str]]:
     Raises:
         DatasetError: none did.
     """
-    have = [run for run in runs if run.finished and run.points]
-    others = [run.folder.name for run in runs if not (run.finished and run.points)]
+    return _sorted_out(runs, [run for run in runs if run.finished and run.points], "not finished, or never evaluated")
+
+
+def _sorted_out(runs: list[Run], have: list[Run], without: str) -> tuple[list[Run], list[str]]:
     if runs and not have:
-        raise DatasetError(f"{runs[0].folder} is not finished, or was never evaluated: wait for its end")
-    return have, [f"Not finished, or never evaluated, and left out: {', '.join(others)}"] if others else []
-
-
-def is_validation(data_source: str) -> bool:
-    """Whether a problem set is one of held-out training problems, to choose by and not to judge by."""
-    return data_source.endswith(VALIDATION_SUFFIX)
+        raise DatasetError(f"{runs[0].folder} is {without}: wait for it")
+    others = [run.folder.name for run in runs if run not in have]
+    return have, [f"{without.capitalize()}, and left out: {', '.join(others)}"] if others else []

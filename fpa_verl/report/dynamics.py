@@ -35,6 +35,10 @@ class Series:
     steps: list[int]
     values: dict[str, dict[int, float]]
 
+    @property
+    def has_dynamics(self) -> bool:
+        return any(name.startswith("dynamics/") for name in self.values)
+
     def get(self, side: str, metric: str) -> dict[int, float]:
         return self.values.get(f"dynamics/{side}/{metric}", {})
 
@@ -46,11 +50,7 @@ class Series:
 
 
 def read_series(run: Run) -> Series:
-    """All attempts of a run; a step that was done again counts as it was done last.
-
-    Raises:
-        DatasetError: the run logged no training dynamics.
-    """
+    """All attempts of a run; a step that was done again counts as it was done last."""
     values: dict[str, dict[int, float]] = {}
     steps: set[int] = set()
     files = sorted(run.folder.glob("metrics.*.jsonl"), key=lambda file: int(file.name.split(".")[1]))
@@ -60,8 +60,6 @@ def read_series(run: Run) -> Series:
                 if (name.startswith("dynamics/") or name == GRADIENT_NORM) and value is not None:
                     values.setdefault(name, {})[record["step"]] = value
                     steps.add(record["step"])
-    if not any(name.startswith("dynamics/") for name in values):
-        raise DatasetError(f"{run.folder} logged no training dynamics: offline recipes do; leave the run out")
     return Series(run, sorted(steps), values)
 
 
@@ -116,13 +114,8 @@ def compare(runs: list[Run]) -> Dynamics:
     """
     if not runs:
         raise DatasetError("no runs: give run directories, or a folder that holds some")
-    series = []
-    for run in runs:
-        try:
-            series.append(read_series(run))
-        except DatasetError:
-            if len(runs) == 1:
-                raise
+    series = [one for one in map(read_series, runs) if one.has_dynamics]
     if not series:
-        raise DatasetError("none of these runs logged training dynamics: offline recipes do")
+        names = ", ".join(str(run.folder) for run in runs)
+        raise DatasetError(f"logged no training dynamics: {names}; offline recipes do")
     return Dynamics(series)

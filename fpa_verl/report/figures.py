@@ -71,7 +71,7 @@ def draw_objectives(comparison: Objectives, path: Path) -> None:
     names = [choice.chosen.recipe for choice in comparison.choices]
     figure, axes = plt.subplots(figsize=(7.5, 1.2 + 0.3 * len(names)), layout="constrained")
     for place, choice in enumerate(reversed(comparison.choices)):
-        values = [100 * value for value in comparison.average(choice.chosen)]
+        values = [100 * value for value in choice.chosen.mean_accuracies(comparison.sources)]
         axes.scatter(values, [place] * len(values), s=14, color=COLOURS[0], alpha=0.5)
         axes.scatter([mean(values)], [place], s=50, color=COLOURS[1], marker="D", zorder=3)
     axes.set_yticks(range(len(names)), reversed(names))
@@ -85,7 +85,7 @@ def draw_lambdas(comparison: Lambdas, path: Path) -> None:
     """Accuracy over lambda, one line an objective, one standard deviation over seeds as bars."""
     figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
     for sweep, style in zip(comparison.sweeps, cycle(STYLES)):
-        values = [[100 * v for v in comparison.accuracies(one)] for one in sweep.by_lambda.values()]
+        values = [[100 * v for v in one.mean_accuracies(comparison.sources)] for one in sweep.by_lambda.values()]
         spread = [stdev(v) if len(v) > 1 else 0.0 for v in values]
         x, y = list(sweep.by_lambda), [mean(v) for v in values]
         axes.errorbar(x, y, yerr=spread, **style, capsize=3, linewidth=1.6, label=sweep.label)

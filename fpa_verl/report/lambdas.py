@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from statistics import mean
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, choose_data_source, finished, require_comparable
-from fpa_verl.report.objectives import Configuration, configurations, test_sources
+from fpa_verl.report.comparison import Comparison, finished, problem_sets, require_comparable
+from fpa_verl.report.objectives import Configuration, configurations
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
 
@@ -35,11 +34,6 @@ class Lambdas(Comparison):
 
     name = "lambda"
 
-    def accuracies(self, configuration: Configuration) -> list[float]:
-        """Mean over the problem sets, for each run."""
-        by_source = [configuration.accuracies(source) for source in self.sources]
-        return [mean(values) for values in zip(*by_source, strict=True)]
-
     def tables(self) -> list[Table]:
         rows = []
         for sweep in self.sweeps:
@@ -48,7 +42,7 @@ class Lambdas(Comparison):
             for lam, one in sweep.by_lambda.items():
                 score = validation[lam]
                 shown = "-" if score is None else percent(score) + ("*" if lam == best else " ")
-                accuracy = mean_and_spread(self.accuracies(one))
+                accuracy = mean_and_spread(one.mean_accuracies(self.sources))
                 rows.append([sweep.label, f"{lam:g}", str(len(one.runs)), accuracy, shown])
         caption = f"Accuracy (%) on {', '.join(self.sources)} by lambda: mean over seeds ± standard deviation"
         return [Table(caption, ["objective", "lambda", "seeds", "accuracy", "validation"], rows)]
@@ -67,7 +61,7 @@ class Lambdas(Comparison):
                         {
                             "lambda": lam,
                             "runs": [run.name for run in one.runs],
-                            "accuracy": self.accuracies(one),
+                            "accuracy": one.mean_accuracies(self.sources),
                             "validation_accuracy": one.validation(),
                         }
                         for lam, one in sweep.by_lambda.items()
@@ -97,7 +91,7 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
     """
     runs, left_out = finished(runs)
     require_comparable(runs)
-    sources = test_sources(runs[0]) if data_source is None else [choose_data_source(runs, data_source)]
+    sources = problem_sets(runs, data_source)
     everything = configurations(runs)
     sweeps: dict[tuple[str, str], dict[float, Configuration]] = {}
     for configuration in everything:

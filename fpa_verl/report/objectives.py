@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, finished, is_validation, require_comparable
+from fpa_verl.report.comparison import Comparison, finished, is_validation, problem_sets, require_comparable
 from fpa_verl.report.runs import Point, Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
 
@@ -25,6 +25,11 @@ class Configuration:
     def accuracies(self, data_source: str, *, best: bool = False) -> list[float]:
         """Accuracy of each run at its last evaluation, or at the one that validation chooses."""
         return [_at(run, self.step_of(run, best=best), data_source).accuracy for run in self.runs]
+
+    def mean_accuracies(self, data_sources: list[str], *, best: bool = False) -> list[float]:
+        """Their mean over some problem sets, for each run."""
+        by_source = [self.accuracies(source, best=best) for source in data_sources]
+        return [mean(values) for values in zip(*by_source, strict=True)]
 
     def validation(self, *, best: bool = False) -> float | None:
         """Mean accuracy on the validation problems over the runs; None where they were not evaluated."""
@@ -79,12 +84,6 @@ def _at(run: Run, step: int, data_source: str) -> Point:
 def validation_sources(run: Run) -> list[str]:
     """The run's problem sets of held-out training problems."""
     return [source for source in run.info["evaluation"]["problem_sets"] if is_validation(source)]
-
-
-def test_sources(run: Run) -> list[str]:
-    """The run's other problem sets; the validation problems where there is nothing else."""
-    sources = list(run.info["evaluation"]["problem_sets"])
-    return [source for source in sources if not is_validation(source)] or sources
 
 
 def configurations(runs: list[Run]) -> list[Configuration]:
@@ -152,11 +151,6 @@ class Objectives(Comparison):
 
     name = "objectives"
 
-    def average(self, configuration: Configuration, *, best: bool = False) -> list[float]:
-        """Mean over the problem sets, for each run."""
-        by_source = [configuration.accuracies(source, best=best) for source in self.sources]
-        return [mean(values) for values in zip(*by_source, strict=True)]
-
     def tables(self) -> list[Table]:
         tables = [self.accuracy_table()]
         if any(choice.candidates > 1 for choice in self.choices):
@@ -173,10 +167,10 @@ class Objectives(Comparison):
             one = choice.chosen
             cells = [mean_and_spread(one.accuracies(source)) for source in self.sources]
             if several:
-                cells = [cell.split(" ")[0] for cell in cells] + [mean_and_spread(self.average(one))]
+                cells = [cell.split(" ")[0] for cell in cells] + [mean_and_spread(one.mean_accuracies(self.sources))]
             if has_validation:
                 validation = one.validation()
-                cells.append(mean_and_spread(self.average(one, best=True)))
+                cells.append(mean_and_spread(one.mean_accuracies(self.sources, best=True)))
                 cells.append("-" if validation is None else percent(validation))
             rows.append([one.recipe, str(len(one.runs)), *cells])
         return Table("Accuracy (%): mean over seeds ± standard deviation, at the last step", header, rows)
@@ -201,25 +195,23 @@ class Objectives(Comparison):
         return notes
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "compare": self.name,
-            "recipes": [
-                {
-                    "recipe": choice.chosen.recipe,
-                    "settings": choice.chosen.settings,
-                    "configurations_tried": choice.candidates,
-                    "validation_accuracy": choice.chosen.validation(),
-                    "runs": [run.name for run in choice.chosen.runs],
-                    "accuracy": {source: choice.chosen.accuracies(source) for source in self.sources},
-                    "accuracy_at_best_validation": {
-                        source: choice.chosen.accuracies(source, best=True) for source in self.sources
-                    },
-                    "mean": mean(self.average(choice.chosen)),
-                    "standard_deviation": (stdev(self.average(choice.chosen)) if len(choice.chosen.runs) > 1 else None),
-                }
-                for choice in self.choices
-            ],
-        }
+        return {"compare": self.name, "recipes": [_choice_json(choice, self.sources) for choice in self.choices]}
+
+
+def _choice_json(choice: Choice, sources: list[str]) -> dict[str, Any]:
+    one = choice.chosen
+    means = one.mean_accuracies(sources)
+    return {
+        "recipe": one.recipe,
+        "settings": one.settings,
+        "configurations_tried": choice.candidates,
+        "validation_accuracy": one.validation(),
+        "runs": [run.name for run in one.runs],
+        "accuracy": {source: one.accuracies(source) for source in sources},
+        "accuracy_at_best_validation": {source: one.accuracies(source, best=True) for source in sources},
+        "mean": mean(means),
+        "standard_deviation": stdev(means) if len(means) > 1 else None,
+    }
 
 
 def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
@@ -235,14 +227,10 @@ def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
     """
     runs, left_out = finished(runs)
     require_comparable(runs)
-    sources = test_sources(runs[0])
-    if data_source is not None:
-        if data_source not in runs[0].info["evaluation"]["problem_sets"]:
-            raise DatasetError(f"no evaluation on '{data_source}': choose --on from {', '.join(sources)}")
-        sources = [data_source]
+    sources = problem_sets(runs, data_source)
     groups: dict[str, list[Configuration]] = {}
     for configuration in configurations(runs):
         groups.setdefault(configuration.recipe, []).append(configuration)
-    found = Objectives([choose(group) for group in groups.values()], sources, left_out)
-    ordered = sorted(found.choices, key=lambda choice: mean(found.average(choice.chosen)), reverse=True)
+    choices = [choose(group) for group in groups.values()]
+    ordered = sorted(choices, key=lambda choice: mean(choice.chosen.mean_accuracies(sources)), reverse=True)
     return Objectives(ordered, sources, left_out)

@@ -132,6 +132,11 @@ def open_run(folder: Path, info: dict[str, Any]) -> None:
     write_json(file, info)
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether the run in `folder` reached its last step, or stopped early."""
+    return any(record["kind"] == "end" for record in read_json_lines(folder / LEDGER_FILE))
+
+
 def stopped_early(folder: Path) -> bool:
     """Whether the run in `folder` ended because validation no longer improved."""
     return any(record.get("stopped_early") for record in read_json_lines(folder / LEDGER_FILE))
@@ -189,8 +194,7 @@ def read_run(folder: Path) -> Run:
         cost = cost_at.get((record["attempt"], step), spent_by.get(record["attempt"], 0.0))
         points.setdefault((source, step), Point(step, source, cost if step else 0.0, problems))
     unscored = sum(record.get("unscored", 0) for record in evaluations)
-    finished = any(record["kind"] == "end" for record in ledger)
-    return Run(folder, info, list(points.values()), phases, finished, unscored)
+    return Run(folder, info, list(points.values()), phases, is_finished(folder), unscored)
 
 
 def find_runs(paths: list[Path]) -> list[Run]:

@@ -9,8 +9,8 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparison import (
     Comparison,
-    choose_data_source,
     evaluated,
+    problem_sets,
     require_comparable,
     require_same_device_as_data,
 )
@@ -133,7 +133,7 @@ class WallClock(Comparison):
             data = run.dataset_device_seconds if run.data_cost_is_known else None
             spent = [data, *(run.phase_device_seconds.get(phase, 0.0) for phase in PHASE_COLUMNS.values())]
             rows.append([run.name, *("?" if s is None else f"{scale * s / SECONDS_PER_HOUR:.2f}" for s in spent)])
-        caption = f"{unit.capitalize()} by phase; data: generating the dataset; *: no part of the cost"
+        caption = f"{unit.capitalize()} by phase; data: the dataset and its reference cache; *: no part of the cost"
         return Table(caption, ["run", "data", *PHASE_COLUMNS], rows)
 
     def summary_table(self) -> Table:
@@ -220,7 +220,7 @@ def compare(runs: list[Run], data_source: str | None = None, targets: list[float
     require_comparable(runs)
     for run in runs:
         require_same_device_as_data(run)
-    source = choose_data_source(runs, data_source)
+    source = problem_sets(runs, data_source)[0]
     curves = [curve_of(run, source) for run in runs]
     for run, curve in zip(runs, curves, strict=True):
         if not curve.points:

@@ -3,9 +3,10 @@ from __future__ import annotations
 from itertools import islice
 
 from fpa_verl.demo import task
-from fpa_verl.demo.pipeline import _PROGRESS, finished
+from fpa_verl.demo.pipeline import _PROGRESS
 from fpa_verl.demo.task import Problem
 from fpa_verl.files import append_json_line
+from fpa_verl.report.runs import is_finished
 from fpa_verl.reward.math_answer import compute_score
 from tests.integration.conftest import DEMO, composed
 
@@ -50,6 +51,6 @@ def test_progress_is_read_from_verls_bars():
 
 def test_a_run_is_finished_when_its_ledger_ends(tmp_path):
     append_json_line(tmp_path / "ledger.jsonl", {"kind": "step", "step": 1})
-    assert not finished(tmp_path)
+    assert not is_finished(tmp_path)
     append_json_line(tmp_path / "ledger.jsonl", {"kind": "end", "step": 2})
-    assert finished(tmp_path)
+    assert is_finished(tmp_path)

@@ -75,7 +75,7 @@ def test_several_problem_sets_are_averaged(tmp_path):
 
 def test_an_unfinished_run_is_left_out_and_named(tmp_path):
     make_run(tmp_path / "a", [1, 1], validation=[1, 1], finished=False)
-    with pytest.raises(DatasetError, match="a is not finished, or was never evaluated"):
+    with pytest.raises(DatasetError, match="a is not finished, or never evaluated"):
         compare(tmp_path)
     make_run(tmp_path / "b", [1, 4], validation=[1, 4], seed=1)
     found = compare(tmp_path)
