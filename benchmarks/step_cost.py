@@ -34,6 +34,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 from fpa_verl.objectives import (
     CoarseReference,
+    RemadeLogits,
     Trajectories,
     coarse_future_log_probs,
     coarsen,
@@ -129,22 +130,10 @@ class Bench:
         if source == "topk":
             return coarse_future_log_probs(logits, self.kept, labels, LAM)
         if source == "hidden":
-            return future_log_probs(logits, Remade(self.hidden, self.head, self.scale), labels, LAM)
+            return future_log_probs(logits, RemadeLogits(self.hidden, self.head, 1 / self.scale), labels, LAM)
         assert self.reference is not None
         reference = self.reference(self.ids[:, :-1]).logits.flatten(0, 1).mul_(self.scale)
         return future_log_probs(logits, reference, labels, LAM)
-
-
-class Remade:
-    """Logits from cached hidden states, a chunk at a time."""
-
-    def __init__(self, hidden: torch.Tensor, head: torch.Tensor, scale: float) -> None:
-        self._hidden, self._head, self._scale = hidden, head, scale
-        self.shape = torch.Size((len(hidden), len(head)))
-        self.device, self.dtype = hidden.device, head.dtype
-
-    def __getitem__(self, part: slice) -> torch.Tensor:
-        return torch.nn.functional.linear(self._hidden[part], self._head).mul_(self._scale)
 
 
 def synchronise(device: str) -> None:

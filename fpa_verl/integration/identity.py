@@ -70,14 +70,20 @@ def cache_key(config: DictConfig) -> CacheKey:
     )
 
 
+def reference_cache_of(config: DictConfig) -> tuple[Path, CacheKey]:
+    """Where the reference cache that the recipe asks for is, or would be, and what it would be of."""
+    key = cache_key(config)
+    return cache_folder(Path(config.rollouts).expanduser(), key.source), key
+
+
 def reference_identity(config: DictConfig) -> dict[str, Any] | None:
     """The reference cache that the run reads and what that cost; None for a run that reads none."""
     if "reference" not in config or config.reference.source == "forward":
         return None
     if not omega_conf_to_dataclass(config.actor_rollout_ref.actor.policy_loss).needs:
         return None
-    key = cache_key(config)
-    content = read_cache_file(cache_folder(Path(config.rollouts).expanduser(), key.source), key)
+    folder, key = reference_cache_of(config)
+    content = read_cache_file(folder, key)
     seconds = sum(content["cost"]["device_seconds"].values())
     return {"source": key.source, "k": key.k, "bytes": content["bytes"], "device_seconds": seconds}
 

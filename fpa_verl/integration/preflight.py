@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
@@ -15,13 +16,14 @@ from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationErro
 from fpa_verl.integration import identity
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import check_verl
+from fpa_verl.objectives import Objective
 from fpa_verl.report.comparison import is_validation
 from fpa_verl.report.runs import stopped_early
 from fpa_verl.rollouts.dataset import RolloutDataset, Selection
 from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, read_manifest
 from fpa_verl.rollouts.problems import read_problems
-from fpa_verl.rollouts.reference_cache import CACHE_FILE, SOURCES, cache_folder, describe_cache, read_cache_file
+from fpa_verl.rollouts.reference_cache import CACHE_FILE, SOURCES, describe_cache, read_cache_file
 
 
 def check(config: DictConfig) -> None:
@@ -63,32 +65,29 @@ def _check_plugin_loaded() -> None:
         )
 
 
-def _check_objective(config: DictConfig) -> None:
+def _actor_config(config: DictConfig) -> Any:
     from verl.utils.config import omega_conf_to_dataclass
 
     try:
-        actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+        return omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     except InstantiationException as error:
         # hydra wraps what a dataclass says about its own values.
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, FpaError):
             cause = cause.__cause__
         raise cause or ConfigError(f"actor_rollout_ref.actor: {' '.join(str(error).split())}") from error
+
+
+def _check_objective(config: DictConfig) -> None:
     from fpa_verl.integration.policy_losses import KEY, LOSS_AGG_MODE, OfflinePolicyLossConfig
 
+    actor = _actor_config(config)
     if not isinstance(actor.policy_loss, OfflinePolicyLossConfig):
         raise ConfigError(
             f"{KEY}._target_: the offline trainer needs fpa_verl.integration.policy_losses.offline_policy_loss, as "
             "recipes/base/offline.yaml sets it"
         )
-    unit, objective = config.data.selection.unit, actor.policy_loss.objective
-    if objective is not None and (unit == "pair") != (objective.unit == "pair"):
-        raise ConfigError(
-            f"data.selection.unit={unit}: {objective.name} learns from single trajectories"
-            if unit == "pair"
-            else f"data.selection.unit={unit}: {objective.name} learns from pairs; set data.selection.unit=pair, "
-            "actor_rollout_ref.rollout.n=2 and data.train_batch_size to pairs a batch"
-        )
+    _check_unit(config.data.selection.unit, actor.policy_loss.objective)
     if config.actor_rollout_ref.model.get("use_fused_kernels") and actor.policy_loss.needs:
         raise ConfigError(
             f"actor_rollout_ref.model.use_fused_kernels=true hides the logits that {actor.policy_loss.loss_mode} "
@@ -112,6 +111,21 @@ def _check_objective(config: DictConfig) -> None:
         raise ConfigError(
             f"actor_rollout_ref.actor.ppo_epochs={actor.ppo_epochs}: a batch is trained on once; set it to 1"
         )
+
+
+def _check_unit(unit: str, objective: Objective | None) -> None:
+    if objective is None or (unit == "pair") == (objective.unit == "pair"):
+        return
+    if unit == "pair":
+        raise ConfigError(
+            f"data.selection.unit={unit}: {objective.name} learns from single trajectories; set "
+            "data.selection.unit=trajectory, actor_rollout_ref.rollout.n=1 and data.train_batch_size to trajectories "
+            "a batch"
+        )
+    raise ConfigError(
+        f"data.selection.unit={unit}: {objective.name} learns from pairs; set data.selection.unit=pair, "
+        "actor_rollout_ref.rollout.n=2 and data.train_batch_size to pairs a batch"
+    )
 
 
 def _check_rollouts(config: DictConfig) -> None:
@@ -139,6 +153,10 @@ def _require_same_model(config: DictConfig, folder: str) -> None:
             )
 
 
+def _sequence_parallel_size(config: DictConfig) -> int:
+    return int(config.actor_rollout_ref.actor.fsdp_config.get("ulysses_sequence_parallel_size", 1))
+
+
 def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
     """A batch must be one optimizer step, and the epochs must hold the steps that were asked for."""
     sizes, n = {len(item) for item in dataset.items}, config.actor_rollout_ref.rollout.n
@@ -154,7 +172,7 @@ def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
         )
     actor = config.actor_rollout_ref.actor
     workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    workers //= actor.fsdp_config.get("ulysses_sequence_parallel_size", 1)
+    workers //= _sequence_parallel_size(config)
     if actor.ppo_mini_batch_size != config.data.train_batch_size or actor.shuffle:
         raise ConfigError(
             f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}, shuffle={actor.shuffle}: a "
@@ -178,7 +196,9 @@ def _check_reference(config: DictConfig) -> None:
     """A cache that the run reads is there, whole and of this very reference; one to be made can be made."""
     source = config.reference.source
     if source == "hidden" and config.actor_rollout_ref.actor.strategy != "fsdp2":
-        raise ConfigError("reference.source=hidden needs actor_rollout_ref.actor.strategy=fsdp2")
+        raise ConfigError(
+            "reference.source=hidden needs the weights of FSDP2: set actor_rollout_ref.actor.strategy=fsdp2"
+        )
     if config.trainer.v1.trainer_mode != "cache_reference":
         identity.reference_identity(config)
         return
@@ -187,7 +207,7 @@ def _check_reference(config: DictConfig) -> None:
     vocabulary = AutoConfig.from_pretrained(local_model_dir(config.actor_rollout_ref.model.path)).vocab_size
     if not 1 <= config.reference.k <= vocabulary:
         raise ConfigError(f"reference.k={config.reference.k}: from 1 to the vocabulary's {vocabulary}")
-    if config.actor_rollout_ref.actor.fsdp_config.get("ulysses_sequence_parallel_size", 1) > 1:
+    if _sequence_parallel_size(config) > 1:
         raise ConfigError(
             "recipe=cache_reference writes whole sequences: set "
             "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=1 for it; runs that read the cache may "
@@ -253,8 +273,7 @@ def _check_early_stopping(config: DictConfig) -> None:
 def nothing_left_to_do(config: DictConfig) -> bool:
     """Whether the command is a run that stopped early, or a collection or cache already made with this very model."""
     if config.trainer.v1.trainer_mode == "cache_reference":
-        key = identity.cache_key(config)
-        folder = cache_folder(Path(config.rollouts).expanduser(), key.source)
+        folder, key = identity.reference_cache_of(config)
         if not (folder / CACHE_FILE).exists():
             return False
         read_cache_file(folder, key)
@@ -273,8 +292,7 @@ def nothing_left_to_do(config: DictConfig) -> bool:
 def after(config: DictConfig) -> None:
     """Say what `collect` or `cache_reference` has made; fail where nothing that was collected can train."""
     if config.trainer.v1.trainer_mode == "cache_reference":
-        key = identity.cache_key(config)
-        folder = cache_folder(Path(config.rollouts).expanduser(), key.source)
+        folder, key = identity.reference_cache_of(config)
         print(describe_cache(folder, read_cache_file(folder, key)))
     if config.trainer.v1.trainer_mode != "collect":
         return

@@ -10,6 +10,7 @@ import pkgutil
 from fpa_verl.objectives.forward_kl import forward_kl
 from fpa_verl.objectives.future_policy import (
     CoarseReference,
+    RemadeLogits,
     SelectedRows,
     coarse_future_log_probs,
     coarse_future_policy,
@@ -26,6 +27,7 @@ __all__ = [
     "CoarseReference",
     "Needs",
     "Objective",
+    "RemadeLogits",
     "SelectedRows",
     "Trajectories",
     "coarse_future_log_probs",

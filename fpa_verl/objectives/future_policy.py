@@ -34,6 +34,24 @@ class SelectedRows:
         return self._logits[self._index[part]]
 
 
+class RemadeLogits:
+    """(M, V) logits made again from last hidden states, chunk by chunk as they are read.
+
+    Args:
+        hidden: (M, d).
+        head: (V, d), the output embeddings of the model that gave the hidden states.
+        temperature: what the logits are divided by.
+    """
+
+    def __init__(self, hidden: torch.Tensor, head: torch.Tensor, temperature: float) -> None:
+        self._hidden, self._head, self._temperature = hidden, head, temperature
+        self.shape = torch.Size((len(hidden), len(head)))
+        self.device, self.dtype = hidden.device, head.dtype
+
+    def __getitem__(self, part: slice) -> torch.Tensor:
+        return torch.nn.functional.linear(self._hidden[part], self._head).div_(self._temperature)
+
+
 class Logits(Protocol):
     """(N, V) logits: a tensor, or whatever has its shape and gives the rows of a slice."""
 

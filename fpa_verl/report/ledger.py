@@ -34,6 +34,8 @@ CHECKPOINTING = "checkpointing"
 EVALUATION = "evaluation"
 OTHER = "other"
 PHASES = (GENERATION, LOG_PROBS, TRAINING, WEIGHT_SYNC, CHECKPOINTING, OTHER, STARTUP, EVALUATION)
+# Time that buys no accuracy and so is no part of a method's cost: shown apart.
+NOT_COST = (STARTUP, EVALUATION)
 
 
 def device_seconds(folder: Path) -> dict[str, float]:
@@ -58,6 +60,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, *, devices: int, started_at: float, **attempt: Any) -> None:
+        self._folder, self._devices = folder, devices
         self._file = folder / LEDGER_FILE
         self.attempt = 1 + sum(record["kind"] == "attempt" for record in read_json_lines(self._file))
         now = time.time()
@@ -104,3 +107,8 @@ class Ledger:
         seconds = {phase: round(value, 6) for phase, value in self._seconds.items()}
         self._append(kind, step=step, seconds=seconds, **record)
         self._seconds = {}
+
+    def cost(self, device: str) -> dict[str, Any]:
+        """What everything written so far has cost, in all attempts, on devices of this name."""
+        spent = {phase: value for phase, value in device_seconds(self._folder).items() if phase not in NOT_COST}
+        return {"device_seconds": spent, "devices": self._devices, "device": device}

@@ -19,7 +19,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.evaluation import pass_at_1
 from fpa_verl.files import append_json_line, read_json_lines, write_json
-from fpa_verl.report.ledger import EVALUATION, LEDGER_FILE, STARTUP
+from fpa_verl.report.ledger import LEDGER_FILE, NOT_COST
 
 RUN_FILE = "run.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
@@ -37,10 +37,6 @@ def _identity(info: dict[str, Any]) -> dict[str, Any]:
         "training": info.get("training"),
         "seed": info.get("seed"),
     }
-
-
-# Time that buys no accuracy and so is no part of a method's cost: shown apart.
-NOT_COST = (STARTUP, EVALUATION)
 
 
 @dataclass(frozen=True)

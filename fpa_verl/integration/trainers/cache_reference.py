@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import transfer_queue as tq
 from tqdm import tqdm
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
-from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-from fpa_verl.integration.identity import cache_key, device_description
+from fpa_verl.integration.identity import device_description, reference_cache_of
 from fpa_verl.integration.trainers.metering import command_started_at
 from fpa_verl.integration.trainers.offline_hooks import OfflineHooks
 from fpa_verl.integration.trainers.own_workers import OwnWorkers
-from fpa_verl.integration.trainers.transfer import trajectory_fields, trajectory_tag
+from fpa_verl.integration.trainers.transfer import PARTITION, put_trajectories
 from fpa_verl.integration.workers.actor import OfflineActorWorker
 from fpa_verl.report import ledger as phases
-from fpa_verl.report.ledger import Ledger, device_seconds
-from fpa_verl.report.runs import NOT_COST
+from fpa_verl.report.ledger import Ledger
 from fpa_verl.rollouts import reference_cache
 from fpa_verl.rollouts.dataset import RolloutDataset, Selection
-from fpa_verl.rollouts.reference_cache import cache_folder, is_readable, part_name
+from fpa_verl.rollouts.reference_cache import is_readable, part_name
 
 
 @register_trainer("cache_reference")
@@ -34,13 +31,12 @@ class ReferenceCacher(OwnWorkers, OfflineHooks):
     """
 
     worker_class = OfflineActorWorker
-    trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         self.global_steps = 0
         self.dataset = RolloutDataset(self.config.rollouts, Selection())
-        self.key = cache_key(self.config)
-        self.folder = cache_folder(Path(self.config.rollouts), self.key.source)
+        self.rows = [row for item in self.dataset.items for row in item]
+        self.folder, self.key = reference_cache_of(self.config)
         reference_cache.begin(
             self.folder, self.key, batch=self.config.data.train_batch_size, workers=self.data_parallel_size
         )
@@ -55,15 +51,12 @@ class ReferenceCacher(OwnWorkers, OfflineHooks):
                 self._cache(number, rows)
             ledger.write("step", number)
         ledger.write("end", len(batches))
-        spent = {phase: value for phase, value in device_seconds(self.folder).items() if phase not in NOT_COST}
-        cost = {"device_seconds": spent, "devices": devices, "device": device_description()}
-        rows = (row for item in self.dataset.items for row in item)
-        reference_cache.finish(self.folder, self.key, cost, rows=rows)
+        reference_cache.finish(self.folder, self.key, ledger.cost(device_description()), rows=self.rows)
 
     def _batches(self) -> Iterator[list[int]]:
         """Rows of like length together, so that the workers of a batch have like work."""
         lengths = self.dataset.lengths()
-        rows = sorted((row for item in self.dataset.items for row in item), key=lambda row: (lengths[row], row))
+        rows = sorted(self.rows, key=lambda row: (lengths[row], row))
         size = self.config.data.train_batch_size
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
@@ -74,18 +67,13 @@ class ReferenceCacher(OwnWorkers, OfflineHooks):
     def _cache(self, number: int, rows: list[int]) -> None:
         # Every worker gets as many rows; what that takes is filled up with rows that are there twice.
         fill = -len(rows) % self.data_parallel_size
-        fields = [trajectory_fields(self.dataset.row(row)) for row in [*rows, *([rows[-1]] * fill)]]
-        keys = [f"cache{number}-{place}_0_0" for place in range(len(fields))]
-        batch = tq.kv_batch_put(
-            keys=keys,
-            fields=list_of_dict_to_tensordict(fields),
-            tags=[trajectory_tag(field, 0) for field in fields],
-            partition_id="train",
-        )
+        filled = [*rows, *([rows[-1]] * fill)]
+        keys = [f"cache{number}-{place}_0_0" for place in range(len(filled))]
+        batch = put_trajectories(keys, [self.dataset.row(row) for row in filled], step=0)
         batch.extra_info.update(
             cache_folder=str(self.folder), cache_batch=number, cache_source=self.key.source, cache_k=self.key.k
         )
         try:
             self.actor_rollout_wg.cache_reference(batch)
         finally:
-            tq.kv_clear(keys=keys, partition_id="train")
+            tq.kv_clear(keys=keys, partition_id=PARTITION)

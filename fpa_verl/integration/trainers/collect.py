@@ -16,17 +16,17 @@ import transfer_queue as tq
 from tqdm import tqdm
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.experimental.reward_loop import RewardLoopManager
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils import tensordict_utils as tu
 from verl.workers.rollout.llm_server import LLMServerManager
 
 from fpa_verl.integration.identity import device_description, model_identity
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.trainers.metering import POLL_INTERVAL_S, command_started_at
+from fpa_verl.integration.trainers.synchronous import Synchronous
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.report import ledger as phases
-from fpa_verl.report.ledger import Ledger, device_seconds
-from fpa_verl.report.runs import NOT_COST
+from fpa_verl.report.ledger import Ledger
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import local_model_dir, problems_fingerprint
 from fpa_verl.rollouts.manifest import Manifest
@@ -36,14 +36,12 @@ from fpa_verl.rollouts.writer import RolloutWriter
 
 
 @register_trainer("collect")
-class Collector(PPOTrainer):
+class Collector(Synchronous):
     """Samples `rollout.n` responses a problem and writes them as a rollout dataset.
 
     The held-out problems get no rollouts: they are written to validation.parquet for evaluation,
     the others to train.parquet, so that an online run can train on exactly these.
     """
-
-    trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
 
     def _setup(self) -> None:
         self.replay_buffer.poll_interval = POLL_INTERVAL_S
@@ -59,8 +57,8 @@ class Collector(PPOTrainer):
             self.folder / "validation.parquet", [p for p in problems if p.problem_id in held_out], VALIDATION
         )
         rollout = self.config.actor_rollout_ref.rollout
-        self.devices = rollout.n_gpus_per_node * rollout.nnodes
-        self.ledger = Ledger(self.folder, started_at=command_started_at(), devices=self.devices)
+        devices = rollout.n_gpus_per_node * rollout.nnodes
+        self.ledger = Ledger(self.folder, started_at=command_started_at(), devices=devices)
         self.llm_server_manager = LLMServerManager.create(config=self.config)
         self.reward_loop_manager = RewardLoopManager(config=self.config)
         self.teacher_model_manager = None
@@ -168,13 +166,12 @@ class Collector(PPOTrainer):
         )
 
     def _finish(self) -> Manifest:
-        spent = {phase: seconds for phase, seconds in device_seconds(self.folder).items() if phase not in NOT_COST}
         plan = self.writer.plan
         return self.writer.finish(
             fingerprints=plan["fingerprints"],
             sampling=plan["sampling"],
             validation=plan["validation"],
-            cost={"device_seconds": spent, "devices": self.devices, "device": device_description()},
+            cost=self.ledger.cost(device_description()),
             origin={
                 "kind": "collect",
                 "model": self.config.actor_rollout_ref.model.path,

@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from fpa_verl.integration.identity import describe_run
+from fpa_verl.integration.trainers.synchronous import Synchronous
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import STARTED_AT, Ledger
 from fpa_verl.report.runs import metrics_file, open_run, record_evaluation
@@ -27,16 +27,11 @@ def command_started_at() -> float:
     return float(os.environ.get(STARTED_AT, psutil.Process().create_time()))
 
 
-class Metered(PPOTrainer):
-    """Mixin before a verl trainer: what it does stays verl's; when it did it is written down.
-
-    verl compares `trainer_mode` with "sync" in several places. Every trainer of ours is synchronous
-    under a name of its own, so the attribute says so whatever the registered name is.
-    """
+class Metered(Synchronous):
+    """Mixin before a verl trainer: what it does stays verl's; when it did it is written down."""
 
     # Set by whoever ends the run before its last step.
     stopped_early = False
-    trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

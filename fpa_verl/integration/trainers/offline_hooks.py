@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from fpa_verl.integration.settings import validates
 from fpa_verl.integration.trainers.pairs import balance_pairs
+from fpa_verl.integration.trainers.synchronous import Synchronous
 from fpa_verl.integration.workers.dynamics import trajectory_means
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 TOO_COARSE = 4e-4
 
 
-class OfflineHooks(PPOTrainer):
+class OfflineHooks(Synchronous):
     """What an offline run leaves out of verl's synchronous loop.
 
     A rollout engine exists only where the run validates, and gets weights only right before that.

@@ -14,10 +14,9 @@ from torch.utils.data import Dataset
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.ray_utils import auto_await
-from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from fpa_verl.integration.settings import as_list, validates
-from fpa_verl.integration.trainers.transfer import trajectory_fields, trajectory_tag
+from fpa_verl.integration.trainers.transfer import PARTITION, put_trajectories
 from fpa_verl.rollouts import RolloutDataset, Selection
 
 
@@ -80,13 +79,11 @@ class StaticRolloutManager(AgentLoopManagerTQ):
         if "validate" in prompts:
             super().generate_sequences(prompts)
             return
-        keys, fields, tags = [], [], []
-        step = int(prompts["global_steps"])
+        keys, rows = [], []
         uids = [str(uid) for uid in prompts["uid"]]
         for uid, item in zip(uids, prompts["index"], strict=True):
             for session, row in enumerate(self.rollouts.rows(int(item))):
                 keys.append(f"{uid}_{session}_0")
-                fields.append(trajectory_fields(row))
-                tags.append(trajectory_tag(fields[-1], step))
-        tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
-        tq.kv_batch_put(keys=uids, partition_id="train", tags=[{"status": "finished"}] * len(uids))
+                rows.append(row)
+        put_trajectories(keys, rows, int(prompts["global_steps"]))
+        tq.kv_batch_put(keys=uids, partition_id=PARTITION, tags=[{"status": "finished"}] * len(uids))

@@ -1,10 +1,22 @@
-"""A row of the rollout dataset as what verl's agent loop would have put into TransferQueue."""
+"""Rows of the rollout dataset put into TransferQueue as verl's agent loop would have put them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import transfer_queue as tq
+from transfer_queue import KVBatchMeta
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+PARTITION = "train"
+
+
+def put_trajectories(keys: list[str], rows: list[dict[str, Any]], step: int) -> KVBatchMeta:
+    """Put rows of the dataset where the workers of training step `step` read them, under these keys."""
+    fields = [trajectory_fields(row) for row in rows]
+    tags = [trajectory_tag(field, step) for field in fields]
+    return tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id=PARTITION)
 
 
 def trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:

@@ -62,9 +62,7 @@ class OfflineLoss:
         outputs = {"ref_log_probs": reference.log_probs()}
         if Needs.FUTURE_POLICY in policy_loss.needs:
             selected = positions.select(logits.detach())
-            outputs["future_log_probs"] = reference.future_log_probs(selected, policy_loss.objective.lam)
-            if (refinement := reference.refinement()) is not None:
-                outputs["refinement"] = refinement
+            outputs |= reference.future_policy(selected, policy_loss.objective.lam)
         if policy_loss.forward_kl_coef:
             outputs["forward_kl"] = reference.forward_kl(logits)
         return {name: positions.spread(values) for name, values in outputs.items()}

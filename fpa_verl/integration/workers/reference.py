@@ -24,6 +24,7 @@ from verl.workers.engine.base import BaseEngine
 from fpa_verl.errors import IntegrationError
 from fpa_verl.objectives import (
     CoarseReference,
+    RemadeLogits,
     SelectedRows,
     coarse_future_policy,
     coarsen,
@@ -41,14 +42,14 @@ class ResponsePositions:
     Attributes:
         index: (M,) into the engine's N packed positions; of this rank's part under Ulysses.
         labels: (M,) the tokens predicted.
-        stored: (M,) into the response tokens of the micro-batch, one row after another.
+        stored: (M,) into the response tokens of the micro-batch, one row after another; None where it is all of them.
         rows, lengths: of each trajectory, its row in the dataset and its response tokens.
         packed: N.
     """
 
     index: torch.Tensor
     labels: torch.Tensor
-    stored: torch.Tensor
+    stored: torch.Tensor | None
     rows: list[int]
     lengths: list[int]
     packed: int
@@ -63,18 +64,22 @@ class ResponsePositions:
         count = torch.arange(int(lengths.sum()), device=tokens.device)
         within = count - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
         index = torch.repeat_interleave(first, lengths) + within
-        labels, stored, packed = tokens[index + 1], count, len(tokens)
+        labels, stored, packed = tokens[index + 1], None, len(tokens)
         if (ranks := tu.get_non_tensor_data(micro_batch, key="sp_size", default=1)) > 1:
             # verl pads the packed sequence to a multiple of the ranks and gives each an equal slice.
             share = -(-len(tokens) // ranks)
             mine = index // share == get_ulysses_sequence_parallel_rank()
-            index, labels, stored, packed = index[mine] % share, labels[mine], stored[mine], share
+            index, labels, stored, packed = index[mine] % share, labels[mine], count[mine], share
         rows = [int(row) for row in micro_batch["row"]]
         return cls(index, labels, stored, rows, lengths.tolist(), packed)
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """(M,) values to their places among the N positions, zero elsewhere, as the engine wants it: (1, N)."""
         return values.new_zeros(self.packed).index_copy(0, self.index, values).unsqueeze(0)
+
+    def mine(self, stored: torch.Tensor) -> torch.Tensor:
+        """This rank's part of what is stored of the micro-batch, one row after another."""
+        return stored if self.stored is None else stored[self.stored]
 
     def select(self, logits: torch.Tensor) -> SelectedRows:
         """The (M, V) logits of these positions out of an engine's (N, V).
@@ -106,12 +111,12 @@ class ReferenceView(ABC):
         """Log pi_ref of the labels, (M,)."""
 
     @abstractmethod
-    def future_log_probs(self, logits: SelectedRows, lam: float) -> torch.Tensor:
-        """Log pi_hat of the labels, (M,), from the policy's (M, V) logits."""
+    def future_policy(self, logits: SelectedRows, lam: float) -> dict[str, torch.Tensor]:
+        """The future policy against the policy's (M, V) logits, each (M,).
 
-    def refinement(self) -> torch.Tensor | None:
-        """After `future_log_probs`: what the finer half of a coarse reference changed, (M,); None if it is exact."""
-        return None
+        future_log_probs   log pi_hat of the labels
+        refinement         what the finer half of a coarse reference changed; absent where it is exact
+        """
 
     def forward_kl(self, logits: torch.Tensor) -> torch.Tensor:
         """KL(pi_ref || pi_theta) at each of the M positions, with gradient to the (N, V) logits."""
@@ -156,23 +161,11 @@ class LogitsView(ReferenceView):
     def log_probs(self) -> torch.Tensor:
         return label_log_probs(self._logits, self._positions.labels)
 
-    def future_log_probs(self, logits: SelectedRows, lam: float) -> torch.Tensor:
-        return future_log_probs(logits, self._logits, self._positions.labels, lam)
+    def future_policy(self, logits: SelectedRows, lam: float) -> dict[str, torch.Tensor]:
+        return {"future_log_probs": future_log_probs(logits, self._logits, self._positions.labels, lam)}
 
     def forward_kl(self, logits: torch.Tensor) -> torch.Tensor:
         return forward_kl(logits[self._positions.index], self._logits[slice(None)])
-
-
-class RemadeLogits:
-    """(M, V) logits from (M, d) hidden states and the reference's (V, d) head, made when they are asked for."""
-
-    def __init__(self, hidden: torch.Tensor, head: torch.Tensor, temperature: float) -> None:
-        self._hidden, self._head, self._temperature = hidden, head, temperature
-        self.shape = torch.Size((len(hidden), len(head)))
-        self.device, self.dtype = hidden.device, head.dtype
-
-    def __getitem__(self, part: slice) -> torch.Tensor:
-        return torch.nn.functional.linear(self._hidden[part], self._head).div_(self._temperature)
 
 
 class CachedReference(Reference):
@@ -189,7 +182,7 @@ class CachedReference(Reference):
     def at(self, micro_batch: TensorDict, positions: ResponsePositions) -> ReferenceView:
         device = positions.index.device
         arrays = {
-            name: array.to(device, non_blocking=True)[positions.stored]
+            name: positions.mine(array.to(device, non_blocking=True))
             for name, array in self._cache.read(positions.rows, positions.lengths).items()
         }
         if self._cache.source == "hidden":
@@ -208,18 +201,13 @@ class CoarseView(ReferenceView):
 
     def __init__(self, kept: CoarseReference, positions: ResponsePositions) -> None:
         self._kept, self._positions = kept, positions
-        self._refinement: torch.Tensor | None = None
 
     def log_probs(self) -> torch.Tensor:
         return self._kept.labels
 
-    def future_log_probs(self, logits: SelectedRows, lam: float) -> torch.Tensor:
+    def future_policy(self, logits: SelectedRows, lam: float) -> dict[str, torch.Tensor]:
         estimate = coarse_future_policy(logits, self._kept, self._positions.labels, lam)
-        self._refinement = estimate.refinement
-        return estimate.log_probs
-
-    def refinement(self) -> torch.Tensor | None:
-        return self._refinement
+        return {"future_log_probs": estimate.log_probs, "refinement": estimate.refinement}
 
 
 class ChosenView(ReferenceView):
@@ -231,8 +219,9 @@ class ChosenView(ReferenceView):
     def log_probs(self) -> torch.Tensor:
         return self._labels
 
-    def future_log_probs(self, logits: SelectedRows, lam: float) -> torch.Tensor:
-        return (1 + lam) * label_log_probs(logits, self._positions.labels) - lam * self._labels
+    def future_policy(self, logits: SelectedRows, lam: float) -> dict[str, torch.Tensor]:
+        policy = label_log_probs(logits, self._positions.labels)
+        return {"future_log_probs": (1 + lam) * policy - lam * self._labels}
 
 
 class Recorder:
