@@ -13,12 +13,12 @@ import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
-from fpa_verl.files import read_json_lines
 from fpa_verl.reward.math_answer import last_boxed
-from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, json_lines, problems_from_json_lines, write_problems
 
@@ -109,6 +109,21 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 COMMON = ("hardware=cpu", "model=tiny", "task=math12k")
 
 
+def log_probs(model: Path, rows: list[dict]) -> list[float]:
+    """Log-probability of each response, in float64 and by transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64).eval()
+    found = []
+    for row in rows:
+        prompt, response = torch.tensor(row["prompt_ids"]), torch.tensor(row["response_ids"])
+        with torch.no_grad():
+            logits = policy(torch.cat([prompt, response]).unsqueeze(0)).logits[0, len(prompt) - 1 : -1]
+        found.append(float(logits.log_softmax(-1).gather(1, response.unsqueeze(1)).sum()))
+    return found
+
+
 @pytest.mark.parametrize("recipe", ["fpa_offline", "off_rl"])
 def test_right_and_wrong_move_apart(recipe, dataset, bpe_model, tmp_path):
     done = run(
@@ -119,15 +134,20 @@ def test_right_and_wrong_move_apart(recipe, dataset, bpe_model, tmp_path):
         f"data.val_files=[{dataset}/validation.parquet]",
         f"run_dir={tmp_path}/run",
         "actor_rollout_ref.actor.optim.lr=1e-3",
+        "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
         "data.train_batch_size=32",
         f"trainer.total_training_steps={STEPS}",
-        *("trainer.test_freq=-1", "trainer.val_before_train=false", "trainer.save_freq=-1"),
+        *("trainer.test_freq=-1", "trainer.val_before_train=false", f"trainer.save_freq={STEPS}"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    rows = [record["data"] for record in read_json_lines(tmp_path / "run" / "metrics.1.jsonl")]
-    weight_gap = [row["dynamics/right/policy_weight"] - row["dynamics/wrong/policy_weight"] for row in rows]
-    assert sum(weight_gap[-5:]) / 5 > sum(weight_gap[:5]) / 5
+    trained = tmp_path / "run" / "checkpoints" / f"global_step_{STEPS}" / "actor" / "huggingface"
+    pairs = RolloutDataset(dataset, Selection(unit="pair"))
+    rows = [row for item in range(len(pairs)) for row in pairs.rows(item)]
+    moved = [after - before for before, after in zip(log_probs(bpe_model, rows), log_probs(trained, rows), strict=True)]
+    # A solution and its altered twin share all tokens before the alteration, so nothing else is left.
+    apart = [right - wrong for right, wrong in zip(moved[::2], moved[1::2], strict=True)]
+    assert mean(apart) > 3 * stdev(apart) / len(apart) ** 0.5
 
 
 def test_collecting_from_a_model_that_solves_none_ends_in_one_clear_line(bpe_model, tmp_path):
