@@ -158,9 +158,10 @@ def data_import(
 @data_app.command("show")
 def data_show(folder: Annotated[Path, typer.Argument(help="A rollout dataset.")]) -> None:
     """Verify a rollout dataset and print what is in it."""
-    from fpa_verl.rollouts.dataset import RolloutDataset
+    from fpa_verl.rollouts import RolloutDataset
 
     dataset = RolloutDataset(folder)
+    dataset.verify()
     _print_counts(folder, dataset.manifest.counts)
     for name, value in dataset.manifest.fingerprints.items():
         console.print(f"  {name}: {value}", highlight=False)

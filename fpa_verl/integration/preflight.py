@@ -19,11 +19,15 @@ from fpa_verl.integration.versions import check_verl
 from fpa_verl.objectives import Objective
 from fpa_verl.report.comparison import is_validation
 from fpa_verl.report.runs import stopped_early
-from fpa_verl.rollouts.dataset import RolloutDataset, Selection
+from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, read_manifest
 from fpa_verl.rollouts.problems import read_problems
 from fpa_verl.rollouts.reference_cache import CACHE_FILE, SOURCES, describe_cache, read_cache_file
+
+# Bytes of a dataset that are read through before anything starts, which takes seconds. Of a larger one
+# every shard is checked when a run first reads it.
+VERIFIED_AT_START = 8_000_000_000
 
 
 def check(config: DictConfig) -> None:
@@ -132,6 +136,8 @@ def _check_rollouts(config: DictConfig) -> None:
     folder = as_list(config.data.train_files)[0]
     _require_same_model(config, folder)
     dataset = RolloutDataset(folder, Selection(**config.data.selection))
+    if dataset.bytes <= VERIFIED_AT_START:
+        dataset.verify()
     if config.trainer.v1.trainer_mode == "cache_reference":
         dataset.require_items(1)
         return
@@ -159,7 +165,7 @@ def _sequence_parallel_size(config: DictConfig) -> int:
 
 def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
     """A batch must be one optimizer step, and the epochs must hold the steps that were asked for."""
-    sizes, n = {len(item) for item in dataset.items}, config.actor_rollout_ref.rollout.n
+    sizes, n = set(dataset.items.sizes.tolist()), config.actor_rollout_ref.rollout.n
     if max(sizes) != n:
         raise ConfigError(
             f"actor_rollout_ref.rollout.n={n}: an item of {dataset.folder} has up to {max(sizes)} trajectories, and a "

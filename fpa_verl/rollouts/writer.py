@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from fpa_verl.errors import MismatchError
-from fpa_verl.files import atomic_path, sha256_of, write_json
-from fpa_verl.rollouts.manifest import Manifest, Shard
-from fpa_verl.rollouts.schema import MODEL_STATUSES, TRAIN, Trajectory, to_table
+from fpa_verl.files import atomic_path, write_json
+from fpa_verl.rollouts.index import LENGTHS, TAKEN, count, index_of, read_index, write_index
+from fpa_verl.rollouts.manifest import FileRecord, Manifest
+from fpa_verl.rollouts.schema import Trajectory, to_table
+from fpa_verl.rollouts.shards import ROW_GROUP
 
 PLAN_FILE = "plan.json"
 
 
-def count_rows(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Trajectories by status, groups by outcome, tokens.
-
-    A group is `mixed` when its trainable trajectories hold both a right and a wrong one; only
-    those train. Groups that keep fewer than two trainable trajectories count as `unscored`.
-    """
-    counts: Counter[str] = Counter()
-    groups: dict[tuple[str, int], list[bool]] = defaultdict(list)
-    for row in rows:
-        counts["trajectories"] += 1
-        counts[f"status_{row['status']}"] += 1
-        counts["truncated"] += row["finish_reason"] == "length"
-        counts["prompt_tokens"] += row["prompt_tokens"]
-        counts["response_tokens"] += row["response_tokens"]
-        if row["split"] != TRAIN:
-            counts["validation_trajectories"] += 1
-            continue
-        outcomes = groups[row["problem_id"], row["group"]]
-        if row["status"] in MODEL_STATUSES:
-            outcomes.append(row["status"] == "right")
-    for outcomes in groups.values():
-        counts["groups"] += 1
-        kind = (
-            "unscored"
-            if len(outcomes) < 2
-            else "mixed"
-            if len(set(outcomes)) == 2
-            else "all_right"
-            if outcomes[0]
-            else "all_wrong"
-        )
-        counts[f"groups_{kind}"] += 1
-        counts["trainable_trajectories"] += len(outcomes) if kind == "mixed" else 0
-    for kind in ("mixed", "all_right", "all_wrong", "unscored"):
-        counts.setdefault(f"groups_{kind}", 0)
-    counts.setdefault("trainable_trajectories", 0)
-    return dict(sorted(counts.items()))
-
-
 class RolloutWriter:
-    """Writes `part-NNNNN.parquet` files under `folder`, then the manifest.
+    """Writes `part-NNNNN.parquet` files under `folder`, then the index and the manifest.
 
     Args:
         folder: created if absent.
@@ -105,21 +66,17 @@ class RolloutWriter:
     def replace_part(self, number: int, trajectories: list[Trajectory]) -> None:
         """Write shard `number`, over one of an earlier attempt if there is one."""
         with atomic_path(self.folder / f"part-{number:05d}.parquet") as temporary:
-            pq.write_table(to_table(trajectories), temporary)
+            pq.write_table(to_table(trajectories), temporary, row_group_size=ROW_GROUP)
 
     def finish(self, **manifest: Any) -> Manifest:
-        """Count the rows, digest the shards and write the manifest from `manifest`'s other fields."""
-        rows: list[dict[str, Any]] = []
-        shards = []
+        """Index and digest the shards, and write the manifest from `manifest`'s other fields."""
+        shards, indices = [], [index_of(to_table([]))]
         for part in self._parts():
-            table = pq.read_table(part)
-            shards.append(Shard(part.name, table.num_rows, sha256_of(part)))
-            light = table.select(["problem_id", "group", "split", "status", "finish_reason"]).to_pylist()
-            lengths = ([len(ids) for ids in table[column].to_pylist()] for column in ("prompt_ids", "response_ids"))
-            rows += [
-                {**row, "prompt_tokens": prompt, "response_tokens": response}
-                for row, prompt, response in zip(light, *lengths, strict=True)
-            ]
-        result = Manifest(counts=count_rows(rows), shards=shards, **manifest)
+            index = index_of(pq.read_table(part, columns=[*TAKEN, *LENGTHS.values()]))
+            indices.append(index)
+            shards.append(FileRecord.of(part, index.num_rows))
+        index_file = write_index(self.folder, indices)
+        counts = count(read_index(self.folder, index_file))
+        result = Manifest(counts=counts, index=index_file, shards=shards, **manifest)
         result.write(self.folder)
         return result

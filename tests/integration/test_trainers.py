@@ -190,7 +190,9 @@ def test_a_run_without_progress_stops_early_and_says_so(workspace, base_model):
 
 
 def test_a_finished_run_goes_on_where_it_stopped(offline_run, workspace, base_model):
-    done = offline(workspace, base_model, f"trainer.total_training_steps={STEPS + 2}", *WITHOUT_VALIDATION)
+    # Batches read ahead, by two more processes, are no others.
+    ahead = (f"trainer.total_training_steps={STEPS + 2}", "data.dataloader_num_workers=2")
+    done = offline(workspace, base_model, *ahead, *WITHOUT_VALIDATION)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     ledger = read_json_lines(offline_run / "ledger.jsonl")
     steps = [(record["attempt"], record["step"]) for record in ledger if "step" in record]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, Selection
-from fpa_verl.rollouts.dataset import pairs_of
+from fpa_verl.rollouts.selection import pair_places
 from tests.rollouts.conftest import PLAN, finish, trajectory
 
 
@@ -48,10 +49,12 @@ def test_pairs_as_unit_have_the_right_one_first(dataset):
 
 @given(right=st.integers(1, 8), wrong=st.integers(1, 8), limit=st.none() | st.integers(1, 70))
 def test_pairs_are_distinct_and_spread(right, wrong, limit):
-    pairs = pairs_of(list(range(right)), list(range(100, 100 + wrong)), limit)
+    group, *places = pair_places(np.array([right]), np.array([wrong]), limit)
+    pairs = list(zip(*(place.tolist() for place in places), strict=True))
+    assert set(group.tolist()) == {0}
     assert len(pairs) == min(right * wrong, limit or right * wrong)
     assert len(set(pairs)) == len(pairs)
-    for side, members in ((0, range(right)), (1, range(100, 100 + wrong))):
+    for side, members in ((0, range(right)), (1, range(wrong))):
         uses = Counter(pair[side] for pair in pairs)
         assert max(uses[i] for i in members) - min(uses[i] for i in members) <= 1
 
@@ -141,7 +144,21 @@ def test_flipped_bit_is_named(dataset):
     content = bytearray(part.read_bytes())
     content[len(content) // 2] ^= 1
     part.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"part-00001\.parquet is damaged"):
+    damaged = pytest.raises(DatasetError, match=r"part-00001\.parquet is damaged")
+    with damaged:
+        RolloutDataset(dataset).verify()
+    opened = RolloutDataset(dataset)
+    # Rows 0 to 3 are in the shard before it.
+    assert opened.row(0)["problem_id"] == "mixed"
+    with damaged:
+        opened.row(4)
+
+
+@pytest.mark.parametrize("name", ["part-00001.parquet", "index.parquet"])
+def test_truncated_file_is_named(dataset, name):
+    content = (dataset / name).read_bytes()
+    (dataset / name).write_bytes(content[:-1])
+    with pytest.raises(DatasetError, match=rf"{name} is damaged"):
         RolloutDataset(dataset)
 
 
@@ -177,8 +194,11 @@ def test_damaged_manifest(dataset):
 )
 def test_wrong_schema_names_file_and_column(dataset, change, message):
     rewrite(dataset, change)
-    with pytest.raises(DatasetError, match=rf"part-00000\.parquet: {message}"):
-        RolloutDataset(dataset)
+    wrong_schema = pytest.raises(DatasetError, match=rf"part-00000\.parquet: {message}")
+    with wrong_schema:
+        RolloutDataset(dataset).verify()
+    with wrong_schema:
+        RolloutDataset(dataset).row(0)
 
 
 def test_wrong_lengths_name_file_row_and_column(dataset):
@@ -192,7 +212,7 @@ def test_wrong_lengths_name_file_row_and_column(dataset):
     with pytest.raises(
         DatasetError, match=r"part-00000\.parquet, row 1: column 'behaviour_log_probs' has 2 values for 3"
     ):
-        RolloutDataset(dataset)
+        RolloutDataset(dataset).verify()
 
 
 def rewrite(dataset, change) -> None:
@@ -202,7 +222,7 @@ def rewrite(dataset, change) -> None:
     part = dataset / "part-00000.parquet"
     pq.write_table(change(pq.read_table(part)), part)
     manifest = json.loads((dataset / "manifest.json").read_text())
-    manifest["shards"][0]["sha256"] = sha256_of(part)
+    manifest["shards"][0] |= {"sha256": sha256_of(part), "bytes": part.stat().st_size}
     (dataset / "manifest.json").write_text(json.dumps(manifest))
 
 

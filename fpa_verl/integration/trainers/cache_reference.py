@@ -17,8 +17,7 @@ from fpa_verl.integration.trainers.transfer import PARTITION, put_trajectories
 from fpa_verl.integration.workers.actor import OfflineActorWorker
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger
-from fpa_verl.rollouts import reference_cache
-from fpa_verl.rollouts.dataset import RolloutDataset, Selection
+from fpa_verl.rollouts import RolloutDataset, Selection, reference_cache
 from fpa_verl.rollouts.reference_cache import is_readable, part_name
 
 

@@ -1,4 +1,4 @@
-"""Stored trajectories in the place of generation: the data set and the rollout worker that serves it."""
+"""Stored trajectories in the place of generation: what verl's loader reads, and what answers its prompts."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ def open_rollouts(data_config: DictConfig) -> RolloutDataset:
 
 
 class StaticRollouts(Dataset):
-    """`data.custom_cls` of the offline recipes: items are positions in the rollout dataset.
+    """`data.custom_cls` of the offline recipes: items are those of the rollout dataset.
 
-    verl builds training and validation data with one class. Problem files stay verl's own.
+    They travel through verl's loader, whose worker processes (`data.dataloader_num_workers`) read the next
+    batches while a step runs. verl builds training and validation data with one class; problem files
+    stay verl's own.
     """
 
     def __new__(cls, data_files: Any, **kwargs: Any) -> Any:
@@ -49,18 +51,22 @@ class StaticRollouts(Dataset):
         return super().__new__(cls)
 
     def __init__(self, data_files: Any, config: DictConfig, **_: Any) -> None:
-        self._length = len(open_rollouts(config))
+        self._rollouts = open_rollouts(config)
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._rollouts)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        # The trajectories themselves never travel through the loader; verl wants `raw_prompt`.
-        return {"raw_prompt": [], "index": item, "dummy_tensor": torch.zeros(1, dtype=torch.uint8)}
+        # verl wants a `raw_prompt` and a tensor.
+        return {
+            "raw_prompt": [],
+            "trajectories": self._rollouts.rows(item),
+            "dummy_tensor": torch.zeros(1, dtype=torch.uint8),
+        }
 
 
 class StaticRolloutManager(AgentLoopManagerTQ):
-    """verl's agent loop manager that answers training prompts from disk.
+    """verl's agent loop manager that answers training prompts with what came along with them.
 
     Validation goes to verl's own agent loop, so that offline and online runs are validated alike;
     without validation no agent loop worker is started.
@@ -70,7 +76,6 @@ class StaticRolloutManager(AgentLoopManagerTQ):
     @auto_await
     async def create(cls, *args: Any, **kwargs: Any) -> StaticRolloutManager:
         instance = cls(*args, **kwargs)
-        instance.rollouts = open_rollouts(instance.config.data)
         if validates(instance.config):
             await instance._init_agent_loop_workers()
         return instance
@@ -81,9 +86,8 @@ class StaticRolloutManager(AgentLoopManagerTQ):
             return
         keys, rows = [], []
         uids = [str(uid) for uid in prompts["uid"]]
-        for uid, item in zip(uids, prompts["index"], strict=True):
-            for session, row in enumerate(self.rollouts.rows(int(item))):
-                keys.append(f"{uid}_{session}_0")
-                rows.append(row)
+        for uid, trajectories in zip(uids, prompts["trajectories"], strict=True):
+            keys += [f"{uid}_{session}_0" for session in range(len(trajectories))]
+            rows += trajectories
         put_trajectories(keys, rows, int(prompts["global_steps"]))
         tq.kv_batch_put(keys=uids, partition_id=PARTITION, tags=[{"status": "finished"}] * len(uids))

@@ -1,0 +1,97 @@
+"""The index of a rollout dataset: one row a trajectory, with all that decides whether it trains and no tokens.
+
+It lies beside the shards as `index.parquet`, in their order, so that a dataset opens without its tokens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.files import atomic_path
+from fpa_verl.rollouts.manifest import FileRecord, require_whole
+from fpa_verl.rollouts.schema import MODEL_STATUSES, TRAIN
+
+INDEX_FILE = "index.parquet"
+# Columns of a shard that are taken over, and list columns whose lengths are.
+TAKEN = ("problem_id", "group", "split", "status", "finish_reason")
+LENGTHS = {"prompt_tokens": "prompt_ids", "response_tokens": "response_ids"}
+
+
+def index_of(shard: pa.Table) -> pa.Table:
+    """The index's rows for those of a shard."""
+    index = shard.select(list(TAKEN))
+    # Written out once each, however many trajectories have them.
+    index = index.set_column(0, "problem_id", pc.dictionary_encode(index["problem_id"]))
+    for name, tokens in LENGTHS.items():
+        index = index.append_column(name, pc.list_value_length(shard[tokens]))
+    return index
+
+
+def write_index(folder: Path, parts: list[pa.Table]) -> FileRecord:
+    """Write the index of a dataset from its shards' parts, in their order."""
+    whole = pa.concat_tables(parts).unify_dictionaries()
+    with atomic_path(folder / INDEX_FILE) as temporary:
+        pq.write_table(whole, temporary)
+    return FileRecord.of(folder / INDEX_FILE, whole.num_rows)
+
+
+def read_index(folder: Path, record: FileRecord) -> pd.DataFrame:
+    """The whole index, text columns as categories.
+
+    Raises:
+        DatasetError: it is missing or damaged.
+    """
+    path = require_whole(folder, record, checksum=True)
+    index = pq.read_table(path).to_pandas()
+    if len(index) != record.rows:
+        raise DatasetError(f"{path} has {len(index)} rows, its manifest {record.rows}: restore it")
+    return index
+
+
+def scored(index: pd.DataFrame) -> pd.Series:
+    """Which trajectories have a verdict that is the model's own doing, of problems that are not held out."""
+    return (index["split"] == TRAIN) & index["status"].isin(MODEL_STATUSES)
+
+
+def group_numbers(index: pd.DataFrame) -> np.ndarray:
+    """The number of each row's group, counted in order of first appearance."""
+    return index.groupby(["problem_id", "group"], observed=True, sort=False).ngroup().to_numpy()
+
+
+def count(index: pd.DataFrame) -> dict[str, int]:
+    """Trajectories by status, groups by outcome, tokens.
+
+    A group is `mixed` when its trainable trajectories hold both a right and a wrong one; only
+    those train. Groups that keep fewer than two trainable trajectories count as `unscored`.
+    """
+    train = index[index["split"] == TRAIN]
+    groups = group_numbers(train)
+    trainable = np.bincount(groups, scored(train))
+    right = np.bincount(groups, train["status"] == "right")
+    few = trainable < 2
+    kinds = {
+        "unscored": few,
+        "all_right": ~few & (right == trainable),
+        "all_wrong": ~few & (right == 0),
+        "mixed": ~few & (right > 0) & (right < trainable),
+    }
+    statuses = index["status"].value_counts()
+    counts = {
+        "trajectories": len(index),
+        "validation_trajectories": len(index) - len(train),
+        "truncated": (index["finish_reason"] == "length").sum(),
+        "prompt_tokens": index["prompt_tokens"].sum(),
+        "response_tokens": index["response_tokens"].sum(),
+        "groups": len(trainable),
+        "trainable_trajectories": trainable[kinds["mixed"]].sum(),
+        **{f"groups_{kind}": members.sum() for kind, members in kinds.items()},
+        **{f"status_{status}": number for status, number in statuses.items() if number},
+    }
+    return {name: int(counts[name]) for name in sorted(counts)}
