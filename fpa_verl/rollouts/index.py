@@ -62,7 +62,8 @@ def scored(index: pd.DataFrame) -> pd.Series:
 
 def group_numbers(index: pd.DataFrame) -> np.ndarray:
     """The number of each row's group, counted in order of first appearance."""
-    return index.groupby(["problem_id", "group"], observed=True, sort=False).ngroup().to_numpy()
+    problem, group = index["problem_id"].cat.codes.to_numpy(np.int64), index["group"].to_numpy(np.int64)
+    return pd.factorize(problem * (group.max(initial=0) + 1) + group)[0]
 
 
 def count(index: pd.DataFrame) -> dict[str, int]:

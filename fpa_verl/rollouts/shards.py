@@ -21,7 +21,7 @@ from fpa_verl.rollouts.schema import schema_difference
 ROW_GROUP = 64
 # 256 groups of 64 rows of 1,000 tokens, id and log-prob, are 131 MB; small datasets stay whole.
 GROUPS_KEPT = 256
-FILES_KEPT = 64
+FILES_KEPT = 32
 
 
 class Shards:
