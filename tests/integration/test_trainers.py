@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,13 +19,13 @@ from fpa_verl.rollouts.problems import Problem, write_problems
 from tests.integration.conftest import DEMO
 
 STEPS = 4
+# A process of its own reads the next batches.
+AHEAD = "data.dataloader_num_workers=1"
 WITHOUT_VALIDATION = ("trainer.test_freq=-1", "trainer.val_before_train=false")
 
 
-def train(
-    recipe: str, folder: Path, base_model, *overrides: str, multirun: bool = False
-) -> subprocess.CompletedProcess:
-    command = [
+def command_for(recipe: str, folder: Path, base_model, *overrides: str, multirun: bool = False) -> list[str]:
+    return [
         *(sys.executable, "-m", "verl.trainer.main", *(["-m"] if multirun else [])),
         *(f"recipe={recipe}", *DEMO),
         f"actor_rollout_ref.model.path={base_model}",
@@ -34,6 +36,10 @@ def train(
         "scale.eval_samples=1",
         *overrides,
     ]
+
+
+def train(recipe: str, folder: Path, base_model, *overrides: str, **kwargs: bool) -> subprocess.CompletedProcess:
+    command = command_for(recipe, folder, base_model, *overrides, **kwargs)
     return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=500)
 
 
@@ -73,6 +79,7 @@ def offline_run(workspace, base_model) -> Path:
         f"trainer.total_training_steps={STEPS}",
         f"trainer.test_freq={STEPS}",
         f"trainer.save_freq={STEPS}",
+        AHEAD,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return workspace / "fpa_offline"
@@ -174,6 +181,35 @@ def test_training_from_a_cache_is_training_with_the_forward_pass(workspace, base
 
 
 @pytest.mark.slow
+def test_a_cache_killed_while_it_was_filled_ends_with_the_same_bytes(
+    workspace, base_model, chained_additions, tmp_path
+):
+    parts = {}
+    for name in ("whole", "killed"):
+        dataset = tmp_path / name
+        shutil.copytree(chained_additions, dataset, ignore=shutil.ignore_patterns("reference"))
+        overrides = (f"rollouts={dataset}", f"run_dir={dataset}/c", "reference.source=topk", "scale.reference.batch=2")
+        cache = dataset / "reference" / "topk"
+        if name == "killed":
+            command = command_for("cache_reference", workspace, base_model, *overrides)
+            with open(tmp_path / "log", "wb") as log:
+                process = subprocess.Popen(command, cwd=workspace, stdout=log, stderr=subprocess.STDOUT)
+            while len(list(cache.glob("part-*"))) < 3 and process.poll() is None:
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+            kept = {part.name: part.stat().st_mtime_ns for part in cache.glob("part-*")}
+            assert kept
+            assert not (cache / "cache.json").exists()
+        done = train("cache_reference", workspace, base_model, *overrides)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        parts[name] = {part.name: part.read_bytes() for part in cache.glob("part-*")}
+    assert parts["killed"] == parts["whole"]
+    # What was there was not made again.
+    assert {name: (cache / name).stat().st_mtime_ns for name in kept} == kept
+
+
+@pytest.mark.slow
 def test_a_run_without_progress_stops_early_and_says_so(workspace, base_model):
     """A random model solves nothing before or after: the base model stays the best."""
     early = ("trainer.total_training_steps=9", "trainer.test_freq=1", "early_stopping.patience=2")
@@ -190,9 +226,7 @@ def test_a_run_without_progress_stops_early_and_says_so(workspace, base_model):
 
 
 def test_a_finished_run_goes_on_where_it_stopped(offline_run, workspace, base_model):
-    # Batches read ahead, by two more processes, are no others.
-    ahead = (f"trainer.total_training_steps={STEPS + 2}", "data.dataloader_num_workers=2")
-    done = offline(workspace, base_model, *ahead, *WITHOUT_VALIDATION)
+    done = offline(workspace, base_model, f"trainer.total_training_steps={STEPS + 2}", AHEAD, *WITHOUT_VALIDATION)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     ledger = read_json_lines(offline_run / "ledger.jsonl")
     steps = [(record["attempt"], record["step"]) for record in ledger if "step" in record]
@@ -280,6 +314,38 @@ def test_grpo_trains_and_is_written_down(workspace, base_model):
         assert run.phase_device_seconds[phase] > 0, phase
     # vLLM and the training engine agree after a weight push.
     assert metrics(workspace / "grpo_baseline")[2]["training/rollout_probs_diff_max"] < 1e-3
+
+
+SCORER_THAT_FAILS_ON_HALF = """
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_):
+    status = "right" if len(solution_str) % 2 else "timeout"
+    score = float(status == "right")
+    return {"score": score, "acc": score, "status": status, "extracted": "", "problem_id": extra_info["problem_id"]}
+"""
+
+
+@pytest.mark.slow
+def test_grpo_learns_nothing_from_failures_of_the_scorer(workspace, base_model):
+    (workspace / "scorer.py").write_text(SCORER_THAT_FAILS_ON_HALF)
+    done = train(
+        "grpo_baseline",
+        workspace,
+        base_model,
+        f"run_dir={workspace}/unscored",
+        f"reward.custom_reward_function.path={workspace}/scorer.py",
+        "scale.online.prompts=4",
+        "scale.rollouts_per_problem=4",
+        "trainer.total_training_steps=2",
+        "trainer.save_freq=-1",
+        *WITHOUT_VALIDATION,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for step in metrics(workspace / "unscored").values():
+        # Some of the 16 trajectories are right, some failed: between them verl would see a difference.
+        assert 0 < step["training/unscored"] < 16
+        assert step["critic/score/max"] == 1.0
+        # All that were scored are right, and one that is left alone has nothing to be compared with.
+        assert step["critic/advantages/min"] == step["critic/advantages/max"] == 0.0
 
 
 def test_collecting_from_a_model_that_solves_nothing_ends_in_one_clear_line(workspace, base_model):

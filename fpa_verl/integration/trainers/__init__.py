@@ -16,12 +16,13 @@ import fpa_verl.integration.trainers.cache_reference
 import fpa_verl.integration.trainers.collect  # noqa: F401
 from fpa_verl.integration.trainers.best_model import KeepsBest
 from fpa_verl.integration.trainers.offline_hooks import OfflineHooks
+from fpa_verl.integration.trainers.unscored import SetsUnscoredApart
 from fpa_verl.integration.workers.actor import OfflineActorWorker
 
 
 @register_trainer("metered_sync")
-class MeteredSyncTrainer(KeepsBest, PPOTrainerSync):
-    """verl's `sync` trainer with run record and ledger."""
+class MeteredSyncTrainer(KeepsBest, SetsUnscoredApart, PPOTrainerSync):
+    """verl's `sync` trainer with run record and ledger, and a rule for failures of the scorer."""
 
 
 @register_trainer("offline")

@@ -1,0 +1,45 @@
+"""GRPO's rule for trajectories whose scorer failed: they say nothing, about themselves or about their group."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import transfer_queue as tq
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+from fpa_verl.rollouts.schema import MODEL_STATUSES
+
+
+class SetsUnscoredApart(PPOTrainer):
+    """Mixin before a verl trainer of groups.
+
+    A time-out of the scorer, its error or a bad ground truth is no fault of the model: verl would take
+    their score of 0 for a wrong answer. Here such a trajectory leaves its group and becomes one of its
+    own, where verl's advantage is its score, 0; mean and deviation are those of the scored ones. One that
+    is left alone has nothing to be compared with, and its advantage is 0 as well.
+    """
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        # What verl fills a batch up with has a group of its own already.
+        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding")]
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["uid", "extra_fields"])
+        groups = dict(zip(keys, data["uid"].tolist(), strict=True))
+        verdicts = (extra["reward_extra_info"]["status"] for extra in data["extra_fields"].tolist())
+        scored = {key for key, status in zip(keys, verdicts, strict=True) if status in MODEL_STATUSES}
+        unscored = [key for key in keys if key not in scored]
+        metrics["training/unscored"] = len(unscored)
+        if not unscored:
+            return super()._compute_advantage(batch, metrics)
+        apart = list_of_dict_to_tensordict([{"uid": f"unscored/{key}"} for key in unscored])
+        tq.kv_batch_put(keys=unscored, partition_id=batch.partition_id, fields=apart)
+        batch = super()._compute_advantage(batch, metrics)
+        left = Counter(groups[key] for key in scored)
+        broken = {groups[key] for key in unscored}
+        if alone := [key for key in scored if groups[key] in broken and left[groups[key]] == 1]:
+            names = ["advantages", "returns"]
+            found = tq.kv_batch_get(keys=alone, partition_id=batch.partition_id, select_fields=names)
+            nothing = [{name: found[name][i].mul(0) for name in names} for i in range(len(alone))]
+            tq.kv_batch_put(keys=alone, partition_id=batch.partition_id, fields=list_of_dict_to_tensordict(nothing))
+        return batch
