@@ -37,7 +37,7 @@ def check(config: DictConfig) -> None:
         FpaError: of the kind that fits, saying what is wrong, where, and what to type.
     """
     check_verl()
-    _check_plugin_loaded()
+    require_plugin()
     mode = config.trainer.v1.trainer_mode
     if config.trainer.device == "cuda":
         _check_gpu(config)
@@ -53,7 +53,8 @@ def check(config: DictConfig) -> None:
     identity.model_identity(config)
 
 
-def _check_plugin_loaded() -> None:
+def require_plugin() -> None:
+    """Raise IntegrationError where verl does not load the plugin in this process."""
     policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto").strip().lower()
     if policy != "auto" and "fpa_verl" not in {name.strip() for name in policy.split(",")}:
         raise IntegrationError(

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from fpa_verl import cli
+from fpa_verl.integration import doctor
+from tests.integration.conftest import DEMO
+
+
+def examined(*overrides: str, with_ray: bool = False) -> dict[str, doctor.Finding]:
+    return {finding.subject: finding for finding in doctor.examine(list(overrides), with_ray=with_ray)}
+
+
+def test_a_machine_that_runs_these_tests_is_sound():
+    found = examined()
+    assert set(found) >= {"packages", "plugin", "accelerator", "scorer", "memory", "disk"}
+    assert not [finding for finding in found.values() if finding.state == "broken"]
+    assert "verl 0.9.1" in found["packages"].detail
+
+
+def test_one_broken_thing_hides_no_other(monkeypatch):
+    monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "none")
+    monkeypatch.setattr(doctor, "requires", lambda _: ["verl>=99", "a-package-nobody-has"])
+    found = examined()
+    assert found["plugin"].state == "broken"
+    assert "unset it, or add fpa_verl to it" in found["plugin"].detail
+    assert found["packages"].detail == (
+        "verl 0.9.1 is not >=99; a-package-nobody-has is missing: pip install 'fpa-verl[cpu]'"
+    )
+    assert found["scorer"].state == "fine"
+
+
+def test_little_room_is_doubtful(monkeypatch):
+    monkeypatch.setattr(doctor, "DISK_GB", 1_000_000)
+    assert examined()["disk"].state == "doubtful"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["recipe=fpa_offline", *DEMO, "rollouts=nowhere"], "no rollout dataset at nowhere"),
+        (["recipe=no_such_recipe"], "Could not find 'recipe/no_such_recipe'.*fpa_offline"),
+    ],
+)
+def test_a_recipe_that_cannot_start_ends_with_status_1(overrides, message, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    done = CliRunner().invoke(cli.app, ["doctor", "--no-ray", *overrides])
+    assert done.exit_code == 1
+
+    assert re.search(message, done.output), done.output
+
+
+@pytest.mark.slow
+def test_a_ray_worker_has_the_plugin():
+    assert examined(with_ray=True)["Ray worker"].state == "fine"
