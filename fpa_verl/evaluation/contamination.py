@@ -42,20 +42,32 @@ class Match:
     same: bool
 
 
-def normalised(text: str) -> str:
-    r"""The problem's words, numbers and signs, in lower case, one space apart; a second time changes nothing.
+def words(text: str) -> list[str]:
+    r"""The problem's words, numbers and signs, in lower case.
 
     What typesetting alone decides is dropped: dollars, braces, `\left`, `\text`, `\dfrac` for `\frac`,
-    ellipses, punctuation, spaces.
+    ellipses, punctuation.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(SPELLINGS)
-    return " ".join(TOKEN.findall(FRACTION.sub(r"\\frac", LAYOUT.sub(" ", folded))))
+    folded = _composed(_composed(text).casefold()).translate(SPELLINGS)
+    return TOKEN.findall(FRACTION.sub(r"\\frac", LAYOUT.sub(" ", folded)))
 
 
-def shingles(text: str, words: int = SHINGLE) -> set[tuple[str, ...]]:
-    """All runs of `words` words of the normalised text without its figures; the whole of a shorter one."""
-    tokens = normalised(FIGURE.sub(" ", text)).split()
-    return {tuple(tokens[i : i + words]) for i in range(max(1, len(tokens) - words + 1))} if tokens else set()
+def normalised(text: str) -> str:
+    """What two spellings of a problem have in common: its `words` without spaces, so that `k x` is `kx`.
+
+    Normalising a second time changes nothing.
+    """
+    return _composed("".join(words(text)))
+
+
+def shingles(text: str, length: int = SHINGLE) -> set[tuple[str, ...]]:
+    """All runs of `length` words of the text without its figures; the whole of a shorter one."""
+    tokens = words(FIGURE.sub(" ", text))
+    return {tuple(tokens[i : i + length]) for i in range(max(1, len(tokens) - length + 1))} if tokens else set()
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
 
 
 class ProblemIndex:
@@ -96,9 +108,9 @@ class ProblemIndex:
         common = (self._incidence(found) @ self.incidence.T).tocsr()
         matches = []
         for row, (problem_id, text) in enumerate(evaluation.items()):
-            words = normalised(text)
-            if words and words in self.position_of:
-                matches.append(Match(problem_id, self.ids[self.position_of[words]], 1.0, same=True))
+            spelling = normalised(text)
+            if spelling and spelling in self.position_of:
+                matches.append(Match(problem_id, self.ids[self.position_of[spelling]], 1.0, same=True))
                 continue
             position, similarity = self._closest(common.getrow(row), len(found[row]))
             if similarity >= near:

@@ -58,7 +58,7 @@ class ProblemSet:
         notes += [f"the same text: {', '.join(ids)}" for ids in self.repeated()]
         found = len(self.problems) + len(self.unanswered)
         if self.expected is not None and found != self.expected:
-            notes.append(f"{found:,} problems where the benchmark has {self.expected:,}: what is published has changed")
+            notes.append(f"{found:,} problems, where {self.expected:,} were expected")
         return notes
 
 

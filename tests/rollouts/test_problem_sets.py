@@ -77,9 +77,7 @@ def test_a_benchmark_by_name_through_datasets(name, tmp_path):
     truth = {"gsm8k": "1,080", "olympiadbench": "1, 3"}.get(name, "3")
     assert (problem.problem_id, problem.ground_truth, problem.data_source) == (IDS[name], truth, name)
     assert problem.chat == [{"role": "user", "content": "What is 1?" + BOXED_INSTRUCTION}]
-    assert found.notes() == [
-        f"2 problems where the benchmark has {BENCHMARKS[name].problems:,}: what is published has changed"
-    ]
+    assert found.notes() == [f"2 problems, where {BENCHMARKS[name].problems:,} were expected"]
 
 
 def test_a_benchmark_that_is_published_as_a_file(tmp_path, monkeypatch):
@@ -152,7 +150,7 @@ def test_command_problems(tmp_path):
     done = run("problems", "math500", "--dataset", source, "--out", str(out), "--limit", "1")
     assert done.exit_code == 0, done.output
     assert "math500.parquet: 1 problems" in done.output.replace("\n", "")
-    assert "where the benchmark has 500" in done.output.replace("\n", " ")
+    assert "2 problems, where 500 were expected" in done.output.replace("\n", " ")
     (problem,) = read_problems(str(out))
     assert problem.problem_id == "math500/test/algebra/0.json"
 
