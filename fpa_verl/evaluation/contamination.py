@@ -22,9 +22,13 @@ LAYOUT = re.compile(
     r"|operatorname|q?quad|[lcv]?dots[bcmo]?)(?![a-z])|\\[\[\]()]"
 )
 FRACTION = re.compile(r"\\[dt]frac")
+# Without braces, an index, an exponent or a numerator is one digit: \log_82 is \log_8 2.
+BARE_DIGIT = re.compile(r"([_^]|\\frac)([0-9])")
 SPELLINGS = str.maketrans({"\N{MINUS SIGN}": "-", "\N{DEGREE SIGN}": " circ "})
 # Words, numbers and signs. Dollars, braces, commas, ^ and _ come and go between spellings of one problem.
-TOKEN = re.compile(r"[^\W\d_]+|[0-9]+|[-+*/=<>()]")
+TOKEN = re.compile(r"[^\W\d_]+|[0-9]+(?:\.[0-9]+)?|[-+*/=<>()]")
+# A space that does not keep two numbers apart.
+SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,16 @@ def words(text: str) -> list[str]:
     ellipses, punctuation.
     """
     folded = _composed(_composed(text).casefold()).translate(SPELLINGS)
-    return TOKEN.findall(FRACTION.sub(r"\\frac", LAYOUT.sub(" ", folded)))
+    plain = BARE_DIGIT.sub(r"\1\2 ", FRACTION.sub(r"\\frac", LAYOUT.sub(" ", folded)))
+    return TOKEN.findall(plain)
 
 
 def normalised(text: str) -> str:
-    """What two spellings of a problem have in common: its `words` without spaces, so that `k x` is `kx`.
+    """What two spellings of a problem have in common: its `words`, without spaces but between two numbers.
 
-    Normalising a second time changes nothing.
+    `k x` is `kx`, and `1 2` is not `12`. Normalising a second time changes nothing.
     """
-    return _composed("".join(words(text)))
+    return _composed(SPACE.sub("", " ".join(words(text))))
 
 
 def shingles(text: str, length: int = SHINGLE) -> set[tuple[str, ...]]:

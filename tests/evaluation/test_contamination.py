@@ -25,6 +25,8 @@ TRAINING = {
         ("a \N{MINUS SIGN} b", "a-b"),
         ("ﬁnd  x²\n", "Find x^2."),
         (r"\(a_1\)", r"$a_{1}$"),
+        (r"\log_82", r"\log_8 2"),
+        (r"\dfrac12", r"\frac{1}{2}"),
         (r"$x^{4}+j x^{2}+k x$", "$x^4 + jx^2 + kx$"),
     ],
 )
@@ -38,6 +40,9 @@ def test_two_spellings_of_one_problem(one, other):
         ("$9$ is divided by 8", "$9$ is divided by 9"),
         (r"$88 \div (4 \div 2)$", r"$88 \div 4 \div 2$"),
         ("a + b", "a - b"),
+        ("2516", "25 16"),
+        (r"$\tan 22.5^\circ.$", r"$\tan 225^\circ$."),
+        ("$x_1^2$", "$x^{12}$"),
         (r"x \leftarrow y", r"x \rightarrow y"),
     ],
 )
@@ -48,7 +53,7 @@ def test_two_problems_stay_two(one, other):
 def test_normalised_by_hand():
     text = r"Let $\dfrac{1}{2}x_{1}=\left|-y\right|$, \textbf{ok}?"
     assert words(text) == ["let", "frac", "1", "2", "x", "1", "=", "-", "y", "ok"]
-    assert normalised(text) == "letfrac12x1=-yok"
+    assert normalised(text) == "letfrac1 2x1=-yok"
 
 
 # Unicode at large, and LaTeX put together from what the rules are about.
