@@ -94,7 +94,8 @@ def _sign_flip_p_value(differences: list[int]) -> float | None:
     common = math.gcd(*differences) or 1
     sizes = [abs(d) // common for d in differences if d]
     observed, most = abs(sum(differences)) // common, sum(sizes)
-    if len(sizes) * (most + 1) > MAX_ADDITIONS:
+    # Counted as 100 problems at least, so that few problems of huge sums do not fill the memory.
+    if max(100, len(sizes)) * (most + 1) > MAX_ADDITIONS:
         return None
     # chance[s]: the d_i with a plus sum to s; the signed sum is then 2 s - most.
     chance = np.zeros(most + 1)

@@ -7,6 +7,7 @@ import pytest
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS, after_hashes, benchmark, joined, plain
+from fpa_verl.evaluation.contamination import ProblemIndex
 from fpa_verl.rollouts.problem_sets import read_problem_set
 
 DATA = Path(os.environ.get("FPA_VERL_MATH_DATA", Path(__file__).resolve().parents[3] / "shared" / "data" / "math"))
@@ -67,3 +68,20 @@ def test_the_local_copies(name):
     if name == "gsm8k":
         pattern = BENCHMARKS[name].problem_id
         assert [p.problem_id for p in found.problems] == [f"{name}/{pattern.format(index=i)}" for i in range(1319)]
+
+
+def test_olympiadbench_problems_that_are_training_problems():
+    """Read by eye, and stated in docs/evaluation.md: six in other typesetting, two in other words."""
+    files = [DATA / name for name in ("math_train_12k.jsonl.gz", "olympiadbench.jsonl")]
+    if not all(path.exists() for path in files):
+        pytest.skip("no MATH problems: FPA_VERL_MATH_DATA names no folder that has them")
+    training, evaluation = (read_problem_set(str(path)) for path in files)
+    found = ProblemIndex(training.texts()).matches(evaluation.texts())
+    same = {match.evaluation_id.removeprefix("olympiadbench/") for match in found if match.same}
+    near = {match.evaluation_id.removeprefix("olympiadbench/") for match in found if not match.same}
+    assert same == {"2644", "2713", "2791", "2890", "2895", "2918"}
+    assert near == {"2607", "2794"}
+    # The answers agree, which the texts alone do not say.
+    truths = [{p.problem_id: p.ground_truth.strip("$") for p in s.problems} for s in (evaluation, training)]
+    assert all(truths[0][match.evaluation_id] == truths[1][match.training_id] for match in found)
+    assert len(training.repeated()) == 10
