@@ -129,5 +129,5 @@ def _load_rows(wanted: Benchmark) -> datasets.Dataset:
         reason = str(error).partition("\n")[0]
         raise DatasetError(
             f"{wanted.name} cannot be loaded from {wanted.data_files or wanted.dataset} ({reason}). Without a network, "
-            f"give a local file ({SCHEMA_PAGE}), or --dataset FOLDER with a copy of {wanted.dataset}"
+            f"give a local file ({SCHEMA_PAGE}), or a copy of that data set (--dataset FOLDER)"
         ) from error

@@ -97,7 +97,7 @@ def test_columns_that_are_not_there(tmp_path):
 
 def test_no_such_copy_says_what_to_do(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match=r"aime26 cannot be loaded from .*give a local file .* or --dataset FOLDER"):
+    with pytest.raises(DatasetError, match=r"aime26 cannot be loaded from .*give a local file .* \(--dataset FOLDER\)"):
         read_problem_set("aime26", dataset=str(tmp_path / "empty"))
 
 
