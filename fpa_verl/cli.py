@@ -134,20 +134,66 @@ def doctor(
 @data_app.command("problems")
 def data_problems(
     source: Annotated[
-        Path, typer.Argument(help="JSON Lines (.gz too) with problem, answer and, if present, id, source.")
+        str,
+        typer.Argument(help="A benchmark's name; or JSON Lines (.gz too) with problem, answer and, if present, id."),
     ],
     out: Annotated[Path, typer.Option(help="The parquet file to write.")],
     suffix: Annotated[
         str | None, typer.Option(help="Text after each problem; default: the paper's instruction.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Take only so many.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Hub id or folder that holds a copy of the benchmark's data set.")
+    ] = None,
 ) -> None:
-    """Turn JSON Lines into a problem file in verl's schema."""
-    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, problems_from_json_lines, write_problems
+    """Turn a benchmark or JSON Lines into a problem file in verl's schema."""
+    from fpa_verl.rollouts.problem_sets import read_problem_set
+    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, write_problems
 
-    problems = problems_from_json_lines(source, BOXED_INSTRUCTION if suffix is None else suffix)[:limit]
+    found = read_problem_set(source, BOXED_INSTRUCTION if suffix is None else suffix, dataset)
+    problems = found.problems[:limit]
     write_problems(out, problems, split="train")
     console.print(f"{out}: {len(problems):,} problems", highlight=False)
+    for note in found.notes():
+        console.print(f"  {note}", highlight=False, markup=False)
+
+
+@data_app.command("contamination")
+def data_contamination(
+    training: Annotated[str, typer.Argument(help="Training problems: a file, or a benchmark's name.")],
+    evaluation: Annotated[list[str], typer.Argument(help="Evaluation problems, likewise; one or more.")],
+    near: Annotated[
+        float,
+        typer.Option(min=0.01, max=1.0, help="Share of common runs of five words from which a problem counts as near."),
+    ] = 0.5,
+    suffix: Annotated[
+        str | None, typer.Option(help="Text after each problem of parquet files; default: the paper's instruction.")
+    ] = None,
+) -> None:
+    """Find evaluation problems that occur, or nearly occur, among the training problems.
+
+    Exit status 1 if there are any.
+    """
+    from fpa_verl.evaluation.contamination import ProblemIndex
+    from fpa_verl.report.tables import Table, for_terminal
+    from fpa_verl.rollouts.problem_sets import read_problem_set
+    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+
+    suffix = BOXED_INSTRUCTION if suffix is None else suffix
+    known = ProblemIndex(read_problem_set(training, suffix).texts())
+    summary = []
+    for source in evaluation:
+        texts = read_problem_set(source, suffix).texts()
+        matches = known.matches(texts, near)
+        same = sum(match.same for match in matches)
+        summary.append([Path(source).name, f"{len(texts):,}", f"{same:,}", f"{len(matches) - same:,}"])
+        if matches:
+            rows = [[m.evaluation_id, m.training_id, "same" if m.same else f"{m.similarity:.2f}"] for m in matches]
+            console.print(for_terminal(Table(source, ["evaluation", "training", "text"], rows)))
+    caption = f"Problems found among the {len(known.ids):,} of {Path(training).name}"
+    console.print(for_terminal(Table(caption, ["set", "problems", "same", "near"], summary)))
+    if any(row[2:] != ["0", "0"] for row in summary):
+        raise typer.Exit(1)
 
 
 @data_app.command("import")

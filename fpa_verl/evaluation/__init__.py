@@ -1,5 +1,15 @@
-"""Accuracy on a set of problems, with its error. Plain Python: no torch, no verl."""
+"""Accuracy on a set of problems, its error, comparison and power. No torch, verl or Ray."""
 
-from fpa_verl.evaluation.accuracy import Accuracy, pass_at_1
+from fpa_verl.evaluation.accuracy import Accuracy, Outcomes, Votes, maj_at_k, pass_at_1, pass_at_k
+from fpa_verl.evaluation.comparison import PairedDifference, paired_difference
 
-__all__ = ["Accuracy", "pass_at_1"]
+__all__ = [
+    "Accuracy",
+    "Outcomes",
+    "PairedDifference",
+    "Votes",
+    "maj_at_k",
+    "paired_difference",
+    "pass_at_1",
+    "pass_at_k",
+]

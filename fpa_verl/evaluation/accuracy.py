@@ -1,36 +1,128 @@
-"""Pass@1 over problems that were each sampled several times (arXiv 2509.19893, Eq. 29-30)."""
+"""Pass@1, pass@k and maj@k over problems that were each sampled several times."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+
+from fpa_verl.evaluation.intervals import clustered_wilson
+
+# Problem id to (right, sampled).
+Outcomes = Mapping[str, tuple[int, int]]
+# Problem id to (answer, right) of every sample; None is a sample without an answer.
+Votes = Mapping[str, Sequence[tuple[Hashable | None, bool]]]
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A mean over problems and its standard error, both as fractions of 1."""
+    """A mean over problems with its error, all as fractions of 1.
+
+    Attributes:
+        standard_error: sd over problems / sqrt(problems), as the paper reports it.
+        interval: (low, high) of `intervals.clustered_wilson`, right also near 0 and 1.
+        problems: how many are in the mean.
+        samples: of those problems together.
+    """
 
     mean: float
     standard_error: float
+    interval: tuple[float, float]
     problems: int
     samples: int
 
 
-def pass_at_1(outcomes: Mapping[str, tuple[int, int]]) -> Accuracy:
-    """Mean over problems of the share of right samples.
+def pass_at_1(outcomes: Outcomes, level: float = 0.95) -> Accuracy:
+    """Mean over problems of the share of right samples (arXiv 2509.19893, Eq. 29-30).
 
     The standard error is that of a mean over problems, so that samples of one problem, which are
     alike, do not count as independent:  sd(p_i) / sqrt(n) with n - 1 in the variance.
 
     Args:
         outcomes: problem id to (right, sampled); problems without samples are left out.
+        level: nominal coverage of the interval.
     """
-    shares = [right / sampled for right, sampled in outcomes.values() if sampled]
-    n = len(shares)
+    return pass_at_k(outcomes, 1, level)
+
+
+def pass_at_k(outcomes: Outcomes, k: int, level: float = 0.95) -> Accuracy:
+    """Mean over problems of the chance that one of k samples is right.
+
+    Without bias from K >= k samples of which c are right:  1 - C(K - c, k) / C(K, k)
+    (arXiv 2107.03374, Eq. 1). Problems with fewer than k samples are left out, and `problems` says how
+    many are in.
+    """
+    if k < 1:
+        raise ValueError(f"pass@k wants k >= 1, not {k}")
+    enough = [(right, sampled) for right, sampled in outcomes.values() if sampled >= k]
+    values = [1 - math.comb(sampled - right, k) / math.comb(sampled, k) for right, sampled in enough]
+    return _mean_over_problems(values, [sampled for _, sampled in enough], level)
+
+
+def maj_at_k(votes: Votes, k: int, level: float = 0.95) -> Accuracy:
+    """Mean over problems of the chance that the most frequent answer of k samples is right.
+
+    Answers vote together where they compare equal: give them normalised. A sample without an answer
+    (None) takes one of the k places and does not vote; where none votes, the majority is wrong. Ties
+    are broken at random: each of the answers that share the first place counts by its equal share.
+    From K > k samples the mean over all choices of k is taken exactly. Problems with fewer than k
+    samples are left out.
+
+    Raises:
+        ValueError: k < 1, or one answer to a problem was scored both right and wrong.
+    """
+    if k < 1:
+        raise ValueError(f"maj@k wants k >= 1, not {k}")
+    enough = {problem_id: ballots for problem_id, ballots in votes.items() if len(ballots) >= k}
+    values = [_chance_of_right_majority(problem_id, ballots, k) for problem_id, ballots in enough.items()]
+    return _mean_over_problems(values, [len(ballots) for ballots in enough.values()], level)
+
+
+def _chance_of_right_majority(problem_id: str, ballots: Sequence[tuple[Hashable | None, bool]], k: int) -> float:
+    counts = Counter(answer for answer, _ in ballots if answer is not None)
+    verdicts = {answer: right for answer, right in ballots if answer is not None}
+    if any(verdicts[answer] != right for answer, right in ballots if answer is not None):
+        raise ValueError(f"problem '{problem_id}': the same answer was scored both right and wrong")
+    silent = len(ballots) - counts.total()
+    favourable = sum(
+        _ways_to_win(count, [c for other, c in counts.items() if other != answer], silent, k)
+        for answer, count in counts.items()
+        if verdicts[answer]
+    )
+    return favourable / math.comb(len(ballots), k)
+
+
+def _ways_to_win(count: int, others: list[int], silent: int, k: int) -> float:
+    """Choices of k samples in which an answer with `count` samples comes first; a tie of u + 1 counts 1 / (u + 1).
+
+    For every number t of votes that may be enough, `ways[u, s]` counts the choices of s samples from
+    the rest in which u others have t votes too and none has more.
+    """
+    total = 0.0
+    for t in range(1, min(count, k) + 1):
+        rest = k - t
+        ways = np.zeros((len(others) + 1, rest + 1))
+        ways[0] = [math.comb(silent, s) for s in range(rest + 1)]
+        for other in others:
+            before, ways = ways, np.zeros_like(ways)
+            for s in range(min(other, t, rest) + 1):
+                chosen = math.comb(other, s) * before[:, : rest + 1 - s]
+                if s < t:
+                    ways[:, s:] += chosen
+                else:
+                    ways[1:, s:] += chosen[:-1]
+        total += math.comb(count, t) * float((ways[:, rest] / np.arange(1, len(others) + 2)).sum())
+    return total
+
+
+def _mean_over_problems(values: list[float], samples: list[int], level: float) -> Accuracy:
+    n = len(values)
     if not n:
-        return Accuracy(math.nan, math.nan, 0, 0)
-    mean = sum(shares) / n
-    variance = sum((share - mean) ** 2 for share in shares) / (n - 1) if n > 1 else math.nan
-    samples = sum(sampled for _, sampled in outcomes.values())
-    return Accuracy(mean, math.sqrt(variance / n), n, samples)
+        return Accuracy(math.nan, math.nan, (math.nan, math.nan), 0, 0)
+    shares = np.array(values)
+    error = float(shares.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    low, high = clustered_wilson(shares, np.array(samples, dtype=float), level)
+    return Accuracy(float(shares.mean()), error, (float(low), float(high)), n, sum(samples))

@@ -42,6 +42,11 @@ class Problem:
     def chat(self) -> list[dict[str, str]]:
         return [{"role": role, "content": content} for role, content in self.messages]
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether there is a ground truth to score against."""
+        return bool(self.ground_truth.strip())
+
 
 def as_problem(row: dict[str, Any], where: str) -> Problem:
     """One row of verl's schema; `where` names file and row in errors."""
@@ -136,19 +141,39 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, record
 
 
-def problems_from_json_lines(path: Path, suffix: str = BOXED_INSTRUCTION) -> list[Problem]:
-    """Problems from records with `problem`, `answer` and, if present, `id` and `source`.
+def problem_from_record(record: dict[str, Any], where: str, index: int, source: str, suffix: str) -> Problem:
+    """A problem from the local schema: `problem`, `answer` and, if present, `id` and `source`.
 
-    Rows without an answer are left out: they cannot be scored.
+    Args:
+        record: one row.
+        where: names file and row in errors.
+        index: makes the id where there is none.
+        source: of rows that name none.
+        suffix: follows the problem's text.
+
+    Returns:
+        The problem; without an answer its ground truth is blank, and it cannot be scored.
     """
-    problems = []
-    for number, record in json_lines(path):
-        if "problem" not in record or "answer" not in record:
-            raise DatasetError(f"{path}, line {number}: keys 'problem' and 'answer' are wanted")
-        if str(record["answer"]).strip():
-            source = str(record.get("source", path.name.split(".")[0]))
-            problem_id = str(record.get("id", f"{source}/{number}"))
-            problems.append(Problem.from_text(problem_id, record["problem"] + suffix, str(record["answer"]), source))
+    if record.get("problem") is None or "answer" not in record:
+        raise DatasetError(f"{where}: keys 'problem' and 'answer' are wanted")
+    answer = "" if record["answer"] is None else str(record["answer"])
+    source = str(record.get("source", source))
+    problem_id = str(record.get("id", f"{source}/{index}"))
+    return Problem.from_text(problem_id, str(record["problem"]) + suffix, answer, source)
+
+
+def all_of_json_lines(path: Path, suffix: str) -> list[Problem]:
+    """All problems of a JSON Lines file, those without an answer among them."""
+    source = path.name.split(".")[0]
+    return [
+        problem_from_record(record, f"{path}, line {number}", number, source, suffix)
+        for number, record in json_lines(path)
+    ]
+
+
+def problems_from_json_lines(path: Path, suffix: str = BOXED_INSTRUCTION) -> list[Problem]:
+    """Problems of a JSON Lines file; those without an answer are left out, because they cannot be scored."""
+    problems = [problem for problem in all_of_json_lines(path, suffix) if problem.is_answered]
     if not problems:
         raise DatasetError(f"{path} holds no problem with an answer")
     return problems

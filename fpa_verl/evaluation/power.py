@@ -1,0 +1,164 @@
+"""How many problems and samples it takes to see a given difference between two runs.
+
+The measured difference over n problems with K samples each has variance (between + within / K) / n:
+more samples remove the second part, only more problems remove the first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.evaluation.accuracy import Outcomes
+from fpa_verl.evaluation.intervals import quantile
+
+# What is assumed of two runs that start from the same base model, where no pilot says otherwise.
+DEFAULT_ACCURACY = 0.7
+DEFAULT_ALIKENESS = 0.6
+DEFAULT_AGREEMENT = 0.8
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Variances of one problem's difference between two runs.
+
+    Attributes:
+        between: over problems, of the true difference.
+        within: of the measured difference around the true one, for one sample from each run.
+    """
+
+    between: float
+    within: float
+
+    def of_mean(self, problems: int, samples: int) -> float:
+        return (self.between + self.within / samples) / problems
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Problems that show `difference` with `samples` of each problem from either run."""
+
+    difference: float
+    samples: int
+    problems: int
+
+
+def variances_of_two_runs(first: Outcomes, second: Outcomes) -> Variances:
+    """From a pilot: both runs, over the problems they share, each sampled at least twice by either.
+
+    within is the unbiased p (1 - p) K / (K - 1), meaned over problems and added over runs; between is the
+    variance of the measured differences less what within explains of it, at least 0.
+
+    Raises:
+        DatasetError: fewer than two such problems.
+    """
+    pairs = [(first[key], second[key]) for key in sorted(first.keys() & second.keys())]
+    pairs = [pair for pair in pairs if min(pair[0][1], pair[1][1]) >= 2]
+    if len(pairs) < 2:
+        raise DatasetError("a pilot needs two problems that both runs sampled at least twice: sample more")
+    (p1, w1, k1), (p2, w2, k2) = (_shares([pair[i] for pair in pairs]) for i in (0, 1))
+    explained = float((w1 / k1 + w2 / k2).mean())
+    return Variances(max(0.0, float((p1 - p2).var(ddof=1)) - explained), float((w1 + w2).mean()))
+
+
+def variances_of_one_run(outcomes: Outcomes, agreement: float = DEFAULT_AGREEMENT) -> Variances:
+    """From one run as a pilot, the other one assumed to be like it.
+
+    Args:
+        outcomes: problem id to (right, sampled); problems sampled less than twice are left out.
+        agreement: correlation over problems of the two runs' true accuracies; 0.8 is an assumption.
+
+    Raises:
+        DatasetError: fewer than two problems were sampled at least twice.
+    """
+    usable = [pair for pair in outcomes.values() if pair[1] >= 2]
+    if len(usable) < 2:
+        raise DatasetError("a pilot needs two problems that were sampled at least twice: sample more")
+    p, within, k = _shares(usable)
+    between = max(0.0, float(p.var(ddof=1)) - float((within / k).mean()))
+    return Variances(2 * (1 - agreement) * between, 2 * float(within.mean()))
+
+
+def default_variances(
+    accuracy: float = DEFAULT_ACCURACY, alikeness: float = DEFAULT_ALIKENESS, agreement: float = DEFAULT_AGREEMENT
+) -> Variances:
+    """Without a pilot, from assumptions.
+
+    Args:
+        accuracy: of both runs, about.
+        alikeness: intraclass correlation: share of p (1 - p) that lies between problems.
+        agreement: correlation over problems of the two runs' true accuracies.
+    """
+    bernoulli = accuracy * (1 - accuracy)
+    return Variances(2 * (1 - agreement) * alikeness * bernoulli, 2 * (1 - alikeness) * bernoulli)
+
+
+def power(difference: float, variances: Variances, problems: int, samples: int, level: float = 0.95) -> float:
+    """Chance that a two-sided test at 1 - level finds a true `difference` (noncentral t)."""
+    spread = math.sqrt(variances.of_mean(problems, samples))
+    if not spread:
+        return 1.0 if difference else 1 - level
+    shift, reach = abs(difference) / spread, quantile(level, problems)
+    upper = 1 - special.nctdtr(problems - 1, shift, reach)
+    return float(upper + special.nctdtr(problems - 1, shift, -reach))
+
+
+def problems_needed(
+    difference: float, variances: Variances, samples: int, wanted: float = 0.8, level: float = 0.95
+) -> int:
+    """Smallest number of problems whose power reaches `wanted`."""
+    if not difference:
+        raise ValueError("no number of problems shows a difference of 0")
+    low, high = 1, 2
+    while power(difference, variances, high, samples, level) < wanted:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if power(difference, variances, middle, samples, level) < wanted:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def samples_needed(
+    difference: float, variances: Variances, problems: int, wanted: float = 0.8, level: float = 0.95
+) -> int | None:
+    """Smallest number of samples a problem whose power reaches `wanted`; None where no number does."""
+    room = problems * (abs(difference) / _shift(problems, wanted, level)) ** 2 - variances.between
+    return max(1, math.ceil(variances.within / room - 1e-9)) if room > 0 else None
+
+
+def smallest_difference(
+    variances: Variances, problems: int, samples: int, wanted: float = 0.8, level: float = 0.95
+) -> float:
+    """The true difference that a test finds with chance `wanted`."""
+    return _shift(problems, wanted, level) * math.sqrt(variances.of_mean(problems, samples))
+
+
+def requirements(
+    variances: Variances,
+    differences: Sequence[float] = (0.01, 0.02, 0.03, 0.05),
+    samples: Sequence[int] = (1, 2, 4, 8, 16, 32),
+    wanted: float = 0.8,
+    level: float = 0.95,
+) -> list[Requirement]:
+    """Problems needed for every difference and number of samples: what to look at before paying."""
+    return [Requirement(d, k, problems_needed(d, variances, k, wanted, level)) for d in differences for k in samples]
+
+
+def _shift(problems: int, wanted: float, level: float) -> float:
+    """True difference over standard error that is found with chance `wanted`; the far tail is left out."""
+    return float(special.nctdtrinc(problems - 1, 1 - wanted, quantile(level, problems)))
+
+
+def _shares(outcomes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each problem: share of right samples, unbiased variance of one sample, number of samples."""
+    right, k = np.array(outcomes, dtype=float).T
+    p = right / k
+    return p, p * (1 - p) * k / (k - 1), k

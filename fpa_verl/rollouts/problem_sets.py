@@ -1,0 +1,133 @@
+"""Problem sets by name or from a file: what is in them, what is left out of them, and what occurs twice."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.evaluation.benchmarks import BENCHMARKS, Benchmark, benchmark
+from fpa_verl.evaluation.contamination import normalised
+from fpa_verl.rollouts.problems import (
+    BOXED_INSTRUCTION,
+    Problem,
+    all_of_json_lines,
+    problem_from_record,
+    read_problems,
+)
+
+if TYPE_CHECKING:
+    import datasets
+
+SCHEMA_PAGE = "docs/evaluation.md has the schema"
+
+
+@dataclass(frozen=True)
+class ProblemSet:
+    """Problems that can be scored, and what a reader of the set must know.
+
+    Attributes:
+        suffix: ends the text of every problem.
+        unanswered: ids of problems that are left out, because they have no ground truth.
+        expected: how many problems the benchmark has; None for a file.
+    """
+
+    problems: list[Problem]
+    suffix: str
+    unanswered: list[str]
+    expected: int | None = None
+
+    def texts(self) -> dict[str, str]:
+        """Problem id to the text of the problem alone."""
+        return {p.problem_id: p.messages[-1][1].removesuffix(self.suffix) for p in self.problems}
+
+    def repeated(self) -> list[list[str]]:
+        """Ids of problems whose normalised texts are equal, one list a text."""
+        same: dict[str, list[str]] = defaultdict(list)
+        for problem_id, text in self.texts().items():
+            same[normalised(text)].append(problem_id)
+        return [ids for ids in same.values() if len(ids) > 1]
+
+    def notes(self) -> list[str]:
+        """Everything about the set that its size does not tell, one line each."""
+        notes = []
+        if self.unanswered:
+            notes.append(f"left out, without an answer: {', '.join(self.unanswered)}")
+        notes += [f"the same text: {', '.join(ids)}" for ids in self.repeated()]
+        found = len(self.problems) + len(self.unanswered)
+        if self.expected is not None and found != self.expected:
+            notes.append(f"{found:,} problems, where {self.expected:,} were expected")
+        return notes
+
+
+def read_problem_set(source: str, suffix: str = BOXED_INSTRUCTION, dataset: str | None = None) -> ProblemSet:
+    """A problem set from a file, or a benchmark by its name.
+
+    Args:
+        source: a problem file (.parquet, verl's schema), JSON Lines in the local schema (.gz too), or a
+            name in `BENCHMARKS`, which `datasets` loads.
+        suffix: follows the text of every problem; of a .parquet file, what already follows it.
+        dataset: hub id or folder to load a benchmark from, a copy of the one it is published in.
+
+    Raises:
+        DatasetError: there is neither such a file nor such a benchmark; it cannot be loaded or is of
+            another schema; no problem has an answer; or two problems share an id.
+    """
+    path, expected = Path(source).expanduser(), None
+    if path.is_file():
+        found = read_problems(str(path)) if path.suffix == ".parquet" else all_of_json_lines(path, suffix)
+    elif source in BENCHMARKS:
+        wanted = benchmark(source)
+        found, expected = _load(wanted, suffix, dataset), wanted.problems
+    else:
+        raise DatasetError(f"no file at {source}, and no benchmark of that name: there are {', '.join(BENCHMARKS)}")
+    return _checked(source, found, suffix, expected)
+
+
+def _checked(source: str, found: list[Problem], suffix: str, expected: int | None) -> ProblemSet:
+    problems = [problem for problem in found if problem.is_answered]
+    if not problems:
+        raise DatasetError(f"{source} holds no problem with an answer")
+    problem_id, times = Counter(problem.problem_id for problem in problems).most_common(1)[0]
+    if times > 1:
+        raise DatasetError(f"{source}: {times} problems share the id '{problem_id}': give each its own")
+    unanswered = [problem.problem_id for problem in found if not problem.is_answered]
+    return ProblemSet(problems, suffix, unanswered, expected)
+
+
+def _load(wanted: Benchmark, suffix: str, dataset: str | None) -> list[Problem]:
+    """A benchmark's rows, by way of the local schema."""
+    if dataset is not None:
+        wanted = replace(wanted, dataset=dataset, data_files=None)
+    rows = _load_rows(wanted)
+    try:
+        records = [wanted.record(row, index) for index, row in enumerate(rows)]
+    except KeyError as error:
+        raise DatasetError(
+            f"{wanted.dataset} has no column {error}, which {wanted.name} is read from; it has "
+            f"{', '.join(rows.column_names)}. Give a local file: {SCHEMA_PAGE}"
+        ) from error
+    return [
+        problem_from_record(record, f"{wanted.name}, row {index}", index, wanted.name, suffix)
+        for index, record in enumerate(records)
+    ]
+
+
+def _load_rows(wanted: Benchmark) -> datasets.Dataset:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DatasetError(f"loading {wanted.name} by name needs `pip install datasets`") from error
+    try:
+        return datasets.load_dataset(
+            wanted.dataset, name=wanted.config, data_files=wanted.data_files, split=wanted.split
+        )
+    # OSError: no network, nothing at that address; ValueError: no such config or split.
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DatasetError(
+            f"{wanted.name} cannot be loaded from {wanted.data_files or wanted.dataset} ({reason}). Without a network, "
+            f"give a local file ({SCHEMA_PAGE}), or a copy of that data set (--dataset FOLDER)"
+        ) from error
