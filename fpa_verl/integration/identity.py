@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from transformers import AutoTokenizer
 from verl.utils.config import omega_conf_to_dataclass
 
+from fpa_verl.errors import MismatchError
+from fpa_verl.evaluation.benchmarks import BENCHMARKS
 from fpa_verl.integration.settings import as_list, compute_dtype
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.objectives import Needs
@@ -27,6 +29,20 @@ def model_identity(config: DictConfig) -> dict[str, str]:
     tokenizer = AutoTokenizer.from_pretrained(local_model_dir(model.get("tokenizer_path") or model.path))
     template_kwargs = dict(config.data.get("apply_chat_template_kwargs") or {})
     return base_fingerprints(str(model.path), tokenizer, template_kwargs)
+
+
+def require_same_model(config: DictConfig, folder: str) -> None:
+    """Refuse a dataset whose model, tokenizer or template are not those of the recipe."""
+    manifest = read_manifest(Path(folder).expanduser())
+    mine = model_identity(config)
+    for name in ("tokenizer", "template", "model"):
+        made_with = manifest.fingerprints.get(name)
+        if made_with is not None and made_with != mine[name]:
+            raise MismatchError(
+                f"{folder} was made with another {name} ({made_with}) than {config.actor_rollout_ref.model.path} "
+                f"({mine[name]}): set actor_rollout_ref.model.path to the model that made it, or collect again "
+                "with this one"
+            )
 
 
 def evaluation_identity(config: DictConfig) -> dict[str, Any]:
@@ -164,3 +180,23 @@ def describe_run(config: DictConfig) -> dict[str, Any]:
         "seed": config.data.seed,
         "versions": installed_versions(),
     }
+
+
+def samples_by_source(config: DictConfig) -> dict[str, int]:
+    """Answers to a problem that `recipe=evaluate` asks for: the recipe's number, or the paper's for its benchmarks."""
+
+    def wanted(source: str) -> int:
+        if config.evaluation.samples is not None:
+            return int(config.evaluation.samples)
+        known = BENCHMARKS.get(source)
+        return known.samples if known else int(config.scale.eval_samples)
+
+    sources = {problem.data_source for problem in read_problems(as_list(config.data.val_files))}
+    return {source: wanted(source) for source in sorted(sources)}
+
+
+def describe_evaluation(config: DictConfig) -> dict[str, Any]:
+    """The content of run.json for `recipe=evaluate`."""
+    info = describe_run(config)
+    info["evaluation"]["samples"] = samples_by_source(config)
+    return info

@@ -51,11 +51,11 @@ def run(config: DictConfig) -> None:
     set_environment(config)
     os.environ[STARTED_AT] = str(_command_started.pop() if _command_started else time.time())
     # From here on verl is imported, with the platform that the recipe names.
-    from fpa_verl.integration import preflight
+    from fpa_verl.integration import outcome, preflight
 
     preflight.check(config)
-    if preflight.nothing_left_to_do(config):
-        preflight.after(config)
+    if outcome.is_there(config):
+        outcome.describe(config)
         return
     import ray
     from ray.exceptions import RayTaskError
@@ -73,7 +73,7 @@ def run(config: DictConfig) -> None:
     finally:
         # The next job of a multirun has an environment of its own to hand to Ray.
         ray.shutdown()
-    preflight.after(config)
+    outcome.describe(config)
 
 
 @hydra.main(config_path=str(RECIPES), config_name="main", version_base="1.3")

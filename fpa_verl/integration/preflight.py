@@ -1,4 +1,4 @@
-"""Checks before Ray starts, and the summary after a collection: one line for each way to go wrong."""
+"""Checks before Ray starts: one line for each way to go wrong."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from transformers import AutoConfig
 
-from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
+from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError
 from fpa_verl.integration import identity
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import check_verl
 from fpa_verl.objectives import Objective
 from fpa_verl.report.comparison import is_validation
-from fpa_verl.report.runs import stopped_early
 from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.fingerprint import local_model_dir
-from fpa_verl.rollouts.manifest import MANIFEST_FILE, read_manifest
 from fpa_verl.rollouts.problems import read_problems
-from fpa_verl.rollouts.reference_cache import CACHE_FILE, SOURCES, describe_cache, read_cache_file
+from fpa_verl.rollouts.reference_cache import SOURCES
 
 # Bytes of a dataset that are read through before anything starts, which takes seconds. Of a larger one
 # every shard is checked when a run first reads it.
@@ -45,7 +43,7 @@ def check(config: DictConfig) -> None:
         _check_objective(config)
         _check_rollouts(config)
         _check_reference(config)
-    else:
+    elif mode != "evaluate":
         _check_training_problems(config)
     if mode not in ("collect", "cache_reference"):
         _check_evaluation(config)
@@ -135,7 +133,7 @@ def _check_unit(unit: str, objective: Objective | None) -> None:
 
 def _check_rollouts(config: DictConfig) -> None:
     folder = as_list(config.data.train_files)[0]
-    _require_same_model(config, folder)
+    identity.require_same_model(config, folder)
     dataset = RolloutDataset(folder, Selection(**config.data.selection))
     if dataset.bytes <= VERIFIED_AT_START:
         dataset.verify()
@@ -144,20 +142,6 @@ def _check_rollouts(config: DictConfig) -> None:
         return
     dataset.require_items(config.data.train_batch_size)
     _check_batches(config, dataset)
-
-
-def _require_same_model(config: DictConfig, folder: str) -> None:
-    """The dataset's model, tokenizer and template are those of the recipe."""
-    manifest = read_manifest(Path(folder).expanduser())
-    mine = identity.model_identity(config)
-    for name in ("tokenizer", "template", "model"):
-        made_with = manifest.fingerprints.get(name)
-        if made_with is not None and made_with != mine[name]:
-            raise MismatchError(
-                f"{folder} was made with another {name} ({made_with}) than {config.actor_rollout_ref.model.path} "
-                f"({mine[name]}): set actor_rollout_ref.model.path to the model that made it, or collect again "
-                "with this one"
-            )
 
 
 def _sequence_parallel_size(config: DictConfig) -> int:
@@ -230,7 +214,7 @@ def _check_gpu(config: DictConfig) -> None:
             "a cluster that has some"
         )
     chosen = (config.actor_rollout_ref.model.get("override_config") or {}).get("attn_implementation")
-    trains = config.trainer.v1.trainer_mode != "collect"
+    trains = config.trainer.v1.trainer_mode not in ("collect", "evaluate")
     if trains and chosen is None and importlib.util.find_spec("flash_attn") is None:
         raise IntegrationError(
             "verl trains with flash attention on a GPU, and flash_attn is not installed: pip install 'fpa-verl[gpu]', "
@@ -275,35 +259,3 @@ def _check_early_stopping(config: DictConfig) -> None:
             f"early_stopping.patience={patience} goes by held-out problems: add {config.rollouts}/validation.parquet "
             "to data.val_files"
         )
-
-
-def nothing_left_to_do(config: DictConfig) -> bool:
-    """Whether the command is a run that stopped early, or a collection or cache already made with this very model."""
-    if config.trainer.v1.trainer_mode == "cache_reference":
-        folder, key = identity.reference_cache_of(config)
-        if not (folder / CACHE_FILE).exists():
-            return False
-        read_cache_file(folder, key)
-        return True
-    if config.trainer.v1.trainer_mode != "collect":
-        if not stopped_early(Path(config.run_dir)):
-            return False
-        print(f"{config.run_dir}: stopped early before; delete it to train again")
-        return True
-    if not (Path(config.rollouts) / MANIFEST_FILE).exists():
-        return False
-    _require_same_model(config, config.rollouts)
-    return True
-
-
-def after(config: DictConfig) -> None:
-    """Say what `collect` or `cache_reference` has made; fail where nothing that was collected can train."""
-    if config.trainer.v1.trainer_mode == "cache_reference":
-        folder, key = identity.reference_cache_of(config)
-        print(describe_cache(folder, read_cache_file(folder, key)))
-    if config.trainer.v1.trainer_mode != "collect":
-        return
-    dataset = RolloutDataset(config.rollouts)
-    counts = dataset.manifest.counts
-    print(f"{config.rollouts}: " + ", ".join(f"{name} {value:,}" for name, value in counts.items()))
-    dataset.require_items(1)

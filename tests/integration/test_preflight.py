@@ -9,7 +9,7 @@ import torch
 
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
-from fpa_verl.integration import preflight, versions
+from fpa_verl.integration import outcome, preflight, versions
 from tests.integration.conftest import DEMO, composed
 
 
@@ -99,9 +99,9 @@ def test_a_gpu_without_flash_attention(check, monkeypatch):
 def test_a_finished_collection_is_not_repeated_and_not_taken_over(base_model, chained_additions, tmp_path):
     paths = (f"rollouts={chained_additions}", f"problems.train={chained_additions}/train.parquet")
     config = composed("collect", *DEMO, *paths, f"actor_rollout_ref.model.path={base_model}")
-    assert preflight.nothing_left_to_do(config)
+    assert outcome.is_there(config)
     other = composed("collect", *DEMO, f"rollouts={tmp_path}", f"actor_rollout_ref.model.path={base_model}")
-    assert not preflight.nothing_left_to_do(other)
+    assert not outcome.is_there(other)
 
 
 def test_a_dataset_of_another_model(check, tmp_path):

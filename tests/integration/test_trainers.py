@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fpa_verl.demo import task
+from fpa_verl.evaluation import pass_at_1
+from fpa_verl.evaluation.samples import SampleStore, outcomes
 from fpa_verl.files import read_json_lines
 from fpa_verl.report.runs import find_runs, read_run
 from fpa_verl.rollouts.problems import Problem, write_problems
@@ -314,6 +317,32 @@ def test_grpo_trains_and_is_written_down(workspace, base_model):
         assert run.phase_device_seconds[phase] > 0, phase
     # vLLM and the training engine agree after a weight push.
     assert metrics(workspace / "grpo_baseline")[2]["training/rollout_probs_diff_max"] < 1e-3
+
+
+def test_evaluating_keeps_every_answer_and_asks_only_for_missing_ones(workspace, base_model):
+    run_dir = workspace / "evaluate"
+    overrides = ("evaluation.samples=3", "data.train_batch_size=20")
+    done = train("evaluate", workspace, base_model, *overrides)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    # 16 problems, 3 answers each, 20 at a time: 20 + 20 + 8.
+    parts = sorted((run_dir / "samples").glob("part-*.parquet"))
+    assert [len(pd.read_parquet(part)) for part in parts] == [20, 20, 8]
+    samples = SampleStore(run_dir).read()
+    assert (samples["response_tokens"] <= 64).all()
+    run = read_run(run_dir)
+    (point,) = run.points
+    assert {problem: sampled for problem, (_, sampled) in point.problems.items()} == {f"t{i}": 3 for i in range(16)}
+    assert point.accuracy == pass_at_1(outcomes(samples)).mean
+    assert "maj@k" in done.stdout
+    # A killed evaluation: the last answers and the end are not there yet.
+    parts[2].unlink()
+    ledger = (run_dir / "ledger.jsonl").read_text().splitlines()
+    (run_dir / "ledger.jsonl").write_text("".join(line + "\n" for line in ledger if '"end"' not in line))
+    (run_dir / "evaluations.jsonl").unlink()
+    again = train("evaluate", workspace, base_model, *overrides)
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+    assert SampleStore(run_dir).read().iloc[:, :3].equals(samples.iloc[:, :3])
+    assert len(read_run(run_dir).points) == 1
 
 
 SCORER_THAT_FAILS_ON_HALF = """

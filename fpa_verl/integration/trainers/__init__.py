@@ -3,6 +3,7 @@
 metered_sync      verl's synchronous trainer (GRPO and the like), written down
 offline           the same loop on stored rollouts: no generation, no old-log-prob pass
 collect           generation and scoring alone: no training engine
+evaluate          the same for any problem sets, several answers to each problem
 cache_reference   one forward pass of the base model over the dataset: no update, no rollout engine
 """
 
@@ -13,7 +14,8 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 # Imported for the trainers that they register.
 import fpa_verl.integration.trainers.cache_reference
-import fpa_verl.integration.trainers.collect  # noqa: F401
+import fpa_verl.integration.trainers.collect
+import fpa_verl.integration.trainers.evaluate  # noqa: F401
 from fpa_verl.integration.trainers.best_model import KeepsBest
 from fpa_verl.integration.trainers.offline_hooks import OfflineHooks
 from fpa_verl.integration.trainers.unscored import SetsUnscoredApart

@@ -1,0 +1,88 @@
+"""The answers of an evaluation, kept whole: every number of it can be computed again from them.
+
+`samples/part-NNNNN.parquet` in the run directory, one row an answer, appended in whole files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from fpa_verl.evaluation.accuracy import Outcomes, Votes
+from fpa_verl.files import atomic_path
+from fpa_verl.rollouts.schema import MODEL_STATUSES
+
+FOLDER = "samples"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer to one problem.
+
+    Attributes:
+        sample: from 0, within the problem.
+        status: the scorer's; those outside `MODEL_STATUSES` are in no accuracy.
+        extracted: the answer that was graded.
+        finish_reason: "stop", or "length" for a response that was cut off.
+    """
+
+    data_source: str
+    problem_id: str
+    sample: int
+    response: str
+    response_tokens: int
+    extracted: str
+    status: str
+    finish_reason: str
+    ground_truth: str
+
+
+class SampleStore:
+    """The answers of one evaluation on disk.
+
+    Args:
+        run_dir: of the evaluation.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._folder = run_dir / FOLDER
+
+    def add(self, samples: Iterable[Sample]) -> None:
+        """Write one more file, whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(self._folder.glob("part-*.parquet")))
+        with atomic_path(self._folder / f"part-{number:05d}.parquet") as temporary:
+            pd.DataFrame(map(asdict, samples)).to_parquet(temporary, index=False)
+
+    def read(self) -> pd.DataFrame:
+        """All answers, with the columns of `Sample`, ordered by problem set, problem and sample."""
+        files = sorted(self._folder.glob("part-*.parquet"))
+        frames = [pd.read_parquet(file) for file in files]
+        if not frames:
+            return pd.DataFrame(columns=list(Sample.__dataclass_fields__))
+        return pd.concat(frames).sort_values(["data_source", "problem_id", "sample"], ignore_index=True)
+
+    def done(self) -> set[tuple[str, str, int]]:
+        """(problem set, problem, sample) of every answer that is there."""
+        frame = self.read()
+        return set(zip(frame["data_source"], frame["problem_id"], frame["sample"], strict=True))
+
+
+def outcomes(samples: pd.DataFrame) -> Outcomes:
+    """Problem id to (right, sampled), of one problem set; answers that could not be scored are in neither."""
+    scored = samples[samples["status"].isin(MODEL_STATUSES)]
+    right = (scored["status"] == "right").groupby(scored["problem_id"], sort=False)
+    return {str(problem): (int(sum_), int(count)) for problem, sum_, count in right.agg(["sum", "count"]).itertuples()}
+
+
+def votes(samples: pd.DataFrame) -> Votes:
+    """Problem id to (answer, right) of every scored answer, None where a response holds none."""
+    scored = samples[samples["status"].isin(MODEL_STATUSES)]
+    found: dict[str, list[tuple[str | None, bool]]] = {}
+    for row in scored.itertuples():
+        answer = None if row.status == "no_answer" else row.extracted
+        found.setdefault(row.problem_id, []).append((answer, row.status == "right"))
+    return found

@@ -1,0 +1,95 @@
+"""What a command leaves: whether that is there already, and what to say of it in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.evaluation import maj_at_k, pass_at_1, pass_at_k
+from fpa_verl.evaluation.samples import SampleStore, outcomes, votes
+from fpa_verl.integration import identity
+from fpa_verl.report.runs import is_finished, open_run, stopped_early
+from fpa_verl.report.tables import Table, for_terminal, percent
+from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.rollouts.manifest import MANIFEST_FILE
+from fpa_verl.rollouts.reference_cache import CACHE_FILE, describe_cache, read_cache_file
+from fpa_verl.rollouts.schema import MODEL_STATUSES
+
+
+def is_there(config: DictConfig) -> bool:
+    """Whether the command has nothing left to do: collected, cached, evaluated or stopped early before.
+
+    Raises:
+        MismatchError: what is there was made with something else.
+    """
+    match config.trainer.v1.trainer_mode:
+        case "collect":
+            if not (Path(config.rollouts) / MANIFEST_FILE).exists():
+                return False
+            identity.require_same_model(config, config.rollouts)
+            return True
+        case "cache_reference":
+            folder, key = identity.reference_cache_of(config)
+            if not (folder / CACHE_FILE).exists():
+                return False
+            read_cache_file(folder, key)
+            return True
+        case "evaluate":
+            if not is_finished(Path(config.run_dir)):
+                return False
+            open_run(Path(config.run_dir), identity.describe_evaluation(config))
+            return True
+    if not stopped_early(Path(config.run_dir)):
+        return False
+    print(f"{config.run_dir}: stopped early before; delete it to train again")
+    return True
+
+
+def describe(config: DictConfig) -> None:
+    """Say what was made; fail where nothing that was collected can train."""
+    match config.trainer.v1.trainer_mode:
+        case "collect":
+            dataset = RolloutDataset(config.rollouts)
+            counts = dataset.manifest.counts
+            print(f"{config.rollouts}: " + ", ".join(f"{name} {value:,}" for name, value in counts.items()))
+            dataset.require_items(1)
+        case "cache_reference":
+            folder, key = identity.reference_cache_of(config)
+            print(describe_cache(folder, read_cache_file(folder, key)))
+        case "evaluate":
+            Console().print(for_terminal(accuracy_table(config)))
+
+
+def accuracy_table(config: DictConfig) -> Table:
+    """Accuracy on each problem set of an evaluation, from the answers that it kept.
+
+    Raises:
+        DatasetError: no answer could be scored.
+    """
+    wanted = identity.samples_by_source(config)
+    rows = []
+    for source, samples in SampleStore(Path(config.run_dir)).read().groupby("data_source"):
+        found, k = outcomes(samples), wanted[source]
+        one = pass_at_1(found)
+        low, high = one.interval
+        several = [pass_at_k(found, k), maj_at_k(votes(samples), k)] if k > 1 else []
+        unscored = int((~samples["status"].isin(MODEL_STATUSES)).sum())
+        rows.append(
+            [
+                str(source),
+                str(one.problems),
+                str(k),
+                f"{percent(one.mean)} ± {percent(one.standard_error)}",
+                f"{percent(low)} to {percent(high)}",
+                *(f"{percent(accuracy.mean)}" for accuracy in several or ()),
+                *(["-", "-"] if not several else []),
+                str(unscored),
+            ]
+        )
+    if not rows:
+        raise DatasetError(f"{config.run_dir}: no answer came; look at the messages of the rollout engine above")
+    header = ["problem set", "problems", "k", "pass@1 ± s.e.", "95 % interval", "pass@k", "maj@k", "unscored"]
+    return Table(f"Accuracy (%) of {config.actor_rollout_ref.model.path}", header, rows)

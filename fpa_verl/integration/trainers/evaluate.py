@@ -1,0 +1,99 @@
+"""`recipe=evaluate`: a model on any problem sets, with the rollout engine and the scorer of training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+from verl.experimental.agent_loop import AgentLoopManager
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+
+from fpa_verl.evaluation.samples import Sample, SampleStore, outcomes
+from fpa_verl.integration.identity import describe_evaluation
+from fpa_verl.integration.settings import as_list
+from fpa_verl.integration.trainers.metering import command_started_at
+from fpa_verl.integration.trainers.sampling import Rollout, Sampler, chunks
+from fpa_verl.report import ledger as phases
+from fpa_verl.report.ledger import Ledger
+from fpa_verl.report.runs import open_run, record_evaluation
+from fpa_verl.rollouts.problems import Problem, read_problems
+from fpa_verl.rollouts.schema import MODEL_STATUSES
+
+
+class Task(NamedTuple):
+    """One answer that is wanted."""
+
+    problem: Problem
+    sample: int
+
+
+@register_trainer("evaluate")
+class Evaluator(Sampler):
+    """Samples and scores answers, and keeps them; an evaluation that was interrupted asks for the missing ones."""
+
+    def _prepare(self) -> None:
+        self.folder = Path(self.config.run_dir).absolute()
+        problems = read_problems(as_list(self.config.data.val_files))
+        info = describe_evaluation(self.config)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        open_run(self.folder, info)
+        self.tasks = [
+            Task(problem, sample)
+            for problem in problems
+            for sample in range(info["evaluation"]["samples"][problem.data_source])
+        ]
+        self.store = SampleStore(self.folder)
+        self.ledger = Ledger(
+            self.folder, started_at=command_started_at(), devices=self.devices, versions=info["versions"]
+        )
+
+    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+        self.agent_loop_manager = agent_loop_manager
+        self.global_steps = 0
+        self.ledger.started()
+        missing = self._missing()
+        with tqdm(total=len(self.tasks), initial=len(self.tasks) - len(missing), desc="Evaluating") as progress:
+            # What failed to generate is tried once more, then counted.
+            for _ in range(2):
+                for batch in chunks(self._missing(), self.config.data.train_batch_size):
+                    progress.update(self._answer(list(batch)))
+        self._record(len(self._missing()))
+        self.ledger.write("end", 0)
+
+    def _missing(self) -> list[Task]:
+        done = self.store.done()
+        return [t for t in self.tasks if (t.problem.data_source, t.problem.problem_id, t.sample) not in done]
+
+    def _answer(self, tasks: list[Task]) -> int:
+        """Ask for a batch of answers and keep them; how many came."""
+        try:
+            with self.ledger.phase(phases.EVALUATION):
+                rollouts = self.roll_out([task.problem for task in tasks])
+        finally:
+            self.ledger.write("step", 0)
+        if rollouts:
+            self.store.add(self._sample(tasks[rollout.place], rollout) for rollout in rollouts)
+        return len(rollouts)
+
+    def _sample(self, task: Task, rollout: Rollout) -> Sample:
+        return Sample(
+            data_source=task.problem.data_source,
+            problem_id=task.problem.problem_id,
+            sample=task.sample,
+            response=self.tokenizer.decode(rollout.response_ids, skip_special_tokens=True),
+            response_tokens=len(rollout.response_ids),
+            extracted=rollout.verdict["extracted"],
+            status=rollout.verdict["status"],
+            finish_reason=rollout.finish_reason,
+            ground_truth=task.problem.ground_truth,
+        )
+
+    def _record(self, failed: int) -> None:
+        """Write the counts where a training run has those of its evaluations."""
+        samples = self.store.read()
+        found: dict[str, Any] = {str(source): outcomes(part) for source, part in samples.groupby("data_source")}
+        statuses = Counter(samples["status"])
+        unscored = failed + sum(number for status, number in statuses.items() if status not in MODEL_STATUSES)
+        record_evaluation(self.folder, attempt=self.ledger.attempt, step=0, problems=found, unscored=unscored)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from fpa_verl.evaluation import maj_at_k
+from fpa_verl.evaluation.samples import Sample, SampleStore, outcomes, votes
+
+
+def sample(problem_id: str, number: int, status: str, extracted: str = "") -> Sample:
+    return Sample("set", problem_id, number, rf"\boxed{{{extracted}}}", 5, extracted, status, "stop", "7")
+
+
+SAMPLES = [
+    sample("b", 0, "right", "7"),
+    sample("a", 1, "no_answer"),
+    sample("a", 0, "wrong", "8"),
+    sample("a", 2, "right", "7"),
+    sample("b", 1, "timeout", "9^9^9"),
+]
+
+
+@pytest.fixture
+def store(tmp_path) -> SampleStore:
+    store = SampleStore(tmp_path)
+    store.add(SAMPLES[:2])
+    store.add(SAMPLES[2:])
+    return store
+
+
+def test_answers_come_back_in_order_and_say_what_is_done(store):
+    assert list(store.read()["sample"]) == [0, 1, 2, 0, 1]
+    assert store.done() == {("set", "a", 0), ("set", "a", 1), ("set", "a", 2), ("set", "b", 0), ("set", "b", 1)}
+
+
+def test_an_evaluation_that_has_not_begun_has_no_answers(tmp_path):
+    assert SampleStore(tmp_path).done() == set()
+
+
+def test_what_could_not_be_scored_counts_nowhere(store):
+    assert outcomes(store.read()) == {"a": (1, 3), "b": (1, 1)}
+
+
+def test_a_response_without_an_answer_does_not_vote(store):
+    found = votes(store.read())
+    assert found == {"a": [("8", False), (None, False), ("7", True)], "b": [("7", True)]}
+    # Of "a", 7 and 8 share the first place; "b" has too few.
+    assert maj_at_k(found, 3).mean == 0.5
