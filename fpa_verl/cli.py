@@ -47,12 +47,15 @@ def _options(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Run directories, or folders that hold some.")] = None,
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Run directories, folders that hold some, patterns; NAME=PATTERN.")
+    ] = None,
     compare: Annotated[Compare, typer.Option(help="What to compare.")] = Compare.wallclock,
     on: Annotated[str | None, typer.Option(help="Problem set; default: the first that is not validation.")] = None,
     target: Annotated[list[float] | None, typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
+    against: Annotated[str | None, typer.Option(help="Method to measure by; default: the online one.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for figure, Markdown and JSON; default: RUNS/report.")
+        Path | None, typer.Option(help="Folder for page, figures, Markdown and JSON; default: RUNS/report.")
     ] = None,
 ) -> None:
     """Put runs side by side, from their directories (default: ./runs).
@@ -63,21 +66,21 @@ def report(
     from fpa_verl.report import dynamics, lambdas, objectives, wallclock
     from fpa_verl.report.comparison import Comparison
     from fpa_verl.report.output import write_report
-    from fpa_verl.report.runs import find_runs
+    from fpa_verl.report.runs import find_runs, report_folder
 
-    folders = runs or [Path("runs")]
-    found = find_runs(folders)
+    given = runs or ["runs"]
+    found = find_runs(given)
     comparison: Comparison
     match compare:
         case Compare.wallclock:
-            comparison = wallclock.compare(found, on, target)
+            comparison = wallclock.compare(found, on, target, against)
         case Compare.objectives:
             comparison = objectives.compare(found, on)
         case Compare.lambdas:
             comparison = lambdas.compare(found, on)
         case Compare.dynamics:
             comparison = dynamics.compare(found)
-    write_report(comparison, out or folders[0] / "report", console)
+    write_report(comparison, out or report_folder(given, found), console)
 
 
 @app.command()

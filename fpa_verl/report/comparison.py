@@ -12,9 +12,17 @@ from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
 
 
 class Comparison(ABC):
-    """A comparison of runs, ready to be printed and written; `figures.draw` draws it."""
+    """A comparison of runs, ready to be printed and written; `figures.draw` draws it.
+
+    Attributes:
+        name: of its files.
+        title: of its section on the page.
+        runs: all that went into it.
+    """
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    runs: list[Run]
 
     @abstractmethod
     def tables(self) -> list[Table]:
@@ -72,6 +80,19 @@ def require_same_device_as_data(run: Run) -> None:
             f"{run.folder} trained on {trained_on} with data made on {made_on}: their device-hours cannot be added. "
             "Collect the data on the device that trains"
         )
+
+
+def budget_notes(runs: list[Run]) -> list[str]:
+    """What a reader must know where methods were given more or less to learn from than others."""
+    notes = []
+    for one in {run.method: run for run in runs}:
+        steps = {run.name: run.spending.last_step for run in runs if run.method == one}
+        if len(set(steps.values())) > 1:
+            notes.append(f"Budgets differ: {', '.join(f'{name} made {n:,} steps' for name, n in steps.items())}")
+    datasets = {run.info["dataset"]["fingerprint"] for run in runs if not run.generates}
+    if len(datasets) > 1:
+        notes.append(f"Budgets differ: {len(datasets)} datasets; their costs are in the table by phase")
+    return notes
 
 
 def is_validation(data_source: str) -> bool:

@@ -65,11 +65,13 @@ def read_series(run: Run) -> Series:
 
 @dataclass(frozen=True)
 class Dynamics(Comparison):
-    """The series of every run."""
+    """The series of every run that logged some."""
 
+    runs: list[Run]
     series: list[Series]
 
     name = "dynamics"
+    title = "Training dynamics"
 
     def tables(self) -> list[Table]:
         columns = {
@@ -118,4 +120,4 @@ def compare(runs: list[Run]) -> Dynamics:
     if not series:
         names = ", ".join(str(run.folder) for run in runs)
         raise DatasetError(f"logged no training dynamics: {names}; offline recipes do")
-    return Dynamics(series)
+    return Dynamics(runs, series)

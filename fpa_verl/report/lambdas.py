@@ -8,7 +8,7 @@ from typing import Any
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparison import Comparison, finished, problem_sets, require_comparable
-from fpa_verl.report.objectives import Configuration, configurations
+from fpa_verl.report.configurations import Configuration, configurations
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
 
@@ -28,11 +28,13 @@ class Sweep:
 class Lambdas(Comparison):
     """The sweeps, and the problem sets whose mean is shown."""
 
+    runs: list[Run]
     sweeps: list[Sweep]
     sources: list[str]
     left_out: list[str]
 
     name = "lambda"
+    title = "Strength of the extrapolation"
 
     def tables(self) -> list[Table]:
         rows = []
@@ -112,4 +114,4 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
     for place, ((objective, _), by_lambda) in enumerate(sweeps.items(), start=1):
         label = objective if labels.count(objective) == 1 else f"{objective} ({place})"
         found.append(Sweep(label, dict(sorted(by_lambda.items()))))
-    return Lambdas(found, sources, left_out)
+    return Lambdas(runs, found, sources, left_out)

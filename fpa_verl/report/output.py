@@ -18,8 +18,9 @@ def write_report(comparison: Comparison, out: Path, console: Console) -> None:
         console.print(tables.for_terminal(table))
     for note in notes:
         console.print(note, highlight=False)
-    for suffix in ("png", "svg"):
-        figures.draw(comparison, out / f"{comparison.name}.{suffix}")
+    for name, figure in figures.draw(comparison).items():
+        for suffix in ("png", "svg"):
+            figures.save(figure, out / f"{name}.{suffix}")
     write_json(out / f"{comparison.name}.json", comparison.as_json())
     with atomic_path(out / f"{comparison.name}.md") as temporary:
         temporary.write_text(tables.as_markdown(shown, notes), encoding="utf-8")

@@ -1,0 +1,58 @@
+"""What training does to right and wrong trajectories, a panel a metric."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from fpa_verl.report.dynamics import GRADIENT_NORM, PANELS, SIDES, Dynamics
+from fpa_verl.report.figures.drawing import draw, finish, new_figure, style_of
+
+# Points of a curve: a longer one is drawn as means over equal stretches of steps.
+POINTS = 300
+SIDE_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)))
+
+
+@draw.register
+def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
+    """Means over a method's seeds; right trajectories solid, wrong ones dashed and hollow."""
+    shown = [m for m in PANELS if any(s.get(side, m) for s in comparison.series for side in SIDES)]
+    rows = (len(shown) + 2) // 2
+    figure, grid = new_figure(9.0, 2.6 * rows + 0.6, nrows=rows, ncols=2, squeeze=False)
+    methods = list(dict.fromkeys(series.run.method for series in comparison.series))
+    for axes, metric in zip_longest(grid.flat, [*shown, GRADIENT_NORM]):
+        if metric is None:
+            axes.set_axis_off()
+            continue
+        names = [GRADIENT_NORM] if metric == GRADIENT_NORM else [f"dynamics/{side}/{metric}" for side in SIDES]
+        for place, method in enumerate(methods):
+            of_method = [series.values for series in comparison.series if series.run.method == method]
+            for name, dashes, fill in zip(names, SIDE_DASHES, ("full", "none"), strict=False):
+                steps, means = _mean_curve([values.get(name, {}) for values in of_method])
+                style = {**style_of(place), "linestyle": dashes, "fillstyle": fill}
+                axes.plot(steps, means, **style, markevery=max(1, len(steps) // 6), markersize=4.5, linewidth=1.2)
+        finish(axes, "step", "")
+        axes.set_title(PANELS.get(metric, "gradient norm"), fontsize=10)
+    handles = [Line2D([], [], **{**style_of(i), "linestyle": "-"}, label=name) for i, name in enumerate(methods)]
+    for side, dashes in zip(SIDES, SIDE_DASHES, strict=True):
+        handles.append(Line2D([], [], color="0.3", linestyle=dashes, label=f"{side} trajectories"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return {comparison.name: figure}
+
+
+def _mean_curve(seeds: list[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the seeds that have a step, thinned to at most `POINTS` means over equal stretches."""
+    together: dict[int, list[float]] = {}
+    for one in seeds:
+        for step, value in one.items():
+            together.setdefault(step, []).append(value)
+    steps = np.array(sorted(together), dtype=float)
+    means = np.array([np.mean(together[int(step)]) for step in steps])
+    if len(steps) <= POINTS:
+        return steps, means
+    stretches = np.array_split(np.arange(len(steps)), POINTS)
+    return np.array([steps[s].mean() for s in stretches]), np.array([means[s].mean() for s in stretches])
