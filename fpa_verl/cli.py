@@ -28,6 +28,7 @@ class Compare(str, Enum):
     objectives = "objectives"
     lambdas = "lambda"
     dynamics = "dynamics"
+    cost = "cost"
 
 
 def _version(wanted: bool) -> None:
@@ -62,8 +63,9 @@ def report(
 
     wallclock: accuracy against device-hours. objectives: accuracy by recipe, settings chosen on validation problems.
     lambda: accuracy over lambda. dynamics: what training does to right and wrong trajectories.
+    cost: where the device-time went.
     """
-    from fpa_verl.report import dynamics, lambdas, objectives, wallclock
+    from fpa_verl.report import cost, dynamics, lambdas, objectives, wallclock
     from fpa_verl.report.comparison import Comparison
     from fpa_verl.report.output import write_report
     from fpa_verl.report.runs import find_runs, report_folder
@@ -80,6 +82,8 @@ def report(
             comparison = lambdas.compare(found, on)
         case Compare.dynamics:
             comparison = dynamics.compare(found)
+        case Compare.cost:
+            comparison = cost.compare(found)
     write_report(comparison, out or report_folder(given, found), console)
 
 

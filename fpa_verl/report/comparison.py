@@ -58,10 +58,15 @@ def require_comparable(runs: list[Run]) -> None:
             if mine[name] != other.get(name):
                 label = "evaluation set" if name == "problem_sets" else f"evaluation's {name}"
                 raise _mismatch(first, run, label, mine[name], other.get(name))
-        if first.info["hardware"]["device"] != run.info["hardware"]["device"]:
-            raise _mismatch(
-                first, run, "kind of device", first.info["hardware"]["device"], run.info["hardware"]["device"]
-            )
+    require_same_device(runs)
+
+
+def require_same_device(runs: list[Run]) -> None:
+    """Refuse runs whose device-seconds are of different devices."""
+    for run in runs[1:]:
+        wanted, found = (one.info["hardware"]["device"] for one in (runs[0], run))
+        if wanted != found:
+            raise _mismatch(runs[0], run, "kind of device", wanted, found)
 
 
 def _mismatch(first: Run, run: Run, what: str, wanted: Any, found: Any) -> MismatchError:

@@ -7,15 +7,15 @@ from statistics import mean
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.files import read_json_lines
 from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.metrics import DYNAMICS, GRADIENT_NORM, read_metrics
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table
 
 SIDES = ("right", "wrong")
-GRADIENT_NORM = "actor/grad_norm"
 # Metric to panel title; one panel for right and wrong together.
 PANELS = {
+    "log_prob": "log-prob",
     "log_prob_change": "log-prob change against the reference",
     "policy_weight": "policy weight",
     "future_weight": "future-policy weight",
@@ -37,7 +37,7 @@ class Series:
 
     @property
     def has_dynamics(self) -> bool:
-        return any(name.startswith("dynamics/") for name in self.values)
+        return any(name.startswith(DYNAMICS) for name in self.values)
 
     def get(self, side: str, metric: str) -> dict[int, float]:
         return self.values.get(f"dynamics/{side}/{metric}", {})
@@ -51,16 +51,9 @@ class Series:
 
 def read_series(run: Run) -> Series:
     """All attempts of a run; a step that was done again counts as it was done last."""
-    values: dict[str, dict[int, float]] = {}
-    steps: set[int] = set()
-    files = sorted(run.folder.glob("metrics.*.jsonl"), key=lambda file: int(file.name.split(".")[1]))
-    for file in files:
-        for record in read_json_lines(file):
-            for name, value in record["data"].items():
-                if (name.startswith("dynamics/") or name == GRADIENT_NORM) and value is not None:
-                    values.setdefault(name, {})[record["step"]] = value
-                    steps.add(record["step"])
-    return Series(run, sorted(steps), values)
+    metrics = read_metrics(run.folder)
+    values = {name: by_step for name, by_step in metrics.items() if name.startswith(DYNAMICS) or name == GRADIENT_NORM}
+    return Series(run, sorted({step for by_step in values.values() for step in by_step}), values)
 
 
 @dataclass(frozen=True)

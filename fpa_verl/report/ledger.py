@@ -58,6 +58,7 @@ class Spending:
         devices: how many each attempt held.
         tokens, generated_tokens: trained on, and generated in the run; None where nobody counted.
         peak_memory_gb: the highest of all steps; None where nobody measured.
+        clock_seconds: from the start of every attempt to its last record; None where a start is not written down.
     """
 
     device_seconds: dict[str, float]
@@ -68,6 +69,7 @@ class Spending:
     tokens: int | None
     generated_tokens: int | None
     peak_memory_gb: float | None
+    clock_seconds: float | None
     last_step: int
     finished: bool
 
@@ -109,9 +111,18 @@ def read_spending(folder: Path) -> Spending:
         tokens=sum(recorded("tokens")) if recorded("tokens") else None,
         generated_tokens=sum(recorded("generated_tokens")) if recorded("generated_tokens") else None,
         peak_memory_gb=max(recorded("peak_memory_gb"), default=None),
+        clock_seconds=_clock_seconds(records),
         last_step=max((step for _, step in by_step), default=0),
         finished=any(record["kind"] == "end" for record in records),
     )
+
+
+def _clock_seconds(records: list[dict[str, Any]]) -> float | None:
+    started = {record["attempt"]: record.get("started_at") for record in records if record["kind"] == "attempt"}
+    ended = {record["attempt"]: record["time"] for record in records}
+    if not started or None in started.values():
+        return None
+    return float(sum(ended[attempt] - began for attempt, began in started.items()))
 
 
 class Ledger:

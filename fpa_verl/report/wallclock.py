@@ -106,9 +106,9 @@ class WallClock(Comparison):
             ]
             rows.append([curve.name, *cells])
         caption = (
-            f"Accuracy on {self.data_source} (%) at the last evaluation, {LEVEL:.0%} interval over problems and seeds (of "
-            f"one seed: over problems alone); its cost in device-{unit} and {unit} of wall-clock, the dataset's part of the former, and apart from it "
-            "start-up and evaluation"
+            f"Accuracy on {self.data_source} (%) at the last evaluation, {LEVEL:.0%} interval over problems and seeds "
+            f"(of one seed: over problems alone); its cost in device-{unit} and {unit} of wall-clock, the dataset's "
+            "part of the former, and apart from it start-up and evaluation"
         )
         header = ["method", "seeds", "accuracy", "interval", f"device-{short}", short, "dataset", "apart"]
         return Table(caption, header, rows)

@@ -52,13 +52,11 @@ def finish(axes: Axes, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend_beside(figure: Figure, axes: Axes) -> None:
-    """Inside where there is room for it, below where there are many entries."""
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """Outside, where it covers no curve."""
     handles, names = axes.get_legend_handles_labels()
-    if len(names) <= 4:
-        axes.legend(frameon=False, loc="best")
-    else:
-        figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    columns = min(3, len(names)) if max(map(len, names), default=0) < 30 else 1
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fpa_verl.report.configurations import configurations, labels
 from fpa_verl.report.dynamics import GRADIENT_NORM, PANELS, SIDES, Dynamics
 from fpa_verl.report.figures.drawing import draw, finish, new_figure, style_of
 
@@ -23,21 +24,28 @@ def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
     shown = [m for m in PANELS if any(s.get(side, m) for s in comparison.series for side in SIDES)]
     rows = (len(shown) + 2) // 2
     figure, grid = new_figure(9.0, 2.6 * rows + 0.6, nrows=rows, ncols=2, squeeze=False)
-    methods = list(dict.fromkeys(series.run.method for series in comparison.series))
+    everything = configurations(comparison.runs)
+    # A method looks the same on every figure of these runs, those without dynamics included.
+    styles = dict(zip(labels(everything), map(style_of, range(len(everything))), strict=True))
+    values_of = {series.run.folder: series.values for series in comparison.series}
+    methods = {
+        name: [values_of[run.folder] for run in one.runs if run.folder in values_of]
+        for name, one in zip(styles, everything, strict=True)
+    }
+    methods = {name: seeds for name, seeds in methods.items() if seeds}
     for axes, metric in zip_longest(grid.flat, [*shown, GRADIENT_NORM]):
         if metric is None:
             axes.set_axis_off()
             continue
         names = [GRADIENT_NORM] if metric == GRADIENT_NORM else [f"dynamics/{side}/{metric}" for side in SIDES]
-        for place, method in enumerate(methods):
-            of_method = [series.values for series in comparison.series if series.run.method == method]
+        for method, seeds in methods.items():
             for name, dashes, fill in zip(names, SIDE_DASHES, ("full", "none"), strict=False):
-                steps, means = _mean_curve([values.get(name, {}) for values in of_method])
-                style = {**style_of(place), "linestyle": dashes, "fillstyle": fill}
+                steps, means = _mean_curve([values.get(name, {}) for values in seeds])
+                style = {**styles[method], "linestyle": dashes, "fillstyle": fill}
                 axes.plot(steps, means, **style, markevery=max(1, len(steps) // 6), markersize=4.5, linewidth=1.2)
         finish(axes, "step", "")
         axes.set_title(PANELS.get(metric, "gradient norm"), fontsize=10)
-    handles = [Line2D([], [], **{**style_of(i), "linestyle": "-"}, label=name) for i, name in enumerate(methods)]
+    handles = [Line2D([], [], **{**styles[name], "linestyle": "-"}, label=name) for name in methods]
     for side, dashes in zip(SIDES, SIDE_DASHES, strict=True):
         handles.append(Line2D([], [], color="0.3", linestyle=dashes, label=f"{side} trajectories"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)

@@ -6,7 +6,7 @@ from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
-from fpa_verl.report.figures.drawing import draw, finish, legend_beside, new_figure, style_of
+from fpa_verl.report.figures.drawing import draw, finish, legend_below, new_figure, style_of
 from fpa_verl.report.lambdas import Lambdas
 
 
@@ -20,5 +20,5 @@ def draw_lambdas(comparison: Lambdas) -> dict[str, Figure]:
         x, y = list(sweep.by_lambda), [mean(v) for v in values]
         axes.errorbar(x, y, yerr=spread, **style_of(place), capsize=3, linewidth=1.6, label=sweep.label)
     finish(axes, "lambda", f"accuracy on {', '.join(comparison.sources)} (%)")
-    legend_beside(figure, axes)
+    legend_below(figure, axes)
     return {comparison.name: figure}

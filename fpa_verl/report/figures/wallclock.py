@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from fpa_verl.report.bootstrap import LEVEL
 from fpa_verl.report.curves import Axis, MethodCurve
-from fpa_verl.report.figures.drawing import draw, finish, legend_beside, new_figure, style_of
+from fpa_verl.report.figures.drawing import draw, finish, legend_below, new_figure, style_of
 from fpa_verl.report.targets import cost_per_run
 from fpa_verl.report.wallclock import REUSES, WallClock
 
@@ -37,7 +37,7 @@ def _accuracy(comparison: WallClock, axis: Axis) -> Figure:
         f"accuracy on {comparison.data_source} (%)",
     )
     axes.set_title(f"band: {LEVEL:.0%} interval over problems and seeds", fontsize=9, loc="right", color="0.35")
-    legend_beside(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
@@ -81,5 +81,5 @@ def _reuse(comparison: WallClock, target: float) -> Figure:
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_ylim(bottom=0)
     finish(axes, "runs that share the dataset", f"device-{unit} a run, to {100 * target:g} %")
-    legend_beside(figure, axes)
+    legend_below(figure, axes)
     return figure
