@@ -65,26 +65,16 @@ def report(
     lambda: accuracy over lambda. dynamics: what training does to right and wrong trajectories.
     cost: where the device-time went.
     """
-    from fpa_verl.report import cost, dynamics, lambdas, objectives, wallclock
-    from fpa_verl.report.comparison import Comparison
+    from fpa_verl.report.comparisons import COMPARISONS, Options
     from fpa_verl.report.output import write_report
+    from fpa_verl.report.provenance import command_line
     from fpa_verl.report.runs import find_runs, report_folder
 
     given = runs or ["runs"]
     found = find_runs(given)
-    comparison: Comparison
-    match compare:
-        case Compare.wallclock:
-            comparison = wallclock.compare(found, on, target, against)
-        case Compare.objectives:
-            comparison = objectives.compare(found, on)
-        case Compare.lambdas:
-            comparison = lambdas.compare(found, on)
-        case Compare.dynamics:
-            comparison = dynamics.compare(found)
-        case Compare.cost:
-            comparison = cost.compare(found)
-    write_report(comparison, out or report_folder(given, found), console)
+    comparison = COMPARISONS[compare.value](found, Options(on, target, against))
+    command = command_line(given, {"compare": compare.value, "on": on, "target": target, "against": against})
+    write_report(comparison, out or report_folder(given, found), console, command)
 
 
 @app.command()

@@ -46,7 +46,7 @@ def draw_cost(comparison: Costs) -> dict[str, Figure]:
     names = labels(groups)
     seconds = [{part: mean(_spent(run, part) for run in one.runs) for part in PARTS} for one in groups]
     longest = max(sum(bar.values()) for bar in seconds) or 1.0
-    figure, axes = new_figure(7.0, 1.7 + 0.38 * len(names))
+    figure, axes = new_figure(6.2, 1.7 + 0.38 * len(names))
     left = [0.0] * len(names)
     for part, (colour, hatch) in PARTS.items():
         widths = [scale * bar[part] for bar in seconds]
@@ -66,7 +66,8 @@ def draw_cost(comparison: Costs) -> dict[str, Figure]:
     axes.invert_yaxis()
     finish(axes, f"{unit} a run (pale, at the end: no part of the cost)", "")
     axes.grid(visible=False, axis="y")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    if axes.patches:
+        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return {comparison.name: figure}
 
 

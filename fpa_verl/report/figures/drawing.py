@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from functools import singledispatch
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -41,7 +38,8 @@ def draw(comparison: Comparison) -> dict[str, Figure]:
 
 def new_figure(width: float, height: float, **layout: Any) -> tuple[Figure, Any]:
     """A figure of some inches and its axes."""
-    return plt.subplots(figsize=(width, height), layout="constrained", **layout)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(**layout)
 
 
 def finish(axes: Axes, x: str, y: str) -> None:
@@ -60,9 +58,20 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure, the same bytes for the same content; the format is by the suffix."""
-    form = path.suffix.lstrip(".")
-    # Without a salt of its own the ids inside an SVG are random; with it they differ from figure to figure.
-    with plt.rc_context({"svg.hashsalt": path.stem}), atomic_path(path) as temporary:
-        metadata = {"Date": None} if form == "svg" else {"Software": None}
-        figure.savefig(temporary, format=form, dpi=DOTS_AN_INCH, metadata=metadata)
+    """Write a figure whole; its format is by the suffix."""
+    with atomic_path(path) as temporary:
+        write(figure, temporary, path.suffix.lstrip("."), salt=path.stem)
+
+
+def write(figure: Figure, target: Path | TextIO, form: str, salt: str) -> None:
+    """Write a figure, the same bytes for the same content.
+
+    Args:
+        figure: what to write.
+        target: file, or text stream for SVG.
+        form: "png" or "svg".
+        salt: goes into the ids inside an SVG; figures on one page need different ones.
+    """
+    metadata = {"Date": None} if form == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": salt}):
+        figure.savefig(target, format=form, dpi=DOTS_AN_INCH, metadata=metadata)

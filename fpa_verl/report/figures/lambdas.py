@@ -13,7 +13,7 @@ from fpa_verl.report.lambdas import Lambdas
 @draw.register
 def draw_lambdas(comparison: Lambdas) -> dict[str, Figure]:
     """One line an objective, one standard deviation over seeds as bars."""
-    figure, axes = new_figure(6.5, 4.2)
+    figure, axes = new_figure(6.2, 4.2)
     for place, sweep in enumerate(comparison.sweeps):
         values = [[100 * v for v in one.mean_accuracies(comparison.sources)] for one in sweep.by_lambda.values()]
         spread = [stdev(v) if len(v) > 1 else 0.0 for v in values]

@@ -14,7 +14,7 @@ from fpa_verl.report.objectives import Objectives
 def draw_objectives(comparison: Objectives) -> dict[str, Figure]:
     """Mean accuracy of each method as a diamond, its seeds as small dots, the best at the top."""
     names = [choice.chosen.method for choice in comparison.choices]
-    figure, axes = new_figure(7.0, 1.2 + 0.3 * len(names))
+    figure, axes = new_figure(6.2, 1.2 + 0.3 * len(names))
     for place, choice in enumerate(reversed(comparison.choices)):
         values = [100 * value for value in choice.chosen.mean_accuracies(comparison.sources)]
         axes.scatter(values, [place] * len(values), s=14, color=COLOURS[0], alpha=0.5)

@@ -26,14 +26,14 @@ def draw_wallclock(comparison: WallClock) -> dict[str, Figure]:
 def _accuracy(comparison: WallClock, axis: Axis) -> Figure:
     """Mean over seeds with its interval, single seeds thin behind it; dotted: generating the dataset."""
     unit, _, scale = comparison.unit
-    figure, axes = new_figure(7.0, 4.4)
+    figure, axes = new_figure(6.2, 4.3)
     for place, curve in enumerate(comparison.methods):
         _draw_method(axes, comparison, place, curve, axis, scale)
     axes.set_xlim(left=0)
     what = f"device-{unit}" if axis == "device" else f"wall-clock {unit}"
     finish(
         axes,
-        f"{what}; dotted: generating the dataset (start-up and evaluation left out)",
+        f"{what} (dotted: generating the dataset)",
         f"accuracy on {comparison.data_source} (%)",
     )
     axes.set_title(f"band: {LEVEL:.0%} interval over problems and seeds", fontsize=9, loc="right", color="0.35")
@@ -66,7 +66,7 @@ def _draw_method(axes: Axes, comparison: WallClock, place: int, curve: MethodCur
 def _reuse(comparison: WallClock, target: float) -> Figure:
     """Device-time a run over the number of runs that share the dataset."""
     unit, _, scale = comparison.unit
-    figure, axes = new_figure(7.0, 4.0)
+    figure, axes = new_figure(6.2, 4.0)
     runs = np.array(REUSES, dtype=float)
     for place, curve in enumerate(comparison.methods):
         (time,) = (t for t in comparison.times if t.method == curve.name and t.target == target)
