@@ -7,15 +7,16 @@ from statistics import mean
 from typing import Any
 
 from fpa_verl.errors import DatasetError
+from fpa_verl.report.collapse import CLEAR, TAIL, Trend, trend
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.metrics import DYNAMICS, GRADIENT_NORM, read_metrics
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table
 
 SIDES = ("right", "wrong")
-# Metric to panel title; one panel for right and wrong together.
+# Metric to panel title; one panel for right and wrong together, unless the metric is among `RIGHT_ALONE`.
 PANELS = {
-    "log_prob": "log-prob",
+    "log_prob": "log-prob of right trajectories",
     "log_prob_change": "log-prob change against the reference",
     "policy_weight": "policy weight",
     "future_weight": "future-policy weight",
@@ -23,8 +24,8 @@ PANELS = {
     "low_policy_weight": "share of policy weights under 0.2",
     "low_future_weight": "share of future-policy weights under 0.2",
 }
-# The table shows the mean over the last tenth of the steps.
-TAIL = 10
+# The wrong ones fall so far that a fall of the right ones could not be seen beside them.
+RIGHT_ALONE = ("log_prob",)
 
 
 @dataclass(frozen=True)
@@ -67,28 +68,62 @@ class Dynamics(Comparison):
     title = "Training dynamics"
 
     def tables(self) -> list[Table]:
+        watched = [self.collapse_table()] if any(self.trends()) else []
+        return [self.tail_table(), *watched]
+
+    def tail_table(self) -> Table:
+        """Where every run ended up."""
         columns = {
-            "change right": "dynamics/right/log_prob_change",
-            "wrong": "dynamics/wrong/log_prob_change",
-            "weight right": "dynamics/right/policy_weight",
-            "wrong ": "dynamics/wrong/policy_weight",
-            "ratio wrong": "dynamics/wrong/weight_ratio",
+            "Δ right": "dynamics/right/log_prob_change",
+            "Δ wrong": "dynamics/wrong/log_prob_change",
+            "right": "dynamics/right/policy_weight",
+            "wrong": "dynamics/wrong/policy_weight",
+            "ratio": "dynamics/wrong/weight_ratio",
             "grad": GRADIENT_NORM,
         }
         rows = []
         for series in self.series:
             cells = [series.tail(name) for name in columns.values()]
             rows.append([series.run.name, *("-" if cell is None else f"{cell:.2f}" for cell in cells)])
-        caption = "Training dynamics, mean over the last tenth of the steps (change: log-prob against the reference)"
-        return [Table(caption, ["run", *(name.strip() for name in columns)], rows)]
+        caption = (
+            "Training dynamics, mean over the last tenth of the steps: change of the log-prob against the reference, "
+            "policy weights, future-policy over policy weight of wrong trajectories, gradient norm"
+        )
+        return Table(caption, ["run", *columns], rows)
+
+    def trends(self) -> list[Trend | None]:
+        """The log-prob of right trajectories, run by run."""
+        return [trend(series.get("right", "log_prob")) for series in self.series]
+
+    def collapse_table(self) -> Table:
+        """Does the log-prob of right trajectories fall, and how far that of wrong ones."""
+        rows = []
+        for series, right in zip(self.series, self.trends(), strict=True):
+            wrong = trend(series.get("wrong", "log_prob"))
+            if right:
+                numbers = [right.early, right.late, right.change, right.error, wrong.change if wrong else None]
+                cells = ["-" if value is None or value != value else f"{value:.2f}" for value in numbers]
+                rows.append([series.run.name, *cells, right.verdict])
+        caption = (
+            "Collapse monitor: log-prob of right trajectories over the first and last tenth of the steps, its change "
+            f"and standard error (a change below {CLEAR:g} of them is none), and the change of wrong ones"
+        )
+        return Table(caption, ["run", "first", "last", "change", "s.e.", "wrong", "right"], rows)
 
     def notes(self) -> list[str]:
+        falling = [
+            one.run.name
+            for one, right in zip(self.series, self.trends(), strict=True)
+            if right and right.verdict == "falls"
+        ]
+        collapse = [f"Right trajectories lose probability: {', '.join(falling)}"] if falling else []
         without = [series.run.name for series in self.series if not series.get("right", "log_prob_change")]
         if not without:
-            return []
+            return collapse
         return [
+            *collapse,
             f"No reference at hand, so no log-prob change: {', '.join(without)}. "
-            "actor_rollout_ref.actor.policy_loss.track_reference=true holds it, for one forward a step more"
+            "actor_rollout_ref.actor.policy_loss.track_reference=true holds it, for one forward a step more",
         ]
 
     def as_json(self) -> dict[str, Any]:

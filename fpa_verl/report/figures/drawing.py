@@ -72,6 +72,6 @@ def write(figure: Figure, target: Path | TextIO, form: str, salt: str) -> None:
         form: "png" or "svg".
         salt: goes into the ids inside an SVG; figures on one page need different ones.
     """
-    metadata = {"Date": None} if form == "svg" else {"Software": None}
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type") if form == "svg" else ("Software",))
     with matplotlib.rc_context({"svg.hashsalt": salt}):
         figure.savefig(target, format=form, dpi=DOTS_AN_INCH, metadata=metadata)

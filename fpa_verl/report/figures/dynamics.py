@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fpa_verl.report.configurations import configurations, labels
-from fpa_verl.report.dynamics import GRADIENT_NORM, PANELS, SIDES, Dynamics
+from fpa_verl.report.dynamics import GRADIENT_NORM, PANELS, RIGHT_ALONE, SIDES, Dynamics
 from fpa_verl.report.figures.drawing import draw, finish, new_figure, style_of
 
 # Points of a curve: a longer one is drawn as means over equal stretches of steps.
@@ -37,7 +37,8 @@ def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
         if metric is None:
             axes.set_axis_off()
             continue
-        names = [GRADIENT_NORM] if metric == GRADIENT_NORM else [f"dynamics/{side}/{metric}" for side in SIDES]
+        sides = SIDES[:1] if metric in RIGHT_ALONE else SIDES
+        names = [GRADIENT_NORM] if metric == GRADIENT_NORM else [f"dynamics/{side}/{metric}" for side in sides]
         for method, seeds in methods.items():
             for name, dashes, fill in zip(names, SIDE_DASHES, ("full", "none"), strict=False):
                 steps, means = _mean_curve([values.get(name, {}) for values in seeds])

@@ -20,6 +20,7 @@ def draw_objectives(comparison: Objectives) -> dict[str, Figure]:
         axes.scatter(values, [place] * len(values), s=14, color=COLOURS[0], alpha=0.5)
         axes.scatter([mean(values)], [place], s=50, color=COLOURS[1], marker="D", zorder=3)
     axes.set_yticks(range(len(names)), reversed(names))
+    axes.set_ylim(-0.6, len(names) - 0.4)
     finish(axes, f"accuracy on {', '.join(comparison.sources)} (%): seeds, and their mean", "")
     axes.grid(visible=False, axis="y")
     return {comparison.name: figure}

@@ -24,13 +24,25 @@ _ENVIRONMENT = Environment(
 )
 
 
+# Inches beyond which a figure is several panels.
+WIDE = 7.0
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as inline SVG."""
+
+    svg: Markup
+    is_wide: bool
+
+
 @dataclass(frozen=True)
 class Section:
     """A comparison as the page shows it."""
 
     name: str
     title: str
-    figures: dict[str, Markup]
+    figures: list[Drawing]
     tables: list[Table]
     notes: list[str]
 
@@ -57,16 +69,17 @@ def render_page(shown: Comparison, source: Provenance) -> str:
 
 def section(comparison: Comparison) -> Section:
     """Figures as inline SVG, tables and notes."""
-    drawn = {name: inline_svg(name, figure) for name, figure in figures.draw(comparison).items()}
+    drawn = [inline_svg(name, figure) for name, figure in figures.draw(comparison).items()]
     return Section(comparison.name, comparison.title, drawn, comparison.tables(), comparison.notes())
 
 
-def inline_svg(name: str, figure: figures.Figure) -> Markup:
-    """The figure without what only a file of its own needs, scaled by the page."""
+def inline_svg(name: str, figure: figures.Figure) -> Drawing:
+    """The figure without what only a file of its own needs."""
     buffer = io.StringIO()
     figures.write(figure, buffer, "svg", salt=name)
     svg = buffer.getvalue()
-    return Markup(svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1))
+    svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+    return Drawing(Markup(svg), figure.get_figwidth() > WIDE)
 
 
 def runs_table(runs: list[Run]) -> Table:

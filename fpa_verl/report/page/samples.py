@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.runs import Run
+from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.manifest import Manifest, read_manifest
 from fpa_verl.rollouts.schema import MODEL_STATUSES, TRAIN
 
@@ -67,20 +68,22 @@ class ProblemSamples:
 
 def read_samples(runs: list[Run]) -> tuple[list[ProblemSamples], str | None]:
     """Samples of the first dataset that is at hand; where there are none, why."""
-    folders = dict.fromkeys(Path(run.info["dataset"]["folder"]) for run in runs if run.info["dataset"])
-    if not folders:
+    datasets = {run.info["dataset"]["fingerprint"]: run.info["dataset"] for run in runs if not run.generates}
+    if not datasets:
         return [], "No run learned from a dataset."
     reasons = []
-    for folder in folders:
+    for fingerprint, dataset in datasets.items():
         try:
-            return _from_dataset(folder), None
+            return _from_dataset(Path(dataset.get("folder", "")), fingerprint), None
         except (DatasetError, OSError) as error:
             reasons.append(str(error))
     return [], "; ".join(reasons)
 
 
-def _from_dataset(folder: Path) -> list[ProblemSamples]:
+def _from_dataset(folder: Path, fingerprint: str) -> list[ProblemSamples]:
     manifest = read_manifest(folder)
+    if digest([[shard.file, shard.sha256] for shard in manifest.shards]) != fingerprint:
+        raise DatasetError(f"{folder} holds another dataset by now than the runs learned from")
     decode = _decoder(manifest)
     groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     file = pq.ParquetFile(folder / manifest.shards[0].file)
