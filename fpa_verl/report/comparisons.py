@@ -1,11 +1,10 @@
-"""The comparisons by name, as `--compare` takes them, and all of those that a set of runs allows."""
+"""The comparisons by name, as `--compare` takes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fpa_verl.errors import FpaError
 from fpa_verl.report import cost, dynamics, lambdas, objectives, wallclock
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.runs import Run
@@ -33,16 +32,3 @@ COMPARISONS: dict[str, Callable[[list[Run], Options], Comparison]] = {
     "lambda": lambda runs, o: lambdas.compare(runs, o.data_source),
     "dynamics": lambda runs, o: dynamics.compare(runs),
 }
-
-
-def others(shown: Comparison) -> tuple[list[Comparison], dict[str, str]]:
-    """Every other comparison of the same runs, and of those that these runs do not allow, why not."""
-    allowed, refused = [], {}
-    for name, compare in COMPARISONS.items():
-        if name == shown.name:
-            continue
-        try:
-            allowed.append(compare(shown.runs, Options()))
-        except FpaError as error:
-            refused[name] = str(error)
-    return allowed, refused

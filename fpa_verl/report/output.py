@@ -31,13 +31,14 @@ def write_report(comparison: Comparison, out: Path, console: Console, command: s
         console.print(tables.for_terminal(table))
     for note in notes:
         console.print(note, highlight=False)
-    for name, figure in figures.draw(comparison).items():
+    drawn = figures.draw(comparison)
+    for name, figure in drawn.items():
         for suffix in ("png", "svg"):
             figures.save(figure, out / f"{name}.{suffix}")
     source = provenance(comparison.runs, command or default_command(comparison.runs, comparison.name))
     write_json(out / f"{comparison.name}.json", _finite({**comparison.as_json(), "provenance": source.as_json()}))
     _write_text(out / f"{comparison.name}.md", tables.as_markdown(shown, notes))
-    _write_text(out / PAGE, render_page(comparison, source))
+    _write_text(out / PAGE, render_page(comparison, drawn, source))
     console.print(f"Figures, Markdown and JSON: {out}/{comparison.name}.*; everything on one page: {out}/{PAGE}")
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from fpa_verl.report.configurations import configurations, labels
 from fpa_verl.report.cost import Costs
-from fpa_verl.report.figures.drawing import COLOURS, draw, finish, new_figure
+from fpa_verl.report.figures.drawing import COLOURS, draw, finish, new_figure, shortened
 from fpa_verl.report.ledger import (
     CHECKPOINTING,
     EVALUATION,
@@ -43,7 +43,7 @@ def draw_cost(comparison: Costs) -> dict[str, Figure]:
     """One bar a method, the mean of its seeds: what counts from the left, start-up and evaluation pale at the end."""
     unit, scale = comparison.unit
     groups = configurations(comparison.runs)
-    names = labels(groups)
+    names = [shortened(name) for name in labels(groups)]
     seconds = [{part: mean(_spent(run, part) for run in one.runs) for part in PARTS} for one in groups]
     longest = max(sum(bar.values()) for bar in seconds) or 1.0
     figure, axes = new_figure(6.2, 1.7 + 0.38 * len(names))
@@ -52,7 +52,7 @@ def draw_cost(comparison: Costs) -> dict[str, Figure]:
         widths = [scale * bar[part] for bar in seconds]
         if max(widths) > VISIBLE * scale * longest:
             axes.barh(
-                names,
+                range(len(names)),
                 widths,
                 left=left,
                 color=colour,
@@ -63,9 +63,11 @@ def draw_cost(comparison: Costs) -> dict[str, Figure]:
                 label=part.replace("_", " "),
             )
             left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     finish(axes, f"{unit} a run (pale, at the end: no part of the cost)", "")
     axes.grid(visible=False, axis="y")
+    axes.set_axisbelow(True)
     if axes.patches:
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return {comparison.name: figure}

@@ -19,6 +19,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Dotted is left for the generation of a dataset.
 DASHES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)))
 DOTS_AN_INCH = 160
+NAME_LENGTH = 40
 
 
 def style_of(place: int) -> dict[str, Any]:
@@ -53,25 +54,26 @@ def finish(axes: Axes, x: str, y: str) -> None:
 def legend_below(figure: Figure, axes: Axes) -> None:
     """Outside, where it covers no curve."""
     handles, names = axes.get_legend_handles_labels()
-    columns = min(3, len(names)) if max(map(len, names), default=0) < 30 else 1
+    longest = max(map(len, names), default=0)
+    columns = min(3 if longest < 20 else 2 if longest < 30 else 1, len(names) or 1)
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def shortened(name: str) -> str:
+    """A method's name as a figure has room for it: whole names are in the tables."""
+    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure whole; its format is by the suffix."""
     with atomic_path(path) as temporary:
-        write(figure, temporary, path.suffix.lstrip("."), salt=path.stem)
+        write(figure, temporary, path.suffix.lstrip("."))
 
 
-def write(figure: Figure, target: Path | TextIO, form: str, salt: str) -> None:
-    """Write a figure, the same bytes for the same content.
-
-    Args:
-        figure: what to write.
-        target: file, or text stream for SVG.
-        form: "png" or "svg".
-        salt: goes into the ids inside an SVG; figures on one page need different ones.
-    """
+def write(figure: Figure, target: Path | TextIO, form: str) -> None:
+    """Write a figure as "png" or "svg", the same bytes for the same content."""
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type") if form == "svg" else ("Software",))
-    with matplotlib.rc_context({"svg.hashsalt": salt}):
+    with matplotlib.rc_context({"svg.hashsalt": "fpa-verl"}):
         figure.savefig(target, format=form, dpi=DOTS_AN_INCH, metadata=metadata)
+    # What was laid out once stays as it is in other formats.
+    figure.set_layout_engine("none")

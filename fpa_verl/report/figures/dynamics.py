@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from fpa_verl.report.configurations import configurations, labels
 from fpa_verl.report.dynamics import GRADIENT_NORM, PANELS, RIGHT_ALONE, SIDES, Dynamics
-from fpa_verl.report.figures.drawing import draw, finish, new_figure, style_of
+from fpa_verl.report.figures.drawing import draw, finish, new_figure, shortened, style_of
 
 # Points of a curve: a longer one is drawn as means over equal stretches of steps.
 POINTS = 300
@@ -46,7 +46,7 @@ def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
                 axes.plot(steps, means, **style, markevery=max(1, len(steps) // 6), markersize=4.5, linewidth=1.2)
         finish(axes, "step", "")
         axes.set_title(PANELS.get(metric, "gradient norm"), fontsize=10)
-    handles = [Line2D([], [], **{**styles[name], "linestyle": "-"}, label=name) for name in methods]
+    handles = [Line2D([], [], **{**styles[name], "linestyle": "-"}, label=shortened(name)) for name in methods]
     for side, dashes in zip(SIDES, SIDE_DASHES, strict=True):
         handles.append(Line2D([], [], color="0.3", linestyle=dashes, label=f"{side} trajectories"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)

@@ -6,14 +6,14 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
-from fpa_verl.report.figures.drawing import COLOURS, draw, finish, new_figure
+from fpa_verl.report.figures.drawing import COLOURS, draw, finish, new_figure, shortened
 from fpa_verl.report.objectives import Objectives
 
 
 @draw.register
 def draw_objectives(comparison: Objectives) -> dict[str, Figure]:
     """Mean accuracy of each method as a diamond, its seeds as small dots, the best at the top."""
-    names = [choice.chosen.method for choice in comparison.choices]
+    names = [shortened(choice.chosen.method) for choice in comparison.choices]
     figure, axes = new_figure(6.2, 1.2 + 0.3 * len(names))
     for place, choice in enumerate(reversed(comparison.choices)):
         values = [100 * value for value in choice.chosen.mean_accuracies(comparison.sources)]

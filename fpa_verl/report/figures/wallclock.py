@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from fpa_verl.report.bootstrap import LEVEL
 from fpa_verl.report.curves import Axis, MethodCurve
-from fpa_verl.report.figures.drawing import draw, finish, legend_below, new_figure, style_of
+from fpa_verl.report.figures.drawing import draw, finish, legend_below, new_figure, shortened, style_of
 from fpa_verl.report.targets import cost_per_run
 from fpa_verl.report.wallclock import REUSES, WallClock
 
@@ -58,7 +58,7 @@ def _draw_method(axes: Axes, comparison: WallClock, place: int, curve: MethodCur
     axes.fill_between(x, 100 * lower, 100 * upper, color=style["color"], alpha=0.13, linewidth=0)
     # Markers of a long run would hide its line.
     spacing = max(1, len(x) // 12)
-    axes.plot(x, y, **style, markevery=spacing, markersize=5.5, linewidth=1.8, label=curve.name)
+    axes.plot(x, y, **style, markevery=spacing, markersize=5.5, linewidth=1.8, label=shortened(curve.name))
     if starts_at:
         axes.hlines(y[0], 0, starts_at, colors=style["color"], linestyles="dotted", linewidth=1.4)
 
@@ -74,7 +74,7 @@ def _reuse(comparison: WallClock, target: float) -> Figure:
             continue
         data = 0.0 if curve.generates else curve.data["device"]
         costs = scale * cost_per_run(data, time.run_hours, runs)
-        axes.plot(runs, costs, **style_of(place), markersize=5.5, linewidth=1.8, label=curve.name)
+        axes.plot(runs, costs, **style_of(place), markersize=5.5, linewidth=1.8, label=shortened(curve.name))
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(REUSES))
     axes.xaxis.set_minor_locator(NullLocator())

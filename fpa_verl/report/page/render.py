@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from fpa_verl.errors import FpaError
 from fpa_verl.report import figures
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.comparisons import others
+from fpa_verl.report.comparisons import COMPARISONS, Options
 from fpa_verl.report.page.samples import read_samples
 from fpa_verl.report.provenance import Provenance
 from fpa_verl.report.runs import Run
@@ -47,13 +49,13 @@ class Section:
     notes: list[str]
 
 
-def render_page(shown: Comparison, source: Provenance) -> str:
-    """The page as HTML: `shown` first, then every other comparison that its runs allow."""
-    allowed, refused = others(shown)
+def render_page(shown: Comparison, drawn: dict[str, figures.Figure], source: Provenance) -> str:
+    """The page as HTML: `shown` first, with its figures `drawn`, then every other comparison that its runs allow."""
+    others, refused = other_sections(shown)
     samples, without = read_samples(shown.runs)
     script = _text("page.js")
     return _ENVIRONMENT.get_template("page.html.j2").render(
-        sections=[section(comparison) for comparison in (shown, *allowed)],
+        sections=[section(shown, drawn), *others],
         refused=refused,
         samples=samples,
         without_samples=without,
@@ -67,18 +69,32 @@ def render_page(shown: Comparison, source: Provenance) -> str:
     )
 
 
-def section(comparison: Comparison) -> Section:
+def other_sections(shown: Comparison) -> tuple[list[Section], dict[str, str]]:
+    """Every other comparison of the same runs, and of those that these runs do not allow, why not."""
+    allowed, refused = [], {}
+    for name, compare in COMPARISONS.items():
+        if name != shown.name:
+            try:
+                comparison = compare(shown.runs, Options())
+                allowed.append(section(comparison, figures.draw(comparison)))
+            except FpaError as error:
+                refused[name] = str(error)
+    return allowed, refused
+
+
+def section(comparison: Comparison, drawn: dict[str, figures.Figure]) -> Section:
     """Figures as inline SVG, tables and notes."""
-    drawn = [inline_svg(name, figure) for name, figure in figures.draw(comparison).items()]
-    return Section(comparison.name, comparison.title, drawn, comparison.tables(), comparison.notes())
+    drawings = [inline_svg(name, figure) for name, figure in drawn.items()]
+    return Section(comparison.name, comparison.title, drawings, comparison.tables(), comparison.notes())
 
 
 def inline_svg(name: str, figure: figures.Figure) -> Drawing:
-    """The figure without what only a file of its own needs."""
+    """The figure without what only a file of its own needs; its ids begin with its name, for they share a page."""
     buffer = io.StringIO()
-    figures.write(figure, buffer, "svg", salt=name)
+    figures.write(figure, buffer, "svg")
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
     return Drawing(Markup(svg), figure.get_figwidth() > WIDE)
 
 
