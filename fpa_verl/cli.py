@@ -78,6 +78,20 @@ def report(
 
 
 @app.command()
+def watch(
+    runs: Annotated[list[str] | None, typer.Argument(help="Run directories, folders that hold some, patterns.")] = None,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 5.0,
+) -> None:
+    """See how far runs are, their cost and accuracy so far, until they are finished (default: ./runs)."""
+    from fpa_verl.report.watch import watch as watch_runs
+
+    try:
+        watch_runs(runs or ["runs"], console, every)
+    except KeyboardInterrupt:
+        console.print("The runs go on.")
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Everything the demo makes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of data order and sampling; the base model stays the same.")] = 0,

@@ -73,6 +73,11 @@ class Spending:
     last_step: int
     finished: bool
 
+    @property
+    def cost(self) -> Cost:
+        """All that was spent so far."""
+        return list(self.by_attempt.values())[-1] if self.by_attempt else Cost()
+
     def at(self, attempt: int, step: int) -> Cost:
         """Cost up to the end of a step; one without a record was cut short, and all spent by then counts."""
         return self.by_step.get((attempt, step), self.by_attempt.get(attempt, Cost()))
