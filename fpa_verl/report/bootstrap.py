@@ -108,7 +108,12 @@ def _weighted(curve: MethodCurve, problem_weights: Floats, seed_weights: Floats)
 
 def _accuracy(curve: MethodCurve, problem_weights: Floats, seed_weights: Floats) -> Floats:
     """(B, E): a seed's accuracy is the mean over the problems that it sampled; a seed not drawn has no say."""
-    right, sampled = curve.right @ problem_weights.T, curve.sampled.astype(float) @ problem_weights.T
+    right = curve.right @ problem_weights.T
+    # In most runs every problem was sampled each time, and that is half of the work.
+    everything = curve.sampled.all()
+    sampled = (
+        np.broadcast_to(problem_weights.sum(axis=1), right.shape) if everything else curve.sampled @ problem_weights.T
+    )
     by_seed = np.divide(right, sampled, out=np.full(right.shape, np.nan), where=sampled > 0)
     drawn = seed_weights.T[:, None, :]
     return np.where(drawn > 0, drawn * by_seed, 0.0).sum(axis=0).T

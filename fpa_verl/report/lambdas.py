@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, finished, problem_sets, require_comparable
+from fpa_verl.report.comparison import Comparison, budget_notes, finished, problem_sets, require_comparable
 from fpa_verl.report.configurations import Configuration, configurations
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
@@ -50,7 +50,8 @@ class Lambdas(Comparison):
         return [Table(caption, ["objective", "lambda", "seeds", "accuracy", "validation"], rows)]
 
     def notes(self) -> list[str]:
-        return [*self.left_out, "*: chosen by the accuracy on the validation problems"]
+        chosen = "*: chosen by the accuracy on the validation problems"
+        return [*self.left_out, chosen, *budget_notes(self.runs)]
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -28,7 +28,8 @@ class TimeToTarget:
     Attributes:
         hours: by axis; infinite where the target was not reached.
         run_hours: device-hours of a run by itself, the dataset left out.
-        ratio: the other method's device-hours over this one's; None for the other method itself.
+        ratio: the other method's device-hours over this one's, its share that of the replicates in which both reached
+            the target; None for the other method itself.
         wall_ratio: the same of wall-clock hours.
         break_even: how many runs must share the dataset; infinite for never, None without a dataset or another method.
     """
@@ -104,7 +105,8 @@ def _beside(
 
     def ratio_on(axis: Axis) -> Estimate:
         value, drawn = (ratio(other, mine) for other, mine in zip(theirs[axis], own[axis], strict=True))
-        return estimate(value[0], drawn)
+        both = np.isfinite(drawn) & (drawn > 0)
+        return replace(estimate(value[0], drawn), share=float(both.mean()))
 
     even = None
     if not curve.generates and all(run.data_cost_is_known for run in curve.runs):

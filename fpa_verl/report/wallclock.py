@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.bootstrap import LEVEL, REPLICATES, SEED, Estimate, Replicates, resample
+from fpa_verl.report import wallclock_tables
+from fpa_verl.report.bootstrap import LEVEL, REPLICATES, SEED, Replicates, resample
 from fpa_verl.report.comparison import (
     Comparison,
     budget_notes,
@@ -22,15 +23,12 @@ from fpa_verl.report.comparison import (
     require_same_device_as_data,
 )
 from fpa_verl.report.configurations import configurations
-from fpa_verl.report.curves import SECONDS_PER_HOUR, Curve, Floats, MethodCurve, curve_of, method_curves
-from fpa_verl.report.ledger import NOT_COST, PHASES
+from fpa_verl.report.curves import Curve, Floats, MethodCurve, curve_of, method_curves
+from fpa_verl.report.ledger import PHASES
 from fpa_verl.report.runs import Run
-from fpa_verl.report.tables import Table, percent
+from fpa_verl.report.tables import Table
 from fpa_verl.report.targets import TimeToTarget, cost_per_run, times_to_targets
 
-NOT_REACHED = "-"
-NEVER = "never"
-INFINITE = "∞"
 # How many runs share a dataset, in the view of reused data.
 REUSES = (1, 2, 5, 10, 20, 50, 100)
 
@@ -81,111 +79,8 @@ class WallClock(Comparison):
         told = [t.target for t in self.times if t.break_even and not np.isnan(t.break_even.value)]
         return max(told, default=None)
 
-    # ---- tables ---------------------------------------------------------------------------------
-
     def tables(self) -> list[Table]:
-        beside = [self.ratio_table()] if self.against and len(self.methods) > 1 else []
-        reused = [self.reuse_table()] if any(time.break_even for time in self.times) else []
-        return [self.method_table(), self.target_table(), *beside, *reused, self.run_table()]
-
-    def method_table(self) -> Table:
-        """One line a method, over its seeds."""
-        unit, short, scale = self.unit
-        rows = []
-        for place, curve in enumerate(self.methods):
-            low, high = (percent(end[-1]) for end in self.band(place))
-            known = all(run.data_cost_is_known for run in curve.runs)
-            apart = np.mean([sum(run.phase_device_seconds.get(p, 0.0) for p in NOT_COST) for run in curve.runs])
-            cells = [
-                str(len(curve.runs)),
-                percent(curve.mean_accuracy()[-1]),
-                f"{low} to {high}",
-                *(f"{scale * curve.mean_hours(axis)[-1]:.2f}" for axis in ("device", "wall")),
-                f"{scale * curve.data['device']:.2f}" if known else "?",
-                f"{scale * apart / SECONDS_PER_HOUR:.2f}",
-            ]
-            rows.append([curve.name, *cells])
-        caption = (
-            f"Accuracy on {self.data_source} (%) at the last evaluation, {LEVEL:.0%} interval over problems and seeds "
-            f"(of one seed: over problems alone); its cost in device-{unit} and {unit} of wall-clock, the dataset's "
-            "part of the former, and apart from it start-up and evaluation"
-        )
-        header = ["method", "seeds", "accuracy", "interval", f"device-{short}", short, "dataset", "apart"]
-        return Table(caption, header, rows)
-
-    def target_table(self) -> Table:
-        """One line a target and method."""
-        unit, short, scale = self.unit
-        rows = []
-        for time in self.times:
-            device, wall = time.hours["device"], time.hours["wall"]
-            cells = [_shown(device.value, scale), _interval(device, scale), f"{device.share:.0%}"]
-            rows.append([time.method, f"{100 * time.target:g}", *cells, _shown(wall.value, scale)])
-        caption = (
-            f"Device-{unit} to reach an accuracy ({NOT_REACHED}: not reached), {LEVEL:.0%} interval, share of "
-            f"{REPLICATES:,} replicates that reach it; {unit} of wall-clock"
-        )
-        return Table(caption, ["method", "target", f"device-{short}", "interval", "reached", short], rows)
-
-    def ratio_table(self) -> Table:
-        """One line a target and method other than the one compared with."""
-        assert self.against is not None
-        rows = []
-        for time in self.times:
-            if time.ratio and time.wall_ratio:
-                device = [_ratio(time.ratio), _ratio_interval(time.ratio), f"{time.ratio.share:.0%}"]
-                cells = [*device, _ratio(time.wall_ratio), _ratio_interval(time.wall_ratio)]
-                rows.append([time.method, f"{100 * time.target:g}", *cells])
-        caption = (
-            f"How many times the cost of the method {self.against.name} took to the same target, {LEVEL:.0%} interval "
-            f"(0: the method alone fell short; {INFINITE}: {self.against.name} alone), share of replicates in which "
-            "both reached it"
-        )
-        header = ["method", "target", "device-time", "interval", "both", "wall-clock", "interval"]
-        return Table(caption, header, rows)
-
-    def reuse_table(self) -> Table:
-        """What sharing a dataset makes of its cost, for every method with one and every target."""
-        assert self.against is not None
-        unit, _, scale = self.unit
-        shown = (1, 10)
-        rows = []
-        for time in self.times:
-            if time.break_even:
-                data = self._curve(time.method).data["device"]
-                costs = cost_per_run(data, time.run_hours, np.array(shown, dtype=float))
-                even = time.break_even
-                cells = [*(_shown(cost, scale) for cost in costs), _runs(even.value), _runs_interval(even)]
-                rows.append([time.method, f"{100 * time.target:g}", *cells])
-        caption = (
-            f"One dataset for N runs: device-{unit} a run to the target, and the least N at which a run is as cheap as "
-            f"one of {self.against.name} ({LEVEL:.0%} interval where both reached the target)"
-        )
-        return Table(caption, ["method", "target", *(f"N = {n}" for n in shown), "least N", "interval"], rows)
-
-    def run_table(self) -> Table:
-        """One line a run: accuracy in per cent with its standard error, and the cost to each target."""
-        unit, _, scale = self.unit
-        rows = []
-        for curve in self.curves:
-            first, last = curve.points[0], curve.points[-1]
-            costs = [last.device_hours, *(curve.device_hours_to(target) for target in self.targets)]
-            cells = [_shown(np.inf if cost is None else cost, scale) for cost in costs]
-            base = percent(first.accuracy) if first.step == 0 else "-"
-            reached = f"{percent(last.accuracy)} ± {percent(last.standard_error)}"
-            rows.append([curve.run, base, reached, percent(curve.best.accuracy), *cells])
-        device = self.runs[0].info["hardware"]["device"]
-        caption = (
-            f"Runs: accuracy on {self.data_source} (%), and device-{unit} to reach it ({NOT_REACHED}: not reached); "
-            f"{device}"
-        )
-        targets = [f"to {100 * target:g}" for target in self.targets]
-        return Table(caption, ["run", "base", "last ± s.e.", "best", "cost", *targets], rows)
-
-    def _curve(self, method: str) -> MethodCurve:
-        return next(curve for curve in self.methods if curve.name == method)
-
-    # ---- notes and JSON -------------------------------------------------------------------------
+        return wallclock_tables.tables(self)
 
     def notes(self) -> list[str]:
         imported = [
@@ -268,33 +163,6 @@ def _run_json(run: Run, curve: Curve, targets: list[float]) -> dict[str, Any]:
         "device_hours_to_target": {f"{target:.4f}": curve.device_hours_to(target) for target in targets},
         "curve": [vars(point) for point in curve.points],
     }
-
-
-def _shown(hours: float, scale: float) -> str:
-    return f"{scale * hours:.2f}" if np.isfinite(hours) else NOT_REACHED
-
-
-def _interval(one: Estimate, scale: float) -> str:
-    return f"{_shown(one.low, scale)} to {_shown(one.high, scale)}"
-
-
-def _ratio(one: Estimate) -> str:
-    """0 and infinity are no ratios: one of the two fell short of the target."""
-    return f"{one.value:.2f}" if one.value > 0 and np.isfinite(one.value) else NOT_REACHED
-
-
-def _ratio_interval(one: Estimate) -> str:
-    if np.isnan(one.low):
-        return NOT_REACHED
-    return " to ".join(INFINITE if np.isinf(end) else f"{end:.2f}" if end else "0" for end in (one.low, one.high))
-
-
-def _runs(value: float) -> str:
-    return NOT_REACHED if np.isnan(value) else NEVER if np.isinf(value) else f"{value:.0f}"
-
-
-def _runs_interval(one: Estimate) -> str:
-    return NOT_REACHED if np.isnan(one.value) else f"{_runs(one.low)} to {_runs(one.high)}"
 
 
 def default_targets(methods: list[MethodCurve]) -> list[float]:

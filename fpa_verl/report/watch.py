@@ -79,7 +79,7 @@ def _total_steps(folder: Path) -> int | None:
 
 
 def best_at(curves: list[Curve], device_hours: float) -> tuple[str, CurvePoint] | None:
-    """The most accurate of other runs when they had cost as much: the last evaluation before that counts, NaN does not."""
+    """The most accurate of other runs when they had cost as much, by its last evaluation until then."""
     reached = []
     for curve in curves:
         paid = [point for point in curve.points if point.device_hours <= device_hours and point.accuracy >= 0]

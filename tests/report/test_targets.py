@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report import wallclock
+from fpa_verl.report import wallclock, wallclock_tables
 from fpa_verl.report.bootstrap import estimate, first_passage
 from fpa_verl.report.runs import find_runs, record_evaluation
 from fpa_verl.report.targets import break_even, cost_per_run, ratio
@@ -83,6 +83,8 @@ def test_time_ratio_and_break_even_of_runs(tmp_path):
     everything = time_of(found, "fpa_offline", 1.0)
     assert everything.hours["device"].value == 2.0
     assert everything.ratio.value == INF
+    # The online run has 3 of 4 problems right: it gets there where the fourth is not drawn, (3/4)^4.
+    assert everything.ratio.share == pytest.approx(81 / 256, abs=0.04)
     assert np.isnan(everything.break_even.value)
     assert time_of(found, "grpo_baseline", 1.0).hours["device"].value == INF
 
@@ -93,7 +95,7 @@ def test_never_is_said(tmp_path):
     found = compare(tmp_path, 1.0)
     # A run costs 0.5 device-hours either way, and the dataset on top.
     assert time_of(found, "fpa_offline", 1.0).break_even.value == INF
-    assert found.reuse_table().rows[0][:5] == ["fpa_offline", "100", "1.50", "0.60", "never"]
+    assert wallclock_tables.reuse_table(found).rows[0][:5] == ["fpa_offline", "100", "1.50", "0.60", "never"]
     (fpa,) = (method for method in found.as_json()["methods"] if method["method"] == "fpa_offline")
     assert fpa["targets"][0]["break_even_runs"]["never"] is True
 
@@ -161,7 +163,7 @@ def test_data_of_unknown_cost_has_no_break_even(tmp_path):
     make_run(tmp_path / "grpo", [1, 4], recipe="grpo_baseline")
     found = compare(tmp_path, 1.0)
     assert time_of(found, "fpa_offline", 1.0).break_even is None
-    assert found.method_table().rows[0][6] == "?"
+    assert wallclock_tables.method_table(found).rows[0][6] == "?"
     assert any("imported" in note for note in found.notes())
 
 

@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -55,13 +56,8 @@ def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
 
 def _mean_curve(seeds: list[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:
     """Mean over the seeds that have a step, thinned to at most `POINTS` means over equal stretches."""
-    together: dict[int, list[float]] = {}
-    for one in seeds:
-        for step, value in one.items():
-            together.setdefault(step, []).append(value)
-    steps = np.array(sorted(together), dtype=float)
-    means = np.array([np.mean(together[int(step)]) for step in steps])
-    if len(steps) <= POINTS:
-        return steps, means
-    stretches = np.array_split(np.arange(len(steps)), POINTS)
-    return np.array([steps[s].mean() for s in stretches]), np.array([means[s].mean() for s in stretches])
+    curve = pd.concat([pd.Series(one, dtype=float) for one in seeds], axis=1).mean(axis=1).sort_index()
+    if len(curve) > POINTS:
+        stretch = np.arange(len(curve)) * POINTS // len(curve)
+        curve = curve.groupby(stretch).mean().set_axis(curve.index.to_series().groupby(stretch).mean())
+    return curve.index.to_numpy(), curve.to_numpy()
