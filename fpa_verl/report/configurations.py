@@ -119,8 +119,11 @@ def labels(everything: list[Configuration]) -> list[str]:
     """A name for each: the method, and where it was run with several settings, those in which they differ."""
 
     def label(one: Configuration) -> str:
+        same_method = [other for other in everything if other.method == one.method]
+        if len(same_method) > 1 and not one.runs[0].training:
+            return f"{one.method} (settings not recorded)"
         settings = flat(one.settings)
-        differing = varied([other for other in everything if other.method == one.method])
+        differing = varied([other for other in same_method if other.runs[0].training])
         return " ".join([one.method, *(f"{name.split('.')[-1]}={settings.get(name)}" for name in differing)])
 
     return [label(one) for one in everything]

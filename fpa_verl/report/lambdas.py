@@ -79,7 +79,8 @@ def _without_lambda(configuration: Configuration) -> tuple[str, str]:
     """What the members of a sweep share: objective, and every other setting."""
     settings = json.loads(json.dumps(configuration.settings))
     settings.get("hyper_parameters", {}).pop("lam", None)
-    objective = settings.pop("objective")
+    # Runs of before settings were recorded are told apart by their method alone.
+    objective = settings.pop("objective", configuration.method)
     return objective, json.dumps(settings, sort_keys=True)
 
 
@@ -108,7 +109,7 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
         )
     for (objective, rest), by_lambda in sweeps.items():
         for configuration in everything:
-            if _without_lambda(configuration) == (AT_ZERO[objective], rest):
+            if _without_lambda(configuration) == (AT_ZERO.get(objective), rest):
                 by_lambda.setdefault(0.0, replace(configuration))
     labels = [objective for objective, _ in sweeps]
     found = []

@@ -8,6 +8,9 @@ from statistics import mean, stdev
 import rich.table
 from rich import box
 
+# Characters from which a cell is a text that may be wrapped.
+LONG = 40
+
 
 @dataclass(frozen=True)
 class Table:
@@ -35,7 +38,9 @@ def for_terminal(table: Table) -> rich.table.Table:
         title=table.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
     for i, name in enumerate(table.header):
-        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+        longest = max((len(row[i]) for row in table.rows), default=0)
+        # Numbers are never cut off; a long text gives way to them.
+        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=longest < LONG, overflow="fold")
     for row in table.rows:
         shown.add_row(*row)
     return shown

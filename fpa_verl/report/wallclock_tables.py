@@ -79,8 +79,8 @@ def ratio_table(comparison: WallClock) -> Table:
             rows.append([time.method, f"{100 * time.target:g}", *cells])
     caption = (
         f"How many times the cost of the method {comparison.against.name} took to the same target, {LEVEL:.0%} "
-        f"interval (0: the method alone fell short; {INFINITE}: {comparison.against.name} alone), share of replicates in which "
-        "both reached it"
+        f"interval (0: the method alone fell short; {INFINITE}: {comparison.against.name} alone), share of replicates "
+        "in which both reached it"
     )
     header = ["method", "target", "device-time", "interval", "both", "wall-clock", "interval"]
     return Table(caption, header, rows)

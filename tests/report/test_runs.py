@@ -53,6 +53,9 @@ def test_settings_are_in_the_label_only_where_they_differ(sweep):
     make_run(Path("other"), [1], training=settings(lam=5.0))
     found = configurations(find_runs(["runs", "other"]))
     assert labels(found) == ["fpa_offline lam=2.0", "off_rl", "fpa_offline lam=5.0"]
+    make_run(Path("old"), [1], training=None)
+    found = configurations(find_runs(["runs", "old"]))
+    assert labels(found) == ["fpa_offline", "off_rl", "fpa_offline (settings not recorded)"]
 
 
 def test_where_the_report_goes(sweep):

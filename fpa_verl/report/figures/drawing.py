@@ -20,6 +20,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)))
 DOTS_AN_INCH = 160
 NAME_LENGTH = 40
+# Inches of a row of the legend.
+ROW_HEIGHT = 0.19
 
 
 def style_of(place: int) -> dict[str, Any]:
@@ -56,6 +58,8 @@ def legend_below(figure: Figure, axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     longest = max(map(len, names), default=0)
     columns = min(3 if longest < 20 else 2 if longest < 30 else 1, len(names) or 1)
+    # A long legend makes the figure higher and not the axes lower.
+    figure.set_figheight(figure.get_figheight() + ROW_HEIGHT * (len(names) // columns))
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
