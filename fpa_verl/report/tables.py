@@ -39,8 +39,9 @@ def for_terminal(table: Table) -> rich.table.Table:
     )
     for i, name in enumerate(table.header):
         longest = max((len(row[i]) for row in table.rows), default=0)
-        # Numbers are never cut off; a long text gives way to them.
-        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=longest < LONG, overflow="fold")
+        # Numbers are never cut off: names and long texts give way to them.
+        may_wrap = i == 0 or longest >= LONG
+        shown.add_column(name, justify="left" if may_wrap else "right", no_wrap=not may_wrap, overflow="fold")
     for row in table.rows:
         shown.add_row(*row)
     return shown

@@ -167,7 +167,8 @@ def _run_json(run: Run, curve: Curve, targets: list[float]) -> dict[str, Any]:
 
 def default_targets(methods: list[MethodCurve]) -> list[float]:
     """Three accuracies between the base model and the best that any method reached, in full per cents."""
-    start = float(np.nanmax([curve.mean_accuracy()[0] for curve in methods]))
+    base = [curve.mean_accuracy()[0] for curve in methods if curve.steps[0] == 0]
+    start = float(np.nanmax(base) if base else np.nanmin([curve.mean_accuracy()[0] for curve in methods]))
     best = float(np.nanmax([np.nanmax(curve.mean_accuracy()) for curve in methods]))
     fractions = (0.5, 0.75, 0.9)
     return sorted({round(start + share * (best - start), 2) for share in fractions})
