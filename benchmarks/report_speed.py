@@ -34,6 +34,7 @@ def write_run(folder: Path, recipe: str, seed: int, rng: np.random.Generator) ->
         "dataset": None if recipe == "grpo_baseline" else DATASET,
         "hardware": {"devices": 2, "device": "made up"},
         "training": {"objective": recipe},
+        "versions": {},
     }
     (folder / "run.json").write_text(json.dumps(info))
     ledger = [{"kind": "attempt", "time": 0, "attempt": 1, "devices": 2}]

@@ -35,7 +35,7 @@ class Progress:
     """How far a run is.
 
     Attributes:
-        total: steps that it is to make; None where its configuration does not say.
+        total: steps that it is to make; None where neither ledger nor configuration says.
         seconds_a_step: wall-clock, over the last steps of the attempt that goes on; None before the second.
         silent_for: seconds since it wrote anything.
     """
@@ -69,10 +69,14 @@ def progress_of(run: Run, now: float) -> Progress:
     times = [record["time"] for record in records if record["attempt"] == attempt and "step" in record][-PACE_STEPS:]
     pace = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
     silent = now - records[-1]["time"] if records else 0.0
-    return Progress(run.spending.last_step, _total_steps(run.folder), pace, max(0.0, silent), run.finished)
+    total = records[-1].get("total_steps") if records else None
+    return Progress(
+        run.spending.last_step, total or _configured_steps(run.folder), pace, max(0.0, silent), run.finished
+    )
 
 
-def _total_steps(folder: Path) -> int | None:
+def _configured_steps(folder: Path) -> int | None:
+    """Steps as configured; None where only epochs are, whose length is the dataloader's to know."""
     file = folder / "config.yaml"
     total = OmegaConf.select(OmegaConf.load(file), "trainer.total_training_steps") if file.exists() else None
     return int(total) if total is not None and int(total) > 0 else None

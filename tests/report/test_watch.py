@@ -58,6 +58,12 @@ def test_without_a_configuration_nothing_is_guessed(tmp_path):
     assert progress.state == "starting"
 
 
+def test_the_ledger_knows_the_steps_better_than_the_configuration(going):
+    record = {"kind": "step", "time": 1180.0, "attempt": 2, "step": 6, "seconds": {}, "total_steps": 30}
+    append_json_line(going / "ledger.jsonl", record)
+    assert progress_of(read_run(going), now=1180.0).remaining == 24 * 30
+
+
 def test_others_count_as_they_were_at_the_same_cost(tmp_path, going):
     make_run(tmp_path / "runs/grpo", [1, 3, 4], recipe="grpo_baseline")
     curves = [curve_of(read_run(tmp_path / "runs/grpo"), "toy")]
