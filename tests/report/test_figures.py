@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from matplotlib.colors import to_rgb
 
 from fpa_verl.report.figures.drawing import COLOURS, new_figure, save, shortened, style_of
 from fpa_verl.report.figures.dynamics import POINTS, _mean_curve
 
 
-def test_no_two_methods_look_alike_and_seven_not_even_in_grey():
+def test_no_two_methods_look_alike_and_21_not_even_in_grey():
     styles = [tuple(map(str, style_of(place).values())) for place in range(147)]
     assert len(set(styles)) == 147
     assert len({(marker, dashes) for _, marker, dashes in styles[:21]}) == 21
     # Luminance of neighbours, of 1: what a print in grey leaves of a colour.
     grey = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in map(to_rgb, COLOURS[:4])]
-    assert min(abs(a - b) for a, b in zip(grey, grey[1:], strict=False)) > 0.04
+    assert min(abs(a - b) for a, b in pairwise(grey)) > 0.04
 
 
 def test_curves_are_means_over_seeds_thinned_to_stretches():

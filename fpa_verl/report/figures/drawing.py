@@ -25,10 +25,13 @@ ROW_HEIGHT = 0.19
 
 
 def style_of(place: int) -> dict[str, Any]:
-    """Colour, marker and dashes of the method at a place of the legend; no two of the first 147 are alike."""
+    """Colour, marker and dashes of the method at a place of the legend.
+
+    No two of the first 21 are alike in grey, no two of the first 147 in colour.
+    """
     return {
-        "color": COLOURS[place % len(COLOURS)],
-        "marker": MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
+        "color": COLOURS[(place + place // 21) % len(COLOURS)],
+        "marker": MARKERS[place % len(MARKERS)],
         "linestyle": DASHES[place % len(DASHES)],
     }
 
