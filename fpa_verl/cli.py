@@ -92,6 +92,52 @@ def watch(
 
 
 @app.command()
+def plan(
+    response_tokens: Annotated[float, typer.Option(help="Mean length of a response.")],
+    prompt_tokens: Annotated[float, typer.Option(help="Mean length of a prompt.")] = 150.0,
+    problems: Annotated[int, typer.Option(help="Training problems.")] = 12_000,
+    rollouts: Annotated[int, typer.Option(help="Rollouts a problem.")] = 8,
+    trained_share: Annotated[
+        float, typer.Option(help="Share of trajectories in groups with right and wrong ones.")
+    ] = 1.0,
+    epochs: Annotated[float, typer.Option(help="Times that the offline run goes through them.")] = 3.0,
+    online_steps: Annotated[int, typer.Option(help="Steps of GRPO.")] = 1_500,
+    online_prompts: Annotated[int, typer.Option(help="Prompts a step of GRPO.")] = 128,
+    devices: Annotated[int, typer.Option(help="Devices held.")] = 2,
+    cached: Annotated[bool, typer.Option(help="The reference is computed once (recipe=cache_reference).")] = False,
+    like: Annotated[list[str] | None, typer.Option(help="Runs whose measured rates to take; may be repeated.")] = None,
+    generation_rate: Annotated[float | None, typer.Option(help="Tokens a device-second.")] = None,
+    training_rate: Annotated[float | None, typer.Option(help="Tokens a device-second, forward and backward.")] = None,
+    forward_rate: Annotated[float | None, typer.Option(help="Tokens a device-second; default: 3 x training.")] = None,
+    parameters: Annotated[float | None, typer.Option(help="Of the model, for rates from FLOP: 4e9.")] = None,
+    flops: Annotated[
+        float, typer.Option(help="Peak of a device in FLOP/s; default: H200, BF16, dense, as its data sheet says.")
+    ] = 989e12,
+    utilisation: Annotated[float, typer.Option(help="Share of the peak that training reaches.")] = 0.4,
+) -> None:
+    """What collecting, offline and online training would cost, from rates given or measured. Workload: the paper's."""
+    from fpa_verl.report import tables
+    from fpa_verl.report.plan import Workload, as_table, assumptions, complete, measured_rates, model_rates
+    from fpa_verl.report.plan import plan as make_plan
+    from fpa_verl.report.runs import find_runs
+
+    work = Workload(
+        response_tokens, prompt_tokens, problems, rollouts, trained_share, epochs, online_steps, online_prompts
+    )
+    given = {"generation": generation_rate, "training": training_rate, "forward": forward_rate}
+    rates = complete(
+        {
+            **(model_rates(parameters, flops, utilisation) if parameters else {}),
+            **(measured_rates(find_runs(like)) if like else {}),
+            **{name: rate for name, rate in given.items() if rate is not None},
+        }
+    )
+    console.print(tables.for_terminal(as_table(make_plan(work, rates, cached=cached), devices)))
+    for line in assumptions():
+        console.print(line, highlight=False)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Everything the demo makes.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of data order and sampling; the base model stays the same.")] = 0,

@@ -14,7 +14,7 @@ from fpa_verl.files import atomic_path
 from fpa_verl.report.comparison import Comparison
 
 # Okabe and Ito's palette, in an order that keeps neighbours apart in grey as well.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Dotted is left for the generation of a dataset.
 DASHES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)))
