@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import mean, stdev
 
@@ -22,8 +23,8 @@ class Table:
 
 
 def percent(value: float) -> str:
-    """A fraction of 1 as a number of per cent, with one decimal."""
-    return f"{100 * value:.1f}"
+    """A fraction of 1 as a number of per cent, with one decimal; a dash for NaN."""
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def mean_and_spread(values: list[float]) -> str:

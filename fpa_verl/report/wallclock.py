@@ -69,8 +69,8 @@ class WallClock(Comparison):
         return ("hours", "h", 1.0) if longest >= 1 else ("minutes", "min", 60.0)
 
     def band(self, place: int) -> tuple[Floats, Floats]:
-        """Interval of a method's accuracy at every evaluation, (E,) and (E,)."""
-        lower, upper = np.nanquantile(self.replicates[place].accuracy, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        """Interval of a method's accuracy at every evaluation, (E,) and (E,); NaN where replicates measured nothing."""
+        lower, upper = np.quantile(self.replicates[place].accuracy, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
         return lower, upper
 
     @property
