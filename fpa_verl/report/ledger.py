@@ -7,7 +7,9 @@ One JSON object a line, never rewritten:
     {"kind": "end", "time": unix_s, "attempt": 1, "step": 400, "seconds": {...}}
 
 Phases exclude one another, so the seconds of an attempt add up to its wall clock. A resumed run
-is another attempt.
+is another attempt. A step may also say `tokens` (trained on, prompts included), `generated_tokens`
+(responses that the run itself generated), `peak_memory_gb` and `total_steps`; reports say what is
+missing.
 """
 
 from __future__ import annotations
