@@ -30,7 +30,7 @@ def write_report(comparison: Comparison, out: Path, console: Console, command: s
     for table in shown:
         console.print(tables.for_terminal(table))
     for note in notes:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)
     drawn = figures.draw(comparison)
     for name, figure in drawn.items():
         for suffix in ("png", "svg"):
@@ -39,7 +39,8 @@ def write_report(comparison: Comparison, out: Path, console: Console, command: s
     write_json(out / f"{comparison.name}.json", _finite({**comparison.as_json(), "provenance": source.as_json()}))
     _write_text(out / f"{comparison.name}.md", tables.as_markdown(shown, notes))
     _write_text(out / PAGE, render_page(comparison, drawn, source))
-    console.print(f"Figures, Markdown and JSON: {out}/{comparison.name}.*; everything on one page: {out}/{PAGE}")
+    written = f"Figures, Markdown and JSON: {out}/{comparison.name}.*; everything on one page: {out}/{PAGE}"
+    console.print(written, highlight=False, markup=False)
 
 
 def _write_text(target: Path, text: str) -> None:
