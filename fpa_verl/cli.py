@@ -61,7 +61,7 @@ def report(
 ) -> None:
     """Put runs side by side, from their directories (default: ./runs).
 
-    wallclock: accuracy against device-hours. objectives: accuracy by recipe, settings chosen on validation problems.
+    wallclock: accuracy against cost. objectives: accuracy by recipe, settings chosen on validation problems.
     lambda: accuracy over lambda. dynamics: what training does to right and wrong trajectories.
     cost: where the device-time went.
     """
@@ -72,9 +72,10 @@ def report(
 
     given = runs or ["runs"]
     found = find_runs(given)
-    comparison = COMPARISONS[compare.value](found, Options(on, target, against))
+    options = Options(on, target, against)
+    comparison = COMPARISONS[compare.value](found, options)
     command = command_line(given, {"compare": compare.value, "on": on, "target": target, "against": against})
-    write_report(comparison, out or report_folder(given, found), console, command)
+    write_report(comparison, out or report_folder(given, found), console, command, options)
 
 
 @app.command()

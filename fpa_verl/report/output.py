@@ -11,13 +11,20 @@ from rich.console import Console
 from fpa_verl.files import atomic_path, write_json
 from fpa_verl.report import figures, tables
 from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparisons import Options
 from fpa_verl.report.page import render_page
 from fpa_verl.report.provenance import default_command, provenance
 
 PAGE = "report.html"
 
 
-def write_report(comparison: Comparison, out: Path, console: Console, command: str | None = None) -> None:
+def write_report(
+    comparison: Comparison,
+    out: Path,
+    console: Console,
+    command: str | None = None,
+    options: Options | None = None,
+) -> None:
     """Print the tables and write `out`/NAME*.{png,svg}, NAME.{json,md} and the page.
 
     Args:
@@ -25,6 +32,7 @@ def write_report(comparison: Comparison, out: Path, console: Console, command: s
         out: folder, made if need be.
         console: where the tables go.
         command: what was typed to get this report, for those who want it again.
+        options: of the other comparisons on the page.
     """
     shown, notes = comparison.tables(), comparison.notes()
     for table in shown:
@@ -38,7 +46,7 @@ def write_report(comparison: Comparison, out: Path, console: Console, command: s
     source = provenance(comparison.runs, command or default_command(comparison.runs, comparison.name))
     write_json(out / f"{comparison.name}.json", _finite({**comparison.as_json(), "provenance": source.as_json()}))
     _write_text(out / f"{comparison.name}.md", tables.as_markdown(shown, notes))
-    _write_text(out / PAGE, render_page(comparison, drawn, source))
+    _write_text(out / PAGE, render_page(comparison, drawn, source, options or Options()))
     written = f"Figures, Markdown and JSON: {out}/{comparison.name}.*; everything on one page: {out}/{PAGE}"
     console.print(written, highlight=False, markup=False)
 

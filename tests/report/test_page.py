@@ -228,6 +228,13 @@ def test_a_token_of_unknown_probability_has_no_shade():
     assert [Token("a", p).level for p in (0.0, 0.2, 0.21, 0.96, None)] == [0, 0, 1, 4, 4]
 
 
+def test_options_hold_for_every_section_of_the_page(tmp_path):
+    make_run(tmp_path / "a", [1, 2])
+    done = CliRunner().invoke(app, ["report", str(tmp_path), "--compare", "cost", "--target", "0.37"])
+    assert done.exit_code == 0, done.output
+    assert "to 37</button>" in (tmp_path / "report" / "report.html").read_text()
+
+
 def test_the_json_names_every_file_that_went_in(tmp_path):
     run = make_run(tmp_path / "a", [1, 2])
     done = CliRunner().invoke(app, ["report", str(tmp_path), "--target", "0.5", "--target", "0.9"])

@@ -49,9 +49,9 @@ class Section:
     notes: list[str]
 
 
-def render_page(shown: Comparison, drawn: dict[str, figures.Figure], source: Provenance) -> str:
+def render_page(shown: Comparison, drawn: dict[str, figures.Figure], source: Provenance, options: Options) -> str:
     """The page as HTML: `shown` first, with its figures `drawn`, then every other comparison that its runs allow."""
-    others, refused = other_sections(shown)
+    others, refused = other_sections(shown, options)
     samples, without = read_samples(shown.runs)
     script = _text("page.js")
     return _ENVIRONMENT.get_template("page.html.j2").render(
@@ -69,13 +69,13 @@ def render_page(shown: Comparison, drawn: dict[str, figures.Figure], source: Pro
     )
 
 
-def other_sections(shown: Comparison) -> tuple[list[Section], dict[str, str]]:
+def other_sections(shown: Comparison, options: Options) -> tuple[list[Section], dict[str, str]]:
     """Every other comparison of the same runs, and of those that these runs do not allow, why not."""
     allowed, refused = [], {}
     for name, compare in COMPARISONS.items():
         if name != shown.name:
             try:
-                comparison = compare(shown.runs, Options())
+                comparison = compare(shown.runs, options)
                 allowed.append(section(comparison, figures.draw(comparison)))
             except FpaError as error:
                 refused[name] = str(error)
