@@ -176,20 +176,19 @@ const buttons = table.querySelectorAll('th button');
 buttons[buttons.length - 1].click(); found.unreached = column(buttons.length - 1);
 const field = table.querySelector('.filter input');
 field.value = 'GRPO'; field.dispatchEvent(new Event('input')); found.filtered = column(0);
-found.width = document.documentElement.scrollWidth;
 document.title = JSON.stringify(found);
 </script></body>"""
 
 
-def probed(page, browser, width):
+def probed(page, browser):
     """What a page tells of itself; only its own script may run, so the policy is taken out for the probe."""
     open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", PROBE)
-    dom, _ = browser(open_page, width)
+    dom, _ = browser(open_page)
     return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", dom, flags=re.S)[1]))
 
 
 def test_tables_sort_and_filter(page, browser):
-    found = probed(page, browser, 1400)
+    found = probed(page, browser)
     assert found["before"] == ["fpa0", "fpa1", "grpo", "x0", "x1", "x2", "x3", "x4", "x5"]
     # Best accuracy: 100, 75 and 50 %, and six times 25.
     assert found["ascending"] == ["25.0"] * 6 + ["50.0", "75.0", "100.0"]
@@ -200,9 +199,13 @@ def test_tables_sort_and_filter(page, browser):
     assert found["filtered"] == ["grpo"]
 
 
-@pytest.mark.parametrize("width", [500, 1400])
+@pytest.mark.parametrize("width", [400, 1400])
 def test_the_page_fits_its_window(page, browser, width):
-    assert probed(page, browser, width)["width"] <= width
+    # A frame, because a window of less than 500 pixels is not to be had; its border takes none of the inside.
+    frame = f'<iframe width="{width}" height="900" srcdoc="{html.escape(page)}"></iframe>'
+    measure = "document.title = document.querySelector('iframe').contentDocument.documentElement.scrollWidth"
+    dom, _ = browser(f"<title></title>{frame}<script>onload = () => {{ {measure}; }}</script>", 1600)
+    assert 0 < int(re.search(r"<title>(\d+)</title>", dom)[1]) <= width
 
 
 def test_samples_are_of_the_very_dataset_or_it_says_why_there_are_none(tmp_path, tokenizer_folder):
