@@ -28,6 +28,7 @@ class Compare(str, Enum):
     objectives = "objectives"
     lambdas = "lambda"
     dynamics = "dynamics"
+    cost = "cost"
 
 
 def _version(wanted: bool) -> None:
@@ -47,37 +48,94 @@ def _options(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Run directories, or folders that hold some.")] = None,
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Run directories, folders that hold some, patterns; NAME=PATTERN.")
+    ] = None,
     compare: Annotated[Compare, typer.Option(help="What to compare.")] = Compare.wallclock,
     on: Annotated[str | None, typer.Option(help="Problem set; default: the first that is not validation.")] = None,
     target: Annotated[list[float] | None, typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
+    against: Annotated[str | None, typer.Option(help="Method to measure by; default: the online one.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for figure, Markdown and JSON; default: RUNS/report.")
+        Path | None, typer.Option(help="Folder for page, figures, Markdown and JSON; default: RUNS/report.")
     ] = None,
 ) -> None:
     """Put runs side by side, from their directories (default: ./runs).
 
-    wallclock: accuracy against device-hours. objectives: accuracy by recipe, settings chosen on validation problems.
+    wallclock: accuracy against cost. objectives: accuracy by recipe, settings chosen on validation problems.
     lambda: accuracy over lambda. dynamics: what training does to right and wrong trajectories.
+    cost: where the device-time went.
     """
-    from fpa_verl.report import dynamics, lambdas, objectives, wallclock
-    from fpa_verl.report.comparison import Comparison
+    from fpa_verl.report.comparisons import COMPARISONS, Options
     from fpa_verl.report.output import write_report
+    from fpa_verl.report.provenance import command_line
+    from fpa_verl.report.runs import find_runs, report_folder
+
+    given = runs or ["runs"]
+    found = find_runs(given)
+    options = Options(on, target, against)
+    comparison = COMPARISONS[compare.value](found, options)
+    command = command_line(given, {"compare": compare.value, "on": on, "target": target, "against": against})
+    write_report(comparison, out or report_folder(given, found), console, command, options)
+
+
+@app.command()
+def watch(
+    runs: Annotated[list[str] | None, typer.Argument(help="Run directories, folders that hold some, patterns.")] = None,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 5.0,
+) -> None:
+    """See how far runs are, their cost and accuracy so far, until they are finished (default: ./runs)."""
+    from fpa_verl.report.watch import watch as watch_runs
+
+    try:
+        watch_runs(runs or ["runs"], console, every)
+    except KeyboardInterrupt:
+        console.print("The runs go on.")
+
+
+@app.command()
+def plan(
+    response_tokens: Annotated[float, typer.Option(help="Mean length of a response.")],
+    prompt_tokens: Annotated[float, typer.Option(help="Mean length of a prompt.")] = 150.0,
+    problems: Annotated[int, typer.Option(help="Training problems.")] = 12_000,
+    rollouts: Annotated[int, typer.Option(help="Rollouts a problem.")] = 8,
+    trained_share: Annotated[
+        float, typer.Option(help="Share of trajectories in groups with right and wrong ones.")
+    ] = 1.0,
+    epochs: Annotated[float, typer.Option(help="Times that the offline run goes through them.")] = 3.0,
+    online_steps: Annotated[int, typer.Option(help="Steps of GRPO.")] = 1_500,
+    online_prompts: Annotated[int, typer.Option(help="Prompts a step of GRPO.")] = 128,
+    devices: Annotated[int, typer.Option(help="Devices held.")] = 2,
+    cached: Annotated[bool, typer.Option(help="The reference is computed once (recipe=cache_reference).")] = False,
+    like: Annotated[list[str] | None, typer.Option(help="Runs whose measured rates to take; may be repeated.")] = None,
+    generation_rate: Annotated[float | None, typer.Option(help="Tokens a device-second.")] = None,
+    training_rate: Annotated[float | None, typer.Option(help="Tokens a device-second, forward and backward.")] = None,
+    forward_rate: Annotated[float | None, typer.Option(help="Tokens a device-second; default: 3 x training.")] = None,
+    parameters: Annotated[float | None, typer.Option(help="Of the model, for rates from FLOP: 4e9.")] = None,
+    flops: Annotated[
+        float, typer.Option(help="Peak of a device in FLOP/s; default: H200, BF16, dense, as its data sheet says.")
+    ] = 989e12,
+    utilisation: Annotated[float, typer.Option(help="Share of the peak that training reaches.")] = 0.4,
+) -> None:
+    """What collecting, offline and online training would cost, from rates given or measured. Workload: the paper's."""
+    from fpa_verl.report import tables
+    from fpa_verl.report.plan import Workload, as_table, assumptions, complete, measured_rates, model_rates
+    from fpa_verl.report.plan import plan as make_plan
     from fpa_verl.report.runs import find_runs
 
-    folders = runs or [Path("runs")]
-    found = find_runs(folders)
-    comparison: Comparison
-    match compare:
-        case Compare.wallclock:
-            comparison = wallclock.compare(found, on, target)
-        case Compare.objectives:
-            comparison = objectives.compare(found, on)
-        case Compare.lambdas:
-            comparison = lambdas.compare(found, on)
-        case Compare.dynamics:
-            comparison = dynamics.compare(found)
-    write_report(comparison, out or folders[0] / "report", console)
+    work = Workload(
+        response_tokens, prompt_tokens, problems, rollouts, trained_share, epochs, online_steps, online_prompts
+    )
+    given = {"generation": generation_rate, "training": training_rate, "forward": forward_rate}
+    rates = complete(
+        {
+            **(model_rates(parameters, flops, utilisation) if parameters else {}),
+            **(measured_rates(find_runs(like)) if like else {}),
+            **{name: rate for name, rate in given.items() if rate is not None},
+        }
+    )
+    console.print(tables.for_terminal(as_table(make_plan(work, rates, cached=cached), devices)))
+    for line in assumptions():
+        console.print(line, highlight=False)
 
 
 @app.command()

@@ -12,9 +12,17 @@ from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
 
 
 class Comparison(ABC):
-    """A comparison of runs, ready to be printed and written; `figures.draw` draws it."""
+    """A comparison of runs, ready to be printed and written; `figures.draw` draws it.
+
+    Attributes:
+        name: of its files.
+        title: of its section on the page.
+        runs: all that went into it.
+    """
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    runs: list[Run]
 
     @abstractmethod
     def tables(self) -> list[Table]:
@@ -50,10 +58,15 @@ def require_comparable(runs: list[Run]) -> None:
             if mine[name] != other.get(name):
                 label = "evaluation set" if name == "problem_sets" else f"evaluation's {name}"
                 raise _mismatch(first, run, label, mine[name], other.get(name))
-        if first.info["hardware"]["device"] != run.info["hardware"]["device"]:
-            raise _mismatch(
-                first, run, "kind of device", first.info["hardware"]["device"], run.info["hardware"]["device"]
-            )
+    require_same_device(runs)
+
+
+def require_same_device(runs: list[Run]) -> None:
+    """Refuse runs whose device-seconds are of different devices."""
+    for run in runs[1:]:
+        wanted, found = (one.info["hardware"]["device"] for one in (runs[0], run))
+        if wanted != found:
+            raise _mismatch(runs[0], run, "kind of device", wanted, found)
 
 
 def _mismatch(first: Run, run: Run, what: str, wanted: Any, found: Any) -> MismatchError:
@@ -72,6 +85,19 @@ def require_same_device_as_data(run: Run) -> None:
             f"{run.folder} trained on {trained_on} with data made on {made_on}: their device-hours cannot be added. "
             "Collect the data on the device that trains"
         )
+
+
+def budget_notes(runs: list[Run]) -> list[str]:
+    """What a reader must know where methods were given more or less to learn from than others."""
+    notes = []
+    for one in {run.method: run for run in runs}:
+        steps = {run.name: run.spending.last_step for run in runs if run.method == one}
+        if len(set(steps.values())) > 1:
+            notes.append(f"Budgets differ: {', '.join(f'{name} made {n:,} steps' for name, n in steps.items())}")
+    datasets = {run.info["dataset"]["fingerprint"] for run in runs if not run.generates}
+    if len(datasets) > 1:
+        notes.append(f"Budgets differ: {len(datasets)} datasets; their costs are in the table by phase")
+    return notes
 
 
 def is_validation(data_source: str) -> bool:

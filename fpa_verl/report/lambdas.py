@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, finished, problem_sets, require_comparable
-from fpa_verl.report.objectives import Configuration, configurations
+from fpa_verl.report.comparison import Comparison, budget_notes, finished, problem_sets, require_comparable
+from fpa_verl.report.configurations import Configuration, configurations
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
 
@@ -28,11 +28,13 @@ class Sweep:
 class Lambdas(Comparison):
     """The sweeps, and the problem sets whose mean is shown."""
 
+    runs: list[Run]
     sweeps: list[Sweep]
     sources: list[str]
     left_out: list[str]
 
     name = "lambda"
+    title = "Strength of the extrapolation"
 
     def tables(self) -> list[Table]:
         rows = []
@@ -48,7 +50,8 @@ class Lambdas(Comparison):
         return [Table(caption, ["objective", "lambda", "seeds", "accuracy", "validation"], rows)]
 
     def notes(self) -> list[str]:
-        return [*self.left_out, "*: chosen by the accuracy on the validation problems"]
+        chosen = "*: chosen by the accuracy on the validation problems"
+        return [*self.left_out, chosen, *budget_notes(self.runs)]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -76,7 +79,8 @@ def _without_lambda(configuration: Configuration) -> tuple[str, str]:
     """What the members of a sweep share: objective, and every other setting."""
     settings = json.loads(json.dumps(configuration.settings))
     settings.get("hyper_parameters", {}).pop("lam", None)
-    objective = settings.pop("objective")
+    # Runs of before settings were recorded are told apart by their method alone.
+    objective = settings.pop("objective", configuration.method)
     return objective, json.dumps(settings, sort_keys=True)
 
 
@@ -105,11 +109,11 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
         )
     for (objective, rest), by_lambda in sweeps.items():
         for configuration in everything:
-            if _without_lambda(configuration) == (AT_ZERO[objective], rest):
+            if _without_lambda(configuration) == (AT_ZERO.get(objective), rest):
                 by_lambda.setdefault(0.0, replace(configuration))
     labels = [objective for objective, _ in sweeps]
     found = []
     for place, ((objective, _), by_lambda) in enumerate(sweeps.items(), start=1):
         label = objective if labels.count(objective) == 1 else f"{objective} ({place})"
         found.append(Sweep(label, dict(sorted(by_lambda.items()))))
-    return Lambdas(found, sources, left_out)
+    return Lambdas(runs, found, sources, left_out)

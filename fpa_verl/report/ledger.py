@@ -7,7 +7,9 @@ One JSON object a line, never rewritten:
     {"kind": "end", "time": unix_s, "attempt": 1, "step": 400, "seconds": {...}}
 
 Phases exclude one another, so the seconds of an attempt add up to its wall clock. A resumed run
-is another attempt.
+is another attempt. A step may also say `tokens` (trained on, prompts included), `generated_tokens`
+(responses that the run itself generated), `peak_memory_gb` and `total_steps`; reports say what is
+missing.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +41,95 @@ PHASES = (GENERATION, LOG_PROBS, TRAINING, WEIGHT_SYNC, CHECKPOINTING, OTHER, ST
 NOT_COST = (STARTUP, EVALUATION)
 
 
-def device_seconds(folder: Path) -> dict[str, float]:
-    """Device-seconds by phase, each attempt with the devices that it held."""
-    total: dict[str, float] = {}
-    devices: dict[int, int] = {}
-    for record in read_json_lines(folder / LEDGER_FILE):
-        if record["kind"] == "attempt":
-            devices[record["attempt"]] = record["devices"]
+@dataclass(frozen=True)
+class Cost:
+    """What was spent, start-up and evaluation left out."""
+
+    device_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a ledger adds up to, in all attempts.
+
+    Attributes:
+        device_seconds, wall_seconds: by phase; each attempt with the devices that it held.
+        by_step: (attempt, step) to all that had been spent by the end of that step.
+        by_attempt: the same by the end of an attempt.
+        devices: how many each attempt held.
+        tokens, generated_tokens: trained on, and generated in the run; None where nobody counted.
+        peak_memory_gb: the highest of all steps; None where nobody measured.
+        clock_seconds: from the start of every attempt to its last record; None where a start is not written down.
+    """
+
+    device_seconds: dict[str, float]
+    wall_seconds: dict[str, float]
+    by_step: dict[tuple[int, int], Cost]
+    by_attempt: dict[int, Cost]
+    devices: list[int]
+    tokens: int | None
+    generated_tokens: int | None
+    peak_memory_gb: float | None
+    clock_seconds: float | None
+    last_step: int
+    finished: bool
+
+    @property
+    def cost(self) -> Cost:
+        """All that was spent so far."""
+        return list(self.by_attempt.values())[-1] if self.by_attempt else Cost()
+
+    def at(self, attempt: int, step: int) -> Cost:
+        """Cost up to the end of a step; one without a record was cut short, and all spent by then counts."""
+        return self.by_step.get((attempt, step), self.by_attempt.get(attempt, Cost()))
+
+
+def read_spending(folder: Path) -> Spending:
+    """Add up the ledger in `folder`. Steps that a later attempt did again count twice: they were paid twice."""
+    records = read_json_lines(folder / LEDGER_FILE)
+    devices = {record["attempt"]: record["devices"] for record in records if record["kind"] == "attempt"}
+    device_seconds: dict[str, float] = {}
+    wall_seconds: dict[str, float] = {}
+    by_step: dict[tuple[int, int], Cost] = {}
+    by_attempt: dict[int, Cost] = {}
+    spent = Cost()
+    for record in records:
+        attempt = record["attempt"]
         for phase, seconds in record.get("seconds", {}).items():
-            total[phase] = total.get(phase, 0.0) + seconds * devices[record["attempt"]]
-    return total
+            held = seconds * devices[attempt]
+            wall_seconds[phase] = wall_seconds.get(phase, 0.0) + seconds
+            device_seconds[phase] = device_seconds.get(phase, 0.0) + held
+            if phase not in NOT_COST:
+                spent = Cost(spent.device_seconds + held, spent.wall_seconds + seconds)
+        by_attempt[attempt] = spent
+        if "step" in record:
+            by_step[attempt, record["step"]] = spent
+
+    def recorded(name: str) -> list[Any]:
+        return [record[name] for record in records if record.get(name) is not None]
+
+    return Spending(
+        device_seconds,
+        wall_seconds,
+        by_step,
+        by_attempt,
+        devices=list(devices.values()),
+        tokens=sum(recorded("tokens")) if recorded("tokens") else None,
+        generated_tokens=sum(recorded("generated_tokens")) if recorded("generated_tokens") else None,
+        peak_memory_gb=max(recorded("peak_memory_gb"), default=None),
+        clock_seconds=_clock_seconds(records),
+        last_step=max((step for _, step in by_step), default=0),
+        finished=any(record["kind"] == "end" for record in records),
+    )
+
+
+def _clock_seconds(records: list[dict[str, Any]]) -> float | None:
+    started = {record["attempt"]: record.get("started_at") for record in records if record["kind"] == "attempt"}
+    ended = {record["attempt"]: record["time"] for record in records}
+    if not started or None in started.values():
+        return None
+    return float(sum(ended[attempt] - began for attempt, began in started.items()))
 
 
 class Ledger:
@@ -110,5 +192,6 @@ class Ledger:
 
     def cost(self, device: str) -> dict[str, Any]:
         """What everything written so far has cost, in all attempts, on devices of this name."""
-        spent = {phase: value for phase, value in device_seconds(self._folder).items() if phase not in NOT_COST}
+        total = read_spending(self._folder).device_seconds
+        spent = {phase: value for phase, value in total.items() if phase not in NOT_COST}
         return {"device_seconds": spent, "devices": self._devices, "device": device}

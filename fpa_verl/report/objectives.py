@@ -2,123 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, finished, is_validation, problem_sets, require_comparable
-from fpa_verl.report.runs import Point, Run
+from fpa_verl.report.comparison import Comparison, budget_notes, finished, problem_sets, require_comparable
+from fpa_verl.report.configurations import Configuration, configurations, flat, varied
+from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """A recipe at certain settings; its runs differ in the seed alone."""
-
-    recipe: str
-    settings: dict[str, Any]
-    runs: list[Run]
-
-    def accuracies(self, data_source: str, *, best: bool = False) -> list[float]:
-        """Accuracy of each run at its last evaluation, or at the one that validation chooses."""
-        return [_at(run, self.step_of(run, best=best), data_source).accuracy for run in self.runs]
-
-    def mean_accuracies(self, data_sources: list[str], *, best: bool = False) -> list[float]:
-        """Their mean over some problem sets, for each run."""
-        by_source = [self.accuracies(source, best=best) for source in data_sources]
-        return [mean(values) for values in zip(*by_source, strict=True)]
-
-    def validation(self, *, best: bool = False) -> float | None:
-        """Mean accuracy on the validation problems over the runs; None where they were not evaluated."""
-        if not validation_sources(self.runs[0]):
-            return None
-        return mean(validation_accuracy(run, self.step_of(run, best=best)) for run in self.runs)
-
-    def step_of(self, run: Run, *, best: bool) -> int:
-        """The last step evaluated, or the one that validation chooses where there is one."""
-        return best_step(run) if best and validation_sources(run) else evaluated_steps(run)[-1]
-
-
-def evaluated_steps(run: Run) -> list[int]:
-    """The steps at which a run was evaluated, in order.
-
-    Raises:
-        DatasetError: it was not evaluated yet.
-    """
-    steps = sorted({point.step for point in run.points})
-    if not steps:
-        raise DatasetError(f"{run.folder} has no evaluation yet: wait for one, or leave the run out")
-    return steps
-
-
-def validation_accuracy(run: Run, step: int) -> float:
-    """Mean over the problem sets of held-out training problems."""
-    return mean(_at(run, step, source).accuracy for source in validation_sources(run))
-
-
-def best_step(run: Run) -> int:
-    """The step of the highest validation accuracy, the earliest of equals.
-
-    Only steps at which every validation set was evaluated count; where there is none, the last step.
-    """
-    sources = validation_sources(run)
-    measured = {
-        step: validation_accuracy(run, step)
-        for step in evaluated_steps(run)
-        if all(any(point.step == step for point in run.of_source(source)) for source in sources)
-    }
-    finite = {step: value for step, value in measured.items() if math.isfinite(value)}
-    return max(finite, key=lambda step: finite[step]) if finite else evaluated_steps(run)[-1]
-
-
-def _at(run: Run, step: int, data_source: str) -> Point:
-    for point in run.of_source(data_source):
-        if point.step == step:
-            return point
-    raise DatasetError(f"{run.folder} has no evaluation on {data_source} at step {step}: leave the run out")
-
-
-def validation_sources(run: Run) -> list[str]:
-    """The run's problem sets of held-out training problems."""
-    return [source for source in run.info["evaluation"]["problem_sets"] if is_validation(source)]
-
-
-def configurations(runs: list[Run]) -> list[Configuration]:
-    """Runs grouped by recipe and settings."""
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        key = run.recipe, json.dumps(_settings(run), sort_keys=True)
-        groups.setdefault(key, []).append(run)
-    return [Configuration(recipe, _settings(members[0]), members) for (recipe, _), members in groups.items()]
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    """Training settings and the dataset: runs that differ in any of it are no seeds of one another."""
-    return {**run.training, "dataset": (run.info.get("dataset") or {}).get("fingerprint")}
-
-
-def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        key = f"{prefix}{name}"
-        found.update(flat(value, f"{key}.") if isinstance(value, dict) else {key: value})
-    return found
-
-
-def varied(group: list[Configuration]) -> list[str]:
-    """Names of the settings in which the configurations of a recipe differ."""
-    settings = [flat(configuration.settings) for configuration in group]
-    names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1]
-
-
-@dataclass(frozen=True)
 class Choice:
-    """The configuration of a recipe that validation chose, among how many, by which settings."""
+    """The configuration of a method that validation chose, among how many, by which settings."""
 
     chosen: Configuration
     candidates: int
@@ -133,7 +30,7 @@ def choose(group: list[Configuration]) -> Choice:
     """
     if len(group) > 1 and any(configuration.validation() is None for configuration in group):
         raise DatasetError(
-            f"{group[0].recipe} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
+            f"{group[0].method} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
             "on validation problems to choose by: report one of them alone"
         )
     chosen = max(group, key=lambda configuration: configuration.validation() or 0.0)
@@ -143,13 +40,15 @@ def choose(group: list[Configuration]) -> Choice:
 
 @dataclass(frozen=True)
 class Objectives(Comparison):
-    """One choice a recipe, the best first."""
+    """One choice a method, the best first."""
 
+    runs: list[Run]
     choices: list[Choice]
     sources: list[str]
     left_out: list[str]
 
     name = "objectives"
+    title = "Objectives"
 
     def tables(self) -> list[Table]:
         tables = [self.accuracy_table()]
@@ -172,13 +71,13 @@ class Objectives(Comparison):
                 validation = one.validation()
                 cells.append(mean_and_spread(one.mean_accuracies(self.sources, best=True)))
                 cells.append("-" if validation is None else percent(validation))
-            rows.append([one.recipe, str(len(one.runs)), *cells])
+            rows.append([one.method, str(len(one.runs)), *cells])
         return Table("Accuracy (%): mean over seeds ± standard deviation, at the last step", header, rows)
 
     def choice_table(self) -> Table:
         rows = [
             [
-                choice.chosen.recipe,
+                choice.chosen.method,
                 str(choice.candidates),
                 ", ".join(f"{name}={value}" for name, value in choice.settings.items()) or "-",
             ]
@@ -190,9 +89,9 @@ class Objectives(Comparison):
         notes = list(self.left_out)
         if any(choice.chosen.validation() is not None for choice in self.choices):
             notes.append("best val.: at the step of the highest accuracy on the validation problems")
-        if single := [choice.chosen.recipe for choice in self.choices if len(choice.chosen.runs) == 1]:
+        if single := [choice.chosen.method for choice in self.choices if len(choice.chosen.runs) == 1]:
             notes.append(f"One seed only, so no spread: {', '.join(single)}")
-        return notes
+        return [*notes, *budget_notes(self.runs)]
 
     def as_json(self) -> dict[str, Any]:
         return {"compare": self.name, "recipes": [_choice_json(choice, self.sources) for choice in self.choices]}
@@ -202,7 +101,7 @@ def _choice_json(choice: Choice, sources: list[str]) -> dict[str, Any]:
     one = choice.chosen
     means = one.mean_accuracies(sources)
     return {
-        "recipe": one.recipe,
+        "recipe": one.method,
         "settings": one.settings,
         "configurations_tried": choice.candidates,
         "validation_accuracy": one.validation(),
@@ -215,7 +114,7 @@ def _choice_json(choice: Choice, sources: list[str]) -> dict[str, Any]:
 
 
 def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
-    """One row a recipe: the settings chosen on validation problems, the accuracy on all others.
+    """One row a method: the settings chosen on validation problems, the accuracy on all others.
 
     Args:
         runs: of any number of recipes, settings and seeds.
@@ -230,7 +129,7 @@ def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
     sources = problem_sets(runs, data_source)
     groups: dict[str, list[Configuration]] = {}
     for configuration in configurations(runs):
-        groups.setdefault(configuration.recipe, []).append(configuration)
+        groups.setdefault(configuration.method, []).append(configuration)
     choices = [choose(group) for group in groups.values()]
     ordered = sorted(choices, key=lambda choice: mean(choice.chosen.mean_accuracies(sources)), reverse=True)
-    return Objectives(ordered, sources, left_out)
+    return Objectives(runs, ordered, sources, left_out)

@@ -1,26 +1,65 @@
-"""A comparison on the terminal and in files: figure, Markdown and JSON, each written whole."""
+"""A comparison on the terminal and in files: page, figures, Markdown and JSON, each written whole."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from fpa_verl.files import atomic_path, write_json
 from fpa_verl.report import figures, tables
 from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparisons import Options
+from fpa_verl.report.page import render_page
+from fpa_verl.report.provenance import default_command, provenance
+
+PAGE = "report.html"
 
 
-def write_report(comparison: Comparison, out: Path, console: Console) -> None:
-    """Print the tables and write `out`/NAME.{png,svg,json,md}."""
+def write_report(
+    comparison: Comparison,
+    out: Path,
+    console: Console,
+    command: str | None = None,
+    options: Options | None = None,
+) -> None:
+    """Print the tables and write `out`/NAME*.{png,svg}, NAME.{json,md} and the page.
+
+    Args:
+        comparison: what is asked for; the page holds every other comparison of the same runs as well.
+        out: folder, made if need be.
+        console: where the tables go.
+        command: what was typed to get this report, for those who want it again.
+        options: of the other comparisons on the page.
+    """
     shown, notes = comparison.tables(), comparison.notes()
     for table in shown:
         console.print(tables.for_terminal(table))
     for note in notes:
-        console.print(note, highlight=False)
-    for suffix in ("png", "svg"):
-        figures.draw(comparison, out / f"{comparison.name}.{suffix}")
-    write_json(out / f"{comparison.name}.json", comparison.as_json())
-    with atomic_path(out / f"{comparison.name}.md") as temporary:
-        temporary.write_text(tables.as_markdown(shown, notes), encoding="utf-8")
-    console.print(f"Figure, Markdown and JSON: {out}/{comparison.name}.*", highlight=False)
+        console.print(note, highlight=False, markup=False)
+    drawn = figures.draw(comparison)
+    for name, figure in drawn.items():
+        for suffix in ("png", "svg"):
+            figures.save(figure, out / f"{name}.{suffix}")
+    source = provenance(comparison.runs, command or default_command(comparison.runs, comparison.name))
+    write_json(out / f"{comparison.name}.json", _finite({**comparison.as_json(), "provenance": source.as_json()}))
+    _write_text(out / f"{comparison.name}.md", tables.as_markdown(shown, notes))
+    _write_text(out / PAGE, render_page(comparison, drawn, source, options or Options()))
+    written = f"Figures, Markdown and JSON: {out}/{comparison.name}.*; everything on one page: {out}/{PAGE}"
+    console.print(written, highlight=False, markup=False)
+
+
+def _write_text(target: Path, text: str) -> None:
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither infinity nor NaN: null stands for what was not reached or not measured."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,14 +12,17 @@ best/               the model of the highest validation accuracy, in Hugging Fac
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.evaluation import pass_at_1
 from fpa_verl.files import append_json_line, read_json_lines, write_json
-from fpa_verl.report.ledger import LEDGER_FILE, NOT_COST
+from fpa_verl.report.ledger import LEDGER_FILE, Cost, Spending, read_spending
 
 RUN_FILE = "run.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
@@ -44,14 +47,18 @@ class Point:
     """One evaluation of one problem set.
 
     Attributes:
-        device_seconds: the run's own cost up to this evaluation; the dataset's not included.
+        cost: the run's own up to this evaluation; the dataset's not included.
         problems: problem id to (right, sampled).
     """
 
     step: int
     data_source: str
-    device_seconds: float
+    cost: Cost
     problems: dict[str, tuple[int, int]]
+
+    @property
+    def device_seconds(self) -> float:
+        return self.cost.device_seconds
 
     @property
     def accuracy(self) -> float:
@@ -64,20 +71,42 @@ class Point:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, read."""
+    """A run directory, read.
+
+    Attributes:
+        label: the method's name where the user gave it one.
+        unscored: samples of all evaluations together that are in no accuracy.
+    """
 
     folder: Path
     info: dict[str, Any]
     points: list[Point]
-    phase_device_seconds: dict[str, float]
-    finished: bool = True
-    """Whether the run reached its last step, or stopped early."""
+    spending: Spending
     unscored: int = 0
-    """Samples of all evaluations together that are in no accuracy."""
+    label: str | None = None
 
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def method(self) -> str:
+        """What the run is compared as: the recipe, unless the user named it otherwise."""
+        return self.label or self.recipe
+
+    @property
+    def phase_device_seconds(self) -> dict[str, float]:
+        return self.spending.device_seconds
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its last step, or stopped early."""
+        return self.spending.finished
+
+    @property
+    def generates(self) -> bool:
+        """Whether the run makes its own trajectories (online), and learns from no stored ones."""
+        return self.info.get("dataset") is None
 
     @property
     def recipe(self) -> str:
@@ -89,10 +118,23 @@ class Run:
         return dict(self.info.get("training") or {})
 
     @property
+    def data_cost(self) -> Cost:
+        """What making the training data and its reference cache cost; nothing for a run that generates its own.
+
+        Where it is not written down how many devices made a part, it is taken to be as many as the run held.
+        """
+        device_seconds = wall_seconds = 0.0
+        for name in ("dataset", "reference"):
+            part = self.info.get(name) or {}
+            spent = float(part.get("device_seconds", 0.0))
+            devices = (part.get("cost") or {}).get("devices", self.info["hardware"]["devices"])
+            device_seconds += spent
+            wall_seconds += spent / devices
+        return Cost(device_seconds, wall_seconds)
+
+    @property
     def dataset_device_seconds(self) -> float:
-        """What making the training data and its reference cache cost; 0 for a run that generates its own."""
-        parts = (self.info.get(name) or {} for name in ("dataset", "reference"))
-        return float(sum(part.get("device_seconds", 0.0) for part in parts))
+        return self.data_cost.device_seconds
 
     @property
     def data_cost_is_known(self) -> bool:
@@ -158,47 +200,56 @@ def record_evaluation(
         )
 
 
-def read_run(folder: Path) -> Run:
-    """Read a run directory, finished or not.
-
-    Steps that a later attempt did again count twice in the cost, because they were paid twice.
-    """
+def read_run(folder: Path, label: str | None = None) -> Run:
+    """Read a run directory, finished or not."""
     file = folder / RUN_FILE
     if not file.exists():
         raise DatasetError(f"{folder} is no run directory ({RUN_FILE} is missing): give folders that a recipe wrote")
     info = json.loads(file.read_text(encoding="utf-8"))
-    ledger = read_json_lines(folder / LEDGER_FILE)
-    devices = {record["attempt"]: record["devices"] for record in ledger if record["kind"] == "attempt"}
-    phases: dict[str, float] = {}
-    # (attempt, step) to the cost up to the end of that step.
-    cost_at: dict[tuple[int, int], float] = {}
-    spent_by: dict[int, float] = {}
-    for record in ledger:
-        for phase, seconds in record.get("seconds", {}).items():
-            phases[phase] = phases.get(phase, 0.0) + seconds * devices[record["attempt"]]
-        spent = sum(s for p, s in phases.items() if p not in NOT_COST)
-        spent_by[record["attempt"]] = spent
-        if "step" in record:
-            cost_at[record["attempt"], record["step"]] = spent
+    spending = read_spending(folder)
     points: dict[tuple[str, int], Point] = {}
     evaluations = read_json_lines(folder / EVALUATIONS_FILE)
     for record in evaluations:
         problems = {key: (right, sampled) for key, (right, sampled) in record["problems"].items()}
         step, source = record["step"], record["data_source"]
         # A resumed run evaluates the step it starts from once more: the first measurement stands.
-        # One without a record of its step was cut short; all that was spent by then counts.
-        cost = cost_at.get((record["attempt"], step), spent_by.get(record["attempt"], 0.0))
-        points.setdefault((source, step), Point(step, source, cost if step else 0.0, problems))
+        cost = spending.at(record["attempt"], step) if step else Cost()
+        points.setdefault((source, step), Point(step, source, cost, problems))
     unscored = sum(record.get("unscored", 0) for record in evaluations)
-    return Run(folder, info, list(points.values()), phases, is_finished(folder), unscored)
+    return Run(folder, info, list(points.values()), spending, unscored, label)
 
 
-def find_runs(paths: list[Path]) -> list[Run]:
-    """Runs at `paths` or one or more levels below them, in order of name."""
-    folders: dict[Path, None] = {}
-    for path in paths:
-        if not path.exists():
-            raise DatasetError(f"no folder at {path}: give run directories, or a folder that holds some")
-        for file in sorted(path.rglob(RUN_FILE)):
-            folders.setdefault(file.parent)
-    return [read_run(folder) for folder in folders]
+def find_runs(given: Sequence[str | Path]) -> list[Run]:
+    """Runs at the folders given or any number of levels below them, in order of name.
+
+    A folder may be a pattern (`runs/*seed*`, `runs/**/fpa*`), and a pattern or folder may be given a name that its
+    runs are compared under (`fpa=runs/*fpa*`). Files among the matches are passed over.
+
+    Raises:
+        DatasetError: nothing is where one of them points.
+    """
+    labels: dict[Path, str | None] = {}
+    for one in map(str, given):
+        label, pattern = _named(one)
+        matches = [Path(pattern)] if Path(pattern).exists() else sorted(map(Path, glob(pattern, recursive=True)))
+        if not matches:
+            raise DatasetError(f"no folder at {pattern}: give run directories, or a folder that holds some")
+        for match in matches:
+            for file in sorted(match.rglob(RUN_FILE)) if match.is_dir() else ():
+                labels.setdefault(file.parent, label)
+    return [read_run(folder, label) for folder, label in labels.items()]
+
+
+def report_folder(given: Sequence[str | Path], runs: list[Run]) -> Path:
+    """Where a report on the runs found at `given` goes: beside them."""
+    if len(given) == 1 and Path(given[0]).is_dir():
+        return Path(given[0]) / "report"
+    return Path(os.path.commonpath([run.folder.absolute().parent for run in runs] or [Path.cwd()])) / "report"
+
+
+def _named(given: str) -> tuple[str | None, str]:
+    """`NAME=PATTERN` in its two parts; a folder that holds an equals sign, as hydra's multiruns do, has no name."""
+    name, separator, pattern = given.partition("=")
+    if separator and not Path(given).exists() and "/" not in name:
+        return name, pattern
+    return None, given

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import mean, stdev
 
 import rich.table
 from rich import box
+from rich.markup import escape
+from rich.text import Text
+
+# Characters from which a cell is a text that may be wrapped.
+LONG = 40
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,8 @@ class Table:
 
 
 def percent(value: float) -> str:
-    """A fraction of 1 as a number of per cent, with one decimal."""
-    return f"{100 * value:.1f}"
+    """A fraction of 1 as a number of per cent, with one decimal; a dash for NaN."""
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def mean_and_spread(values: list[float]) -> str:
@@ -32,12 +38,16 @@ def mean_and_spread(values: list[float]) -> str:
 def for_terminal(table: Table) -> rich.table.Table:
     """The table as rich prints it."""
     shown = rich.table.Table(
-        title=table.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        title=escape(table.caption), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
     for i, name in enumerate(table.header):
-        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+        longest = max((len(row[i]) for row in table.rows), default=0)
+        # Numbers are never cut off: names and long texts give way to them.
+        may_wrap = i == 0 or longest >= LONG
+        shown.add_column(escape(name), justify="left" if may_wrap else "right", no_wrap=not may_wrap, overflow="fold")
     for row in table.rows:
-        shown.add_row(*row)
+        # As text: names of runs may hold what rich takes for markup.
+        shown.add_row(*map(Text, row))
     return shown
 
 
@@ -46,6 +56,7 @@ def as_markdown(tables: list[Table], notes: list[str]) -> str:
     parts = []
     for table in tables:
         lines = [f"**{table.caption}**", ""]
-        lines += ["| " + " | ".join(row) + " |" for row in (table.header, ["---"] * len(table.header), *table.rows)]
+        rows = (table.header, ["---"] * len(table.header), *table.rows)
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, *notes]) + "\n"

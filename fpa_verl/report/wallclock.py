@@ -1,152 +1,86 @@
-"""`--compare wallclock`: accuracy against device-hours (the paper's Figure 6), offline data's cost in front."""
+"""`--compare wallclock`: accuracy against device-hours and wall-clock hours (the paper's Figure 6).
+
+The dataset's generation stands in front of the offline curves; start-up and evaluation are shown apart.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import mean
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from fpa_verl.errors import DatasetError
+from fpa_verl.report import wallclock_tables
+from fpa_verl.report.bootstrap import LEVEL, REPLICATES, SEED, Replicates, resample
 from fpa_verl.report.comparison import (
     Comparison,
+    budget_notes,
     evaluated,
     problem_sets,
     require_comparable,
     require_same_device_as_data,
 )
-from fpa_verl.report.ledger import (
-    CHECKPOINTING,
-    EVALUATION,
-    GENERATION,
-    LOG_PROBS,
-    OTHER,
-    PHASES,
-    STARTUP,
-    TRAINING,
-    WEIGHT_SYNC,
-)
-from fpa_verl.report.runs import Point, Run
-from fpa_verl.report.tables import Table, percent
+from fpa_verl.report.configurations import configurations
+from fpa_verl.report.curves import Curve, Floats, MethodCurve, curve_of, method_curves
+from fpa_verl.report.ledger import PHASES
+from fpa_verl.report.runs import Run
+from fpa_verl.report.tables import Table
+from fpa_verl.report.targets import TimeToTarget, cost_per_run, times_to_targets
 
-SECONDS_PER_HOUR = 3600.0
-NOT_REACHED = "-"
-# Headers are short for the sake of narrow terminals; starred columns are no part of the cost.
-PHASE_COLUMNS = {
-    "gen.": GENERATION,
-    "logp": LOG_PROBS,
-    "train": TRAINING,
-    "sync": WEIGHT_SYNC,
-    "ckpt": CHECKPOINTING,
-    "other": OTHER,
-    "start*": STARTUP,
-    "eval*": EVALUATION,
-}
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One evaluation on the cost axis.
-
-    Attributes:
-        device_hours: generation of the dataset included, start-up and evaluation left out.
-        accuracy, standard_error: fractions of 1.
-    """
-
-    step: int
-    device_hours: float
-    accuracy: float
-    standard_error: float
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One run on the cost axis; `data_device_hours` is what its dataset had cost before it began."""
-
-    run: str
-    recipe: str
-    points: list[CurvePoint]
-    data_device_hours: float = 0.0
-
-    @property
-    def best(self) -> CurvePoint:
-        return max(self.points, key=lambda point: point.accuracy)
-
-    def device_hours_to(self, target: float) -> float | None:
-        """Cost of the first evaluation at or above `target`; None where it was never reached.
-
-        Evaluations are not interpolated: what lies between two of them was not measured.
-        """
-        return next((point.device_hours for point in self.points if point.accuracy >= target), None)
+# How many runs share a dataset, in the view of reused data.
+REUSES = (1, 2, 5, 10, 20, 50, 100)
 
 
 @dataclass(frozen=True)
 class WallClock(Comparison):
-    """Everything the table, the figure and the JSON show."""
+    """Everything the tables, the figures and the JSON show.
+
+    Attributes:
+        curves: one a run.
+        methods: one a method, over its seeds.
+        against: the method that the others are measured by.
+    """
 
     data_source: str
-    curves: list[Curve]
     runs: list[Run]
+    curves: list[Curve]
+    methods: list[MethodCurve]
     targets: list[float]
+    against: MethodCurve | None
     left_out: list[str]
 
     name = "wallclock"
+    title = "Accuracy against cost"
+
+    @cached_property
+    def replicates(self) -> list[Replicates]:
+        return resample(self.methods)
+
+    @cached_property
+    def times(self) -> list[TimeToTarget]:
+        return times_to_targets(self.methods, self.replicates, self.targets, self.against)
 
     @property
-    def unit(self) -> tuple[str, float]:
-        """Device-hours, or device-minutes where everything is short; with what an hour is in it."""
+    def unit(self) -> tuple[str, str, float]:
+        """Hours, or minutes where everything is short: in words, short, and what an hour is in it."""
         longest = max(curve.points[-1].device_hours for curve in self.curves)
-        return ("device-hours", 1.0) if longest >= 1 else ("device-minutes", 60.0)
+        return ("hours", "h", 1.0) if longest >= 1 else ("minutes", "min", 60.0)
+
+    def band(self, place: int) -> tuple[Floats, Floats]:
+        """Interval of a method's accuracy at every evaluation, (E,) and (E,); NaN where replicates measured nothing."""
+        lower, upper = np.quantile(self.replicates[place].accuracy, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        return lower, upper
+
+    @property
+    def reuse_target(self) -> float | None:
+        """The highest target that the method compared with and one with a dataset both reached."""
+        told = [t.target for t in self.times if t.break_even and not np.isnan(t.break_even.value)]
+        return max(told, default=None)
 
     def tables(self) -> list[Table]:
-        return [self.accuracy_table(), self.cost_table(), self.summary_table()]
-
-    def accuracy_table(self) -> Table:
-        """Accuracy in per cent with its standard error, and the cost to each target."""
-        unit, scale = self.unit
-
-        def cost(hours: float | None) -> str:
-            return NOT_REACHED if hours is None else f"{scale * hours:.2f}"
-
-        rows = []
-        for curve in self.curves:
-            first, last = curve.points[0], curve.points[-1]
-            rows.append(
-                [
-                    curve.run,
-                    percent(first.accuracy) if first.step == 0 else "-",
-                    f"{percent(last.accuracy)} ± {percent(last.standard_error)}",
-                    percent(curve.best.accuracy),
-                    cost(last.device_hours),
-                    *(cost(curve.device_hours_to(target)) for target in self.targets),
-                ]
-            )
-        device = self.runs[0].info["hardware"]["device"]
-        caption = f"Accuracy on {self.data_source} (%), and {unit} to reach it ({NOT_REACHED}: not reached); {device}"
-        targets = [f"to {100 * target:g}" for target in self.targets]
-        return Table(caption, ["run", "base", "last ± s.e.", "best", "cost", *targets], rows)
-
-    def cost_table(self) -> Table:
-        """Device-time by phase."""
-        unit, scale = self.unit
-        rows = []
-        for run in self.runs:
-            data = run.dataset_device_seconds if run.data_cost_is_known else None
-            spent = [data, *(run.phase_device_seconds.get(phase, 0.0) for phase in PHASE_COLUMNS.values())]
-            rows.append([run.name, *("?" if s is None else f"{scale * s / SECONDS_PER_HOUR:.2f}" for s in spent)])
-        caption = f"{unit.capitalize()} by phase; data: the dataset and its reference cache; *: no part of the cost"
-        return Table(caption, ["run", "data", *PHASE_COLUMNS], rows)
-
-    def summary_table(self) -> Table:
-        """One line a recipe, over its runs (seeds)."""
-        unit, scale = self.unit
-        rows = []
-        for recipe in dict.fromkeys(curve.recipe for curve in self.curves):
-            curves = [curve for curve in self.curves if curve.recipe == recipe]
-            last = [curve.points[-1].accuracy for curve in curves]
-            cost = [curve.points[-1].device_hours for curve in curves]
-            spread = f"{percent(min(last))} to {percent(max(last))}" if len(last) > 1 else "-"
-            rows.append([recipe, str(len(curves)), percent(mean(last)), spread, f"{scale * mean(cost):.2f}"])
-        return Table(f"By recipe (%; {unit})", ["recipe", "runs", "last, mean", "spread", "cost, mean"], rows)
+        return wallclock_tables.tables(self)
 
     def notes(self) -> list[str]:
         imported = [
@@ -159,7 +93,17 @@ class WallClock(Comparison):
             for run in self.runs
             if run.unscored
         ]
-        return [*self.left_out, *imported, *unscored]
+        return [*self.left_out, *imported, *unscored, *budget_notes(self.runs), *self._statistics_notes()]
+
+    def _statistics_notes(self) -> list[str]:
+        notes = []
+        for curve in self.methods:
+            evaluations = max(len(run.of_source(self.data_source)) for run in curve.runs)
+            if len(curve.steps) < evaluations:
+                notes.append(
+                    f"{curve.name}: {len(curve.steps)} of {evaluations} evaluations were made by all its seeds"
+                )
+        return notes
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -167,14 +111,46 @@ class WallClock(Comparison):
             "data_source": self.data_source,
             "cost": "device-hours; dataset generation included, start-up and evaluation left out",
             "targets": self.targets,
+            "bootstrap": {"replicates": REPLICATES, "seed": SEED, "level": LEVEL, "over": ["problems", "seeds"]},
+            "against": self.against.name if self.against else None,
+            "methods": [self._method_json(place, curve) for place, curve in enumerate(self.methods)],
             "runs": [_run_json(run, curve, self.targets) for run, curve in zip(self.runs, self.curves, strict=True)],
         }
+
+    def _method_json(self, place: int, curve: MethodCurve) -> dict[str, Any]:
+        lower, upper = self.band(place)
+        columns = (curve.steps, curve.mean_hours("device"), curve.mean_hours("wall"), curve.mean_accuracy())
+        names = ("step", "device_hours", "wall_hours", "accuracy", "low", "high")
+        return {
+            "method": curve.name,
+            "runs": [run.name for run in curve.runs],
+            "dataset_hours": curve.data,
+            "curve": [
+                dict(zip(names, (column.item() for column in point), strict=True))
+                for point in zip(*columns, lower, upper, strict=True)
+            ],
+            "targets": [_time_json(time, curve) for time in self.times if time.method == curve.name],
+        }
+
+
+def _time_json(time: TimeToTarget, curve: MethodCurve) -> dict[str, Any]:
+    content: dict[str, Any] = {"target": time.target}
+    content |= {f"{axis}_hours": value.as_json() for axis, value in time.hours.items()}
+    if time.ratio and time.wall_ratio:
+        content |= {"ratio": time.ratio.as_json(), "wall_ratio": time.wall_ratio.as_json()}
+    if time.break_even:
+        content["break_even_runs"] = {**time.break_even.as_json(), "never": bool(np.isinf(time.break_even.value))}
+        if np.isfinite(time.run_hours):
+            costs = cost_per_run(curve.data["device"], time.run_hours, np.array(REUSES, dtype=float))
+            content["device_hours_a_run"] = dict(zip(map(str, REUSES), costs.tolist(), strict=True))
+    return content
 
 
 def _run_json(run: Run, curve: Curve, targets: list[float]) -> dict[str, Any]:
     return {
         "run": run.name,
         "recipe": run.recipe,
+        "method": run.method,
         "fingerprints": run.info["fingerprints"],
         "evaluation": run.info["evaluation"],
         "dataset": run.info["dataset"],
@@ -189,31 +165,36 @@ def _run_json(run: Run, curve: Curve, targets: list[float]) -> dict[str, Any]:
     }
 
 
-def curve_of(run: Run, data_source: str) -> Curve:
-    """Accuracy of one run against its cost, the dataset's in front."""
-
-    def place(point: Point) -> CurvePoint:
-        # Step 0 is the base model, which the dataset has not improved: it stands at no cost.
-        paid = run.dataset_device_seconds + point.device_seconds if point.step else 0.0
-        return CurvePoint(point.step, paid / SECONDS_PER_HOUR, point.accuracy, point.standard_error)
-
-    points = [place(point) for point in run.of_source(data_source)]
-    return Curve(run.name, run.recipe, points, run.dataset_device_seconds / SECONDS_PER_HOUR)
-
-
-def default_targets(curves: list[Curve]) -> list[float]:
-    """Three accuracies between the base model and the best that any run reached, in full per cents."""
-    start = max(curve.points[0].accuracy for curve in curves)
-    best = max(curve.best.accuracy for curve in curves)
+def default_targets(methods: list[MethodCurve]) -> list[float]:
+    """Three accuracies between the base model and the best that any method reached, in full per cents."""
+    base = [curve.mean_accuracy()[0] for curve in methods if curve.steps[0] == 0]
+    start = float(np.nanmax(base) if base else np.nanmin([curve.mean_accuracy()[0] for curve in methods]))
+    best = float(np.nanmax([np.nanmax(curve.mean_accuracy()) for curve in methods]))
     fractions = (0.5, 0.75, 0.9)
     return sorted({round(start + share * (best - start), 2) for share in fractions})
 
 
-def compare(runs: list[Run], data_source: str | None = None, targets: list[float] | None = None) -> WallClock:
-    """Line up runs on one cost axis.
+def _against(methods: list[MethodCurve], name: str | None) -> MethodCurve | None:
+    """The method of that name; by default the first that generates its own data, else the first of several.
 
     Raises:
-        DatasetError: no run, or a run without evaluations.
+        DatasetError: no method has that name.
+    """
+    if name is None:
+        return next((curve for curve in methods if curve.generates), methods[0] if len(methods) > 1 else None)
+    for curve in methods:
+        if curve.name == name:
+            return curve
+    raise DatasetError(f"no method '{name}': choose --against from {', '.join(curve.name for curve in methods)}")
+
+
+def compare(
+    runs: list[Run], data_source: str | None = None, targets: list[float] | None = None, against: str | None = None
+) -> WallClock:
+    """Line up runs on the cost axes, seeds of a method together.
+
+    Raises:
+        DatasetError: no run, a run without evaluations, or no method of the name `against`.
         MismatchError: runs that cannot be compared.
     """
     runs, left_out = evaluated(runs)
@@ -221,8 +202,10 @@ def compare(runs: list[Run], data_source: str | None = None, targets: list[float
     for run in runs:
         require_same_device_as_data(run)
     source = problem_sets(runs, data_source)[0]
-    curves = [curve_of(run, source) for run in runs]
-    for run, curve in zip(runs, curves, strict=True):
-        if not curve.points:
+    for run in runs:
+        if not run.of_source(source):
             raise DatasetError(f"{run.folder} has no evaluation on {source} yet: wait for one, or leave the run out")
-    return WallClock(source, curves, runs, targets or default_targets(curves), left_out)
+    methods = method_curves(configurations(runs), source)
+    curves = [curve_of(run, source) for run in runs]
+    chosen = targets or default_targets(methods)
+    return WallClock(source, runs, curves, methods, chosen, _against(methods, against), left_out)

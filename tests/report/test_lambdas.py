@@ -53,6 +53,12 @@ def test_other_settings_make_another_sweep(sweep):
     assert [found.label for found in lambdas.compare(find_runs([sweep])).sweeps] == ["fpa (1)", "fpa (2)"]
 
 
+def test_runs_without_recorded_settings_stand_in_no_sweep(sweep):
+    make_run(sweep / "old", [1, 1], validation=[1, 1], training=None)
+    make_run(sweep / "own", [1, 1], validation=[1, 1], training={"objective": "mine", "hyper_parameters": {"lam": 1.0}})
+    assert [found.label for found in lambdas.compare(find_runs([sweep])).sweeps] == ["fpa", "mine"]
+
+
 def test_without_a_lambda_it_says_how_to_make_some(tmp_path):
     make_run(tmp_path / "off", [1, 1], **off_rl())
     with pytest.raises(DatasetError, match=r"policy_loss\.lam=0\.5,1,2,5"):

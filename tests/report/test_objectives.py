@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError
 from fpa_verl.report import objectives
+from fpa_verl.report.configurations import best_step
 from fpa_verl.report.runs import find_runs, read_run
 from tests.report.conftest import INFO, make_run, settings
 
@@ -53,7 +54,7 @@ def test_several_settings_without_validation_are_refused(tmp_path):
 
 def test_best_step_is_the_earliest_of_the_highest_validation_accuracy(tmp_path):
     make_run(tmp_path / "a", [1, 2, 4, 3], validation=[1, 3, 3, 2])
-    assert objectives.best_step(read_run(tmp_path / "a")) == 1
+    assert best_step(read_run(tmp_path / "a")) == 1
     (choice,) = compare(tmp_path).choices
     assert choice.chosen.accuracies("toy") == [0.75]
     assert choice.chosen.accuracies("toy", best=True) == [0.5]
@@ -97,7 +98,7 @@ def test_a_step_that_lacks_a_validation_set_is_no_candidate(tmp_path):
     lines = (run / "evaluations.jsonl").read_text().splitlines(keepends=True)
     kept = [line for line in lines if not ('"step": 2' in line and "toy/validation" in line)]
     (run / "evaluations.jsonl").write_text("".join(kept))
-    assert objectives.best_step(read_run(run)) == 1
+    assert best_step(read_run(run)) == 1
 
 
 def test_command_writes_figure_markdown_and_json(tmp_path):

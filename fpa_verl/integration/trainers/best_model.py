@@ -6,7 +6,7 @@ from fpa_verl.files import write_json
 from fpa_verl.integration.trainers.metering import Metered
 from fpa_verl.integration.trainers.own_workers import OwnWorkers
 from fpa_verl.report import ledger as phases
-from fpa_verl.report.objectives import best_step, validation_accuracy, validation_sources
+from fpa_verl.report.configurations import best_step, validation_accuracy, validation_sources
 from fpa_verl.report.runs import BEST_MODEL, read_run
 
 

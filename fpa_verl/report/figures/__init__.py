@@ -1,0 +1,8 @@
+"""The figures: colour-blind safe, and told apart by marker and dashes in grey. One module a comparison."""
+
+from matplotlib.figure import Figure
+
+from fpa_verl.report.figures import cost, dynamics, lambdas, objectives, wallclock
+from fpa_verl.report.figures.drawing import draw, save, write
+
+__all__ = ["Figure", "cost", "draw", "dynamics", "lambdas", "objectives", "save", "wallclock", "write"]

@@ -1,0 +1,61 @@
+"""The metrics that verl's file logger left of a run: those that reports use, by step."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+
+from fpa_verl.files import read_json_lines
+
+DYNAMICS = "dynamics/"
+GRADIENT_NORM = "actor/grad_norm"
+TOKENS = "perf/total_num_tokens"
+RESPONSE_LENGTH, PROMPT_LENGTH = "response_length/mean", "prompt_length/mean"
+_SINGLE = {GRADIENT_NORM, TOKENS, RESPONSE_LENGTH, PROMPT_LENGTH}
+
+Metrics = dict[str, dict[int, float]]
+
+
+def read_metrics(folder: Path) -> Metrics:
+    """Metric to step to value, over all attempts; a step that was done again counts as it was done last.
+
+    What is null or not finite is left out, as if it had not been logged.
+    """
+    found: Metrics = {}
+    for file in sorted(folder.glob("metrics.*.jsonl"), key=lambda file: int(file.name.split(".")[1])):
+        for name, by_step in _read_file(file, file.stat().st_size).items():
+            found.setdefault(name, {}).update(by_step)
+    return found
+
+
+# Comparisons of one report read the same files; the size tells whether a live run has gone on.
+@lru_cache(maxsize=256)
+def _read_file(file: Path, size: int) -> Metrics:
+    found: Metrics = {}
+    for record in read_json_lines(file):
+        data = record["data"]
+        # A record has a hundred names and few that count: sets are quicker than a look at each.
+        for name in _wanted(frozenset(data)):
+            value = data[name]
+            if value is not None and math.isfinite(value):
+                found.setdefault(name, {})[record["step"]] = value
+    return found
+
+
+@lru_cache(maxsize=64)
+def _wanted(names: frozenset[str]) -> list[str]:
+    return sorted(name for name in names if name in _SINGLE or name.startswith(DYNAMICS))
+
+
+def generated_tokens(metrics: Metrics) -> float | None:
+    """Response tokens of every step's batch together: its tokens, less the share of prompts; None if not logged.
+
+    They are what the run generated if it trains on each of its own trajectories once, as GRPO does.
+    """
+    batches = [metrics.get(name, {}) for name in (TOKENS, RESPONSE_LENGTH, PROMPT_LENGTH)]
+    steps = set.intersection(*map(set, batches))
+    if not steps:
+        return None
+    tokens, response, prompt = batches
+    return sum(tokens[s] * response[s] / (response[s] + prompt[s]) for s in steps)
