@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fpa_verl.evaluation.benchmarks import BENCHMARKS
 from fpa_verl.integration.settings import as_list, compute_dtype
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.objectives import Needs
+from fpa_verl.report.ledger import COMMAND
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import base_fingerprints, digest, local_model_dir, problems_fingerprint
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
@@ -101,7 +103,13 @@ def reference_identity(config: DictConfig) -> dict[str, Any] | None:
     folder, key = reference_cache_of(config)
     content = read_cache_file(folder, key)
     seconds = sum(content["cost"]["device_seconds"].values())
-    return {"source": key.source, "k": key.k, "bytes": content["bytes"], "device_seconds": seconds}
+    return {
+        "source": key.source,
+        "k": key.k,
+        "bytes": content["bytes"],
+        "device_seconds": seconds,
+        "cost": content["cost"],
+    }
 
 
 def dataset_identity(config: DictConfig) -> dict[str, Any] | None:
@@ -168,6 +176,7 @@ def describe_run(config: DictConfig) -> dict[str, Any]:
     dataset = dataset_identity(config)
     return {
         "recipe": config.recipe_name,
+        "command": os.environ.get(COMMAND),
         "fingerprints": {**model_identity(config), "scorer": scorer_fingerprint()},
         "evaluation": evaluation_identity(config),
         "dataset": dataset,

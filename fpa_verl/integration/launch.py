@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fpa_verl.errors import FpaError
 from fpa_verl.paths import RECIPES
-from fpa_verl.report.ledger import STARTED_AT
+from fpa_verl.report.ledger import COMMAND, STARTED_AT
 
 # The first job of this process began with the process; later ones of a multirun begin when they run.
 _command_started = [psutil.Process().create_time()]
@@ -49,6 +50,7 @@ def run(config: DictConfig) -> None:
     """
     place_outputs(config)
     set_environment(config)
+    os.environ[COMMAND] = shlex.join(["python", "-m", "verl.trainer.main", *HydraConfig.get().overrides.task])
     os.environ[STARTED_AT] = str(_command_started.pop() if _command_started else time.time())
     # From here on verl is imported, with the platform that the recipe names.
     from fpa_verl.integration import outcome, preflight

@@ -26,6 +26,8 @@ from fpa_verl.files import append_json_line, read_json_lines
 LEDGER_FILE = "ledger.jsonl"
 # Environment variable: unix time at which the command was typed. Start-up counts from there.
 STARTED_AT = "FPA_VERL_STARTED_AT"
+# Environment variable: the command itself, for those who want the run again.
+COMMAND = "FPA_VERL_COMMAND"
 
 STARTUP = "startup"
 GENERATION = "generation"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -181,13 +181,25 @@ def stopped_early(folder: Path) -> bool:
 
 
 def record_evaluation(
-    folder: Path, *, attempt: int, step: int, problems: dict[str, dict[str, list[int]]], unscored: int = 0
+    folder: Path,
+    *,
+    attempt: int,
+    step: int,
+    problems: Mapping[str, Mapping[str, Sequence[int]]],
+    asked_for: Mapping[str, int] | None = None,
 ) -> None:
-    """Append one evaluation: data source to problem id to [right, sampled].
+    """Append one evaluation.
 
-    `unscored` samples, which failed to generate or whose scorer failed, are in neither number.
+    Args:
+        folder: run directory.
+        attempt: of the run, from 1.
+        step: of the model.
+        problems: data source to problem id to [right, sampled].
+        asked_for: samples that were wanted, by data source; those that failed to generate or whose scorer
+            failed are missing in `problems`. None: no more than are there.
     """
     for data_source, outcomes in problems.items():
+        sampled = sum(count for _, count in outcomes.values())
         append_json_line(
             folder / EVALUATIONS_FILE,
             {
@@ -195,7 +207,7 @@ def record_evaluation(
                 "step": step,
                 "data_source": data_source,
                 "problems": outcomes,
-                "unscored": unscored,
+                "unscored": asked_for[data_source] - sampled if asked_for else 0,
             },
         )
 

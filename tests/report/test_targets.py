@@ -150,7 +150,7 @@ def test_seeds_count_where_all_of_them_were_evaluated(tmp_path):
 
 def test_an_evaluation_that_measured_nothing_is_a_gap(tmp_path):
     run = make_run(tmp_path / "a", [1, 2])
-    record_evaluation(run, attempt=1, step=2, problems={"toy": {"p0": [0, 0]}}, unscored=2)
+    record_evaluation(run, attempt=1, step=2, problems={"toy": {"p0": [0, 0]}}, asked_for={"toy": 2})
     record_evaluation(run, attempt=1, step=3, problems={"toy": {"p0": [2, 2]}})
     (curve,) = compare(tmp_path, 0.9).methods
     assert np.isnan(curve.mean_accuracy()[2])

@@ -95,7 +95,7 @@ def test_an_evaluation_without_a_record_of_its_step_costs_all_that_was_spent_by_
 
 def test_samples_that_could_not_be_scored_are_said(tmp_path):
     folder = make_run(tmp_path / "a", [1, 2])
-    record_evaluation(folder, attempt=1, step=2, problems={"toy": {"p0": [2, 2]}}, unscored=3)
+    record_evaluation(folder, attempt=1, step=2, problems={"toy": {"p0": [2, 2]}}, asked_for={"toy": 5})
     comparison = wallclock.compare(find_runs([tmp_path]))
     assert comparison.notes() == ["a: 3 samples of its evaluations could not be generated or scored and are left out"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 from verl.experimental.agent_loop import AgentLoopManager
@@ -19,7 +19,6 @@ from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger
 from fpa_verl.report.runs import open_run, record_evaluation
 from fpa_verl.rollouts.problems import Problem, read_problems
-from fpa_verl.rollouts.schema import MODEL_STATUSES
 
 
 class Task(NamedTuple):
@@ -59,7 +58,7 @@ class Evaluator(Sampler):
             for _ in range(2):
                 for batch in chunks(self._missing(), self.config.data.train_batch_size):
                     progress.update(self._answer(list(batch)))
-        self._record(len(self._missing()))
+        self._record()
         self.ledger.write("end", 0)
 
     def _missing(self) -> list[Task]:
@@ -90,10 +89,12 @@ class Evaluator(Sampler):
             ground_truth=task.problem.ground_truth,
         )
 
-    def _record(self, failed: int) -> None:
+    def _record(self) -> None:
         """Write the counts where a training run has those of its evaluations."""
-        samples = self.store.read()
-        found: dict[str, Any] = {str(source): outcomes(part) for source, part in samples.groupby("data_source")}
-        statuses = Counter(samples["status"])
-        unscored = failed + sum(number for status, number in statuses.items() if status not in MODEL_STATUSES)
-        record_evaluation(self.folder, attempt=self.ledger.attempt, step=0, problems=found, unscored=unscored)
+        record_evaluation(
+            self.folder,
+            attempt=self.ledger.attempt,
+            step=0,
+            problems={str(source): outcomes(part) for source, part in self.store.read().groupby("data_source")},
+            asked_for=Counter(task.problem.data_source for task in self.tasks),
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Metered(Synchronous):
         self.replay_buffer.poll_interval = POLL_INTERVAL_S
         self.run_dir = Path(config.run_dir).absolute()
         info = describe_run(config)
+        self._generates = info["dataset"] is None
         self.run_dir.mkdir(parents=True, exist_ok=True)
         open_run(self.run_dir, info)
         OmegaConf.save(config, self.run_dir / "config.yaml", resolve=True)
@@ -104,7 +105,9 @@ class Metered(Synchronous):
             "end" if is_last else "step",
             global_steps,
             tokens=tokens,
+            total_steps=self.total_training_steps,
             peak_memory_gb=metrics.get("actor/perf/max_memory_allocated_gb"),
+            **({"generated_tokens": sum(tag["response_len"] for tag in batch.tags)} if self._generates else {}),
             **({"stopped_early": True} if self.stopped_early else {}),
         )
 
@@ -112,20 +115,21 @@ class Metered(Synchronous):
         self, data_sources: Any, sample_uids: Any, reward_extra_infos_dict: dict, *args: Any, **kwargs: Any
     ) -> dict:
         outcomes: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-        infos, unscored = reward_extra_infos_dict, 0
+        infos = reward_extra_infos_dict
         for source, problem_id, status in zip(data_sources, infos["problem_id"], infos["status"], strict=True):
             tally = outcomes[str(source)][problem_id]
-            is_scored = status in MODEL_STATUSES
             tally[0] += status == "right"
-            tally[1] += is_scored
-            unscored += not is_scored
+            tally[1] += status in MODEL_STATUSES
+        asked_for: Counter[str] = Counter()
+        for (source, _), samples in kwargs["expected_acc_counts"].items():
+            asked_for[source] += samples
         record_evaluation(
             self.run_dir,
             attempt=self.ledger.attempt,
             step=self.global_steps,
             problems=outcomes,
             # Sessions that failed to generate never get here; verl counts how many were asked for.
-            unscored=unscored + sum(kwargs["expected_acc_counts"].values()) - len(infos["status"]),
+            asked_for=asked_for,
         )
         # verl bootstraps every numeric column; score and reward only repeat acc.
         accuracy = {"acc": infos["acc"]}
