@@ -319,6 +319,7 @@ def test_grpo_trains_and_is_written_down(workspace, base_model):
     assert metrics(workspace / "grpo_baseline")[2]["training/rollout_probs_diff_max"] < 1e-3
 
 
+@pytest.mark.slow
 def test_evaluating_keeps_every_answer_and_asks_only_for_missing_ones(workspace, base_model):
     run_dir = workspace / "evaluate"
     overrides = ("evaluation.samples=3", "data.train_batch_size=20")

@@ -25,8 +25,10 @@ class SetsUnscoredApart(PPOTrainer):
         # What verl fills a batch up with has a group of its own already.
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding")]
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["uid", "extra_fields"])
-        groups = dict(zip(keys, data["uid"].tolist(), strict=True))
-        verdicts = (extra["reward_extra_info"]["status"] for extra in data["extra_fields"].tolist())
+        # Lists of plain values, each in a wrapper or not.
+        uids, extras = ([getattr(value, "data", value) for value in data[name]] for name in ("uid", "extra_fields"))
+        groups = dict(zip(keys, uids, strict=True))
+        verdicts = (extra["reward_extra_info"]["status"] for extra in extras)
         scored = {key for key, status in zip(keys, verdicts, strict=True) if status in MODEL_STATUSES}
         unscored = [key for key in keys if key not in scored]
         metrics["training/unscored"] = len(unscored)
