@@ -205,7 +205,7 @@ def data_problems(
     ] = None,
 ) -> None:
     """Turn a benchmark or JSON Lines into a problem file in verl's schema."""
-    from fpa_verl.rollouts.problem_sets import read_problem_set
+    from fpa_verl.evaluation.problem_sets import read_problem_set
     from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, write_problems
 
     found = read_problem_set(source, BOXED_INSTRUCTION if suffix is None else suffix, dataset)
@@ -233,8 +233,8 @@ def data_contamination(
     Exit status 1 if there are any.
     """
     from fpa_verl.evaluation.contamination import ProblemIndex
+    from fpa_verl.evaluation.problem_sets import read_problem_set
     from fpa_verl.report.tables import Table, for_terminal
-    from fpa_verl.rollouts.problem_sets import read_problem_set
     from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
 
     suffix = BOXED_INSTRUCTION if suffix is None else suffix

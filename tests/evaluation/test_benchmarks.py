@@ -8,7 +8,7 @@ import pytest
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS, after_hashes, benchmark, joined, plain
 from fpa_verl.evaluation.contamination import ProblemIndex
-from fpa_verl.rollouts.problem_sets import read_problem_set
+from fpa_verl.evaluation.problem_sets import read_problem_set
 
 DATA = Path(os.environ.get("FPA_VERL_MATH_DATA", Path(__file__).resolve().parents[3] / "shared" / "data" / "math"))
 

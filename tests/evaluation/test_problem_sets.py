@@ -10,7 +10,7 @@ from fpa_verl import cli
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import benchmarks
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
-from fpa_verl.rollouts.problem_sets import read_problem_set
+from fpa_verl.evaluation.problem_sets import read_problem_set
 from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, read_problems, write_problems
 
 
