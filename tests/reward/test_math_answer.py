@@ -61,7 +61,7 @@ def test_result_has_what_verl_and_the_report_need():
 
 
 def test_fingerprint_names_both_versions():
-    assert scorer_fingerprint().startswith("math_answer/1+math-verify/")
+    assert scorer_fingerprint().startswith("math_answer/2+math-verify/")
 
 
 HANGS = "9^{9^{9^9}}"
