@@ -112,7 +112,10 @@ def readings(answer: str) -> tuple[Answer, ...]:
 
 @lru_cache(maxsize=4096)
 def cached_readings(answer: str) -> tuple[Answer, ...]:
-    return readings(answer)
+    try:
+        return readings(answer)
+    except RecursionError as error:
+        raise UnreadableError("nested too deep") from error
 
 
 def formulas(answer: Answer) -> Iterator[str]:
@@ -237,7 +240,8 @@ def _relation(text: str) -> Answer | None:
     if not parts[0]:
         return _read(parts[1])
     if signs == [r"\in"] and _is_name(parts[0]):
-        return _read(parts[1])
+        member = _read(parts[1])
+        return replace(member, name=parts[0]) if isinstance(member, Group) else member
     if set(signs) == {"="}:
         return _equation(parts)
     return _inequality(parts, signs)

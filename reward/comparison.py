@@ -19,11 +19,14 @@ from fpa_verl.reward.answers import (
     Relation,
     Words,
 )
+from fpa_verl.reward.units import agree
 from fpa_verl.reward.values import UnsettledError, compare, evaluate
 
 # Random points for the letters of an expression, tried in turn.
 _POINTS = (1, 2)
 _UNORDERED = (LIST, UNION, "{}")
+# Between two digits it says something.
+_SPACE = re.compile(r"(?<!\d) +| +(?!\d)")
 _INFINITY = r"\infty"
 
 
@@ -63,7 +66,7 @@ def same(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
 
 
 def _same_expression(a: Expression, b: Expression, algebra: Algebra | None) -> bool:
-    if a.unit is not None and b.unit is not None and a.unit != b.unit:
+    if a.unit is not None and b.unit is not None and not agree(a.unit, b.unit):
         return False
     if a.base is not None and b.base is not None and a.base != b.base:
         return False
@@ -90,7 +93,7 @@ def _same_name(a: str, b: str) -> bool:
 
 
 def _equal(a: str, b: str, algebra: Algebra | None) -> bool:
-    first, second = (text.replace(" ", "").removeprefix("+") for text in (a, b))
+    first, second = (_SPACE.sub("", text).removeprefix("+") for text in (a, b))
     if first == second:
         return True
     if first.removeprefix("-") == _INFINITY or second.removeprefix("-") == _INFINITY:

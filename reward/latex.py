@@ -74,6 +74,8 @@ _TEXT_COMMAND = re.compile(
 )
 _FUNCTION = re.compile("(?:arc)?(?:sin|cos|tan)|(?:sin|cos|tan)h|cot|sec|csc|log|ln|exp|gcd|lcm|max|min")
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?|\\.", re.DOTALL)
+# Metre, second, gram, hour, litre, where they are set upright.
+_UNIT_LETTERS = "msghlL"
 _WORD_JOIN = re.compile(r"\s*(?:,|;|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))\s*")
 _SINGLE_LETTER = re.compile(r"\(?\s*([A-Za-z])\s*\)?")
 
@@ -148,7 +150,7 @@ def _command(text: str, i: int) -> tuple[str, int]:
     match = _COMMAND.match(text, i)
     if match is None:
         raise UnreadableError("a lone backslash")
-    name, i = match[1], match.end()
+    name, i = match[1] or "", match.end()
     if name in ("frac", "binom"):
         above, i = _argument(text, i)
         below, i = _argument(text, i)
@@ -186,8 +188,10 @@ def _text(content: str) -> str:
             pieces.append(rf"\{word.lower()} ")
         elif not re.search(r"[A-Za-z]", word):
             pieces.append(word)
+        elif letter and letter[1] not in _UNIT_LETTERS:
+            pieces.append(letter[1])
         else:
-            pieces.append(letter[1] if letter else rf"\text{{{word}}}")
+            pieces.append(rf"\text{{{word}}}")
     return ", ".join(pieces)
 
 

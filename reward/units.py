@@ -39,6 +39,7 @@ degree deg
 radian rad
 mph
 acre
+unit
 """
 _NAMES = {spelling: line.split()[0] for line in _TABLE.strip().splitlines() for spelling in line.split()}
 _POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cu": "^3", "cubed": "^3"}
@@ -56,7 +57,7 @@ _TAIL = re.compile(
 _DEGREES = re.compile(r"(?P<body>.*[\w})\]])\s*\^\{\\circ\}\s*(?:\\text\{[^{}]*\}|[CF])?\s*")
 _PLAIN_TAIL = re.compile(
     r"(?P<body>.*[\d})])\s*(?P<unit>(?:(?:square|sq|cubic|cu)\.? )?"
-    rf"(?:{'|'.join(_PLAIN)}|units?)s?\.?(?:\s*\^\{{[23]\}}| per \w+|/\w+)?)\s*",
+    rf"(?:{'|'.join(_PLAIN)})s?\.?(?:\s*\^\{{[23]\}}| per \w+|/\w+)?)\s*",
     re.IGNORECASE,
 )
 # 14 right triangles: words of three letters and more that are no function of mathematics.
@@ -83,6 +84,13 @@ def split_unit(text: str) -> tuple[str, str | None, bool]:
         if match := pattern.fullmatch(text):
             return match["body"].strip(), _name(match["unit"]), True
     return text, None, False
+
+
+def agree(a: str, b: str) -> bool:
+    """Whether two units can be the same: "square units" may be square centimetres, but not cubic ones."""
+    if "unit" in (a.partition("^")[0], b.partition("^")[0]):
+        return a.partition("^")[2] == b.partition("^")[2]
+    return a == b
 
 
 def split_percent(text: str) -> tuple[str, bool]:

@@ -161,7 +161,7 @@ _TOKEN = re.compile(
 # Letters that are more than a variable: Euler's number, the imaginary unit, and applied functions.
 _NOT_VARIABLES = frozenset("ei")
 _APPLIED = re.compile(
-    r"[fghFGHPpQqTtu](?:_\{[^{}]*\})?\s*\(|[a-zA-Z]'|[a-zA-Z]{5,}|(?<![a-zA-Z\\])[a-z]*(?:sin|cos|tan|log|ln)"
+    r"(?<![\\a-zA-Z])(?:[fghFGHPQ](?:_\{[^{}]*\})?\s*\(|[a-zA-Z]{5,}|[a-z]*(?:sin|cos|tan|log|ln))|[a-zA-Z]'"
 )
 
 
