@@ -55,7 +55,7 @@ def read_answers(folder: Path) -> Iterator[tuple[str, str]]:
                     yield row["id"], row["answer"]
 
 
-# ---- Rewritings: the same answer in other words -----------------------------------------------------------------------
+# Rewritings: the same answer in other words
 
 
 def bare(answer: str) -> str:
@@ -273,7 +273,7 @@ def sign_inside(answer: str) -> str | None:
 
 
 def factor_in_front(answer: str) -> str | None:
-    """a sqrt(b) / c as a/c sqrt(b), and the same for pi."""
+    """Write a sqrt(b) / c as a/c sqrt(b), and the same for pi."""
     match = re.fullmatch(r"(-?)\\[dt]?frac\{(\d*)\s*(\\sqrt\{\d+\}|\\pi)\}\{(\d+)\}", bare(answer))
     return rf"{match[1]}\frac{{{match[2] or 1}}}{{{match[4]}}} {match[3]}" if match else None
 
@@ -419,7 +419,7 @@ REWRITINGS: dict[str, Change] = {
 }
 
 
-# ---- Alterations: another answer ---------------------------------------------------------------------------------------
+# Alterations: another answer
 
 
 def number_altered(answer: str, choice: random.Random) -> str | None:
@@ -482,7 +482,7 @@ def word_altered(answer: str, choice: random.Random) -> str | None:
 
 def variable_altered(answer: str, choice: random.Random) -> str | None:
     text = bare(answer)
-    letters = [m for m in re.finditer(r"(?<![\\a-zA-Z])[a-df-hj-z](?![a-zA-Z(])", text)]
+    letters = list(re.finditer(r"(?<![\\a-zA-Z])[a-df-hj-z](?![a-zA-Z(])", text))
     if not letters or re.search(r"=|text|or|and", text):
         return None
     letter = choice.choice(letters)
@@ -523,7 +523,7 @@ def rewritings(problem_id: str, answer: str) -> Iterator[tuple[str, str]]:
             yield kind, rewritten
 
 
-# ---- Scorers ------------------------------------------------------------------------------------------------------------
+# Scorers
 
 
 def by_fpa_verl(answer: str, truth: str) -> str:

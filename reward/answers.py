@@ -10,7 +10,7 @@ from functools import lru_cache
 from fpa_verl.reward.latex import UnreadableError, canonical
 from fpa_verl.reward.units import split_percent, split_unit
 
-LIST, UNION, MATRIX, VECTOR = "list", "union", "matrix", "vector"
+LIST, UNION, MATRIX, VECTOR, CHAIN = "list", "union", "matrix", "vector", "chain"
 MAX_ITEMS = 200
 # More of them outside of \\text are a sentence, and no answer.
 MAX_PLAIN_WORDS = 4
@@ -38,7 +38,10 @@ class Words:
 
 @dataclass(frozen=True)
 class Group:
-    """Several answers. `kind` is LIST, UNION, MATRIX, VECTOR or the two delimiters, such as "()", "[)" or "{}"."""
+    """Several answers.
+
+    `kind` is LIST, UNION, MATRIX, VECTOR, CHAIN (of relations) or the two delimiters: "()", "[)", "{}".
+    """
 
     kind: str
     items: tuple[Answer, ...]
@@ -275,9 +278,10 @@ def _inequality(parts: list[str], signs: list[str]) -> Answer:
         if set(signs) <= {"<", r"\leq"}:
             kind = ("(" if signs[0] == "<" else "[") + (")" if signs[1] == "<" else "]")
             return Group(kind, (_read(parts[0]), _read(parts[2])), name=parts[1])
-    if len(signs) == 1:
-        return Relation(parts[0], signs[0], parts[1])
-    raise UnreadableError("a chain of relations")
+    if set(signs) <= {">", r"\geq"}:
+        parts, signs = parts[::-1], [mirrored[sign] for sign in reversed(signs)]
+    links = tuple(map(Relation, parts, signs, parts[1:]))
+    return links[0] if len(links) == 1 else Group(CHAIN, links)
 
 
 def _is_name(text: str) -> bool:

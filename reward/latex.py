@@ -72,7 +72,8 @@ _TEXT_COMMAND = re.compile(
     "text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|mathrm|mathsf|mathbf|mathit|mathtt|boldsymbol|bm|"
     "operatorname|emph"
 )
-_FUNCTION = re.compile("(?:arc)?(?:sin|cos|tan)|(?:sin|cos|tan)h|cot|sec|csc|log|ln|exp|gcd|lcm|max|min")
+_INVISIBLE = re.compile("[hv]?phantom|[hv]space|color|textcolor|label|tag")
+_FUNCTION = re.compile("(?:arc)?(?:sin|cos|tan)|(?:sin|cos|tan)h|cot|sec|csc|log|ln|exp|gcd|lcm|max")
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?|\\.", re.DOTALL)
 # Metre, second, gram, hour, litre, where they are set upright.
 _UNIT_LETTERS = "msghlL"
@@ -163,8 +164,10 @@ def _command(text: str, i: int) -> tuple[str, int]:
             order, i = f"[{_rewrite(text[start + 1 : end]).strip()}]", end + 1
         radicand, i = _argument(text, i)
         return rf"\sqrt{'' if order == '[2]' else order}{{{radicand}}}", i
-    if name == "rm":
+    if name in ("rm", "bf", "it", "underline", "boxed", "fbox"):
         return " ", i
+    if _INVISIBLE.fullmatch(name):
+        return " ", _argument(text, i)[1]
     if _TEXT_COMMAND.fullmatch(name):
         start = len(text) - len(text[i:].lstrip())
         if text[start : start + 1] != "{":
@@ -186,7 +189,7 @@ def _text(content: str) -> str:
         word = " ".join(piece.split())
         if _FUNCTION.fullmatch(word.lower()):
             pieces.append(rf"\{word.lower()} ")
-        elif not re.search(r"[A-Za-z]", word):
+        elif not re.search(r"[A-Za-z]", word) or re.fullmatch(r"[0-9A-Z]*\d[0-9A-Z]*", word):
             pieces.append(word)
         elif letter and letter[1] not in _UNIT_LETTERS:
             pieces.append(letter[1])

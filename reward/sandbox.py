@@ -15,11 +15,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from queue import LifoQueue
 
 GRADE_TIMEOUT_S = 10.0
 # Importing sympy and math-verify on a busy machine.
 START_TIMEOUT_S = 120.0
+GRADER_COMMAND = (sys.executable, "-m", "fpa_verl.reward.grader")
 POOL_SIZE = max(1, min(4, os.cpu_count() or 1))
 
 
@@ -30,10 +32,10 @@ class ChildDiedError(RuntimeError):
 class Grader:
     """One child process. Used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = GRADER_COMMAND) -> None:
         self._asked = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fpa_verl.reward.grader"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -119,7 +121,8 @@ class Grader:
 class GraderPool:
     """Up to `size` children, started when first needed, shared by any number of threads."""
 
-    def __init__(self, size: int = POOL_SIZE) -> None:
+    def __init__(self, size: int = POOL_SIZE, command: Sequence[str] = GRADER_COMMAND) -> None:
+        self._command = command
         self._idle: LifoQueue[Grader | None] = LifoQueue()
         for _ in range(size):
             self._idle.put(None)
@@ -133,7 +136,7 @@ class GraderPool:
         try:
             for _ in range(2):
                 if grader is None or not grader.alive:
-                    grader = Grader()
+                    grader = Grader(self._command)
                 with contextlib.suppress(ChildDiedError):
                     return grader.grade(answer, ground_truth, timeout_s)
             return "error"

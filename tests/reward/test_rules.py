@@ -57,6 +57,7 @@ SAME = [
     (r"45^\circ", "45"),
     (r"45^{\circ}", r"45 \text{ degrees}"),
     ("45°", r"45^\circ"),
+    (r"9\text{ min}", "9"),
     # text
     (r"\text{Sunday}", "sunday"),
     (r"\text{east}", "east"),
@@ -69,6 +70,7 @@ SAME = [
     ("2516_8", r"2516_{8}"),
     ("2516_8", r"2516_{\text{eight}}"),
     ("2516_8", "2516"),
+    (r"\text{A5}_{11}", "A5_{11}"),
     ("152A_{11}", r"(152A)_{11}"),
     # intervals, tuples, sets, lists, unions
     (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\pi/2)"),
@@ -96,6 +98,7 @@ SAME = [
     (r"\begin{pmatrix} 1/2 & 0 \\ 3 & 4 \end{pmatrix}", r"\begin{bmatrix} 0.5 & 0 \\ 3 & 4 \end{bmatrix}"),
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", "(1, 2)"),
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\langle 1, 2 \rangle"),
+    (r"\begin{pmatrix} 1 & \phantom -1 \end{pmatrix}", r"\begin{pmatrix} 1 & 1 \end{pmatrix}"),
     # times and ratios
     (r"\text{4:30 p.m.}", "4:30 PM"),
     ("4:30", r"4:30\text{ pm}"),
@@ -108,6 +111,7 @@ SAME = [
     ("y = 2x+3", "2x - y + 3 = 0"),
     ("f(x)=x^2+2x+1", "(x+1)^2"),
     ("x^2 + y^2 = 13", "y^2+x^2=13"),
+    ("f(2) < f(1) < f(4)", "f(4) > f(1) > f(2)"),
     ("3+4i", "4i+3"),
     (r"\frac{1}{5} i", r"\frac{i}{5}"),
     (r"2\sin x\cos x", r"\sin 2x"),
@@ -160,6 +164,7 @@ DIFFERENT = [
     ("x > 3", r"x \geq 3"),
     ("x > 3", "x < 3"),
     ("x > 3", "y > 3"),
+    ("f(2) < f(1) < f(4)", "f(1) < f(2) < f(4)"),
     ("x=1", "y=1"),
     ("x=1,y=2", "x=2,y=1"),
     ("A", "B"),
