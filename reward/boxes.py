@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 # Several backslashes before "boxed" are a model's slip; any other escape hides the brace behind it.
-_TOKEN = re.compile(r"(?P<box>\\+(?:boxed|fbox)\s*\{)|(?P<bare>\\+boxed\s*\d(?!\w))|\\.|[{}]", re.DOTALL)
+_TOKEN = re.compile(r"(?<!\\)(?:(?P<box>\\+(?:boxed|fbox)\s*\{)|(?P<bare>\\+boxed\s*\d(?!\w)))|\\.|[{}]", re.DOTALL)
 _CONNECTOR = re.compile(r"[\s$]*(?:,|;|and|or|,\s*and|,\s*or|\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\\quad|\\,)?[\s$]*")
 
 

@@ -87,7 +87,7 @@ def canonical(answer: str) -> str:
     Raises:
         UnreadableError: braces that do not match, or nesting beyond `MAX_DEPTH`.
     """
-    text = answer.translate(_TRANSLATION).strip()
+    text = answer.replace("\0", "").translate(_TRANSLATION).strip()
     text = _GROUP_MARK.sub("", text)
     text = _DECIMAL_COMMA.sub(".", text)
     text = _STYLE.sub("", _SIZE.sub("", text))
