@@ -77,6 +77,11 @@ Answer = Expression | Words | Group | Relation | Clock | Ratio
 
 _OPEN, _CLOSE = ("(", "[", r"\{", r"\langle"), (")", "]", r"\}", r"\rangle")
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
+# Three of four ground truths, and read the same the long way.
+_PLAIN_NUMBER = re.compile(r"-?\d{1,300}(?:\.\d{1,300})?")
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_NO_WORD = re.compile(r"[^a-z0-9]")
+_NOT_PROSE = re.compile(r"\\(?:text|begin|end)\{[^{}]*\}")
 _RELATION = re.compile(r"\\(?:leq|geq|neq|approx|in|equiv)(?![a-zA-Z])|[=<>]")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
@@ -105,6 +110,8 @@ def readings(answer: str) -> tuple[Answer, ...]:
     Raises:
         UnreadableError: it is empty or broken.
     """
+    if _PLAIN_NUMBER.fullmatch(answer):
+        return (Expression(answer),)
     text = canonical(answer)
     grouped = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text)
     first = _read(grouped if not text.startswith(_OPEN) else text)
@@ -151,7 +158,7 @@ def _read(text: str) -> Answer:
     parts = _split(text, (r"\cup",))
     if len(parts) > 1:
         return Group(UNION, _items(parts))
-    if clock := _CLOCK.fullmatch(re.sub(r"\\text\{([^{}]*)\}", r"\1", text)):
+    if clock := _CLOCK.fullmatch(_TEXT.sub(r"\1", text)):
         hour, minute, second, half = clock.groups()
         return Clock(int(hour), int(minute), int(second or 0), f"{half.lower()}m" if half else "")
     parts = _split(text, (":",))
@@ -203,14 +210,14 @@ def _pairs_up(text: str) -> bool:
 
 def _words(text: str) -> Answer | None:
     """Text in words, where the whole answer is text."""
-    bare = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text).strip()
+    bare = _TEXT.sub(r" \1 ", text).strip()
     if choice := _CHOICE.fullmatch(bare):
         return Words(choice[1])
     if re.fullmatch(r"\(\s*[A-Z]\s*\)", bare):
         return Words(bare.strip("() "))
     if _CLOCK.fullmatch(bare) or not _PROSE.fullmatch(bare) or "," in bare:
         return None
-    letters = re.sub(r"[^a-z0-9]", "", bare.lower())
+    letters = _NO_WORD.sub("", bare.lower())
     if letters in _NUMBER_WORDS:
         return Expression(_NUMBER_WORDS[letters])
     if text.startswith(r"\text{") and text.endswith("}") and text.count(r"\text{") == 1:
@@ -373,6 +380,6 @@ def _are_digits(text: str, base: int) -> bool:
 
 
 def _refuse_prose(text: str) -> None:
-    without = _KNOWN_RUNS.sub(" ", re.sub(r"\\(?:text|begin|end)\{[^{}]*\}", " ", text))
+    without = _KNOWN_RUNS.sub(" ", _NOT_PROSE.sub(" ", text))
     if re.search(r"[a-z]{5,}", without):
         raise UnreadableError("words among symbols")

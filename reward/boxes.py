@@ -26,7 +26,7 @@ def complete_boxes(text: str) -> list[Box]:
     found: list[Box] = []
     # For each open brace: where its box begins and where its content does, or None for a plain brace.
     stack: list[tuple[int, int] | None] = []
-    for token in _TOKEN.finditer(text, max(0, text.find("\\"))):
+    for token in _TOKEN.finditer(text, _first_box(text)):
         if token["box"]:
             stack.append((token.start(), token.end()))
         elif token["bare"]:
@@ -38,6 +38,15 @@ def complete_boxes(text: str) -> list[Box]:
             if opened:
                 found.append(Box(opened[0], token.end(), text[opened[1] : token.start()].strip()))
     return sorted(found, key=lambda box: box.start)
+
+
+def _first_box(text: str) -> int:
+    """Where to begin: what stands before the first box, braces too, makes no difference."""
+    places = [place for command in ("\\boxed", "\\fbox") if (place := text.find(command)) >= 0]
+    start = min(places, default=len(text))
+    while start > 0 and text[start - 1] == "\\":
+        start -= 1
+    return start
 
 
 def last_boxed(text: str) -> str | None:

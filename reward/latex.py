@@ -33,39 +33,51 @@ _GROUP_MARK = re.compile(r"(?<=\d)\s*(?:,\s*\\!|\\!\s*,|\{,\}|\\[,;:! ])\s*(?=\d
 _DECIMAL_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d)")
 _SIZE = re.compile(r"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lrm]?)(?![a-zA-Z])")
 _STYLE = re.compile(r"\\(?:display|text|script|scriptscript)style(?![a-zA-Z])|\\(?:no)?limits(?![a-zA-Z])|\\!")
+_BLANKS = re.compile(r"\s+")
+_BRACKETS = re.compile(r"\\.|[{}()\[\]]", re.DOTALL)
 _SPACE = re.compile(r"\\(?:[,;: \n]|q?quad(?![a-zA-Z])|(?:thin|med|thick|en)space(?![a-zA-Z]))|~|\s+")
+# Each with the letters without which it has nothing to do, because most answers have none of them.
 _SYNONYMS = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in [
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (r"\\dbinom(?![a-zA-Z])", r"\\binom"),
-        (r"\\(?:le|leqslant)(?![a-zA-Z])|<=", r"\\leq "),
-        (r"\\(?:ge|geqslant)(?![a-zA-Z])|>=", r"\\geq "),
-        (r"\\lt(?![a-zA-Z])", "<"),
-        (r"\\gt(?![a-zA-Z])", ">"),
-        (r"\\ne(?![a-zA-Z])|!=", r"\\neq "),
-        (r"\\(?:times|ast)(?![a-zA-Z])|\*\*?(?!\*)", r"\\cdot "),
-        (r"\\div(?![a-zA-Z])", "/"),
-        (r"\\(?:approx|simeq|doteq)(?![a-zA-Z])|~=", r"\\approx "),
-        (r"\\(?:varnothing)(?![a-zA-Z])|\\\{\s*\\\}", r"\\emptyset "),
-        (r"\\(?:infin|inf)(?![a-zA-Z])|(?<![a-zA-Z\\])infinity(?![a-zA-Z])", r"\\infty "),
-        (r"\\(?:mid|vert|lvert|rvert)(?![a-zA-Z])", "|"),
-        (r"\\colon(?![a-zA-Z])|\{:\}", ":"),
-        (r"\\lbrace(?![a-zA-Z])", r"\\{"),
-        (r"\\rbrace(?![a-zA-Z])", r"\\}"),
-        (r"\\lbrack(?![a-zA-Z])", "["),
-        (r"\\rbrack(?![a-zA-Z])", "]"),
-        (r"\\lparen(?![a-zA-Z])", "("),
-        (r"\\rparen(?![a-zA-Z])", ")"),
-        (r"\\(?:Bbb|mathbb|mathbf|bold)\s*\{?\s*R\s*\}?", r"\\mathbb{R}"),
-        (r"\\degree(?![a-zA-Z])|\^\s*\{?\s*\\circ(?![a-zA-Z])\s*\}?", "^{\\\\circ}"),
-        (r"\\%", "%"),
-        (r"\\\$", r"\\text{dollar}"),
-        (r"\\[()\[\]](?!\w)|(?<!\\)\\[()]", " "),
-        (r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"(?<![a-zA-Z\\])sqrt(?![a-zA-Z])", r"\\sqrt "),
-        (r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
-        (r"\^\s*\(([^()]*)\)", r"^{\1}"),
+    (hint, re.compile(pattern), replacement)
+    for hint, pattern, replacement in [
+        ("frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        ("dbinom", r"\\dbinom(?![a-zA-Z])", r"\\binom"),
+        ("\\le", r"\\(?:le|leqslant)(?![a-zA-Z])", r"\\leq "),
+        ("\\ge", r"\\(?:ge|geqslant)(?![a-zA-Z])", r"\\geq "),
+        ("<=", r"<=", r"\\leq "),
+        (">=", r">=", r"\\geq "),
+        ("\\lt", r"\\lt(?![a-zA-Z])", "<"),
+        ("\\gt", r"\\gt(?![a-zA-Z])", ">"),
+        ("\\ne", r"\\ne(?![a-zA-Z])", r"\\neq "),
+        ("!=", r"!=", r"\\neq "),
+        ("\\times", r"\\times(?![a-zA-Z])", r"\\cdot "),
+        ("\\ast", r"\\ast(?![a-zA-Z])", r"\\cdot "),
+        ("*", r"\*\*?(?!\*)", r"\\cdot "),
+        ("\\div", r"\\div(?![a-zA-Z])", "/"),
+        ("\\", r"\\(?:approx|simeq|doteq)(?![a-zA-Z])", r"\\approx "),
+        ("~=", r"~=", r"\\approx "),
+        ("\\varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
+        ("\\{", r"\\\{\s*\\\}", r"\\emptyset "),
+        ("inf", r"\\(?:infin|inf)(?![a-zA-Z])|(?<![a-zA-Z\\])infinity(?![a-zA-Z])", r"\\infty "),
+        ("\\", r"\\(?:mid|vert|lvert|rvert)(?![a-zA-Z])", "|"),
+        (":", r"\{:\}", ":"),
+        ("colon", r"\\colon(?![a-zA-Z])", ":"),
+        ("\\lbra", r"\\lbrace(?![a-zA-Z])", r"\\{"),
+        ("\\rbra", r"\\rbrace(?![a-zA-Z])", r"\\}"),
+        ("\\lbra", r"\\lbrack(?![a-zA-Z])", "["),
+        ("\\rbra", r"\\rbrack(?![a-zA-Z])", "]"),
+        ("\\lpar", r"\\lparen(?![a-zA-Z])", "("),
+        ("\\rpar", r"\\rparen(?![a-zA-Z])", ")"),
+        ("R", r"\\(?:Bbb|mathbb|mathbf|bold)\s*\{?\s*R\s*\}?", r"\\mathbb{R}"),
+        ("circ", r"\^\s*\{?\s*\\circ(?![a-zA-Z])\s*\}?", "^{\\\\circ}"),
+        ("\\degree", r"\\degree(?![a-zA-Z])", "^{\\\\circ}"),
+        ("\\%", r"\\%", "%"),
+        ("\\$", r"\\\$", r"\\text{dollar}"),
+        ("\\", r"\\[()\[\]](?!\w)|(?<!\\)\\[()]", " "),
+        ("sqrt", r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        ("sqrt", r"(?<![a-zA-Z\\])sqrt(?![a-zA-Z])", r"\\sqrt "),
+        ("pi", r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
+        ("^", r"\^\s*\(([^()]*)\)", r"^{\1}"),
     ]
 ]
 _TEXT_COMMAND = re.compile(
@@ -94,11 +106,12 @@ def canonical(answer: str) -> str:
     # A row break of a matrix is not the escaped space that may follow it.
     text = text.replace("\\\\", "\0") if "\\begin" in text else text.replace("\\\\", "\\")
     text = _SPACE.sub(" ", text)
-    for pattern, replacement in _SYNONYMS:
-        text = pattern.sub(replacement, text)
+    for hint, pattern, replacement in _SYNONYMS:
+        if hint in text:
+            text = pattern.sub(replacement, text)
     text = text.replace("$", " ").replace("\0", "\\\\")
     _check_depth(text)
-    return _trim(re.sub(r"\s+", " ", _rewrite(text)))
+    return _trim(_BLANKS.sub(" ", _rewrite(text)))
 
 
 def _trim(text: str) -> str:
@@ -111,7 +124,7 @@ def _trim(text: str) -> str:
 
 def _check_depth(text: str) -> None:
     depth = 0
-    for token in re.finditer(r"\\.|[{}()\[\]]", text, re.DOTALL):
+    for token in _BRACKETS.finditer(text):
         depth += {"{": 1, "(": 1, "[": 1, "}": -1, ")": -1, "]": -1}.get(token[0], 0)
         if depth > MAX_DEPTH:
             raise UnreadableError("nested too deep")
