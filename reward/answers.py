@@ -376,7 +376,9 @@ def _expression(text: str) -> Answer:
 def _are_digits(text: str, base: int) -> bool:
     """Whether `text` is a numeral of this base, and not a coefficient before an indexed letter."""
     values = ["0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ".find(digit) for digit in text if digit != "."]
-    return 2 <= base <= 36 and text[-1:] != "." and 0 <= min(values) <= max(values) < base and text[0].isdigit()
+    return (
+        2 <= base <= 36 and text[-1:] != "." and 0 <= min(values) <= max(values) < base and any(map(str.isdigit, text))
+    )
 
 
 def _refuse_prose(text: str) -> None:

@@ -29,6 +29,8 @@ _DEGREES = re.compile(r"(\\frac\{\d+\}\{\d+\}|\d+)\s*\^\{\\circ\}")
 # Letters that the parser takes for functions or drops.
 _GREEK = {name: rf"w_{{{900 + i}}}" for i, name in enumerate(("beta", "gamma", "zeta", "Gamma", "eta"))}
 _GREEK_COMMAND = re.compile(rf"\\({'|'.join(_GREEK)})(?![a-zA-Z])")
+# The parser drops the index.
+_INDEXED_NUMBER = re.compile(r"\d\s*_\{")
 _WHOLE = re.compile(r"(?<![\d.}!])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 
 
@@ -49,6 +51,8 @@ def parsed(text: str) -> Any:
     Raises:
         UnreadableError: the parser does not read it.
     """
+    if _INDEXED_NUMBER.search(text):
+        raise UnreadableError(f"a number with an index: {text}")
     prepared = _DECIMAL.sub(_fraction, text)
     prepared = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", prepared)
     prepared = _WHOLE.sub(_mixed, prepared)

@@ -78,6 +78,8 @@ whole = st.integers(-(10**12), 10**12)
 @given(whole, whole)
 def test_whole_numbers_are_right_exactly_where_they_are_equal(a, b):
     assert (judge(str(a), str(b)) == "right") == (a == b)
+    # The short cut for plain numbers reads what the long way reads.
+    assert readings(f" {a} ") == readings(str(a))
     assert judge(f"{a:,}", str(a)) == "right"
     assert judge(rf"\({a}\).", f"{a}.0") == "right"
 
