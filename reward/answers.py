@@ -87,6 +87,9 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", r
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
 _SPACED_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?")
 _BASE = re.compile(r"(-?)\(?([0-9A-Za-z]*\.?[0-9A-Za-z]+)\)?_\{(?:\\text\{)?(\w+)\}?\}")
+# \\text{The answer is } 5
+_LEAD = re.compile(r"\\text\{[^{}]*(?:\bis|\bare|\bequals|:)\s*\}\s*(\S.*)")
+_WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus|\\backslash|-)\s*\\\{([^{},]+)\\\}")
 _PLAIN_MIXED = re.compile(r"(?<![\d.}])(\d+) (\d+)\s?/\s?(\d+)(?!\d)")
 _CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*\S.*", re.DOTALL)
 _PLAIN_AND = re.compile(r"(?<=[\d}\s)])\s*,?\s+(?:and|or)\s+(?=[-\d\\(a-zA-Z$])", re.IGNORECASE)
@@ -258,6 +261,8 @@ def _relation(text: str) -> Answer | None:
 
 
 def _equation(parts: list[str]) -> Answer:
+    if len(parts) == 2 and _is_variable(parts[1]) and not _is_name(parts[0]):
+        parts = parts[::-1]
     name = parts[0].replace(" ", "")
     if len(parts) == 2 and not _is_name(name) and re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", "".join(parts))):
         return Relation(parts[0], "=", parts[1])
@@ -279,6 +284,8 @@ def _inequality(parts: list[str], signs: list[str]) -> Answer:
             if signs[0] in (">", r"\geq"):
                 return Group("()" if signs[0] == ">" else "[)", (bound, Expression(r"\infty")), name=parts[0])
             return Group("()" if signs[0] == "<" else "(]", (Expression(r"-\infty"), bound), name=parts[0])
+    if signs == [r"\neq"] and _is_variable(parts[0]):
+        return _all_but(parts[1], parts[0])
     if len(signs) == 2 and _is_variable(parts[1]) and set(signs) <= set(mirrored):
         if set(signs) <= {">", r"\geq"}:
             parts, signs = parts[::-1], [mirrored[sign] for sign in reversed(signs)]
@@ -289,6 +296,11 @@ def _inequality(parts: list[str], signs: list[str]) -> Answer:
         parts, signs = parts[::-1], [mirrored[sign] for sign in reversed(signs)]
     links = tuple(map(Relation, parts, signs, parts[1:]))
     return links[0] if len(links) == 1 else Group(CHAIN, links)
+
+
+def _all_but(number: str, name: str | None) -> Group:
+    low, gap, high = Expression(r"-\infty"), _read(number), Expression(r"\infty")
+    return Group(UNION, (Group("()", (low, gap)), Group("()", (gap, high))), name=name)
 
 
 def _is_name(text: str) -> bool:
@@ -310,6 +322,8 @@ def _is_variable(text: str) -> bool:
 def _group(text: str) -> Answer | None:
     if text == r"\emptyset":
         return Group("{}", ())
+    if without := _WITHOUT.fullmatch(text):
+        return _all_but(without[1], None)
     if text == r"\mathbb{R}":
         return Group("()", (Expression(r"-\infty"), Expression(r"\infty")))
     if environment := _ENVIRONMENT.fullmatch(text):
@@ -354,6 +368,8 @@ def _plus_minus(text: str) -> Answer | None:
 
 
 def _expression(text: str) -> Answer:
+    if lead := _LEAD.fullmatch(text):
+        return _read(lead[1])
     text = _PLAIN_MIXED.sub(r"\1\\frac{\2}{\3}", text)
     if _SPACED_THOUSANDS.fullmatch(text):
         text = text.replace(" ", "")

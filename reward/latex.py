@@ -35,6 +35,7 @@ _SIZE = re.compile(r"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lrm]?
 _STYLE = re.compile(r"\\(?:display|text|script|scriptscript)style(?![a-zA-Z])|\\(?:no)?limits(?![a-zA-Z])|\\!")
 _BLANKS = re.compile(r"\s+")
 _BRACKETS = re.compile(r"\\.|[{}()\[\]]", re.DOTALL)
+_ROWS = re.compile(r"\\begin\{(aligned|gathered|align\*?|cases)\}(.*?)\\end\{\1\}", re.DOTALL)
 _SPACE = re.compile(r"\\(?:[,;: \n]|q?quad(?![a-zA-Z])|(?:thin|med|thick|en)space(?![a-zA-Z]))|~|\s+")
 # Each with the letters without which it has nothing to do, because most answers have none of them.
 _SYNONYMS = [
@@ -103,6 +104,8 @@ def canonical(answer: str) -> str:
     text = _GROUP_MARK.sub("", text)
     text = _DECIMAL_COMMA.sub(".", text)
     text = _STYLE.sub("", _SIZE.sub("", text))
+    if "\\begin" in text:
+        text = _ROWS.sub(_rows_as_list, text)
     # A row break of a matrix is not the escaped space that may follow it.
     text = text.replace("\\\\", "\0") if "\\begin" in text else text.replace("\\\\", "\\")
     text = _SPACE.sub(" ", text)
@@ -112,6 +115,12 @@ def canonical(answer: str) -> str:
     text = text.replace("$", " ").replace("\0", "\\\\")
     _check_depth(text)
     return _trim(_BLANKS.sub(" ", _rewrite(text)))
+
+
+def _rows_as_list(match: re.Match[str]) -> str:
+    r"""Lines of `aligned` and the like are items of a list."""
+    rows = (row.replace("&", " ").strip() for row in match[2].split("\\\\"))
+    return ", ".join(row for row in rows if row)
 
 
 def _trim(text: str) -> str:
@@ -205,7 +214,8 @@ def _text(content: str) -> str:
         elif not re.search(r"[A-Za-z]", word) or re.fullmatch(r"[0-9A-Z]*\d[0-9A-Z]*", word):
             pieces.append(word)
         elif letter and letter[1] not in _UNIT_LETTERS:
-            pieces.append(letter[1])
+            # (A) keeps its parentheses: in "(A) 12" they tell the choice from a factor.
+            pieces.append(f"({letter[1]})" if ")" in word else letter[1])
         else:
             pieces.append(rf"\text{{{word}}}")
     return ", ".join(pieces)

@@ -51,13 +51,12 @@ def parsed(text: str) -> Any:
     Raises:
         UnreadableError: the parser does not read it.
     """
-    if _INDEXED_NUMBER.search(text):
-        raise UnreadableError(f"a number with an index: {text}")
+    if _INDEXED_NUMBER.search(text) or r"\text{" in text:
+        raise UnreadableError(f"words or an indexed number in a formula: {text}")
     prepared = _DECIMAL.sub(_fraction, text)
     prepared = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", prepared)
     prepared = _WHOLE.sub(_mixed, prepared)
     prepared = _GREEK_COMMAND.sub(lambda match: _GREEK[match[1]], prepared)
-    prepared = re.sub(r"\\text\{[^{}]*\}", " ", prepared)
     try:
         found = latex2sympy(
             prepared,

@@ -64,6 +64,10 @@ SAME = [
     (r"\text{June 20}", "June 20"),
     (r"\text{(C)}", "C"),
     ("(C)", r"\textbf{C}"),
+    (r"\textbf{(C)}\ 12", "C"),
+    (r"\text{(C) } 12", r"\text{C}"),
+    (r"\text{C: increasing}", "C"),
+    (r"\text{The answer is } 5", "5"),
     ("C. 12", "C"),
     (r"\text{A, D, F}", "D, A, F"),
     # bases
@@ -92,6 +96,10 @@ SAME = [
     (r"[2, +\infty)", r"[2,\infty)"),
     (r"(-\infty,\infty)", r"\mathbb{R}"),
     (r"(-1,1) \cup [3,\infty)", r"[3, \infty) \cup (-1, 1)"),
+    (r"x \neq 2", r"(-\infty,2) \cup (2,\infty)"),
+    (r"\mathbb{R} \setminus \{2\}", r"(-\infty,2) \cup (2,\infty)"),
+    (r"x < 1 \text{ or } x > 3", r"(-\infty,1) \cup (3,\infty)"),
+    (r"\begin{aligned} x &= 1 \\ y &= 2 \end{aligned}", "x = 1, y = 2"),
     (r"\emptyset", r"\{\}"),
     (r"(x,y) = (1,2)", "(1,2)"),
     # matrices
@@ -107,6 +115,12 @@ SAME = [
     ("3:2", r"\frac{3}{2}"),
     # formulas
     ("x=5", "5"),
+    ("5 = x", "5"),
+    ("2^{10} = 1024", "1024"),
+    (r"\binom{10}{3}", "120"),
+    ("1,234.50", "1234.5"),
+    (r"\color{red}{5}", "5"),
+    ("x = 2, y = 3", "(2,3)"),
     ("y = 2x+3", "2x + 3"),
     ("y = 2x+3", "2x - y + 3 = 0"),
     ("f(x)=x^2+2x+1", "(x+1)^2"),
@@ -190,6 +204,8 @@ DIFFERENT = [
     (r"\infty", r"-\infty"),
     (r"\lfloor\sqrt{n-1}\rfloor", r"\lfloor\sqrt{n-2}\rfloor"),
     (r"5 \approx 6", "6"),
+    (r"x \neq 2", "x = 2"),
+    (r"x \neq 2", r"x \neq 3"),
     (r"\emptyset", "0"),
 ]
 
@@ -202,6 +218,14 @@ def test_same(answer, gold):
 @pytest.mark.parametrize(("answer", "gold"), [*DIFFERENT, *[pair[::-1] for pair in DIFFERENT]])
 def test_different(answer, gold):
     assert judge(answer, gold) == "wrong"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [r"\text{not } 5", r"\text{5 or perhaps } 6", "5 and 6", "145solution", r"\frac{5}{", "{5", "(" * 100 + "5"],
+)
+def test_an_answer_that_cannot_be_read_as_the_ground_truth_is_wrong(answer):
+    assert judge(answer, "5") == "wrong"
 
 
 @pytest.mark.parametrize("gold", sorted({text for pair in [*SAME, *DIFFERENT] for text in pair}))
