@@ -29,8 +29,8 @@ test: setup  ## The quick tests, real trainers for a few steps among them
 test-slow: setup  ## Longer tests: real MATH problems, where they are at hand
 	$(BIN)/python -m pytest -m slow
 
-bench: setup  ## What is measured and not asserted (20 minutes); exit status 1 where a goal is missed
-	@missed=0; for name in import_cost reference_error step_cost; do \
+bench: setup  ## What is measured and not asserted (25 minutes); exit status 1 where a goal is missed
+	@missed=0; for name in import_cost scorer_errors scorer_throughput reference_error step_cost; do \
 		echo "# $$name"; $(BIN)/python benchmarks/$$name.py || missed=1; \
 	done; exit $$missed
 

@@ -78,6 +78,8 @@ def _same_expression(a: Expression, b: Expression, algebra: Algebra | None) -> b
     if a.is_percent == b.is_percent:
         return _equal(a.text, b.text, algebra)
     percent, plain = (a, b) if a.is_percent else (b, a)
+    if plain.unit is not None:
+        return False
     # 50% is both the answer 50 to "what per cent" and the number 0.5.
     return _equal(percent.text, plain.text, algebra) or _equal(rf"\frac{{{percent.text}}}{{100}}", plain.text, algebra)
 
