@@ -12,7 +12,8 @@ from fpa_verl.reward.units import split_percent, split_unit
 
 LIST, UNION, MATRIX, VECTOR, CHAIN = "list", "union", "matrix", "vector", "chain"
 MAX_ITEMS = 200
-# More of them outside of \\text are a sentence, and no answer.
+MAX_UNITS = 2
+# More of them outside of \text are a sentence, and no answer.
 MAX_PLAIN_WORDS = 4
 
 
@@ -87,13 +88,14 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", r
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
 _SPACED_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?")
 _BASE = re.compile(r"(-?)\(?([0-9A-Za-z]*\.?[0-9A-Za-z]+)\)?_\{(?:\\text\{)?(\w+)\}?\}")
-# \\text{The answer is } 5
+# \text{The answer is } 5
 _LEAD = re.compile(r"\\text\{[^{}]*(?:\bis|\bare|\bequals|:)\s*\}\s*(\S.*)")
 _WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus|\\backslash|-)\s*\\\{([^{},]+)\\\}")
 _PLAIN_MIXED = re.compile(r"(?<![\d.}])(\d+) (\d+)\s?/\s?(\d+)(?!\d)")
 _CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*\S.*", re.DOTALL)
 _PLAIN_AND = re.compile(r"(?<=[\d}\s)])\s*,?\s+(?:and|or)\s+(?=[-\d\\(a-zA-Z$])", re.IGNORECASE)
 _ENVIRONMENT = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_MIRRORED = {">": "<", r"\geq": r"\leq"}
 _SUBSCRIPT = re.compile(r"_\{\w+\}")
 _PROSE = re.compile(r"[A-Za-z][A-Za-z0-9 .,;:'!?&/()-]*")
 _COUNTED = [
@@ -116,11 +118,11 @@ def readings(answer: str) -> tuple[Answer, ...]:
     if _PLAIN_NUMBER.fullmatch(answer):
         return (Expression(answer),)
     text = canonical(answer)
-    grouped = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text)
-    first = _read(grouped if not text.startswith(_OPEN) else text)
-    if grouped == text or text.startswith(_OPEN):
-        return (first,)
-    return (first, _read(text))
+    if text.startswith(_OPEN) or not _THOUSANDS.search(text):
+        return (_read(text),)
+    as_number = _read(_THOUSANDS.sub(lambda match: match[1].replace(",", ""), text))
+    # No list has an item 050.
+    return (as_number,) if ",0" in text else (as_number, _read(text))
 
 
 @lru_cache(maxsize=4096)
@@ -274,28 +276,27 @@ def _equation(parts: list[str]) -> Answer:
 
 
 def _inequality(parts: list[str], signs: list[str]) -> Answer:
-    """An interval where a name is compared with one or two bounds."""
-    mirrored = {"<": ">", ">": "<", r"\leq": r"\geq", r"\geq": r"\leq"}
-    if len(signs) == 1 and signs[0] in mirrored:
-        if _is_variable(parts[1]) and not _is_variable(parts[0]):
-            parts, signs = parts[::-1], [mirrored[signs[0]]]
-        if _is_variable(parts[0]):
-            bound = _read(parts[1])
-            if signs[0] in (">", r"\geq"):
-                return Group("()" if signs[0] == ">" else "[)", (bound, Expression(r"\infty")), name=parts[0])
-            return Group("()" if signs[0] == "<" else "(]", (Expression(r"-\infty"), bound), name=parts[0])
+    """An interval where a name is compared with one or two bounds; else what is written, the smaller side first."""
+    if set(signs) <= set(_MIRRORED):
+        parts, signs = parts[::-1], [_MIRRORED[sign] for sign in reversed(signs)]
     if signs == [r"\neq"] and _is_variable(parts[0]):
         return _all_but(parts[1], parts[0])
-    if len(signs) == 2 and _is_variable(parts[1]) and set(signs) <= set(mirrored):
-        if set(signs) <= {">", r"\geq"}:
-            parts, signs = parts[::-1], [mirrored[sign] for sign in reversed(signs)]
-        if set(signs) <= {"<", r"\leq"}:
-            kind = ("(" if signs[0] == "<" else "[") + (")" if signs[1] == "<" else "]")
-            return Group(kind, (_read(parts[0]), _read(parts[2])), name=parts[1])
-    if set(signs) <= {">", r"\geq"}:
-        parts, signs = parts[::-1], [mirrored[sign] for sign in reversed(signs)]
+    if set(signs) <= {"<", r"\leq"} and (interval := _interval(parts, signs)):
+        return interval
     links = tuple(map(Relation, parts, signs, parts[1:]))
     return links[0] if len(links) == 1 else Group(CHAIN, links)
+
+
+def _interval(parts: list[str], signs: list[str]) -> Group | None:
+    """Of a < x, x < b or a < x < b."""
+    if len(parts) == 2 and _is_variable(parts[0]):
+        parts, signs = [r"-\infty", *parts], ["<", *signs]
+    elif len(parts) == 2 and _is_variable(parts[1]):
+        parts, signs = [*parts, r"\infty"], [*signs, "<"]
+    if len(parts) != 3 or not _is_variable(parts[1]):
+        return None
+    kind = ("(" if signs[0] == "<" else "[") + (")" if signs[1] == "<" else "]")
+    return Group(kind, (_read(parts[0]), _read(parts[2])), name=parts[1])
 
 
 def _all_but(number: str, name: str | None) -> Group:
@@ -322,36 +323,44 @@ def _is_variable(text: str) -> bool:
 def _group(text: str) -> Answer | None:
     if text == r"\emptyset":
         return Group("{}", ())
-    if without := _WITHOUT.fullmatch(text):
-        return _all_but(without[1], None)
     if text == r"\mathbb{R}":
         return Group("()", (Expression(r"-\infty"), Expression(r"\infty")))
+    if without := _WITHOUT.fullmatch(text):
+        return _all_but(without[1], None)
     if environment := _ENVIRONMENT.fullmatch(text):
-        rows = [row.split("&") for row in environment[2].strip().removesuffix(r"\\").split(r"\\")]
-        if len({len(row) for row in rows}) > 1:
-            raise UnreadableError("rows of different length")
-        return Group(MATRIX, tuple(_read(entry) for row in rows for entry in row), columns=len(rows[0]))
+        return _matrix(environment[2])
     tokens = [token for _, token, _ in _depths(text)]
     if tokens[0] not in _OPEN or tokens[-1] not in _CLOSE or not _pairs_up(text):
         return None
-    inner = text[len(tokens[0]) : -len(tokens[-1])]
-    if tokens[0] == r"\{" and (described_set := re.fullmatch(r"([^|:]*)[|:](.*)", inner, re.DOTALL)):
-        variable, condition = described_set.groups()
-        described = _read(condition)
-        if isinstance(described, (Group, Expression)) and described.name and described.name == _set_name(variable):
-            return described if isinstance(described, Group) else Group("{}", (replace(described, name=None),))
-        raise UnreadableError("a set by description")
+    return _bracketed(tokens[0] + tokens[-1], text[len(tokens[0]) : -len(tokens[-1])])
+
+
+def _matrix(content: str) -> Group:
+    rows = [row.split("&") for row in content.strip().removesuffix(r"\\").split(r"\\")]
+    if len({len(row) for row in rows}) > 1:
+        raise UnreadableError("rows of different length")
+    return Group(MATRIX, tuple(_read(entry) for row in rows for entry in row), columns=len(rows[0]))
+
+
+def _bracketed(brackets: str, inner: str) -> Answer | None:
+    """A set, tuple, vector or interval, or what stands in parentheses alone; None for one thing in other brackets."""
+    if brackets == r"\{\}":
+        description = re.fullmatch(r"([^|:]*)[|:](.*)", inner, re.DOTALL)
+        return _described_set(*description.groups()) if description else Group("{}", _items(_split(inner, (",", ";"))))
     parts = _split(inner, (",", ";"))
-    kind = (tokens[0] + tokens[-1]).replace("\\", "").replace("langlerangle", "<>")
-    if len(parts) == 1 and kind == "()":
-        return _read(inner)
-    if kind == "{}":
-        return Group(kind, _items(parts))
     if len(parts) == 1:
-        return None
+        return _read(inner) if brackets == "()" else None
     if not all(part.strip() for part in parts):
         raise UnreadableError("an empty place")
-    return Group(VECTOR if kind == "<>" else kind, tuple(_read(part) for part in parts))
+    return Group(VECTOR if brackets == r"\langle\rangle" else brackets, tuple(map(_read, parts)))
+
+
+def _described_set(variable: str, condition: str) -> Answer:
+    """{x | a < x < b} is an interval, {x | x = 5} the set of 5; others are not understood."""
+    found = _read(condition)
+    if isinstance(found, (Group, Expression)) and found.name and found.name == _set_name(variable):
+        return found if isinstance(found, Group) else Group("{}", (replace(found, name=None),))
+    raise UnreadableError("a set by description")
 
 
 def _set_name(variable: str) -> str:
@@ -374,11 +383,10 @@ def _expression(text: str) -> Answer:
     if _SPACED_THOUSANDS.fullmatch(text):
         text = text.replace(" ", "")
     body, is_percent = split_percent(text)
-    unit = None
     if not is_percent:
-        body, unit, had_unit = split_unit(text)
-        if had_unit:
-            inner = _read(body)
+        bare, unit = _without_units(text)
+        if bare != text:
+            inner = _read(bare)
             return replace(inner, unit=unit) if isinstance(inner, Expression) else inner
     if base := _BASE.fullmatch(body.replace(" ", "")):
         sign, digits, written = base.groups()
@@ -386,7 +394,18 @@ def _expression(text: str) -> Answer:
         if number.isdigit() and _are_digits(digits, int(number)):
             return Expression(sign + digits, base=str(int(number)))
     _refuse_prose(body)
-    return Expression(body.strip(), unit, is_percent)
+    return Expression(body.strip(), is_percent=is_percent)
+
+
+def _without_units(text: str) -> tuple[str, str | None]:
+    r"""Body and unit; of two, as in \$5 per hour, neither is compared."""
+    units: list[str | None] = []
+    for _ in range(MAX_UNITS + 1):
+        text, unit, had_unit = split_unit(text)
+        if not had_unit:
+            return text, units[0] if len(units) == 1 else None
+        units.append(unit)
+    raise UnreadableError(f"more than {MAX_UNITS} units")
 
 
 def _are_digits(text: str, base: int) -> bool:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 
 MAX_DEPTH = 30
+# In canonical spelling, which can be several times as long as what was written.
+MAX_CHARACTERS = 4_000
 
 
 class UnreadableError(ValueError):
@@ -98,7 +100,7 @@ def canonical(answer: str) -> str:
     r"""The answer in one spelling, spaces single; text stays as `\text{...}`.
 
     Raises:
-        UnreadableError: braces that do not match, or nesting beyond `MAX_DEPTH`.
+        UnreadableError: braces that do not match, nesting beyond `MAX_DEPTH`, or more than `MAX_CHARACTERS`.
     """
     text = answer.replace("\0", "").translate(_TRANSLATION).strip()
     text = _GROUP_MARK.sub("", text)
@@ -113,6 +115,8 @@ def canonical(answer: str) -> str:
         if hint in text:
             text = pattern.sub(replacement, text)
     text = text.replace("$", " ").replace("\0", "\\\\")
+    if len(text) > MAX_CHARACTERS:
+        raise UnreadableError(f"longer than {MAX_CHARACTERS} characters")
     _check_depth(text)
     return _trim(_BLANKS.sub(" ", _rewrite(text)))
 

@@ -45,6 +45,7 @@ SAME = [
     (r"50\%", "0.5"),
     (r"50\%", r"50 \text{ percent}"),
     (r"\$32,\!348", "32348"),
+    (r"\$18.90", r"\$18.90 \text{ per hour}"),
     (r"\$18.90", r"18.90 \text{ dollars}"),
     (r"5\text{ cm}", "5"),
     ("5 cm", r"5\,\mathrm{cm}"),
@@ -223,7 +224,16 @@ def test_different(answer, gold):
 
 @pytest.mark.parametrize(
     "answer",
-    [r"\text{not } 5", r"\text{5 or perhaps } 6", "5 and 6", "145solution", r"\frac{5}{", "{5", "(" * 100 + "5"],
+    [
+        r"\text{not } 5",
+        r"\text{5 or perhaps } 6",
+        "5 and 6",
+        "145solution",
+        r"\frac{5}{",
+        "{5",
+        "(" * 100 + "5",
+        "5" + "°" * 1900,
+    ],
 )
 def test_an_answer_that_cannot_be_read_as_the_ground_truth_is_wrong(answer):
     assert judge(answer, "5") == "wrong"
