@@ -257,7 +257,7 @@ def _relation(text: str) -> Answer | None:
     if signs == [r"\in"] and _is_name(parts[0]):
         member = _read(parts[1])
         return replace(member, name=parts[0]) if isinstance(member, Group) else member
-    if set(signs) == {"="}:
+    if set(signs) <= {"=", r"\equiv"}:
         return _equation(parts)
     return _inequality(parts, signs)
 

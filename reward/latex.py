@@ -58,6 +58,8 @@ _SYNONYMS = [
         ("*", r"\*\*?(?!\*)", r"\\cdot "),
         ("\\div", r"\\div(?![a-zA-Z])", "/"),
         ("\\", r"\\(?:approx|simeq|doteq)(?![a-zA-Z])", r"\\approx "),
+        ("\\lg", r"\\lg(?![a-zA-Z])", r"\\log "),
+        ("mod", r"\\(?:pmod|mod|bmod)(?![a-zA-Z])\s*\{?\s*(\w+)\s*\}?", r"\\pmod{\1}"),
         ("~=", r"~=", r"\\approx "),
         ("\\varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
         ("\\{", r"\\\{\s*\\\}", r"\\emptyset "),

@@ -29,6 +29,8 @@ _DEGREES = re.compile(r"(\\frac\{\d+\}\{\d+\}|\d+)\s*\^\{\\circ\}")
 # Letters that the parser takes for functions or drops.
 _GREEK = {name: rf"w_{{{900 + i}}}" for i, name in enumerate(("beta", "gamma", "zeta", "Gamma", "eta"))}
 _GREEK_COMMAND = re.compile(rf"\\({'|'.join(_GREEK)})(?![a-zA-Z])")
+# The parser knows no capitals: A would be a.
+_CAPITAL = re.compile(r"\\mathbb\{[A-Z]\}|\\[a-zA-Z]+|\\.|[FGHP](?=\s*\()|[A-Z](?:_\{(\w+)\})?", re.DOTALL)
 # The parser drops the index.
 _INDEXED_NUMBER = re.compile(r"\d\s*_\{")
 _WHOLE = re.compile(r"(?<![\d.}!])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
@@ -37,6 +39,13 @@ _WHOLE = re.compile(r"(?<![\d.}!])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 def _fraction(match: re.Match[str]) -> str:
     whole, places = match[1] or "0", match[2]
     return rf"\frac{{{int(whole + places)}}}{{{10 ** len(places)}}}"
+
+
+def _lower(match: re.Match[str]) -> str:
+    letter = match[0][0]
+    if not letter.isupper() or match[0] in "FGHP":
+        return match[0]
+    return rf"w_{{{ord(letter)}{'0' + match[1] if match[1] else ''}}}"
 
 
 def _mixed(match: re.Match[str]) -> str:
@@ -56,6 +65,7 @@ def parsed(text: str) -> Any:
     prepared = _DECIMAL.sub(_fraction, text)
     prepared = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", prepared)
     prepared = _WHOLE.sub(_mixed, prepared)
+    prepared = _CAPITAL.sub(_lower, prepared)
     prepared = _GREEK_COMMAND.sub(lambda match: _GREEK[match[1]], prepared)
     try:
         found = latex2sympy(
@@ -70,7 +80,8 @@ def parsed(text: str) -> Any:
         raise UnreadableError(f"not LaTeX that the parser reads: {text}") from error
     if not isinstance(found, (sympy.Basic, sympy.MatrixBase)):
         raise UnreadableError(f"not a mathematical expression: {text}")
-    return found
+    # The parser takes the imaginary unit for a letter.
+    return found.subs({symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"})
 
 
 def _is_complex(text: str) -> bool:
@@ -136,6 +147,7 @@ def _equal_at_points(a: Any, b: Any) -> bool | None:
         a.has(sympy.floor, sympy.ceiling, sympy.Mod) or b.has(sympy.floor, sympy.ceiling, sympy.Mod)
     ):
         return None
+    a, b = a.doit(), b.doit()
     symbols = sorted(a.free_symbols | b.free_symbols, key=str)
     told = 0
     for point in range(_POINTS if symbols else 1):
@@ -156,7 +168,7 @@ def _equal_at_points(a: Any, b: Any) -> bool | None:
 
 
 def _number_at(expression: Any, values: dict[Any, Any]) -> Any:
-    number = sympy.N(expression.subs(values).doit(), _DIGITS)
+    number = sympy.N(expression.subs(values), _DIGITS)
     if not number.is_number or number.has(sympy.nan, sympy.zoo, sympy.oo) or not number.is_complex:
         return None
     real, imaginary = number.as_real_imag()

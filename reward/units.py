@@ -69,6 +69,7 @@ _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _CURRENCY = re.compile(
     r"(?P<sign>-?)\s*\\text\{\s*(?P<unit>dollar|dollars|usd|us|rs\.?|euro|pound sterling)\s*\}(?P<body>.+)", re.I
 )
+_MODULUS = re.compile(r"(?P<body>.*[^\s(])\s*\(?\\pmod\{(?P<modulus>\w+)\}\)?")
 _PERCENT = re.compile(
     r"(?P<body>.*\S)\s*(?:%|\\text\{\s*(?:%|per ?cent|percentage|pct)\.?\s*\}|(?<![a-zA-Z])per ?cent|pct)\s*", re.I
 )
@@ -80,6 +81,8 @@ def split_unit(text: str) -> tuple[str, str | None, bool]:
         return match["sign"] + match["body"].strip(), _name(match["unit"]), True
     if (match := _DEGREES.fullmatch(text)) and not _TRIGONOMETRY.search(text):
         return match["body"], "degree", True
+    if match := _MODULUS.fullmatch(text):
+        return match["body"], f"mod {match['modulus']}", True
     for pattern in (_TAIL, _PLAIN_TAIL, _PLAIN_WORDS):
         if match := pattern.fullmatch(text):
             return match["body"].strip(), _name(match["unit"]), True

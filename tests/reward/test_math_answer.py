@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from fpa_verl.reward.math_answer import compute_score, judge, scorer_fingerprint
@@ -51,3 +54,12 @@ def test_the_same_answer_gets_the_same_status_whatever_was_asked_before():
     first = [judge(*question) for question in questions]
     assert first == ["right", "right", "wrong", "wrong", "bad_ground_truth"]
     assert [judge(*question) for question in reversed(questions)] == first[::-1]
+
+
+def test_sympy_stays_in_the_children():
+    code = (
+        "import sys; from fpa_verl.reward.math_answer import judge; assert judge('1/2', '0.5') == 'right'; "
+        "print({'sympy', 'math_verify', 'torch', 'verl', 'ray'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "set()", done.stderr
