@@ -93,6 +93,8 @@ _LEAD = re.compile(r"\\text\{[^{}]*(?:\bis|\bare|\bequals|:)\s*\}\s*(\S.*)")
 _WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus|\\backslash|-)\s*\\\{([^{},]+)\\\}")
 _PLAIN_MIXED = re.compile(r"(?<![\d.}])(\d+) (\d+)\s?/\s?(\d+)(?!\d)")
 _CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*\S.*", re.DOTALL)
+# A segment, an angle, a triangle.
+_FIGURE = re.compile(r"\\(?:overline|overrightarrow|vec|widehat|triangle|angle)\s*\{?\s*([A-Z]{2,4})\s*\}?")
 _PLAIN_AND = re.compile(r"(?<=[\d}\s)])\s*,?\s+(?:and|or)\s+(?=[-\d\\(a-zA-Z$])", re.IGNORECASE)
 _ENVIRONMENT = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _MIRRORED = {">": "<", r"\geq": r"\leq"}
@@ -215,6 +217,8 @@ def _pairs_up(text: str) -> bool:
 
 def _words(text: str) -> Answer | None:
     """Text in words, where the whole answer is text."""
+    if figure := _FIGURE.fullmatch(text):
+        return Words(figure[1].lower())
     bare = _TEXT.sub(r" \1 ", text).strip()
     if choice := _CHOICE.fullmatch(bare):
         return Words(choice[1])

@@ -62,6 +62,8 @@ SAME = [
     # text
     (r"\text{Sunday}", "sunday"),
     (r"\text{east}", "east"),
+    (r"\overline{CD}", "CD"),
+    (r"\angle ABC", r"\angle{ABC}"),
     (r"\text{June 20}", "June 20"),
     (r"\text{(C)}", "C"),
     ("(C)", r"\textbf{C}"),
@@ -196,6 +198,7 @@ DIFFERENT = [
     ("a", "A"),
     (r"\text{even}", r"\text{odd}"),
     ("LQSX", "LSQX"),
+    (r"\overline{CD}", r"\overline{CE}"),
     (r"\text{June 20}", r"\text{June 21}"),
     (r"4:30\text{ am}", r"4:30\text{ pm}"),
     ("1:00", "2:00"),
