@@ -90,7 +90,7 @@ def check_ground_truth(ground_truth: str, timeout_s: float = GRADE_TIMEOUT_S) ->
 def judge(answer: str, ground_truth: str, timeout_s: float = GRADE_TIMEOUT_S) -> str:
     """Status of one extracted answer: right, wrong, timeout, error or bad_ground_truth.
 
-    What needs no computer algebra is settled here, in time linear in the answer's length; everything else
+    What needs no computer algebra is settled here, in bounded time; everything else
     runs in a child process that can be killed, so neither the calling thread nor a hang in sympy can do harm.
     """
     status = check_ground_truth(ground_truth, timeout_s)

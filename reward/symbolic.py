@@ -30,7 +30,9 @@ _DEGREES = re.compile(r"(\\frac\{\d+\}\{\d+\}|\d+)\s*\^\{\\circ\}")
 _GREEK = {name: rf"w_{{{900 + i}}}" for i, name in enumerate(("beta", "gamma", "zeta", "Gamma", "eta"))}
 _GREEK_COMMAND = re.compile(rf"\\({'|'.join(_GREEK)})(?![a-zA-Z])")
 # The parser knows no capitals: A would be a.
-_CAPITAL = re.compile(r"\\mathbb\{[A-Z]\}|\\[a-zA-Z]+|\\.|[FGHP](?=\s*\()|[A-Z](?:_\{(\w+)\})?", re.DOTALL)
+_CAPITAL = re.compile(
+    r"(?P<kept>\\mathbb\{[A-Z]\}|\\[a-zA-Z]+|\\.|[FGHP](?=\s*\())|(?P<letter>[A-Z])(?:_\{(?P<index>\w+)\})?", re.DOTALL
+)
 # The parser drops the index.
 _INDEXED_NUMBER = re.compile(r"\d\s*_\{")
 _WHOLE = re.compile(r"(?<![\d.}!])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
@@ -42,10 +44,9 @@ def _fraction(match: re.Match[str]) -> str:
 
 
 def _lower(match: re.Match[str]) -> str:
-    letter = match[0][0]
-    if not letter.isupper() or match[0] in "FGHP":
-        return match[0]
-    return rf"w_{{{ord(letter)}{'0' + match[1] if match[1] else ''}}}"
+    if match["kept"]:
+        return match["kept"]
+    return rf"w_{{{ord(match['letter'])}{'0' + match['index'] if match['index'] else ''}}}"
 
 
 def _mixed(match: re.Match[str]) -> str:

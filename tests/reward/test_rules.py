@@ -215,6 +215,7 @@ DIFFERENT = [
     ("3+4i", "3-4i"),
     (r"\sin A", r"\sin a"),
     (r"\log N", r"\log n"),
+    (r"\log F", r"\log f"),
     (r"3 \pmod 5", r"3 \pmod 7"),
     (r"\sin x", r"\cos x"),
     (r"\infty", r"-\infty"),

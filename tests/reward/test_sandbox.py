@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fpa_verl.reward import sandbox
-from fpa_verl.reward.math_answer import compute_score, judge
+from fpa_verl.reward.math_answer import compute_score
 from fpa_verl.reward.sandbox import GraderPool
 
 HANGS = "9^{9^{9^9}}"
@@ -251,23 +251,32 @@ def test_from_an_async_actor_of_ray():
 
     @ray.remote
     class Scorer:
-        async def direct(self, question):
-            return status_of(question)
+        """Imports what it needs itself: the worker knows the package, and not this file."""
 
-        async def in_executor(self, question):
-            return await asyncio.get_running_loop().run_in_executor(None, status_of, question)
+        async def direct(self, response, gold):
+            from fpa_verl.reward.math_answer import compute_score
 
-        async def after_a_hang(self):
+            return compute_score("", response, gold)["status"]
+
+        async def in_executor(self, response, gold):
+            from fpa_verl.reward.math_answer import compute_score
+
             loop = asyncio.get_running_loop()
-            hang = loop.run_in_executor(None, judge, HANGS, "3", 2.0)
-            return await asyncio.gather(hang, loop.run_in_executor(None, judge, r"\sin 2x", r"2\sin x\cos x"))
+            return (await loop.run_in_executor(None, compute_score, "", response, gold))["status"]
+
+        async def beside_a_hang(self, hangs):
+            from fpa_verl.reward.math_answer import judge
+
+            loop = asyncio.get_running_loop()
+            asked = ((hangs, "3", 2.0), (r"\sin 2x", r"2\sin x\cos x"))
+            return await asyncio.gather(*(loop.run_in_executor(None, judge, *question) for question in asked))
 
     ray.init(num_cpus=1, include_dashboard=False)
     try:
         scorer = Scorer.remote()
-        assert ray.get([scorer.direct.remote(question) for question in QUESTIONS]) == EXPECTED
-        assert ray.get([scorer.in_executor.remote(question) for question in QUESTIONS]) == EXPECTED
-        assert ray.get(scorer.after_a_hang.remote()) == ["timeout", "right"]
+        assert ray.get([scorer.direct.remote(*question[:2]) for question in QUESTIONS]) == EXPECTED
+        assert ray.get([scorer.in_executor.remote(*question[:2]) for question in QUESTIONS]) == EXPECTED
+        assert ray.get(scorer.beside_a_hang.remote(HANGS)) == ["timeout", "right"]
     finally:
         ray.shutdown()
 
