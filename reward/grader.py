@@ -17,7 +17,7 @@ from fpa_verl.reward.answers import cached_readings
 from fpa_verl.reward.comparison import same
 from fpa_verl.reward.latex import UnreadableError
 
-# A child holds 150 MiB once sympy is loaded; what an answer needs beyond half of the limit is an error.
+# Of address space. A child holds 60 MiB once sympy is loaded; an answer that takes half of the limit is an error.
 MEMORY_LIMIT_BYTES = 2 << 30
 # How long after the parent's limit the kernel ends a child whose parent is gone.
 ORPHAN_GRACE_S = 5.0
