@@ -85,6 +85,13 @@ def test_a_verdict_that_took_too_much_memory_is_an_error(pool):
     assert pool.grade(answer="3", ground_truth="3") == "right"
 
 
+def test_the_memory_of_the_parent_is_not_the_child_s(pool):
+    """A trainer holds gigabytes when it starts a child; here 600 MiB, where more than 512 would be an error."""
+    ballast = b"x" * (600 << 20)
+    assert pool.grade(answer="3", ground_truth="3") == "right"
+    assert len(ballast) == 600 << 20
+
+
 def test_queued_answers_do_not_lose_time_to_those_before_them(pool):
     """One child, three threads: two hang, and the third, queued behind both, is still graded right."""
     statuses: list[str] = []
