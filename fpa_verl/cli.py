@@ -284,6 +284,27 @@ def data_import(
     _print_counts(out, manifest.counts)
 
 
+@data_app.command("check")
+def data_check(
+    files: Annotated[list[Path], typer.Argument(help="Problem files: verl's parquet, or JSON Lines (.gz too).")],
+) -> None:
+    """Say which ground truths the scorer cannot use; exit status 1 if there are any."""
+    from fpa_verl.reward.ground_truths import unusable
+
+    found_any = False
+    for path in files:
+        found, total = unusable(path)
+        found_any = found_any or bool(found)
+        console.print(
+            f"{path}: {len(found):,} of {total:,} ground truths do not grade themselves right", highlight=False
+        )
+        for entry in found:
+            line = f"  {entry.problem_id}: {entry.ground_truth!r} ({entry.status})"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if found_any:
+        raise typer.Exit(1)
+
+
 @data_app.command("show")
 def data_show(folder: Annotated[Path, typer.Argument(help="A rollout dataset.")]) -> None:
     """Verify a rollout dataset and print what is in it."""

@@ -6,44 +6,74 @@ and replaces it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
+import signal
 import sys
 
-MEMORY_LIMIT_BYTES = 4 << 30
+from fpa_verl.reward.answers import cached_readings
+from fpa_verl.reward.comparison import same
+from fpa_verl.reward.latex import UnreadableError
+
+# Of address space. A child holds 60 MiB once sympy is loaded; an answer that takes half of the limit is an error.
+MEMORY_LIMIT_BYTES = 2 << 30
+# How long after the parent's limit the kernel ends a child whose parent is gone.
+ORPHAN_GRACE_S = 5.0
 
 
 def grade(answer: str, ground_truth: str) -> str:
-    """right, wrong or bad_ground_truth; gold and answer are parsed in the same way."""
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+    """right, wrong or bad_ground_truth; both are read in the same way."""
+    from fpa_verl.reward.symbolic import SympyAlgebra, check_readable
 
-    def parsed(text: str) -> list:
-        targets = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
-        # math-verify's own limits need signals; here the parent holds the clock.
-        return parse(rf"\boxed{{{text.strip().strip('$')}}}", targets, parsing_timeout=None)
-
-    gold = parsed(ground_truth)
-    if not gold:
+    try:
+        gold = cached_readings(ground_truth)
+        check_readable(gold[0])
+    except UnreadableError:
         return "bad_ground_truth"
-    return "right" if verify(gold, parsed(answer), timeout_seconds=None) else "wrong"
+    try:
+        given = cached_readings(answer)
+    except UnreadableError:
+        return "wrong"
+    algebra = SympyAlgebra()
+    return "right" if any(same(a, b, algebra) for a in gold for b in given) else "wrong"
+
+
+def _graded(question: dict[str, str]) -> str:
+    try:
+        status = grade(question["answer"], question["ground_truth"])
+    except Exception:  # the scorer's boundary: whatever sympy raises is a status, not a crash
+        return "error"
+    # sympy swallows a MemoryError here and there and then says that two things differ.
+    return "error" if _peak_memory_bytes() > MEMORY_LIMIT_BYTES // 2 else status
+
+
+def _peak_memory_bytes() -> int:
+    """Of this process alone: getrusage would count what the parent held when it started the child."""
+    with open("/proc/self/status") as handle:
+        return next(int(line.split()[1]) * 1024 for line in handle if line.startswith("VmHWM:"))
 
 
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Its default action ends the process even inside a C function, should the parent be gone.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     # Libraries print; replies get a descriptor of their own that nothing else writes to.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    import math_verify  # noqa: F401  paid here once, before the parent's clock starts
+    with contextlib.suppress(Exception):  # paid here once, before the parent's clock starts
+        grade("x + 1", "1 + x")
+        grade(r"\sin(2x)", r"2\sin x\cos x")
 
     replies.write("ready\n")
     for line in sys.stdin:
         question = json.loads(line)
-        try:
-            status = grade(question["answer"], question["ground_truth"])
-        except Exception:  # the scorer's boundary: whatever sympy raises is a status, not a crash
-            status = "error"
-        replies.write(status + "\n")
+        signal.setitimer(signal.ITIMER_REAL, question["timeout_s"] + ORPHAN_GRACE_S)
+        status = _graded(question)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        replies.write(json.dumps({"number": question["number"], "status": status}) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,621 @@
+r"""Both error rates of the scorer on real ground truths: what it accepts wrongly, and what it rejects wrongly.
+
+    python benchmarks/scorer_errors.py --data FOLDER                   # or FPA_VERL_MATH_DATA names the folder
+    python benchmarks/scorer_errors.py --data FOLDER --scorer math-verify --limit 1000
+    python benchmarks/scorer_errors.py --data FOLDER --half develop --examples 5
+
+False reject: a ground truth, rewritten so that it says the same (REWRITINGS), is not graded right.
+False accept: a ground truth in which one number, sign, letter, order or bracket is changed (ALTERATIONS)
+is graded right.
+
+The scorer was developed on one half of the problems and is judged on the other; which half a problem is in
+is a bit of the SHA-256 of its id (`half_of`). The folder holds JSON Lines with `id` and `answer`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import random
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+GOALS = {"false_accept_percent": 0.1, "false_reject_percent": 0.5}
+THREADS = 4
+
+Change = Callable[[str], "str | None"]
+"""An answer to its changed form; None where the change does not apply."""
+
+INTEGER = re.compile(r"-?\d+")
+SIMPLE_FRACTION = re.compile(r"(-?)\\[dt]?frac\s*\{?(\d+)\}?\s*\{(\d+)\}|(-?)\\frac(\d)(\d)")
+DECIMAL = re.compile(r"-?\d*\.\d+")
+PLAIN_TERM = re.compile(r"-?(?:\d+|\\frac\{\d+\}\{\d+\}|\d*\s*\\sqrt\{\d+\}|\d*\s*\\pi)")
+
+
+def half_of(problem_id: str) -> str:
+    """Develop or judge."""
+    return "judge" if hashlib.sha256(problem_id.encode()).digest()[0] % 2 else "develop"
+
+
+def read_answers(folder: Path) -> Iterator[tuple[str, str]]:
+    """(id, ground truth) of every problem that has one."""
+    for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]):
+        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as handle:
+            for line in handle:
+                row = json.loads(line)
+                if row["answer"].strip():
+                    yield row["id"], row["answer"]
+
+
+# Rewritings: the same answer in other words
+
+
+def bare(answer: str) -> str:
+    """Without the dollar signs around it."""
+    text = answer.strip()
+    return text[1:-1].strip() if re.fullmatch(r"\$[^$]*\$", text) else text
+
+
+def replaced(pattern: str, replacement: str) -> Change:
+    compiled = re.compile(pattern)
+
+    def change(answer: str) -> str | None:
+        changed = compiled.sub(replacement, answer)
+        return changed if changed != answer else None
+
+    return change
+
+
+def top_level_parts(text: str) -> list[str]:
+    """Split at the commas outside of all brackets."""
+    parts, depth, start = [], 0, 0
+    for i, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    return [part.strip() for part in [*parts, text[start:]]]
+
+
+def reordered_list(answer: str) -> str | None:
+    text = bare(answer)
+    inner, opening, closing = text, "", ""
+    if text.startswith(r"\{") and text.endswith(r"\}") and "|" not in text:
+        inner, opening, closing = text[2:-2], r"\{", r"\}"
+    if "$" in text or "{,}" in text or re.search(r"\\text|and|or|:|\\!", text):
+        return None
+    parts = top_level_parts(inner)
+    if len(parts) < 2 or re.fullmatch(r"\d{1,3}(,\d{3})+", text):
+        return None
+    return opening + ", ".join(parts[::-1]) + closing
+
+
+def other_thousands(answer: str) -> str | None:
+    """A number of four digits and more with commas, or without those it has."""
+    text = bare(answer)
+    if re.fullmatch(r"\d{4,}", text):
+        return f"{int(text):,}"
+    joined = re.sub(r",\\!\s*|\{,\}", "", text) if re.fullmatch(r"\d{1,3}(?:(?:,\\!\s*|\{,\})\d{3})+", text) else text
+    return joined.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+", joined) or joined != text else None
+
+
+def spaced_thousands(answer: str) -> str | None:
+    text = bare(answer)
+    return f"{int(text):,}".replace(",", "{,}") if re.fullmatch(r"\d{4,}", text) else None
+
+
+def dropped_unit(answer: str) -> str | None:
+    text = bare(answer)
+    for pattern in (
+        r"(?<=[\d}])\s*(?:\\,|\\;|\\ )?\s*\\(?:text|mbox)\s*\{[^{}]*\}(?:\^\d)?\.?$",
+        r"\^\{?\\circ\}?$",
+        r"\\%$",
+    ):
+        shorter = re.sub(pattern, "", text)
+        if shorter != text and re.search(r"\d", shorter) and not re.search(r",|\\(?:sin|cos|tan)", shorter):
+            return shorter
+    return re.sub(r"^\\\$\s*", "", text) if text.startswith(r"\$") else None
+
+
+def with_unit(answer: str) -> str | None:
+    text = bare(answer)
+    return rf"{text}\text{{ cm}}" if re.fullmatch(r"\d+(\.\d+)?", text) else None
+
+
+def with_currency(answer: str) -> str | None:
+    text = bare(answer)
+    return rf"\${text}" if re.fullmatch(r"\d+(\.\d+)?", text) else None
+
+
+def as_fraction(answer: str) -> str | None:
+    text = bare(answer)
+    if not DECIMAL.fullmatch(text):
+        return None
+    value = Fraction(text if not text.startswith(".") else "0" + text)
+    return rf"{'-' if value < 0 else ''}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
+
+
+def parse_fraction(text: str) -> tuple[str, int, int] | None:
+    match = SIMPLE_FRACTION.fullmatch(text)
+    if not match:
+        return None
+    sign, above, below = (group or "" for group in (match.groups()[:3] if match[3] else match.groups()[3:]))
+    return (sign, int(above), int(below)) if int(below) else None
+
+
+def as_decimal(answer: str) -> str | None:
+    """Where it ends: the denominator has no prime factors but 2 and 5."""
+    parsed = parse_fraction(bare(answer))
+    if parsed is None:
+        return None
+    sign, above, below = parsed
+    places = next((n for n in range(8) if (above * 10**n) % below == 0), None)
+    if places is None:
+        return None
+    digits = str(above * 10**places // below).rjust(places + 1, "0")
+    return f"{sign}{digits[:-places]}.{digits[-places:]}" if places else f"{sign}{digits}.0"
+
+
+def as_slash(answer: str) -> str | None:
+    parsed = parse_fraction(bare(answer))
+    return "{}{}/{}".format(*parsed) if parsed else None
+
+
+def as_mixed(answer: str) -> str | None:
+    parsed = parse_fraction(bare(answer))
+    if parsed is None or parsed[1] < parsed[2] or parsed[1] % parsed[2] == 0:
+        return None
+    sign, above, below = parsed
+    return rf"{sign}{above // below}\frac{{{above % below}}}{{{below}}}"
+
+
+def unreduced(answer: str) -> str | None:
+    parsed = parse_fraction(bare(answer))
+    return rf"{parsed[0]}\frac{{{parsed[1] * 3}}}{{{parsed[2] * 3}}}" if parsed else None
+
+
+def named(answer: str) -> str | None:
+    text = bare(answer)
+    return f"x = {text}" if not re.search(r"[=<>,a-zA-Z$]", re.sub(r"\\(?:[dt]?frac|sqrt|pi)", "", text)) else None
+
+
+def commuted(answer: str) -> str | None:
+    """Two terms of a sum, the other way round."""
+    text = bare(answer)
+    match = re.fullmatch(rf"({PLAIN_TERM.pattern})\s*([+-])\s*({PLAIN_TERM.pattern})", text)
+    if not match or match[3].startswith("-"):
+        return None
+    first, sign, second = match.groups()
+    return f"{'-' if sign == '-' else ''}{second} {'' if first.startswith('-') else '+'} {first}"
+
+
+def root_inside(answer: str) -> str | None:
+    match = re.fullmatch(r"(\d+)\s*\\sqrt\{?(\d+)\}?", bare(answer))
+    return rf"\sqrt{{{int(match[1]) ** 2 * int(match[2])}}}" if match else None
+
+
+def dotted(answer: str) -> str | None:
+    text = re.sub(r"(\d)\s*(\\sqrt|\\pi)", r"\1 \\cdot \2", bare(answer))
+    return text if text != bare(answer) else None
+
+
+def tight(answer: str) -> str | None:
+    text = bare(answer)
+    if "text" in text or "mbox" in text or re.search(r"[A-Za-z] |\d \d|or|and", re.sub(r"\\[a-z]+ ?", "", text)):
+        return None
+    # The space that ends a command stays where a letter follows.
+    return re.sub(r"(?<!\\) +(?![a-zA-Z])", "", text) if " " in text else None
+
+
+def loose(answer: str) -> str | None:
+    text = bare(answer)
+    spaced = re.sub(r"(?<=[\w)}\]])([-+=<>])(?=[\w\\({])", r" \1 ", text)
+    if not re.search(r"text|mbox|\d,\d{3}(?!\d)", text):
+        spaced = re.sub(r",(?=[-\w\\(])(?!\\!)(?<!\{,)", ", ", spaced)
+    return spaced if spaced != text else None
+
+
+def sized(answer: str) -> str | None:
+    text = bare(answer)
+    if r"\left" in text:
+        return text.replace(r"\left", "").replace(r"\right", "")
+    pairs = re.fullmatch(r"([(\[])([^()\[\]]*)([)\]])", text)
+    return rf"\left{pairs[1]}{pairs[2]}\right{pairs[3]}" if pairs else None
+
+
+def as_inequality(answer: str) -> str | None:
+    """A half-open interval: the open ones may be points."""
+    match = re.fullmatch(
+        r"([(\[])([^(),\[\]]+),([^(),\[\]]+)([)\]])", bare(answer).replace(r"\left", "").replace(r"\right", "")
+    )
+    if not match or match[1] + match[4] not in ("(]", "[)"):
+        return None
+    low, high = match[2].strip(), match[3].strip()
+    if "infty" in high:
+        return rf"x \geq {low}"
+    if "infty" in low:
+        return rf"x \leq {high}"
+    signs = {"(": "<", ")": "<", "[": r"\leq", "]": r"\leq"}
+    return f"{low} {signs[match[1]]} x {signs[match[4]]} {high}"
+
+
+def choice_letter(answer: str) -> str | None:
+    match = re.fullmatch(r"\\text\{\(?([A-Z])\)?\}|([A-Z])", bare(answer))
+    return f"({match[1] or match[2]})" if match else None
+
+
+def plain_text(answer: str) -> str | None:
+    match = re.fullmatch(r"\\(?:text|mbox)\{([A-Za-z]{2,})\}", bare(answer))
+    return match[1] if match else None
+
+
+def bold(answer: str) -> str | None:
+    text = bare(answer)
+    return rf"\mathbf{{{text}}}" if re.fullmatch(r"\d+", text) else None
+
+
+def in_words_degrees(answer: str) -> str | None:
+    text = re.sub(r"\^\{?\\circ\}?$", r"\\text{ degrees}", bare(answer))
+    return text if text != bare(answer) and "," not in text and not re.search(r"\\(?:sin|cos|tan)", text) else None
+
+
+def sign_inside(answer: str) -> str | None:
+    parsed = re.fullmatch(r"-\s*(\\[dt]?frac)\{([^{}+-]*(?:\{[^{}]*\})?)\}(\{.*\})", bare(answer))
+    return f"{parsed[1]}{{-{parsed[2]}}}{parsed[3]}" if parsed else None
+
+
+def factor_in_front(answer: str) -> str | None:
+    """Write a sqrt(b) / c as a/c sqrt(b), and the same for pi."""
+    match = re.fullmatch(r"(-?)\\[dt]?frac\{(\d*)\s*(\\sqrt\{\d+\}|\\pi)\}\{(\d+)\}", bare(answer))
+    return rf"{match[1]}\frac{{{match[2] or 1}}}{{{match[4]}}} {match[3]}" if match else None
+
+
+def root_below(answer: str) -> str | None:
+    """sqrt(a) / b as a / (b sqrt(a))."""
+    match = re.fullmatch(r"\\[dt]?frac\{\\sqrt\{(\d+)\}\}\{(\d+)\}", bare(answer))
+    return rf"\frac{{{match[1]}}}{{{match[2]}\sqrt{{{match[1]}}}}}" if match else None
+
+
+def terms_reversed(answer: str) -> str | None:
+    """A sum of more than one term, letters among them, from its last term to its first."""
+    text = bare(answer)
+    if re.search(r"[=<>,:()]|\\[bp]matrix|\\text|\\begin|\\cup|\\pm|\$|\\circ|%|or|\.$", text):
+        return None
+    depth, starts = 0, [0]
+    for i, character in enumerate(text):
+        depth += (character in "{[") - (character in "}]")
+        if depth == 0 and character in "+-" and i > 0 and text[i - 1] not in "^_":
+            starts.append(i)
+    terms = [text[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
+    if len(terms) < 2 or not all(terms):
+        return None
+    return " ".join(term if term[0] in "+-" else f"+{term}" for term in terms[::-1]).removeprefix("+")
+
+
+def root_as_power(answer: str) -> str | None:
+    match = re.fullmatch(r"(\d*)\s*\\sqrt\{(\d+)\}", bare(answer))
+    if not match:
+        return None
+    factor = rf"{match[1]} \cdot " if match[1] else ""
+    return f"{factor}{match[2]}^{{1/2}}"
+
+
+def numbers_of_list(answer: str) -> list[str] | None:
+    """Items of a list of numbers without brackets."""
+    text = bare(answer)
+    parts = top_level_parts(text)
+    is_list = len(parts) > 1 and not re.search(
+        r"[a-zA-Z$({:=!]", re.sub(r"\\(?:frac\{\d+\}\{\d+\}|sqrt\{\d+\}|pi)", "", text)
+    )
+    return parts if is_list and not re.search(r"(?<!\d)\d{1,3}(,\s?\d{3})+(?!\d)", text) else None
+
+
+def list_as_set(answer: str) -> str | None:
+    parts = numbers_of_list(answer)
+    return r"\{" + ", ".join(parts) + r"\}" if parts and len(set(parts)) == len(parts) else None
+
+
+def list_with_and(answer: str) -> str | None:
+    parts = numbers_of_list(answer)
+    return ", ".join(parts[:-1]) + r" \text{ and } " + parts[-1] if parts else None
+
+
+def list_of_equations(answer: str) -> str | None:
+    parts = numbers_of_list(answer)
+    return ", ".join(f"x = {part}" for part in parts) if parts else None
+
+
+def several_boxes(answer: str) -> str | None:
+    parts = numbers_of_list(answer)
+    return "} and \\boxed{".join(parts) if parts else None
+
+
+def explicit_plus(answer: str) -> str | None:
+    text = re.sub(r"(?<=[,\s(])\\infty", r"+\\infty", bare(answer))
+    return text if text != bare(answer) else None
+
+
+def time_in_capitals(answer: str) -> str | None:
+    text = re.sub(r"\bp\.?m\b", "PM", re.sub(r"\ba\.?m\b", "AM", bare(answer)))
+    return text if text != bare(answer) and ":" in text else None
+
+
+def lower_case(answer: str) -> str | None:
+    match = re.fullmatch(r"\\text\{([A-Z][a-z]+)\}", bare(answer))
+    return rf"\text{{{match[1].lower()}}}" if match else None
+
+
+def in_plain_words(answer: str) -> str | None:
+    text = bare(answer)
+    return f"{text} apples" if re.fullmatch(r"\d+", text) else None
+
+
+def wrapped(before: str, after: str) -> Change:
+    return lambda answer: None if "$" in bare(answer) else f"{before}{bare(answer)}{after}"
+
+
+REWRITINGS: dict[str, Change] = {
+    "itself": lambda answer: answer,
+    "in dollar signs": wrapped("$", "$"),
+    "in \\( \\)": wrapped(r"\(", r"\)"),
+    "full stop": wrapped("", "."),
+    "display style": wrapped(r"\displaystyle ", ""),
+    "dfrac": replaced(r"\\[t]?frac", r"\\dfrac"),
+    "frac": replaced(r"\\[dt]frac", r"\\frac"),
+    "frac without braces": replaced(r"\\[dt]?frac\{(\d)\}\{(\d)\}(?!\d)", r"\\frac\1\2"),
+    "braces for frac": replaced(r"\\[dt]?frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+    "sqrt without braces": replaced(r"\\sqrt\{(\d)\}(?!\d)", r"\\sqrt\1"),
+    "braces for powers": replaced(r"\^(\d)", r"^{\1}"),
+    "braces for bases": replaced(r"(?<=\d)_(\d)$", r"_{\1}"),
+    "bmatrix": replaced("pmatrix", "bmatrix"),
+    "other percent sign": replaced(r"\\%", "%"),
+    "percent in words": replaced(r"\\%$", r"\\text{ percent}"),
+    "degrees in braces": replaced(r"\^\\circ", r"^{\\circ}"),
+    "pi as a letter": replaced(r"\\pi(?![a-z])", "π"),
+    "tight": tight,
+    "loose": loose,
+    "sized brackets": sized,
+    "thousands": other_thousands,
+    "thousands in braces": spaced_thousands,
+    "unit dropped": dropped_unit,
+    "unit added": with_unit,
+    "currency added": with_currency,
+    "degrees in words": in_words_degrees,
+    "list reordered": reordered_list,
+    "decimal to fraction": as_fraction,
+    "fraction to decimal": as_decimal,
+    "fraction with a slash": as_slash,
+    "mixed number": as_mixed,
+    "fraction not reduced": unreduced,
+    "named": named,
+    "sum commuted": commuted,
+    "factor under the root": root_inside,
+    "dots between factors": dotted,
+    "interval as inequality": as_inequality,
+    "choice in parentheses": choice_letter,
+    "text without \\text": plain_text,
+    "bold": bold,
+    "sign inside the fraction": sign_inside,
+    "fraction in front": factor_in_front,
+    "root below": root_below,
+    "terms reversed": terms_reversed,
+    "root as a power": root_as_power,
+    "list as a set": list_as_set,
+    "list with and": list_with_and,
+    "list of equations": list_of_equations,
+    "several boxes": several_boxes,
+    "plus before infinity": explicit_plus,
+    "time in capitals": time_in_capitals,
+    "lower case": lower_case,
+    "plain words": in_plain_words,
+}
+
+
+# Alterations: another answer
+
+
+def number_altered(answer: str, choice: random.Random) -> str | None:
+    """One of its numbers plus one, or with another last digit."""
+    numbers = list(re.finditer(r"\d+", answer))
+    if not numbers:
+        return None
+    number = choice.choice(numbers)
+    value = int(number[0])
+    other = value + 1 if choice.random() < 0.5 else value - value % 10 + (value + choice.randint(1, 9)) % 10
+    return answer[: number.start()] + str(other).rjust(len(number[0]), "0") + answer[number.end() :]
+
+
+def sign_altered(answer: str, choice: random.Random) -> str | None:
+    text = bare(answer)
+    if re.fullmatch(r"0+(\.0*)?", text) or not re.match(r"-?\s*(\d|\\[dt]?frac|\\sqrt|\\pi)", text):
+        return None
+    if "," in text and not re.fullmatch(r"\d{1,3}(,\d{3})+", text):
+        return None
+    if text.startswith("-"):
+        return None if re.search(r"[+-]", text[1:]) else text[1:].strip()
+    return None if re.search(r"[+-]|:|\\pm|or", text) else f"-{text}"
+
+
+def last_place_altered(answer: str, choice: random.Random) -> str | None:
+    """A decimal, or a whole number with eight places more, in its last place: closer than six digits."""
+    text = bare(answer)
+    if re.fullmatch(r"-?\d+", text):
+        return f"{text}.0000000{choice.randint(1, 9)}"
+    return f"{text}0000000{choice.randint(1, 9)}" if DECIMAL.fullmatch(text) else None
+
+
+def tuple_reordered(answer: str, choice: random.Random) -> str | None:
+    text = bare(answer).replace(r"\left", "").replace(r"\right", "")
+    match = re.fullmatch(r"\(([^()\[\]]*)\)", text)
+    parts = top_level_parts(match[1]) if match else []
+    return f"({','.join(parts[::-1])})" if len(parts) > 1 and parts != parts[::-1] else None
+
+
+def openness_altered(answer: str, choice: random.Random) -> str | None:
+    text = bare(answer)
+    places = [i for i, character in enumerate(text) if character in "()[]"]
+    if len(top_level_parts(text.replace("[", "(").replace("]", ")").strip("() "))) != 2 or len(places) != 2:
+        return None
+    if re.search(r"\\sqrt\[|matrix", text) or places[0] not in (0, 5) or "," not in text[places[0] : places[1]]:
+        return None
+    place = choice.choice(places)
+    return text[:place] + {"(": "[", "[": "(", ")": "]", "]": ")"}[text[place]] + text[place + 1 :]
+
+
+def letter_altered(answer: str, choice: random.Random) -> str | None:
+    match = re.fullmatch(r"(\\text\{\(?|)([A-Z])(\)?\}|)", bare(answer))
+    return f"{match[1]}{chr((ord(match[2]) - 64) % 26 + 65)}{match[3]}" if match else None
+
+
+def word_altered(answer: str, choice: random.Random) -> str | None:
+    match = re.fullmatch(r"(\\(?:text|mbox)\{)([A-Za-z]{2,})(\})", bare(answer))
+    return f"{match[1]}{match[2]}x{match[3]}" if match else None
+
+
+def variable_altered(answer: str, choice: random.Random) -> str | None:
+    text = bare(answer)
+    letters = list(re.finditer(r"(?<![\\a-zA-Z])[a-df-hj-z](?![a-zA-Z(])", text))
+    if not letters or re.search(r"=|text|or|and", text):
+        return None
+    letter = choice.choice(letters)
+    return text[: letter.start()] + ("z" if letter[0] != "z" else "w") + text[letter.end() :]
+
+
+def approximated(answer: str, choice: random.Random) -> str | None:
+    """A root as a decimal of four places, cut off."""
+    match = re.fullmatch(r"\\sqrt\{(\d+)\}", bare(answer))
+    return f"{int(match[1]) ** 0.5:.4f}" if match and int(int(match[1]) ** 0.5) ** 2 != int(match[1]) else None
+
+
+ALTERATIONS: dict[str, Callable[[str, random.Random], str | None]] = {
+    "one number": number_altered,
+    "one number, again": number_altered,
+    "sign": sign_altered,
+    "last place": last_place_altered,
+    "order of a tuple": tuple_reordered,
+    "open or closed": openness_altered,
+    "choice letter": letter_altered,
+    "word": word_altered,
+    "variable": variable_altered,
+    "root cut off": approximated,
+}
+
+
+def alterations(problem_id: str, answer: str) -> Iterator[tuple[str, str]]:
+    for kind, change in ALTERATIONS.items():
+        altered = change(answer, random.Random(f"{problem_id}/{kind}"))
+        if altered is not None and altered != answer:
+            yield kind, altered
+
+
+def rewritings(problem_id: str, answer: str) -> Iterator[tuple[str, str]]:
+    for kind, change in REWRITINGS.items():
+        rewritten = change(answer)
+        if rewritten is not None:
+            yield kind, rewritten
+
+
+# Scorers
+
+
+def by_fpa_verl(answer: str, truth: str) -> str:
+    from fpa_verl.reward.math_answer import compute_score
+
+    return str(compute_score("", rf"\boxed{{{answer}}}", truth)["status"])
+
+
+def by_math_verify(answer: str, truth: str) -> str:
+    from math_verify import parse, verify
+
+    gold, given = (parse(rf"\boxed{{{text}}}") for text in (truth, answer))
+    return "right" if verify(gold, given) else "wrong"
+
+
+def by_verl(answer: str, truth: str) -> str:
+    from verl.utils.reward_score import math_reward
+
+    return "right" if math_reward.compute_score(rf"\boxed{{{answer}}}", truth) else "wrong"
+
+
+SCORERS = {"fpa-verl": (by_fpa_verl, THREADS), "math-verify": (by_math_verify, 1), "verl": (by_verl, 1)}
+
+Pair = tuple[str, str, str, str]
+"""Id, kind of change, changed answer, ground truth."""
+
+
+def pairs_of(answers: list[tuple[str, str]], changes: Callable[[str, str], Iterator[tuple[str, str]]]) -> list[Pair]:
+    return [(i, kind, changed, truth) for i, truth in answers for kind, changed in changes(i, truth)]
+
+
+def statuses(pairs: list[Pair], scorer: str) -> list[str]:
+    score, threads = SCORERS[scorer]
+    if threads == 1:
+        return [score(changed, truth) for _, _, changed, truth in pairs]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda pair: score(pair[2], pair[3]), pairs))
+
+
+def show(name: str, pairs: list[Pair], found: list[str], is_error: Callable[[str], bool], examples: int) -> float:
+    """Print the rate over all pairs and by kind; return it in per cent."""
+    errors: dict[str, list[tuple[Pair, str]]] = defaultdict(list)
+    for pair, status in zip(pairs, found, strict=True):
+        if is_error(status):
+            errors[pair[1]].append((pair, status))
+    asked = Counter(kind for _, kind, _, _ in pairs)
+    for kind, count in asked.items():
+        if errors[kind]:
+            print(f"  {kind}: {len(errors[kind])} of {count:,}")
+            for (problem_id, _, changed, truth), status in errors[kind][:examples]:
+                print(f"    {problem_id}: {changed!r} for {truth!r} is {status}")
+    total = sum(map(len, errors.values()))
+    percent = 100 * total / max(1, len(pairs))
+    print(f"{name}: {percent:.3f} (goal <= {GOALS[name]}; {total} of {len(pairs):,} pairs)")
+    # Whole numbers are most of the ground truths and the easiest.
+    harder = sum(not INTEGER.fullmatch(bare(truth)) for *_, truth in pairs)
+    missed = sum(not INTEGER.fullmatch(bare(pair[3])) for found in errors.values() for pair, _ in found)
+    print(f"{name}_beyond_whole_numbers: {100 * missed / max(1, harder):.3f} ({missed} of {harder:,} pairs)")
+    return percent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("FPA_VERL_MATH_DATA"))
+    parser.add_argument("--half", choices=("judge", "develop"), default="judge")
+    parser.add_argument("--scorer", choices=sorted(SCORERS), default="fpa-verl")
+    parser.add_argument("--limit", type=int, help="so many problems, drawn at random with seed 0")
+    parser.add_argument("--examples", type=int, default=0, help="errors to print of each kind")
+    options = parser.parse_args()
+    if options.data is None or not Path(options.data).is_dir():
+        print("skipped: --data or FPA_VERL_MATH_DATA must name a folder of JSON Lines with id and answer")
+        return
+    answers = [(i, truth) for i, truth in read_answers(Path(options.data)) if half_of(i) == options.half]
+    if options.limit:
+        answers = random.Random(0).sample(answers, min(options.limit, len(answers)))
+    itself = [(i, "itself", truth, truth) for i, truth in answers]
+    unfit = [(pair, s) for pair, s in zip(itself, statuses(itself, options.scorer), strict=True) if s != "right"]
+    print(f"{options.scorer}, {options.half} half, {len(answers):,} ground truths")
+    print(f"ground_truths_not_right_by_themselves: {len(unfit)}")
+    for (problem_id, _, _, truth), status in unfit[: max(10, options.examples)]:
+        print(f"  {problem_id}: {truth!r} is {status}")
+    bad = {pair[0] for pair, status in unfit if status == "bad_ground_truth"}
+    fit = [(i, truth) for i, truth in answers if i not in bad]
+    rewritten, altered = pairs_of(fit, rewritings), pairs_of(fit, alterations)
+    missed = [
+        show("false_reject_percent", rewritten, statuses(rewritten, options.scorer), "right".__ne__, options.examples)
+        > GOALS["false_reject_percent"],
+        show("false_accept_percent", altered, statuses(altered, options.scorer), "right".__eq__, options.examples)
+        > GOALS["false_accept_percent"],
+    ]
+    sys.exit(any(missed))
+
+
+if __name__ == "__main__":
+    main()

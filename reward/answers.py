@@ -1,0 +1,426 @@
+"""What an answer is: a number or expression, words, a list, tuple, set, interval, union, matrix or relation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from fpa_verl.reward.latex import UnreadableError, canonical
+from fpa_verl.reward.units import split_percent, split_unit
+
+LIST, UNION, MATRIX, VECTOR, CHAIN = "list", "union", "matrix", "vector", "chain"
+MAX_ITEMS = 200
+MAX_UNITS = 2
+# More of them outside of \text are a sentence, and no answer.
+MAX_PLAIN_WORDS = 4
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One number or formula."""
+
+    text: str
+    unit: str | None = None
+    is_percent: bool = False
+    base: str | None = None
+    """Written as a subscript: "8" of 2516_8; the text is then digits."""
+    name: str | None = None
+    """What stands before "=": "x" of x = 5."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Text: a name, a weekday, a choice letter with or without its choice."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Several answers.
+
+    `kind` is LIST, UNION, MATRIX, VECTOR, CHAIN (of relations) or the two delimiters: "()", "[)", "{}".
+    """
+
+    kind: str
+    items: tuple[Answer, ...]
+    columns: int = 0
+    """Of a matrix, whose items are in row order."""
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Relation:
+    """An equation or inequality that does not give one name a value."""
+
+    left: str
+    sign: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Clock:
+    hour: int
+    minute: int
+    second: int
+    half: str
+    """"am", "pm" or, where neither is written, ""."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    terms: tuple[Answer, ...]
+
+
+Answer = Expression | Words | Group | Relation | Clock | Ratio
+
+_OPEN, _CLOSE = ("(", "[", r"\{", r"\langle"), (")", "]", r"\}", r"\rangle")
+_TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
+# Three of four ground truths, and read the same the long way.
+_PLAIN_NUMBER = re.compile(r"-?\d{1,300}(?:\.\d{1,300})?")
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_NO_WORD = re.compile(r"[^a-z0-9]")
+_NOT_PROSE = re.compile(r"\\(?:text|begin|end)\{[^{}]*\}")
+_RELATION = re.compile(r"\\(?:leq|geq|neq|approx|in|equiv)(?![a-zA-Z])|[=<>]")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
+_THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
+_SPACED_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?")
+_BASE = re.compile(r"(-?)\(?([0-9A-Za-z]*\.?[0-9A-Za-z]+)\)?_\{(?:\\text\{)?(\w+)\}?\}")
+# \text{The answer is } 5
+_LEAD = re.compile(r"\\text\{[^{}]*(?:\bis|\bare|\bequals|:)\s*\}\s*(\S.*)")
+_WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus|\\backslash|-)\s*\\\{([^{},]+)\\\}")
+_PLAIN_MIXED = re.compile(r"(?<![\d.}])(\d+) (\d+)\s?/\s?(\d+)(?!\d)")
+_CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*\S.*", re.DOTALL)
+# A segment, an angle, a triangle.
+_FIGURE = re.compile(r"\\(?:overline|overrightarrow|vec|widehat|triangle|angle)\s*\{?\s*([A-Z]{2,4})\s*\}?")
+_PLAIN_AND = re.compile(r"(?<=[\d}\s)])\s*,?\s+(?:and|or)\s+(?=[-\d\\(a-zA-Z$])", re.IGNORECASE)
+_ENVIRONMENT = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_MIRRORED = {">": "<", r"\geq": r"\leq"}
+_SUBSCRIPT = re.compile(r"_\{\w+\}")
+_PROSE = re.compile(r"[A-Za-z][A-Za-z0-9 .,;:'!?&/()-]*")
+_COUNTED = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+]  # fmt: skip
+_NUMBER_WORDS = {word: str(number) for number, word in enumerate(_COUNTED)}
+# Lower-case runs that latex2sympy or this scorer know, and that are therefore no prose.
+_KNOWN_RUNS = re.compile(
+    r"\\[a-zA-Z]+|(?:begin|end)\{[a-z]+\}|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|gcd|lcm|max|min|mod"
+)
+
+
+def readings(answer: str) -> tuple[Answer, ...]:
+    """The ways in which an answer can be read: one, or two where commas may group digits or part numbers.
+
+    Raises:
+        UnreadableError: it is empty or broken.
+    """
+    if _PLAIN_NUMBER.fullmatch(answer):
+        return (Expression(answer),)
+    text = canonical(answer)
+    if text.startswith(_OPEN) or not _THOUSANDS.search(text):
+        return (_read(text),)
+    as_number = _read(_THOUSANDS.sub(lambda match: match[1].replace(",", ""), text))
+    # No list has an item 050.
+    return (as_number,) if ",0" in text else (as_number, _read(text))
+
+
+@lru_cache(maxsize=4096)
+def cached_readings(answer: str) -> tuple[Answer, ...]:
+    try:
+        return readings(answer)
+    except RecursionError as error:
+        raise UnreadableError("nested too deep") from error
+
+
+def formulas(answer: Answer) -> Iterator[str]:
+    """Every formula in an answer that must have a value for it to be compared with others."""
+    match answer:
+        case Expression(text=text, base=base):
+            if base is None and text.lstrip("+- ") != r"\infty":
+                yield text
+        case Group(items=items) | Ratio(terms=items):
+            for item in items:
+                yield from formulas(item)
+        case Relation(left=left, right=right):
+            yield from (left, right)
+
+
+def _read(text: str) -> Answer:
+    text = text.strip()
+    while text.startswith("{") and text.endswith("}") and _pairs_up(text):
+        text = text[1:-1].strip()
+    if not text:
+        raise UnreadableError("nothing there")
+    if found := _words(text):
+        return found
+    text = _PLAIN_AND.sub(", ", text)
+    parts = _split(text, (",", ";"))
+    if len(parts) > 1:
+        return Group(LIST, _items(parts))
+    if found := _relation(text):
+        return found
+    parts = _split(text, (r"\cup",))
+    if len(parts) > 1:
+        return Group(UNION, _items(parts))
+    if clock := _CLOCK.fullmatch(_TEXT.sub(r"\1", text)):
+        hour, minute, second, half = clock.groups()
+        return Clock(int(hour), int(minute), int(second or 0), f"{half.lower()}m" if half else "")
+    parts = _split(text, (":",))
+    if len(parts) > 1:
+        return Ratio(_items(parts))
+    return _group(text) or _plus_minus(text) or _expression(text)
+
+
+def _items(parts: list[str]) -> tuple[Answer, ...]:
+    if len(parts) > MAX_ITEMS:
+        raise UnreadableError(f"more than {MAX_ITEMS} items")
+    items: list[Answer] = []
+    for part in parts:
+        if part.strip():
+            item = _read(part)
+            items += item.items if isinstance(item, Group) and item.kind == LIST else [item]
+    if not items:
+        raise UnreadableError("no items")
+    return tuple(items)
+
+
+def _depths(text: str) -> list[tuple[int, str, int]]:
+    """(position, token, depth around it); brackets of any kind may pair, as those of half-open intervals do."""
+    result, depth = [], 0
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token in _CLOSE or token in ("}", r"\end"):
+            depth -= 1
+        result.append((match.start(), token, depth))
+        if token in _OPEN or token in ("{", r"\begin"):
+            depth += 1
+    return result
+
+
+def _split(text: str, separators: tuple[str, ...]) -> list[str]:
+    parts, start = [], 0
+    for position, token, depth in _depths(text):
+        if depth == 0 and token in separators:
+            parts.append(text[start:position])
+            start = position + len(token)
+    return [*parts, text[start:]]
+
+
+def _pairs_up(text: str) -> bool:
+    """Whether the bracket that opens the text is the one that closes it."""
+    depths = _depths(text)
+    return depths[-1][2] == 0 and all(depth > 0 for _, _, depth in depths[1:-1])
+
+
+def _words(text: str) -> Answer | None:
+    """Text in words, where the whole answer is text."""
+    if figure := _FIGURE.fullmatch(text):
+        return Words(figure[1].lower())
+    bare = _TEXT.sub(r" \1 ", text).strip()
+    if choice := _CHOICE.fullmatch(bare):
+        return Words(choice[1])
+    if re.fullmatch(r"\(\s*[A-Z]\s*\)", bare):
+        return Words(bare.strip("() "))
+    if _CLOCK.fullmatch(bare) or not _PROSE.fullmatch(bare) or "," in bare:
+        return None
+    letters = _NO_WORD.sub("", bare.lower())
+    if letters in _NUMBER_WORDS:
+        return Expression(_NUMBER_WORDS[letters])
+    if text.startswith(r"\text{") and text.endswith("}") and text.count(r"\text{") == 1:
+        return Words(bare if len(bare) == 1 else letters)
+    if re.fullmatch(r"[A-Za-z][A-Za-z.'-]*(?: [A-Za-z.'-]+)*", bare):
+        # Outside of \text, short runs of letters may be products of variables; capitals are names.
+        runs = re.findall(r"[A-Za-z]+", bare)
+        if len(runs) > MAX_PLAIN_WORDS:
+            raise UnreadableError("a sentence")
+        if any(len(run) > 3 or (len(run) > 1 and run.isupper()) for run in runs):
+            return Words(letters)
+    # A date: October 30.
+    return Words(letters) if re.fullmatch(r"[A-Z][a-z]{2,} \d+", bare) else None
+
+
+def _relation(text: str) -> Answer | None:
+    found = [(position, token) for position, token, depth in _depths(text) if depth == 0 and _RELATION.fullmatch(token)]
+    if not found:
+        return None
+    signs = [token for _, token in found]
+    edges = [0, *(position + len(token) for position, token in found)]
+    parts = [text[a:b].strip() for a, b in zip(edges, [p for p, _ in found] + [len(text)], strict=True)]
+    if not all(parts[1:]):
+        raise UnreadableError("a relation lacks a side")
+    if signs[0] == r"\approx":
+        # x \approx 3 says 3; 2\sqrt{3} \approx 3.46 says 2\sqrt{3}.
+        return _read(parts[1] if _is_name(parts[0]) else parts[0])
+    if r"\approx" in signs:
+        return _relation(text[: found[signs.index(r"\approx")][0]])
+    if not parts[0]:
+        return _read(parts[1])
+    if signs == [r"\in"] and _is_name(parts[0]):
+        member = _read(parts[1])
+        return replace(member, name=parts[0]) if isinstance(member, Group) else member
+    if set(signs) <= {"=", r"\equiv"}:
+        return _equation(parts)
+    return _inequality(parts, signs)
+
+
+def _equation(parts: list[str]) -> Answer:
+    if len(parts) == 2 and _is_variable(parts[1]) and not _is_name(parts[0]):
+        parts = parts[::-1]
+    name = parts[0].replace(" ", "")
+    if len(parts) == 2 and not _is_name(name) and re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", "".join(parts))):
+        return Relation(parts[0], "=", parts[1])
+    value = _read(parts[-1])
+    if isinstance(value, (Expression, Group)):
+        # (x, y) = (1, 2) names a point; 2 + 3 = 5 names nothing.
+        return replace(value, name=name if _is_name(name) else None)
+    return value
+
+
+def _inequality(parts: list[str], signs: list[str]) -> Answer:
+    """An interval where a name is compared with one or two bounds; else what is written, the smaller side first."""
+    if set(signs) <= set(_MIRRORED):
+        parts, signs = parts[::-1], [_MIRRORED[sign] for sign in reversed(signs)]
+    if signs == [r"\neq"] and _is_variable(parts[0]):
+        return _all_but(parts[1], parts[0])
+    if set(signs) <= {"<", r"\leq"} and (interval := _interval(parts, signs)):
+        return interval
+    links = tuple(map(Relation, parts, signs, parts[1:]))
+    return links[0] if len(links) == 1 else Group(CHAIN, links)
+
+
+def _interval(parts: list[str], signs: list[str]) -> Group | None:
+    """Of a < x, x < b or a < x < b."""
+    if len(parts) == 2 and _is_variable(parts[0]):
+        parts, signs = [r"-\infty", *parts], ["<", *signs]
+    elif len(parts) == 2 and _is_variable(parts[1]):
+        parts, signs = [*parts, r"\infty"], [*signs, "<"]
+    if len(parts) != 3 or not _is_variable(parts[1]):
+        return None
+    kind = ("(" if signs[0] == "<" else "[") + (")" if signs[1] == "<" else "]")
+    return Group(kind, (_read(parts[0]), _read(parts[2])), name=parts[1])
+
+
+def _all_but(number: str, name: str | None) -> Group:
+    low, gap, high = Expression(r"-\infty"), _read(number), Expression(r"\infty")
+    return Group(UNION, (Group("()", (low, gap)), Group("()", (gap, high))), name=name)
+
+
+def _is_name(text: str) -> bool:
+    """Letters, functions of letters, angles, sums of letters: what has no number in it but as a subscript."""
+    return re.search(r"[\d<>=,;]", _SUBSCRIPT.sub("", text)) is None or _is_point(text)
+
+
+def _is_point(text: str) -> bool:
+    return re.fullmatch(r"\(\s*[a-z](?:\s*,\s*[a-z])+\s*\)", text) is not None
+
+
+def _is_variable(text: str) -> bool:
+    return re.fullmatch(r"[a-zA-Z](?:_\{\w+\})?|\\[a-z]+|[a-z]\s?\([a-z]\)", text) is not None and text not in (
+        r"\infty",
+        r"\pi",
+    )
+
+
+def _group(text: str) -> Answer | None:
+    if text == r"\emptyset":
+        return Group("{}", ())
+    if text == r"\mathbb{R}":
+        return Group("()", (Expression(r"-\infty"), Expression(r"\infty")))
+    if without := _WITHOUT.fullmatch(text):
+        return _all_but(without[1], None)
+    if environment := _ENVIRONMENT.fullmatch(text):
+        return _matrix(environment[2])
+    tokens = [token for _, token, _ in _depths(text)]
+    if tokens[0] not in _OPEN or tokens[-1] not in _CLOSE or not _pairs_up(text):
+        return None
+    return _bracketed(tokens[0] + tokens[-1], text[len(tokens[0]) : -len(tokens[-1])])
+
+
+def _matrix(content: str) -> Group:
+    rows = [row.split("&") for row in content.strip().removesuffix(r"\\").split(r"\\")]
+    if len({len(row) for row in rows}) > 1:
+        raise UnreadableError("rows of different length")
+    return Group(MATRIX, tuple(_read(entry) for row in rows for entry in row), columns=len(rows[0]))
+
+
+def _bracketed(brackets: str, inner: str) -> Answer | None:
+    """A set, tuple, vector or interval, or what stands in parentheses alone; None for one thing in other brackets."""
+    if brackets == r"\{\}":
+        description = re.fullmatch(r"([^|:]*)[|:](.*)", inner, re.DOTALL)
+        return _described_set(*description.groups()) if description else Group("{}", _items(_split(inner, (",", ";"))))
+    parts = _split(inner, (",", ";"))
+    if len(parts) == 1:
+        return _read(inner) if brackets == "()" else None
+    if not all(part.strip() for part in parts):
+        raise UnreadableError("an empty place")
+    return Group(VECTOR if brackets == r"\langle\rangle" else brackets, tuple(map(_read, parts)))
+
+
+def _described_set(variable: str, condition: str) -> Answer:
+    """{x | a < x < b} is an interval, {x | x = 5} the set of 5; others are not understood."""
+    found = _read(condition)
+    if isinstance(found, (Group, Expression)) and found.name and found.name == _set_name(variable):
+        return found if isinstance(found, Group) else Group("{}", (replace(found, name=None),))
+    raise UnreadableError("a set by description")
+
+
+def _set_name(variable: str) -> str:
+    return _split(variable, (r"\in", ":"))[0].strip()
+
+
+def _plus_minus(text: str) -> Answer | None:
+    """Both values of an expression with one plus-minus sign."""
+    places = [position for position, token, depth in _depths(text) if token == r"\pm"]
+    if len(places) != 1:
+        return None
+    before, after = text[: places[0]], text[places[0] + 3 :]
+    return Group(LIST, (_read(f"{before}+{after}"), _read(f"{before}-{after}")))
+
+
+def _expression(text: str) -> Answer:
+    if lead := _LEAD.fullmatch(text):
+        return _read(lead[1])
+    text = _PLAIN_MIXED.sub(r"\1\\frac{\2}{\3}", text)
+    if _SPACED_THOUSANDS.fullmatch(text):
+        text = text.replace(" ", "")
+    body, is_percent = split_percent(text)
+    if not is_percent:
+        bare, unit = _without_units(text)
+        if bare != text:
+            inner = _read(bare)
+            return replace(inner, unit=unit) if isinstance(inner, Expression) else inner
+    if base := _BASE.fullmatch(body.replace(" ", "")):
+        sign, digits, written = base.groups()
+        number = _NUMBER_WORDS.get(written.lower(), written)
+        if number.isdigit() and _are_digits(digits, int(number)):
+            return Expression(sign + digits, base=str(int(number)))
+    _refuse_prose(body)
+    return Expression(body.strip(), is_percent=is_percent)
+
+
+def _without_units(text: str) -> tuple[str, str | None]:
+    r"""Body and unit; of two, as in \$5 per hour, neither is compared."""
+    units: list[str | None] = []
+    for _ in range(MAX_UNITS + 1):
+        text, unit, had_unit = split_unit(text)
+        if not had_unit:
+            return text, units[0] if len(units) == 1 else None
+        units.append(unit)
+    raise UnreadableError(f"more than {MAX_UNITS} units")
+
+
+def _are_digits(text: str, base: int) -> bool:
+    """Whether `text` is a numeral of this base, and not a coefficient before an indexed letter."""
+    values = ["0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ".find(digit) for digit in text if digit != "."]
+    return (
+        2 <= base <= 36 and text[-1:] != "." and 0 <= min(values) <= max(values) < base and any(map(str.isdigit, text))
+    )
+
+
+def _refuse_prose(text: str) -> None:
+    without = _KNOWN_RUNS.sub(" ", _NOT_PROSE.sub(" ", text))
+    if re.search(r"[a-z]{5,}", without):
+        raise UnreadableError("words among symbols")

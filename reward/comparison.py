@@ -1,0 +1,242 @@
+"""Whether two answers are the same, by rules that treat ground truth and answer alike."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Protocol
+
+from fpa_verl.reward.answers import (
+    LIST,
+    MATRIX,
+    UNION,
+    VECTOR,
+    Answer,
+    Clock,
+    Expression,
+    Group,
+    Ratio,
+    Relation,
+    Words,
+)
+from fpa_verl.reward.units import agree
+from fpa_verl.reward.values import UnsettledError, compare, evaluate
+
+# Random points for the letters of an expression, tried in turn.
+_POINTS = (1, 2)
+_UNORDERED = (LIST, UNION, "{}")
+# Between two digits it says something.
+_SPACE = re.compile(r"(?<!\d) +| +(?!\d)")
+_INFINITY = r"\infty"
+
+
+class Algebra(Protocol):
+    """What needs a computer algebra system, given in the spelling of `latex.canonical`."""
+
+    def equal(self, a: str, b: str) -> bool:
+        """Whether two expressions are equal wherever both are defined."""
+        ...
+
+    def same_relation(self, a: Relation, b: Relation) -> bool:
+        """Whether two equations or inequalities say the same."""
+        ...
+
+
+def same(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
+    """Whether two answers are the same.
+
+    Raises:
+        UnsettledError: it needs algebra and `algebra` is None.
+    """
+    if a == b:
+        return True
+    if isinstance(a, Expression) and isinstance(b, Expression):
+        return _same_expression(a, b, algebra)
+    if isinstance(a, Group) or isinstance(b, Group):
+        return _same_group(a, b, algebra)
+    if isinstance(a, Words) or isinstance(b, Words):
+        return _same_words(a, b)
+    if isinstance(a, Relation) or isinstance(b, Relation):
+        return _same_relation(a, b, algebra)
+    if isinstance(a, Clock) and isinstance(b, Clock):
+        return _same_time(a, b)
+    if isinstance(a, (Clock, Ratio)) or isinstance(b, (Clock, Ratio)):
+        return _same_ratio(a, b, algebra)
+    return False
+
+
+def _same_expression(a: Expression, b: Expression, algebra: Algebra | None) -> bool:
+    if a.unit is not None and b.unit is not None and not agree(a.unit, b.unit):
+        return False
+    if a.base is not None and b.base is not None and a.base != b.base:
+        return False
+    if a.base is not None or b.base is not None:
+        return _digits(a.text) == _digits(b.text)
+    if a.name is not None and b.name is not None and not _same_name(a.name, b.name):
+        left, right = (Relation(x.name or "", "=", x.text) for x in (a, b))
+        return _same_relation(left, right, algebra)
+    if a.is_percent == b.is_percent:
+        return _equal(a.text, b.text, algebra)
+    percent, plain = (a, b) if a.is_percent else (b, a)
+    if plain.unit is not None:
+        return False
+    # 50% is both the answer 50 to "what per cent" and the number 0.5.
+    return _equal(percent.text, plain.text, algebra) or _equal(rf"\frac{{{percent.text}}}{{100}}", plain.text, algebra)
+
+
+def _digits(text: str) -> str:
+    sign = "-" if text.startswith("-") else ""
+    return sign + (text.replace(" ", "").lstrip("+-").lstrip("0") or "0")
+
+
+def _same_name(a: str, b: str) -> bool:
+    functions = ("y", "f(x)")
+    return a == b or (a in functions and b in functions)
+
+
+def _equal(a: str, b: str, algebra: Algebra | None) -> bool:
+    first, second = (_SPACE.sub("", text).removeprefix("+") for text in (a, b))
+    if first == second:
+        return True
+    if first.removeprefix("-") == _INFINITY or second.removeprefix("-") == _INFINITY:
+        return False
+    try:
+        for point in _POINTS:
+            x, y = evaluate(a, point), evaluate(b, point)
+            if not compare(x, y):
+                return False
+        return True
+    except UnsettledError:
+        if algebra is None:
+            raise
+        return algebra.equal(a, b)
+
+
+def _same_words(a: Answer, b: Answer) -> bool:
+    texts = []
+    for answer in (a, b):
+        if not isinstance(answer, (Words, Expression)):
+            return False
+        text = answer.text.replace(" ", "")
+        texts.append(text if len(text) == 1 else re.sub(r"\\text|[^a-z0-9]", "", text.lower()))
+    return texts[0] == texts[1]
+
+
+def _same_relation(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
+    relations = []
+    for answer in (a, b):
+        if isinstance(answer, Expression) and answer.name is not None:
+            answer = Relation(answer.name, "=", answer.text)
+        if not isinstance(answer, Relation):
+            return False
+        relations.append(answer)
+    first, second = relations
+    if first == second:
+        return True
+    if (first.sign == "=") != (second.sign == "=") or (first.sign == r"\neq") != (second.sign == r"\neq"):
+        return False
+    if first.sign in ("=", r"\neq"):
+        decided = _proportional(first, second)
+        if decided is not None:
+            return decided
+    if algebra is None:
+        raise UnsettledError("relations")
+    return algebra.same_relation(first, second)
+
+
+def _proportional(a: Relation, b: Relation) -> bool | None:
+    """Whether two equations differ by a factor that is the same at every point; None where that cannot be told."""
+    try:
+        factors = []
+        for point in _POINTS:
+            sides = [evaluate(f"({relation.left})-({relation.right})", point) for relation in (a, b)]
+            if not all(isinstance(side, Fraction) and side for side in sides):
+                return None
+            factors.append(sides[0] / sides[1])  # type: ignore[operator]
+    except UnsettledError:
+        return None
+    return factors[0] == factors[1]
+
+
+def _same_time(a: Clock, b: Clock) -> bool:
+    if a.half and b.half and a.half != b.half:
+        return False
+    if (a.minute, a.second) != (b.minute, b.second):
+        return False
+    return a.hour == b.hour or _on_24_hours(a) == _on_24_hours(b)
+
+
+def _on_24_hours(time: Clock) -> int:
+    return time.hour % 12 + 12 * (time.half == "pm") if time.half else time.hour
+
+
+def _same_ratio(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
+    """Ratios term by term; a ratio of two is also their quotient. 12:30 without a.m. or p.m. may be either."""
+    left, right = _terms(a), _terms(b)
+    if left is None or right is None:
+        return False
+    if len(left) == len(right):
+        return all(same(x, y, algebra) for x, y in zip(left, right, strict=True))
+    ratio, other = (left, right) if len(left) > len(right) else (right, left)
+    if len(ratio) != 2 or not all(isinstance(x, Expression) for x in (*ratio, *other)):
+        return False
+    above, below = (x.text for x in ratio if isinstance(x, Expression))
+    return same(Expression(rf"\frac{{{above}}}{{{below}}}"), other[0], algebra)
+
+
+def _terms(answer: Answer) -> tuple[Answer, ...] | None:
+    if isinstance(answer, Ratio):
+        return answer.terms
+    if isinstance(answer, Clock):
+        return None if answer.half or answer.second else (Expression(str(answer.hour)), Expression(str(answer.minute)))
+    return (answer,) if isinstance(answer, Expression) else None
+
+
+def _same_group(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
+    if not (isinstance(a, Group) and isinstance(b, Group)):
+        group, single = (a, b) if isinstance(a, Group) else (b, a)
+        assert isinstance(group, Group)
+        # A set, or an equation's only solution, beside the number itself.
+        return group.kind in _UNORDERED and len(group.items) == 1 and same(group.items[0], single, algebra)
+    if not _comparable_names(a, b):
+        return False
+    if a.kind in _UNORDERED and b.kind in _UNORDERED:
+        # {1, 1, 2} is {1, 2}; a double root in a list counts twice.
+        is_set = "{}" in (a.kind, b.kind)
+        return _same_collection(a.items, b.items, is_set, algebra)
+    return _ordered_alike(a, b) and all(same(x, y, algebra) for x, y in zip(a.items, b.items, strict=True))
+
+
+def _comparable_names(a: Group, b: Group) -> bool:
+    r"""Whether names agree: x > 3 is not y > 3, but both are (3, \infty)."""
+    if a.name is None or b.name is None:
+        return True
+    return _same_name(a.name.replace(" ", ""), b.name.replace(" ", ""))
+
+
+def _ordered_alike(a: Group, b: Group) -> bool:
+    """Whether items are to be compared one by one: the same delimiters, or two ways to write a point."""
+    if len(a.items) != len(b.items):
+        return False
+    if a.kind == b.kind:
+        return a.columns == b.columns
+    points = {"()", VECTOR}
+    if MATRIX in (a.kind, b.kind):
+        matrix, other = (a, b) if a.kind == MATRIX else (b, a)
+        return other.kind in points and matrix.columns in (1, len(matrix.items))
+    # A bare list may be a point whose parentheses were left out.
+    return {a.kind, b.kind} <= {*points, LIST}
+
+
+def _same_collection(a: tuple[Answer, ...], b: tuple[Answer, ...], is_set: bool, algebra: Algebra | None) -> bool:
+    if not is_set and len(a) != len(b):
+        return False
+    left = list(b)
+    for item in a:
+        index = next((i for i, other in enumerate(left) if same(item, other, algebra)), None)
+        if index is None:
+            if not is_set or not any(same(item, other, algebra) for other in b):
+                return False
+            continue
+        left.pop(index)
+    return not left or (is_set and all(any(same(item, other, algebra) for item in a) for other in left))

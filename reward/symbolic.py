@@ -1,0 +1,181 @@
+r"""What needs a computer algebra system: imported only in the scorer's child processes.
+
+Expressions are read by math-verify's LaTeX parser. Two of them are compared as numbers of 40 digits at
+random points where that is possible, and by math-verify where it is not. Decimals are made fractions first,
+so that nothing is rounded.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from latex2sympy2_extended.latex2sympy2 import latex2sympy
+from math_verify import verify
+from math_verify.grader import should_treat_as_complex
+
+from fpa_verl.reward.answers import Answer, Relation, formulas
+from fpa_verl.reward.latex import UnreadableError
+from fpa_verl.reward.values import UnsettledError, evaluate
+
+_DIGITS = 40
+_TOLERANCE = sympy.Float(10) ** -25
+# Positive and negative: |x| is not x.
+_POINTS = 3
+_DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)")
+_DEGREES = re.compile(r"(\\frac\{\d+\}\{\d+\}|\d+)\s*\^\{\\circ\}")
+# Letters that the parser takes for functions or drops.
+_GREEK = {name: rf"w_{{{900 + i}}}" for i, name in enumerate(("beta", "gamma", "zeta", "Gamma", "eta"))}
+_GREEK_COMMAND = re.compile(rf"\\({'|'.join(_GREEK)})(?![a-zA-Z])")
+# The parser knows no capitals: A would be a.
+_CAPITAL = re.compile(
+    r"(?P<kept>\\mathbb\{[A-Z]\}|\\[a-zA-Z]+|\\.|[FGHP](?=\s*\())|(?P<letter>[A-Z])(?:_\{(?P<index>\w+)\})?", re.DOTALL
+)
+# The parser drops the index.
+_INDEXED_NUMBER = re.compile(r"\d\s*_\{")
+_WHOLE = re.compile(r"(?<![\d.}!])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
+
+
+def _fraction(match: re.Match[str]) -> str:
+    whole, places = match[1] or "0", match[2]
+    return rf"\frac{{{int(whole + places)}}}{{{10 ** len(places)}}}"
+
+
+def _lower(match: re.Match[str]) -> str:
+    if match["kept"]:
+        return match["kept"]
+    return rf"w_{{{ord(match['letter'])}{'0' + match['index'] if match['index'] else ''}}}"
+
+
+def _mixed(match: re.Match[str]) -> str:
+    whole, above, below = (int(group) for group in match.groups())
+    return rf"({whole}+\frac{{{above}}}{{{below}}})" if above < below else match[0]
+
+
+@lru_cache(maxsize=512)
+def parsed(text: str) -> Any:
+    """A sympy expression.
+
+    Raises:
+        UnreadableError: the parser does not read it.
+    """
+    if _INDEXED_NUMBER.search(text) or r"\text{" in text:
+        raise UnreadableError(f"words or an indexed number in a formula: {text}")
+    prepared = _DECIMAL.sub(_fraction, text)
+    prepared = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", prepared)
+    prepared = _WHOLE.sub(_mixed, prepared)
+    prepared = _CAPITAL.sub(_lower, prepared)
+    prepared = _GREEK_COMMAND.sub(lambda match: _GREEK[match[1]], prepared)
+    try:
+        found = latex2sympy(
+            prepared,
+            is_real=not _is_complex(prepared),
+            convert_degrees=False,
+            normalization_config=None,
+        )
+    except MemoryError:
+        raise
+    except Exception as error:  # the parser raises whatever its grammar stumbles over
+        raise UnreadableError(f"not LaTeX that the parser reads: {text}") from error
+    if not isinstance(found, (sympy.Basic, sympy.MatrixBase)):
+        raise UnreadableError(f"not a mathematical expression: {text}")
+    # The parser takes the imaginary unit for a letter.
+    return found.subs({symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"})
+
+
+def _is_complex(text: str) -> bool:
+    return should_treat_as_complex(text) or re.search(r"(?<![a-zA-Z\\])i(?![a-zA-Z])", text) is not None
+
+
+def check_readable(answer: Answer) -> None:
+    """Whether every expression in an answer can be compared with others.
+
+    Raises:
+        UnreadableError: one cannot.
+    """
+    for formula in formulas(answer):
+        try:
+            evaluate(formula)
+        except UnsettledError:
+            parsed(formula)
+
+
+class SympyAlgebra:
+    """`comparison.Algebra` by sympy and math-verify."""
+
+    def equal(self, a: str, b: str) -> bool:
+        try:
+            first, second = parsed(a), parsed(b)
+        except UnreadableError:
+            return False
+        decided = _equal_at_points(first, second)
+        return _verified(first, second) if decided is None else decided
+
+    def same_relation(self, a: Relation, b: Relation) -> bool:
+        mirrored = {"<": ">", r"\leq": r"\geq", ">": "<", r"\geq": r"\leq"}
+        try:
+            first, second = (parsed(r.left) - parsed(r.right) for r in (a, b))
+        except (UnreadableError, TypeError):
+            return False
+        if not (isinstance(first, sympy.Expr) and isinstance(second, sympy.Expr)):
+            return False
+        factor = sympy.simplify(first / second)
+        if factor.free_symbols or not factor.is_nonzero:
+            return False
+        if a.sign not in mirrored:
+            return a.sign == b.sign
+        return bool(b.sign == (a.sign if factor.is_positive else mirrored[a.sign]))
+
+
+def _verified(a: Any, b: Any) -> bool:
+    """math-verify's verdict, which depends on the order: what is equal in either counts as equal."""
+    try:
+        return any(
+            verify([x], [y], float_rounding=12, timeout_seconds=None, raise_on_error=True) for x, y in ((a, b), (b, a))
+        )
+    except (ValueError, TypeError, AttributeError, NotImplementedError):  # two kinds of things that do not compare
+        return False
+
+
+def _equal_at_points(a: Any, b: Any) -> bool | None:
+    """Equality as numbers; None where one of the two has no value at a point."""
+    if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
+        return None
+    # Steps may lie anywhere: a few points say nothing about them.
+    if a.free_symbols and (
+        a.has(sympy.floor, sympy.ceiling, sympy.Mod) or b.has(sympy.floor, sympy.ceiling, sympy.Mod)
+    ):
+        return None
+    a, b = a.doit(), b.doit()
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    told = 0
+    for point in range(_POINTS if symbols else 1):
+        values = {
+            symbol: sympy.Rational((7919 * (i + 1) + 104729 * point) % 1009 + 11, 97 + 10 * i)
+            * (-1 if point == 2 else 1)
+            for i, symbol in enumerate(symbols)
+        }
+        x, y = (_number_at(expression, values) for expression in (a, b))
+        if x is None or y is None:
+            if point < 2:
+                return None
+            continue
+        if abs(x - y) > _TOLERANCE * max(abs(x), abs(y)):
+            return False
+        told += 1
+    return True if told else None
+
+
+def _number_at(expression: Any, values: dict[Any, Any]) -> Any:
+    number = sympy.N(expression.subs(values), _DIGITS)
+    if not number.is_number or number.has(sympy.nan, sympy.zoo, sympy.oo) or not number.is_complex:
+        return None
+    real, imaginary = number.as_real_imag()
+    if not (real.is_Float or real.is_Integer or real.is_Rational):
+        return None
+    # Below the precision it was computed with, a real or imaginary part is zero.
+    scale = max(abs(real), abs(imaginary))
+    parts = [part if abs(part) > _TOLERANCE * scale else sympy.Integer(0) for part in (real, imaginary)]
+    return sympy.N(parts[0] + sympy.I * parts[1], _DIGITS)
