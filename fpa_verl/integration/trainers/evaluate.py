@@ -83,7 +83,7 @@ class Evaluator(Sampler):
             sample=task.sample,
             response=self.tokenizer.decode(rollout.response_ids, skip_special_tokens=True),
             response_tokens=len(rollout.response_ids),
-            extracted=rollout.verdict["extracted"],
+            extracted=str(rollout.verdict.get("extracted", "")),
             status=rollout.verdict["status"],
             finish_reason=rollout.finish_reason,
             ground_truth=task.problem.ground_truth,

@@ -1,0 +1,150 @@
+"""`fpa-verl data`: problem files and rollout datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+data_app = typer.Typer(no_args_is_help=True, help="Make, import and look at problem files and rollout datasets.")
+console = Console()
+
+
+@data_app.command("problems")
+def problems(
+    source: Annotated[
+        str,
+        typer.Argument(help="A benchmark's name; or JSON Lines (.gz too) with problem, answer and, if present, id."),
+    ],
+    out: Annotated[Path, typer.Option(help="The parquet file to write.")],
+    suffix: Annotated[
+        str | None, typer.Option(help="Text after each problem; default: the paper's instruction.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Take only so many.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Hub id or folder that holds a copy of the benchmark's data set.")
+    ] = None,
+) -> None:
+    """Turn a benchmark or JSON Lines into a problem file in verl's schema."""
+    from fpa_verl.evaluation.problem_sets import read_problem_set
+    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, write_problems
+
+    found = read_problem_set(source, BOXED_INSTRUCTION if suffix is None else suffix, dataset)
+    kept = found.problems[:limit]
+    write_problems(out, kept, split="train")
+    console.print(f"{out}: {len(kept):,} problems", highlight=False)
+    for note in found.notes():
+        console.print(f"  {note}", highlight=False, markup=False)
+
+
+@data_app.command("contamination")
+def contamination(
+    training: Annotated[str, typer.Argument(help="Training problems: a file, or a benchmark's name.")],
+    evaluation: Annotated[list[str], typer.Argument(help="Evaluation problems, likewise; one or more.")],
+    near: Annotated[
+        float,
+        typer.Option(min=0.01, max=1.0, help="Share of common runs of five words from which a problem counts as near."),
+    ] = 0.5,
+    suffix: Annotated[
+        str | None, typer.Option(help="Text after each problem of parquet files; default: the paper's instruction.")
+    ] = None,
+) -> None:
+    """Find evaluation problems that occur, or nearly occur, among the training problems.
+
+    Exit status 1 if there are any.
+    """
+    from fpa_verl.evaluation.contamination import ProblemIndex
+    from fpa_verl.evaluation.problem_sets import read_problem_set
+    from fpa_verl.report.tables import Table, for_terminal
+    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+
+    suffix = BOXED_INSTRUCTION if suffix is None else suffix
+    known = ProblemIndex(read_problem_set(training, suffix).texts())
+    summary = []
+    for source in evaluation:
+        texts = read_problem_set(source, suffix).texts()
+        matches = known.matches(texts, near)
+        same = sum(match.same for match in matches)
+        summary.append([Path(source).name, f"{len(texts):,}", f"{same:,}", f"{len(matches) - same:,}"])
+        if matches:
+            rows = [[m.evaluation_id, m.training_id, "same" if m.same else f"{m.similarity:.2f}"] for m in matches]
+            console.print(for_terminal(Table(source, ["evaluation", "training", "text"], rows)))
+    caption = f"Problems found among the {len(known.ids):,} of {Path(training).name}"
+    console.print(for_terminal(Table(caption, ["set", "problems", "same", "near"], summary)))
+    if any(row[2:] != ["0", "0"] for row in summary):
+        raise typer.Exit(1)
+
+
+@data_app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="JSON Lines: problem, response, ground_truth; or verl's rollout dumps.")
+    ],
+    model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
+    out: Annotated[Path, typer.Option(help="The dataset folder to write.")],
+    suffix: Annotated[
+        str | None, typer.Option(help="Text after each problem; default: the paper's instruction.")
+    ] = None,
+    validation_fraction: Annotated[float, typer.Option(help="Share of problems held out.")] = 0.05,
+    max_response_tokens: Annotated[
+        int, typer.Option(help="Longer responses are cut off and count as truncated.")
+    ] = 2048,
+) -> None:
+    """Build a rollout dataset from text rollouts at hand; every response is scored anew."""
+    from fpa_verl.rollouts.importing import import_rollouts
+    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+
+    manifest = import_rollouts(
+        source,
+        model,
+        out,
+        suffix=BOXED_INSTRUCTION if suffix is None else suffix,
+        validation_fraction=validation_fraction,
+        max_response_tokens=max_response_tokens,
+    )
+    _print_counts(out, manifest.counts)
+
+
+@data_app.command("check")
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Problem files: verl's parquet, or JSON Lines (.gz too).")],
+) -> None:
+    """Say which ground truths the scorer cannot use; exit status 1 if there are any."""
+    from fpa_verl.reward.ground_truths import unusable
+
+    found_any = False
+    for path in files:
+        found, total = unusable(path)
+        found_any = found_any or bool(found)
+        console.print(
+            f"{path}: {len(found):,} of {total:,} ground truths do not grade themselves right", highlight=False
+        )
+        for entry in found:
+            line = f"  {entry.problem_id}: {entry.ground_truth!r} ({entry.status})"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if found_any:
+        raise typer.Exit(1)
+
+
+@data_app.command("show")
+def show(folder: Annotated[Path, typer.Argument(help="A rollout dataset.")]) -> None:
+    """Verify a rollout dataset and print what is in it."""
+    from fpa_verl.rollouts import RolloutDataset
+
+    dataset = RolloutDataset(folder)
+    dataset.verify()
+    _print_counts(folder, dataset.manifest.counts)
+    for name, value in dataset.manifest.fingerprints.items():
+        console.print(f"  {name}: {value}", highlight=False)
+    console.print(f"  cost: {dataset.manifest.device_seconds:,.0f} device-seconds", highlight=False)
+
+
+def _print_counts(folder: Path, counts: dict[str, int]) -> None:
+    from rich.table import Table
+
+    table = Table(title=str(folder), title_justify="left", show_header=False)
+    for name, value in counts.items():
+        table.add_row(name.replace("_", " "), f"{value:,}")
+    console.print(table)
