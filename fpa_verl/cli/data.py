@@ -112,7 +112,7 @@ def check(
     files: Annotated[list[Path], typer.Argument(help="Problem files: verl's parquet, or JSON Lines (.gz too).")],
 ) -> None:
     """Say which ground truths the scorer cannot use; exit status 1 if there are any."""
-    from fpa_verl.reward.ground_truths import unusable
+    from fpa_verl.evaluation.ground_truths import unusable
 
     found_any = False
     for path in files:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,25 +51,28 @@ class SampleStore:
     def __init__(self, run_dir: Path) -> None:
         self._folder = run_dir / FOLDER
 
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("part-*.parquet"))
+
     def add(self, samples: Iterable[Sample]) -> None:
         """Write one more file, whole or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        number = len(list(self._folder.glob("part-*.parquet")))
+        number = 1 + max((int(file.stem.split("-")[1]) for file in self._files()), default=-1)
         with atomic_path(self._folder / f"part-{number:05d}.parquet") as temporary:
             pd.DataFrame(map(asdict, samples)).to_parquet(temporary, index=False)
 
     def read(self) -> pd.DataFrame:
         """All answers, with the columns of `Sample`, ordered by problem set, problem and sample."""
-        files = sorted(self._folder.glob("part-*.parquet"))
-        frames = [pd.read_parquet(file) for file in files]
+        frames = [pd.read_parquet(file) for file in self._files()]
         if not frames:
             return pd.DataFrame(columns=list(Sample.__dataclass_fields__))
         return pd.concat(frames).sort_values(["data_source", "problem_id", "sample"], ignore_index=True)
 
     def done(self) -> set[tuple[str, str, int]]:
         """(problem set, problem, sample) of every answer that is there."""
-        frame = self.read()
-        return set(zip(frame["data_source"], frame["problem_id"], frame["sample"], strict=True))
+        key = ["data_source", "problem_id", "sample"]
+        frames = (pd.read_parquet(file, columns=key) for file in self._files())
+        return {row for frame in frames for row in frame.itertuples(index=False, name=None)}
 
 
 def outcomes(samples: pd.DataFrame) -> Outcomes:
@@ -78,11 +82,20 @@ def outcomes(samples: pd.DataFrame) -> Outcomes:
     return {str(problem): (int(sum_), int(count)) for problem, sum_, count in right.agg(["sum", "count"]).itertuples()}
 
 
+def _spelling(answer: str) -> str:
+    return re.sub(r"\\(?:left|right|displaystyle|[!,;: ])|[\s$]", "", answer).replace("dfrac", "frac")
+
+
 def votes(samples: pd.DataFrame) -> Votes:
-    """Problem id to (answer, right) of every scored answer, None where a response holds none."""
+    """Problem id to (answer, right) of every scored answer, None where a response holds none.
+
+    Right answers are one, however they are written; wrong ones vote together where their spelling is the
+    same but for spaces and the like.
+    """
     scored = samples[samples["status"].isin(MODEL_STATUSES)]
     found: dict[str, list[tuple[str | None, bool]]] = {}
     for row in scored.itertuples():
-        answer = None if row.status == "no_answer" else row.extracted
-        found.setdefault(row.problem_id, []).append((answer, row.status == "right"))
+        is_right = row.status == "right"
+        answer = row.ground_truth if is_right else None if row.status == "no_answer" else _spelling(row.extracted)
+        found.setdefault(row.problem_id, []).append((answer, is_right))
     return found

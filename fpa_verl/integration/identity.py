@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fpa_verl.integration.settings import as_list, compute_dtype
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.objectives import Needs
 from fpa_verl.report.ledger import COMMAND
+from fpa_verl.report.runs import EVALUATION_KIND
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import base_fingerprints, digest, local_model_dir, problems_fingerprint
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
@@ -204,8 +206,17 @@ def samples_by_source(config: DictConfig) -> dict[str, int]:
     return {source: wanted(source) for source in sorted(sources)}
 
 
+def answers_asked_for(config: DictConfig) -> Counter[str]:
+    """How many answers `recipe=evaluate` asks for in all, by problem set."""
+    wanted = samples_by_source(config)
+    problems = Counter(problem.data_source for problem in read_problems(as_list(config.data.val_files)))
+    return Counter({source: wanted[source] * number for source, number in problems.items()})
+
+
 def describe_evaluation(config: DictConfig) -> dict[str, Any]:
-    """The content of run.json for `recipe=evaluate`."""
+    """The content of run.json for `recipe=evaluate`, which trains nothing."""
     info = describe_run(config)
-    info["evaluation"]["samples"] = samples_by_source(config)
-    return info
+    rollout = config.actor_rollout_ref.rollout
+    sampling = {name: rollout[name] for name in ("temperature", "top_p", "top_k")}
+    info["evaluation"] |= {**sampling, "samples": samples_by_source(config)}
+    return {**info, "kind": EVALUATION_KIND, "training": None}

@@ -8,15 +8,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.evaluation import maj_at_k, pass_at_1, pass_at_k
+from fpa_verl.evaluation import Accuracy, maj_at_k, pass_at_1, pass_at_k
 from fpa_verl.evaluation.samples import SampleStore, outcomes, votes
 from fpa_verl.integration import identity
-from fpa_verl.report.runs import is_finished, open_run, stopped_early
+from fpa_verl.report.runs import RUN_FILE, is_finished, open_run, stopped_early
 from fpa_verl.report.tables import Table, for_terminal, percent
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.reference_cache import CACHE_FILE, describe_cache, read_cache_file
-from fpa_verl.rollouts.schema import MODEL_STATUSES
 
 
 def is_there(config: DictConfig) -> bool:
@@ -38,10 +37,10 @@ def is_there(config: DictConfig) -> bool:
             read_cache_file(folder, key)
             return True
         case "evaluate":
-            if not is_finished(Path(config.run_dir)):
+            if not (Path(config.run_dir) / RUN_FILE).exists():
                 return False
             open_run(Path(config.run_dir), identity.describe_evaluation(config))
-            return True
+            return is_finished(Path(config.run_dir))
     if not stopped_early(Path(config.run_dir)):
         return False
     print(f"{config.run_dir}: stopped early before; delete it to train again")
@@ -63,20 +62,25 @@ def describe(config: DictConfig) -> None:
             Console().print(for_terminal(accuracy_table(config)))
 
 
+def _of_problems(accuracy: Accuracy, problems: int) -> str:
+    """The accuracy, and of how many problems where others had too few answers that could be scored."""
+    return percent(accuracy.mean) + ("" if accuracy.problems == problems else f" (of {accuracy.problems})")
+
+
 def accuracy_table(config: DictConfig) -> Table:
     """Accuracy on each problem set of an evaluation, from the answers that it kept.
 
     Raises:
         DatasetError: no answer could be scored.
     """
-    wanted = identity.samples_by_source(config)
+    wanted, asked_for = identity.samples_by_source(config), identity.answers_asked_for(config)
     rows = []
     for source, samples in SampleStore(Path(config.run_dir)).read().groupby("data_source"):
         found, k = outcomes(samples), wanted[source]
         one = pass_at_1(found)
         low, high = one.interval
         several = [pass_at_k(found, k), maj_at_k(votes(samples), k)] if k > 1 else []
-        unscored = int((~samples["status"].isin(MODEL_STATUSES)).sum())
+        scored = sum(sampled for _, sampled in found.values())
         rows.append(
             [
                 str(source),
@@ -84,9 +88,8 @@ def accuracy_table(config: DictConfig) -> Table:
                 str(k),
                 f"{percent(one.mean)} ± {percent(one.standard_error)}",
                 f"{percent(low)} to {percent(high)}",
-                *(f"{percent(accuracy.mean)}" for accuracy in several or ()),
-                *(["-", "-"] if not several else []),
-                str(unscored),
+                *([_of_problems(accuracy, one.problems) for accuracy in several] or ["-", "-"]),
+                str(asked_for[str(source)] - scored),
             ]
         )
     if not rows:

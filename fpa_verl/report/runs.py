@@ -27,6 +27,8 @@ from fpa_verl.report.ledger import LEDGER_FILE, Cost, Spending, read_spending
 RUN_FILE = "run.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
 BEST_MODEL = "best"
+# `kind` in the run.json of `recipe=evaluate`; training runs have none.
+EVALUATION_KIND = "evaluation"
 
 
 def _identity(info: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +200,8 @@ def record_evaluation(
         asked_for: samples that were wanted, by data source; those that failed to generate or whose scorer
             failed are missing in `problems`. None: no more than are there.
     """
-    for data_source, outcomes in problems.items():
+    for data_source in asked_for or problems:
+        outcomes = problems.get(data_source, {})
         sampled = sum(count for _, count in outcomes.values())
         append_json_line(
             folder / EVALUATIONS_FILE,
@@ -220,14 +223,15 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     info = json.loads(file.read_text(encoding="utf-8"))
     spending = read_spending(folder)
     points: dict[tuple[str, int], Point] = {}
-    evaluations = read_json_lines(folder / EVALUATIONS_FILE)
-    for record in evaluations:
+    unscored = 0
+    for record in read_json_lines(folder / EVALUATIONS_FILE):
         problems = {key: (right, sampled) for key, (right, sampled) in record["problems"].items()}
         step, source = record["step"], record["data_source"]
         # A resumed run evaluates the step it starts from once more: the first measurement stands.
-        cost = spending.at(record["attempt"], step) if step else Cost()
-        points.setdefault((source, step), Point(step, source, cost, problems))
-    unscored = sum(record.get("unscored", 0) for record in evaluations)
+        if (source, step) not in points:
+            cost = spending.at(record["attempt"], step) if step else Cost()
+            points[source, step] = Point(step, source, cost, problems)
+            unscored += record.get("unscored", 0)
     return Run(folder, info, list(points.values()), spending, unscored, label)
 
 
@@ -235,7 +239,8 @@ def find_runs(given: Sequence[str | Path]) -> list[Run]:
     """Runs at the folders given or any number of levels below them, in order of name.
 
     A folder may be a pattern (`runs/*seed*`, `runs/**/fpa*`), and a pattern or folder may be given a name that its
-    runs are compared under (`fpa=runs/*fpa*`). Files among the matches are passed over.
+    runs are compared under (`fpa=runs/*fpa*`). Files among the matches are passed over, and so is what
+    `recipe=evaluate` left: it trained nothing.
 
     Raises:
         DatasetError: nothing is where one of them points.
@@ -249,7 +254,8 @@ def find_runs(given: Sequence[str | Path]) -> list[Run]:
         for match in matches:
             for file in sorted(match.rglob(RUN_FILE)) if match.is_dir() else ():
                 labels.setdefault(file.parent, label)
-    return [read_run(folder, label) for folder, label in labels.items()]
+    runs = [read_run(folder, label) for folder, label in labels.items()]
+    return [run for run in runs if run.info.get("kind") != EVALUATION_KIND]
 
 
 def report_folder(given: Sequence[str | Path], runs: list[Run]) -> Path:

@@ -101,8 +101,8 @@ def read_manifest(folder: Path) -> Manifest:
         raw = json.loads(file.read_text(encoding="utf-8"))
         if raw["format_version"] != FORMAT_VERSION:
             raise DatasetError(
-                f"{file} has format {raw['format_version']}, not {FORMAT_VERSION} as this version writes it: collect "
-                "or import again"
+                f"{file} has format {raw['format_version']}, not {FORMAT_VERSION} as this version writes it: "
+                "delete the folder, or name another with rollouts=, and collect or import again"
             )
         files = {"index": FileRecord(**raw["index"]), "shards": [FileRecord(**shard) for shard in raw["shards"]]}
         return Manifest(**{**raw, **files})

@@ -36,7 +36,7 @@ class RolloutWriter:
             self._refuse_another_plan(json.loads(plan_file.read_text(encoding="utf-8")))
         else:
             write_json(plan_file, plan)
-        self._next = len(self._parts())
+        self._next = 1 + max((int(part.stem.split("-")[1]) for part in self._parts()), default=-1)
 
     def _refuse_another_plan(self, before: dict[str, Any]) -> None:
         now = json.loads(json.dumps(self.plan))

@@ -43,5 +43,10 @@ def test_what_could_not_be_scored_counts_nowhere(store):
 def test_a_response_without_an_answer_does_not_vote(store):
     found = votes(store.read())
     assert found == {"a": [("8", False), (None, False), ("7", True)], "b": [("7", True)]}
+    # Spellings of the right answer are one vote, and so are those of a wrong one.
+    spelled = [sample("c", i, "right", answer) for i, answer in enumerate([r"\frac{14}{2}", "7.0"])]
+    spelled += [sample("c", 2, "wrong", r"\dfrac 12"), sample("c", 3, "wrong", r"\frac12")]
+    store.add(spelled)
+    assert votes(store.read())["c"] == [("7", True)] * 2 + [(r"\frac12", False)] * 2
     # Of "a", 7 and 8 share the first place; "b" has too few.
     assert maj_at_k(found, 3).mean == 0.5

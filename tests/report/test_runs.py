@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ def test_patterns_quoted_and_expanded_name_the_same_runs(sweep):
     assert names("runs/**/fpa_seed2") == ["fpa_seed2"]
     # What is named twice counts once.
     assert names("runs", "runs/*seed*") == ["fpa_seed2", "fpa_seed0", "fpa_seed1", "off_seed0"]
+
+
+def test_what_recipe_evaluate_left_is_no_run_to_compare(sweep):
+    file = make_run(Path("runs/evaluated"), [1]) / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "kind": "evaluation"}))
+    assert "evaluated" not in names("runs")
 
 
 def test_a_name_puts_runs_together(sweep):

@@ -100,6 +100,21 @@ def test_samples_that_could_not_be_scored_are_said(tmp_path):
     assert comparison.notes() == ["a: 3 samples of its evaluations could not be generated or scored and are left out"]
 
 
+def test_an_evaluation_that_was_repeated_counts_its_unscored_samples_once(tmp_path):
+    folder = make_run(tmp_path / "a", [1, 2])
+    for attempt in (1, 2):
+        record_evaluation(folder, attempt=attempt, step=2, problems={"toy": {"p0": [2, 2]}}, asked_for={"toy": 5})
+    assert read_run(folder).unscored == 3
+
+
+def test_a_problem_set_of_which_nothing_could_be_scored_is_not_forgotten(tmp_path):
+    folder = make_run(tmp_path / "a", [1, 2])
+    record_evaluation(folder, attempt=1, step=2, problems={"toy": {"p0": [2, 2]}}, asked_for={"toy": 2, "other": 4})
+    run = read_run(folder)
+    assert run.unscored == 4
+    assert run.of_source("other")[0].problems == {}
+
+
 def test_a_run_folder_is_not_taken_over_by_another_run(tmp_path):
     make_run(tmp_path / "a", [1])
     open_run(tmp_path / "a", copy.deepcopy(INFO))

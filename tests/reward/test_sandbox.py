@@ -152,6 +152,8 @@ CTRL_C = r"""
 import os, signal, threading
 from fpa_verl.reward.math_answer import judge
 
+# A process that a shell started in the background ignores Ctrl-C until told otherwise.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 assert judge(r"\sin 2x", r"2\sin x\cos x") == "right"  # the child is up
 threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:

@@ -7,14 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.integration.identity import device_description, model_identity
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.trainers.metering import command_started_at
-from fpa_verl.integration.trainers.sampling import Rollout, Sampler, chunks
+from fpa_verl.integration.trainers.sampling import Rollout, Sampler
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger
@@ -68,13 +67,8 @@ class Collector(Sampler):
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         self.agent_loop_manager = agent_loop_manager
         self.global_steps = 0
-        done = len(self.writer.problems_done())
         self.ledger.started()
-        with tqdm(total=len(self.problems), initial=done, desc="Collecting", unit="problem") as progress:
-            # What failed to generate is tried once more, then counted as missing.
-            for _ in range(2):
-                for batch in chunks(self._missing(), self.config.data.train_batch_size):
-                    progress.update(self._collect(list(batch)))
+        self.in_batches(self._missing, self._collect, total=len(self.problems), desc="Collecting", unit="problem")
         self.ledger.write("end", self.global_steps)
         self._finish()
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
+from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.samples import Sample, SampleStore, outcomes
-from fpa_verl.integration.identity import describe_evaluation
+from fpa_verl.integration.identity import answers_asked_for, describe_evaluation
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.trainers.metering import command_started_at
-from fpa_verl.integration.trainers.sampling import Rollout, Sampler, chunks
+from fpa_verl.integration.trainers.sampling import Rollout, Sampler
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger
 from fpa_verl.report.runs import open_run, record_evaluation
@@ -52,12 +51,12 @@ class Evaluator(Sampler):
         self.agent_loop_manager = agent_loop_manager
         self.global_steps = 0
         self.ledger.started()
-        missing = self._missing()
-        with tqdm(total=len(self.tasks), initial=len(self.tasks) - len(missing), desc="Evaluating") as progress:
-            # What failed to generate is tried once more, then counted.
-            for _ in range(2):
-                for batch in chunks(self._missing(), self.config.data.train_batch_size):
-                    progress.update(self._answer(list(batch)))
+        self.in_batches(self._missing, self._answer, total=len(self.tasks), desc="Evaluating", unit="answer")
+        if missing := len(self._missing()):
+            raise DatasetError(
+                f"{self.folder}: {missing} of {len(self.tasks)} answers could not be generated; look at what the "
+                "rollout engine says above, and repeat the command: it asks for these alone"
+            )
         self._record()
         self.ledger.write("end", 0)
 
@@ -96,5 +95,5 @@ class Evaluator(Sampler):
             attempt=self.ledger.attempt,
             step=0,
             problems={str(source): outcomes(part) for source, part in self.store.read().groupby("data_source")},
-            asked_for=Counter(task.problem.data_source for task in self.tasks),
+            asked_for=answers_asked_for(self.config),
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import transfer_queue as tq
+from tqdm import tqdm
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.utils import tensordict_utils as tu
 from verl.workers.rollout.llm_server import LLMServerManager
@@ -74,11 +75,37 @@ class Sampler(Synchronous):
     def on_step_end(self) -> None:
         """There are no steps."""
 
+    def in_batches(
+        self, missing: Callable[[], list[T]], work: Callable[[list[T]], int], *, total: int, desc: str, unit: str
+    ) -> None:
+        """Do what is missing, a batch at a time; what failed to generate is tried once more.
+
+        Args:
+            missing: what is still to do.
+            work: does a batch of it and says how much of that came.
+            total: how much there is in all.
+            desc: of the progress bar.
+            unit: of its count.
+        """
+        size = self.config.data.train_batch_size
+        with tqdm(total=total, initial=total - len(missing()), desc=desc, unit=unit) as progress:
+            for _ in range(2):
+                left = missing()
+                for start in range(0, len(left), size):
+                    progress.update(work(left[start : start + size]))
+
     def roll_out(self, problems: Sequence[Problem]) -> list[Rollout]:
         """`rollout.n` responses to each problem, in their order; those that failed to generate are missing."""
         place_of = {str(uuid.uuid4()): place for place in range(len(problems))}
         self._submit_batch_to_rollout(_prompts(list(place_of), problems))
-        batch, _ = self.replay_buffer.sample(global_steps=0, partition_id=PARTITION, batch_size=len(problems))
+        try:
+            batch, _ = self.replay_buffer.sample(global_steps=0, partition_id=PARTITION, batch_size=len(problems))
+        except RuntimeError as error:
+            # verl's word for prompts none of which came to an answer.
+            if "no materializable trajectories" not in str(error):
+                raise
+            tq.kv_clear(keys=list(place_of), partition_id=PARTITION)
+            return []
         fields = ["prompts", "responses", "rollout_log_probs", "rm_scores", "extra_fields"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         found = []
@@ -103,12 +130,6 @@ class Sampler(Synchronous):
             )
         tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)
         return sorted(found, key=lambda rollout: (rollout.place, rollout.sample))
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Successive parts of `items`, each of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _stop_ids(model: str, eos_token_id: int) -> set[int]:

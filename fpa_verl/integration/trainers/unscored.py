@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import torch
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
@@ -16,9 +17,9 @@ class SetsUnscoredApart(PPOTrainer):
     """Mixin before a verl trainer of groups.
 
     A time-out of the scorer, its error or a bad ground truth is no fault of the model: verl would take
-    their score of 0 for a wrong answer. Here such a trajectory leaves its group and becomes one of its
-    own, where verl's advantage is its score, 0; mean and deviation are those of the scored ones. One that
-    is left alone has nothing to be compared with, and its advantage is 0 as well.
+    their score of 0 for a wrong answer. Here such a trajectory leaves its group, so that mean and deviation
+    are those of the scored ones, and its advantage is 0. One that is left alone in its group has nothing to
+    be compared with, and its advantage is 0 as well. A KL term (`use_kl_loss`) still sees both.
     """
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
@@ -39,9 +40,13 @@ class SetsUnscoredApart(PPOTrainer):
         batch = super()._compute_advantage(batch, metrics)
         left = Counter(groups[key] for key in scored)
         broken = {groups[key] for key in unscored}
-        if alone := [key for key in scored if groups[key] in broken and left[groups[key]] == 1]:
-            names = ["advantages", "returns"]
-            found = tq.kv_batch_get(keys=alone, partition_id=batch.partition_id, select_fields=names)
-            nothing = [{name: found[name][i].mul(0) for name in names} for i in range(len(alone))]
-            tq.kv_batch_put(keys=alone, partition_id=batch.partition_id, fields=list_of_dict_to_tensordict(nothing))
+        alone = [key for key in scored if groups[key] in broken and left[groups[key]] == 1]
+        self._silence([*unscored, *alone], batch.partition_id)
         return batch
+
+    def _silence(self, keys: list[str], partition: str) -> None:
+        """Advantages of 0."""
+        names = ["advantages", "returns"]
+        found = tq.kv_batch_get(keys=keys, partition_id=partition, select_fields=names)
+        nothing = [{name: torch.zeros_like(found[name][i]) for name in names} for i in range(len(keys))]
+        tq.kv_batch_put(keys=keys, partition_id=partition, fields=list_of_dict_to_tensordict(nothing))

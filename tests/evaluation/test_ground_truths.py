@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.reward.ground_truths import Unusable, unusable
+from fpa_verl.evaluation.ground_truths import Unusable, unusable
 from fpa_verl.rollouts.problems import Problem, write_problems
 
 TRUTHS = ["7", "", r"\sin x", r"\frac{1}{", "(1,2)"]
@@ -34,7 +34,7 @@ def test_from_json_lines(lines):
 
 def test_a_row_without_answer_is_named(tmp_path):
     (tmp_path / "problems.jsonl").write_text('{"problem": "What?"}\n')
-    with pytest.raises(DatasetError, match="line 1: key 'answer'"):
+    with pytest.raises(DatasetError, match="line 1: keys 'problem' and 'answer'"):
         unusable(tmp_path / "problems.jsonl")
 
 
