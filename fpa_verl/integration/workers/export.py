@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
@@ -20,19 +21,28 @@ class ExportingActorWorker(ActorRolloutRefWorker):
 
         All ranks take part in gathering the weights; rank 0 holds them in host memory and writes.
         """
-        engine, dtype = self.actor.engine, self.actor.model_config.hf_config.dtype
-        weights = {}
+        config, weights = self.actor.model_config, {}
         with torch.no_grad():
-            for name, tensor in engine.get_per_tensor_param()[0]:
+            for name, tensor in self.actor.engine.get_per_tensor_param()[0]:
                 if self.rank == 0:
-                    weights[name] = tensor.to(device="cpu", dtype=dtype, copy=True)
-        if self.rank:
-            return
-        target, unfinished = Path(folder), Path(f"{folder}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(self.actor.model_config.hf_config, dtype=dtype)
-        model.save_pretrained(unfinished, state_dict=weights)
-        self.actor.model_config.tokenizer.save_pretrained(unfinished)
-        shutil.rmtree(target, ignore_errors=True)
-        unfinished.rename(target)
+                    weights[name] = tensor.to(device="cpu", dtype=config.hf_config.dtype, copy=True)
+        if self.rank == 0:
+            write_hugging_face(Path(folder), config.hf_config, config.tokenizer, weights)
+
+
+def write_hugging_face(
+    folder: Path,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: dict[str, torch.Tensor],
+) -> None:
+    """Write a model of `config` with these weights, over one that is there; `config` stays as it is."""
+    unfinished = Path(f"{folder}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with torch.device("meta"):
+        # Saving turns the dtype of the configuration it is given into a string.
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=config.dtype)
+    model.save_pretrained(unfinished, state_dict=weights)
+    tokenizer.save_pretrained(unfinished)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)

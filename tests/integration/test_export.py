@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from fpa_verl.demo.model import character_tokenizer, small_qwen3
+from fpa_verl.integration.workers.export import write_hugging_face
+
+
+def test_a_better_model_replaces_the_one_before(tmp_path):
+    tokenizer = character_tokenizer()
+    config = None
+    for seed in (0, 1, 2):
+        torch.manual_seed(seed)
+        model = small_qwen3(tokenizer, hidden=32, layers=1)
+        # The worker holds one configuration for the whole run.
+        if config is None:
+            config = model.config
+            config.dtype = torch.float32
+        before = config.to_dict()
+        write_hugging_face(tmp_path / "best", config, tokenizer, dict(model.state_dict()))
+        assert config.to_dict() == before
+        assert config.dtype is torch.float32
+        found = AutoModelForCausalLM.from_pretrained(tmp_path / "best").state_dict()
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(found[name], value, rtol=0, atol=0)
+    assert not (tmp_path / "best.unfinished").exists()
