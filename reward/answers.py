@@ -96,9 +96,13 @@ _CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*\S.*", re.DOTALL)
 # A segment, an angle, a triangle.
 _FIGURE = re.compile(r"\\(?:overline|overrightarrow|vec|widehat|triangle|angle)\s*\{?\s*([A-Z]{2,4})\s*\}?")
 _PLAIN_AND = re.compile(r"(?<=[\d}\s)])\s*,?\s+(?:and|or)\s+(?=[-\d\\(a-zA-Z$])", re.IGNORECASE)
-_ENVIRONMENT = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_ENVIRONMENT = re.compile(r"\\begin\{([pbB]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _MIRRORED = {">": "<", r"\geq": r"\leq"}
 _SUBSCRIPT = re.compile(r"_\{\w+\}")
+# f, f', f_{1}, f^{-1} and what they are applied to.
+_APPLIED = re.compile(r"(?:[a-zA-Z]|\\[a-z]+)'*(?:_\{\w+\})?(?:\^\{(?:-1|\\prime)\})?(\(.*\))")
+_INVERSE = re.compile(r"(?<=[a-zA-Z}])\^\{-1\}(?=\()")
+_SQUARED_LENGTH = re.compile(r"(?:[A-Z]{2}|\|[A-Z]{2}\||\\overline\{[A-Z]{2}\})\^\{2\}")
 _PROSE = re.compile(r"[A-Za-z][A-Za-z0-9 .,;:'!?&/()-]*")
 _COUNTED = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -309,8 +313,26 @@ def _all_but(number: str, name: str | None) -> Group:
 
 
 def _is_name(text: str) -> bool:
-    """Letters, functions of letters, angles, sums of letters: what has no number in it but as a subscript."""
-    return re.search(r"[\d<>=,;]", _SUBSCRIPT.sub("", text)) is None or _is_point(text)
+    """Letters, functions of letters, angles, sums of letters: what has no number in it but as a subscript.
+
+    Also a function's value at numbers, its inverse, a point in letters and the square of a length.
+    """
+    without_indices = _INVERSE.sub("", _SUBSCRIPT.sub("", text))
+    return (
+        re.search(r"[\d<>=,;]", without_indices) is None
+        or _is_point(text)
+        or _is_value(text)
+        or _SQUARED_LENGTH.fullmatch(text) is not None
+    )
+
+
+def _is_value(text: str) -> bool:
+    """f(2), C(5,2), f(f(2)) or P(X = 2), but not x(x+1) or C(n,2), in which a variable is left."""
+    applied = _APPLIED.fullmatch(text)
+    if applied is None or not _pairs_up(applied[1]):
+        return False
+    arguments = re.sub(r"\\[a-z]+|[a-z](?='*\()", "", applied[1])
+    return re.search("[a-z]", arguments) is None or (text[0] == "P" and _RELATION.search(arguments) is not None)
 
 
 def _is_point(text: str) -> bool:
@@ -353,7 +375,8 @@ def _bracketed(brackets: str, inner: str) -> Answer | None:
         return _described_set(*description.groups()) if description else Group("{}", _items(_split(inner, (",", ";"))))
     parts = _split(inner, (",", ";"))
     if len(parts) == 1:
-        return _read(inner) if brackets == "()" else None
+        is_matrix = _ENVIRONMENT.fullmatch(inner.strip()) is not None
+        return _read(inner) if brackets == "()" or is_matrix else None
     if not all(part.strip() for part in parts):
         raise UnreadableError("an empty place")
     return Group(VECTOR if brackets == r"\langle\rangle" else brackets, tuple(map(_read, parts)))
