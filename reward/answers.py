@@ -9,6 +9,8 @@ from functools import lru_cache
 
 from fpa_verl.reward.latex import UnreadableError, canonical
 from fpa_verl.reward.units import split_percent, split_unit
+from fpa_verl.reward.values import UnsettledError, compare, evaluate
+from fpa_verl.reward.wording import in_symbols
 
 LIST, UNION, MATRIX, VECTOR, CHAIN = "list", "union", "matrix", "vector", "chain"
 MAX_ITEMS = 200
@@ -99,6 +101,8 @@ _PLAIN_AND = re.compile(r"(?<=[\d}\s)])\s*,?\s+(?:and|or)\s+(?=[-\d\\(a-zA-Z$])"
 _ENVIRONMENT = re.compile(r"\\begin\{([pbB]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _MIRRORED = {">": "<", r"\geq": r"\leq"}
 _SUBSCRIPT = re.compile(r"_\{\w+\}")
+# Neither letters nor units.
+_NUMBER = re.compile(r"(?:[-+\d./^!(){} ]|\\(?:frac|sqrt|pi|cdot)(?![a-zA-Z]))+")
 # f, f', f_{1}, f^{-1} and what they are applied to.
 _APPLIED = re.compile(r"(?:[a-zA-Z]|\\[a-z]+)'*(?:_\{\w+\})?(?:\^\{(?:-1|\\prime)\})?(\(.*\))")
 _INVERSE = re.compile(r"(?<=[a-zA-Z}])\^\{-1\}(?=\()")
@@ -123,7 +127,7 @@ def readings(answer: str) -> tuple[Answer, ...]:
     """
     if _PLAIN_NUMBER.fullmatch(answer):
         return (Expression(answer),)
-    text = canonical(answer)
+    text = in_symbols(canonical(answer))
     if text.startswith(_OPEN) or not _THOUSANDS.search(text):
         return (_read(text),)
     as_number = _read(_THOUSANDS.sub(lambda match: match[1].replace(",", ""), text))
@@ -261,13 +265,31 @@ def _relation(text: str) -> Answer | None:
     if r"\approx" in signs:
         return _relation(text[: found[signs.index(r"\approx")][0]])
     if not parts[0]:
-        return _read(parts[1])
+        return _without_left_side(parts[1:], signs)
     if signs == [r"\in"] and _is_name(parts[0]):
-        member = _read(parts[1])
-        return replace(member, name=parts[0]) if isinstance(member, Group) else member
+        return _membership(parts[0], parts[1])
     if set(signs) <= {"=", r"\equiv"}:
         return _equation(parts)
     return _inequality(parts, signs)
+
+
+def _without_left_side(parts: list[str], signs: list[str]) -> Answer:
+    r"""Read "= 5" as 5, "< 5" as the interval, and x \in A with its x left out as A."""
+    if signs[0] in ("=", r"\equiv"):
+        return _read(parts[0]) if len(parts) == 1 else _equation(parts)
+    if len(parts) > 1:
+        raise UnreadableError("a relation lacks a side")
+    if signs == [r"\in"]:
+        return _membership(None, parts[0])
+    found = _inequality(["x", *parts], signs)
+    return replace(found, name=None) if isinstance(found, Group) else found
+
+
+def _membership(name: str | None, text: str) -> Answer:
+    member = _read(text)
+    if isinstance(member, Expression) and re.search(r"\d", member.text):
+        raise UnreadableError("a number has no elements")
+    return replace(member, name=name) if isinstance(member, Group) else member
 
 
 def _equation(parts: list[str]) -> Answer:
@@ -276,11 +298,23 @@ def _equation(parts: list[str]) -> Answer:
     name = parts[0].replace(" ", "")
     if len(parts) == 2 and not _is_name(name) and re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", "".join(parts))):
         return Relation(parts[0], "=", parts[1])
+    if any(_contradict(part, parts[-1]) for part in parts[:-1]):
+        return Relation(parts[0], "=", parts[-1])
     value = _read(parts[-1])
     if isinstance(value, (Expression, Group)):
         # (x, y) = (1, 2) names a point; 2 + 3 = 5 names nothing.
         return replace(value, name=name if _is_name(name) else None)
     return value
+
+
+def _contradict(a: str, b: str) -> bool:
+    """Whether both are numbers and differ; decimals may have been rounded."""
+    if not all(_NUMBER.fullmatch(text) for text in (a, b)) or "." in a + b:
+        return False
+    try:
+        return not compare(evaluate(a), evaluate(b))
+    except UnsettledError:
+        return False
 
 
 def _inequality(parts: list[str], signs: list[str]) -> Answer:
