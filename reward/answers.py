@@ -34,9 +34,18 @@ class Expression:
 
 @dataclass(frozen=True)
 class Words:
-    """Text: a name, a weekday, a choice letter with or without its choice."""
+    """Text: a name, a weekday, a choice letter."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A letter with what it stands for: (C) 27."""
+
+    letter: str
+    content: Answer | None
+    """None where it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,11 @@ class Ratio:
     terms: tuple[Answer, ...]
 
 
-Answer = Expression | Words | Group | Relation | Clock | Ratio
+Answer = Expression | Words | Choice | Group | Relation | Clock | Ratio
+
+_REALS = Group("()", (Expression(r"-\infty"), Expression(r"\infty")))
+_ALL_REALS = re.compile(r"(?:all|any|the)(?: of)?(?: the)? reals?(?: numbers?)?(?: [a-z])?", re.IGNORECASE)
+_ARTICLE = re.compile(r"(?:an?|the) (?=[a-z]{3})")
 
 _OPEN, _CLOSE = ("(", "[", r"\{", r"\langle"), (")", "]", r"\}", r"\rangle")
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
@@ -94,7 +107,8 @@ _BASE = re.compile(r"(-?)\(?([0-9A-Za-z]*\.?[0-9A-Za-z]+)\)?_\{(?:\\text\{)?(\w+
 _LEAD = re.compile(r"\\text\{[^{}]*(?:\bis|\bare|\bequals|:)\s*\}\s*(\S.*)")
 _WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus|\\backslash|-)\s*\\\{([^{},]+)\\\}")
 _PLAIN_MIXED = re.compile(r"(?<![\d.}])(\d+) (\d+)\s?/\s?(\d+)(?!\d)")
-_CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*\S.*", re.DOTALL)
+_CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*(\S.*)", re.DOTALL)
+_LABEL = re.compile(r"(?:option|choice|answer)\s+(?=\(?[A-J](?![a-zA-Z]))", re.IGNORECASE)
 # A segment, an angle, a triangle.
 _FIGURE = re.compile(r"\\(?:overline|overrightarrow|vec|widehat|triangle|angle)\s*\{?\s*([A-Z]{2,4})\s*\}?")
 _PLAIN_AND = re.compile(r"(?<=[\d}\s)])\s*,?\s+(?:and|or)\s+(?=[-\d\\(a-zA-Z$])", re.IGNORECASE)
@@ -106,7 +120,7 @@ _NUMBER = re.compile(r"(?:[-+\d./^!(){} ]|\\(?:frac|sqrt|pi|cdot)(?![a-zA-Z]))+"
 # f, f', f_{1}, f^{-1} and what they are applied to.
 _APPLIED = re.compile(r"(?:[a-zA-Z]|\\[a-z]+)'*(?:_\{\w+\})?(?:\^\{(?:-1|\\prime)\})?(\(.*\))")
 _INVERSE = re.compile(r"(?<=[a-zA-Z}])\^\{-1\}(?=\()")
-_SQUARED_LENGTH = re.compile(r"(?:[A-Z]{2}|\|[A-Z]{2}\||\\overline\{[A-Z]{2}\})\^\{2\}")
+_SQUARED_LENGTH = re.compile(r"(?:[A-Z]{2}|\|[a-zA-Z]+\||\\overline\{[A-Z]{2}\})\^\{2\}")
 _PROSE = re.compile(r"[A-Za-z][A-Za-z0-9 .,;:'!?&/()-]*")
 _COUNTED = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -227,18 +241,22 @@ def _words(text: str) -> Answer | None:
     """Text in words, where the whole answer is text."""
     if figure := _FIGURE.fullmatch(text):
         return Words(figure[1].lower())
-    bare = _TEXT.sub(r" \1 ", text).strip()
-    if choice := _CHOICE.fullmatch(bare):
-        return Words(choice[1])
+    bare = _LABEL.sub("", _TEXT.sub(r" \1 ", text).strip(), count=1)
+    if choice := _CHOICE.fullmatch(text) or _CHOICE.fullmatch(bare):
+        return _choice(*choice.groups())
     if re.fullmatch(r"\(\s*[A-Z]\s*\)", bare):
         return Words(bare.strip("() "))
+    if _ALL_REALS.fullmatch(bare):
+        return _REALS
     if _CLOCK.fullmatch(bare) or not _PROSE.fullmatch(bare) or "," in bare:
         return None
-    letters = _NO_WORD.sub("", bare.lower())
+    letters = _NO_WORD.sub("", _ARTICLE.sub("", bare.lower()))
     if letters in _NUMBER_WORDS:
         return Expression(_NUMBER_WORDS[letters])
+    if len(bare) == 1 and bare != text:
+        return Words(bare)
     if text.startswith(r"\text{") and text.endswith("}") and text.count(r"\text{") == 1:
-        return Words(bare if len(bare) == 1 else letters)
+        return Words(letters)
     if re.fullmatch(r"[A-Za-z][A-Za-z.'-]*(?: [A-Za-z.'-]+)*", bare):
         # Outside of \text, short runs of letters may be products of variables; capitals are names.
         runs = re.findall(r"[A-Za-z]+", bare)
@@ -248,6 +266,13 @@ def _words(text: str) -> Answer | None:
             return Words(letters)
     # A date: October 30.
     return Words(letters) if re.fullmatch(r"[A-Z][a-z]{2,} \d+", bare) else None
+
+
+def _choice(letter: str, content: str) -> Choice:
+    try:
+        return Choice(letter, _read(content))
+    except UnreadableError:
+        return Choice(letter, None)
 
 
 def _relation(text: str) -> Answer | None:
@@ -384,7 +409,7 @@ def _group(text: str) -> Answer | None:
     if text == r"\emptyset":
         return Group("{}", ())
     if text == r"\mathbb{R}":
-        return Group("()", (Expression(r"-\infty"), Expression(r"\infty")))
+        return _REALS
     if without := _WITHOUT.fullmatch(text):
         return _all_but(without[1], None)
     if environment := _ENVIRONMENT.fullmatch(text):

@@ -26,7 +26,7 @@ _UNICODE = {
     "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "°": r"^{\circ}", "º": r"^{\circ}", "√": r"\sqrt ",
     "ℝ": r"\mathbb{R}", "½": r"\frac{1}{2}", "²": "^2", "³": "^3", "θ": r"\theta ", "α": r"\alpha ",
     "β": r"\beta ", "€": r"\text{euro}", "£": r"\text{pound sterling}", "\u00a0": " ", "\u202f": " ", "，": ",",
-    "’": "'", "′": "'", "⟨": r"\langle ", "⟩": r"\rangle ",
+    "¢": r"\text{cent}", "’": "'", "′": "'", "⟨": r"\langle ", "⟩": r"\rangle ",
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_UNICODE)
 
@@ -61,6 +61,14 @@ _SYNONYMS = [
         ("*", r"\*\*?(?!\*)", r"\\cdot "),
         ("\\div", r"\\div(?![a-zA-Z])", "/"),
         ("\\", r"\\(?:approx|simeq|doteq)(?![a-zA-Z])", r"\\approx "),
+        (".", r"(?<![\w.\\}])(\d+\.\d+)[eE]([+-]?\d{1,3})(?![\w.]|\)_)", r"\1\\cdot 10^{\2}"),
+        ("e", r"(?<![\w.\\}])(\d+)e(\d{1,3}|[+-]0\d)(?![\w.]|\)_)", r"\1\\cdot 10^{\2}"),
+        ("Rs", r"(?<![a-zA-Z\\])Rs\.?(?![a-zA-Z])", r"\\text{rupee}"),
+        ("USD", r"(?<![a-zA-Z\\])USD(?![a-zA-Z])", r"\\text{dollar}"),
+        ("ound", r"(?<![a-zA-Z\\])[Aa]round(?=[\s~}]*[-\d\\$.])", ""),
+        ("bout", r"(?<![a-zA-Z\\])[Aa]bout(?=[\s~}]*[-\d\\$.])", ""),
+        ("oughly", r"(?<![a-zA-Z\\])[Rr]oughly(?=[\s~}]*[-\d\\$.])", ""),
+        ("pprox", r"(?<![a-zA-Z\\])[Aa]pprox(?:\.|imately)(?=[\s~}]*[-\d\\$.])", ""),
         ("\\lg", r"\\lg(?![a-zA-Z])", r"\\log "),
         ("mod", r"\\(?:pmod|mod|bmod)(?![a-zA-Z])\s*\{?\s*(\w+)\s*\}?", r"\\pmod{\1}"),
         ("~=", r"~=", r"\\approx "),
@@ -97,10 +105,10 @@ _FUNCTION = re.compile("(?:arc)?(?:sin|cos|tan)|(?:sin|cos|tan)h|cot|sec|csc|log
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?|\\.", re.DOTALL)
 # Metre, second, gram, hour, litre, where they are set upright.
 _UNIT_LETTERS = "msghlL"
-_WORD_JOIN = re.compile(r"\s*(?:,|;|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))\s*")
+_WORD_JOIN = re.compile(r"\s*(?:,(?!\d{3}(?!\d))|;|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))\s*")
 # \text{x = 5}, \text{5 cm}, \text{3 to 2}; but \text{4:30 p.m.} is left alone.
 _TEXT_RELATION = re.compile(r"\s*[a-zA-Z]\s*[=<>][^a-zA-Z]*")
-_NUMBER_FIRST = re.compile(r"-?\d+(?:[.,]\d+)*(?:/\d+)? (?=[a-zA-Z])")
+_NUMBER_FIRST = re.compile(r"-?(?:\d+ (?=\d+/))?\d+(?:[.,]\d+)*(?:/\d+)? (?=[a-zA-Z])")
 _WORD_RUN = re.compile(r"[a-zA-Z](?:[^\d{}]*[a-zA-Z.])?")
 _SINGLE_LETTER = re.compile(r"\(?\s*([A-Za-z])\s*\)?")
 

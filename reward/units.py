@@ -73,7 +73,7 @@ _OPERATION = re.compile(
 )
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _CURRENCY = re.compile(
-    r"(?P<sign>-?)\s*\\text\{\s*(?P<unit>dollar|dollars|usd|us|rs\.?|euro|pound sterling)\s*\}(?P<body>.+)", re.I
+    r"(?P<sign>-?)\s*\\text\{\s*(?P<unit>dollar|dollars|us|rupee|euro|pound sterling)\s*\}(?P<body>.+)", re.I
 )
 _MODULUS = re.compile(r"(?P<body>.*[^\s(])\s*\(?\\pmod\{(?P<modulus>\w+)\}\)?")
 _PERCENT = re.compile(
