@@ -5,8 +5,8 @@ r"""Both error rates of the scorer on real ground truths: what it accepts wrongl
     python benchmarks/scorer_errors.py --data FOLDER --half develop --examples 5
 
 False reject: a ground truth, rewritten so that it says the same (REWRITINGS), is not graded right.
-False accept: a ground truth in which one number, sign, letter, order or bracket is changed (ALTERATIONS)
-is graded right.
+False accept: a ground truth in which one number, sign, letter, order or bracket is changed, or one put into a
+relation or words that say something else (ALTERATIONS), is graded right.
 
 The scorer was developed on one half of the problems and is judged on the other; which half a problem is in
 is a bit of the SHA-256 of its id (`half_of`). The folder holds JSON Lines with `id` and `answer`.
@@ -362,6 +362,54 @@ def wrapped(before: str, after: str) -> Change:
     return lambda answer: None if "$" in bare(answer) else f"{before}{bare(answer)}{after}"
 
 
+def around_number(before: str, after: str) -> Change:
+    """Around a number without anything else."""
+
+    def change(answer: str) -> str | None:
+        text = bare(answer)
+        return f"{before}{text}{after}" if re.fullmatch(r"-?\d+(\.\d+)?", text) else None
+
+    return change
+
+
+def array_in_brackets(answer: str) -> str | None:
+    match = re.fullmatch(r"\\begin\{pmatrix\}(.*)\\end\{pmatrix\}", bare(answer), re.DOTALL)
+    if not match or "begin" in match[1]:
+        return None
+    columns = "c" * (match[1].split(r"\\")[0].count("&") + 1)
+    return rf"\left[\begin{{array}}{{{columns}}}{match[1]}\end{{array}}\right]"
+
+
+def high_rows(answer: str) -> str | None:
+    text = bare(answer)
+    return text.replace(r"\\", r"\\[4pt]") if "pmatrix" in text and r"\\" in text else None
+
+
+def in_thousands(answer: str) -> str | None:
+    text = bare(answer)
+    return rf"{text[:-3]} \text{{ thousand}}" if re.fullmatch(r"[1-9]\d*000", text) else None
+
+
+def power_of_ten(answer: str) -> str | None:
+    match = re.fullmatch(r"([1-9])(\d*[1-9])?(0{2,})", bare(answer))
+    return f"{match[1]}.{match[2] or 0}e{len((match[2] or '') + match[3])}" if match else None
+
+
+def choice_with_value(answer: str) -> str | None:
+    letter = choice_letter(answer)
+    return rf"\textbf{{{letter}}}\ 27" if letter and letter[1] <= "J" else None
+
+
+def in_two_spellings(answer: str) -> str | None:
+    decimal = as_decimal(answer)
+    return rf"{bare(answer)} \text{{ or }} {decimal}" if decimal else None
+
+
+def ratio_in_words(answer: str) -> str | None:
+    match = re.fullmatch(r"(\d+)\s*:\s*(\d+)", bare(answer))
+    return rf"{match[1]} \text{{ to }} {match[2]}" if match else None
+
+
 REWRITINGS: dict[str, Change] = {
     "itself": lambda answer: answer,
     "in dollar signs": wrapped("$", "$"),
@@ -416,6 +464,19 @@ REWRITINGS: dict[str, Change] = {
     "time in capitals": time_in_capitals,
     "lower case": lower_case,
     "plain words": in_plain_words,
+    "value of a function": around_number("f(2) = ", ""),
+    "one text": around_number(r"\text{", " hours}"),
+    "about": around_number(r"\text{approximately } ", ""),
+    "about, as a sign": around_number(r"\approx ", ""),
+    "value behind a choice": around_number(r"\textbf{(C)}\ ", ""),
+    "choice with a value": choice_with_value,
+    "line break": wrapped("", r"\\"),
+    "array in brackets": array_in_brackets,
+    "high rows": high_rows,
+    "in thousands": in_thousands,
+    "power of ten": power_of_ten,
+    "two spellings": in_two_spellings,
+    "ratio in words": ratio_in_words,
 }
 
 
@@ -495,6 +556,16 @@ def approximated(answer: str, choice: random.Random) -> str | None:
     return f"{int(match[1]) ** 0.5:.4f}" if match and int(int(match[1]) ** 0.5) ** 2 != int(match[1]) else None
 
 
+def around_large_number(*forms: str) -> Callable[[str, random.Random], str | None]:
+    """One of the forms around a whole number beyond 1, which none of them leaves as it is."""
+
+    def change(answer: str, choice: random.Random) -> str | None:
+        text = bare(answer)
+        return choice.choice(forms).format(text, int(text) + 1) if re.fullmatch(r"[2-9]|[1-9]\d+", text) else None
+
+    return change
+
+
 ALTERATIONS: dict[str, Callable[[str, random.Random], str | None]] = {
     "one number": number_altered,
     "one number, again": number_altered,
@@ -506,6 +577,13 @@ ALTERATIONS: dict[str, Callable[[str, random.Random], str | None]] = {
     "word": word_altered,
     "variable": variable_altered,
     "root cut off": approximated,
+    "bound": around_large_number(r"\geq {0}", r"\leq {0}", "< {0}", "> {0}", r"\neq {0}", r"x \in {0}"),
+    "scale word": around_large_number(*(rf"{{0}} \text{{{{ {word}}}}}" for word in ("dozen", "thousand", "million"))),
+    "operation in words": around_large_number(
+        "{0} squared", r"{0} \text{{ hundredths}}", "{0} halves", r"{0} \text{{ divided by 2}}", "{0} cubed"
+    ),
+    "equation": around_large_number("2x = {0}", "{1} = {0}", "x^2 = {0}", "f(2) = {1}", "2f(2) = {0}"),
+    "value behind a choice": around_large_number(r"\textbf{{(C)}}\ {1}", "C: {1}", r"\text{{(C) {1}}}"),
 }
 
 

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from fpa_verl.reward.brackets import CLOSE, OPEN, depths, pairs_up, split
 from fpa_verl.reward.latex import UnreadableError, canonical
+from fpa_verl.reward.names import RELATION, is_name, is_variable
 from fpa_verl.reward.units import split_percent, split_unit
+from fpa_verl.reward.values import UnsettledError, compare, evaluate
+from fpa_verl.reward.wording import in_symbols
 
 LIST, UNION, MATRIX, VECTOR, CHAIN = "list", "union", "matrix", "vector", "chain"
 MAX_ITEMS = 200
@@ -32,9 +36,18 @@ class Expression:
 
 @dataclass(frozen=True)
 class Words:
-    """Text: a name, a weekday, a choice letter with or without its choice."""
+    """Text: a name, a weekday, a choice letter."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A letter with what it stands for: (C) 27."""
+
+    letter: str
+    content: Answer | None
+    """None where it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +87,19 @@ class Ratio:
     terms: tuple[Answer, ...]
 
 
-Answer = Expression | Words | Group | Relation | Clock | Ratio
+Answer = Expression | Words | Choice | Group | Relation | Clock | Ratio
 
-_OPEN, _CLOSE = ("(", "[", r"\{", r"\langle"), (")", "]", r"\}", r"\rangle")
-_TOKEN = re.compile(r"\\[a-zA-Z]+|\\.|.", re.DOTALL)
+_REALS = Group("()", (Expression(r"-\infty"), Expression(r"\infty")))
+_ALL_REALS = re.compile(r"(?:all|any|the)(?: of)?(?: the)? reals?(?: numbers?)?(?: [a-z])?", re.IGNORECASE)
+_ARTICLE = re.compile(r"(?:an?|the) (?=[a-z]{3})")
+
 # Three of four ground truths, and read the same the long way.
 _PLAIN_NUMBER = re.compile(r"-?\d{1,300}(?:\.\d{1,300})?")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _NO_WORD = re.compile(r"[^a-z0-9]")
 _NOT_PROSE = re.compile(r"\\(?:text|begin|end)\{[^{}]*\}")
-_RELATION = re.compile(r"\\(?:leq|geq|neq|approx|in|equiv)(?![a-zA-Z])|[=<>]")
+# Neither letters nor units.
+_NUMBER = re.compile(r"(?:[-+\d./^!(){} ]|\\(?:frac|sqrt|pi|cdot)(?![a-zA-Z]))+")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
 _SPACED_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?")
@@ -92,13 +108,13 @@ _BASE = re.compile(r"(-?)\(?([0-9A-Za-z]*\.?[0-9A-Za-z]+)\)?_\{(?:\\text\{)?(\w+
 _LEAD = re.compile(r"\\text\{[^{}]*(?:\bis|\bare|\bequals|:)\s*\}\s*(\S.*)")
 _WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus|\\backslash|-)\s*\\\{([^{},]+)\\\}")
 _PLAIN_MIXED = re.compile(r"(?<![\d.}])(\d+) (\d+)\s?/\s?(\d+)(?!\d)")
-_CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*\S.*", re.DOTALL)
+_CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*(\S.*)", re.DOTALL)
+_LABEL = re.compile(r"(?:option|choice|answer)\s+(?=\(?[A-J](?![a-zA-Z]))", re.IGNORECASE)
 # A segment, an angle, a triangle.
 _FIGURE = re.compile(r"\\(?:overline|overrightarrow|vec|widehat|triangle|angle)\s*\{?\s*([A-Z]{2,4})\s*\}?")
 _PLAIN_AND = re.compile(r"(?<=[\d}\s)])\s*,?\s+(?:and|or)\s+(?=[-\d\\(a-zA-Z$])", re.IGNORECASE)
-_ENVIRONMENT = re.compile(r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_ENVIRONMENT = re.compile(r"\\begin\{([pbB]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _MIRRORED = {">": "<", r"\geq": r"\leq"}
-_SUBSCRIPT = re.compile(r"_\{\w+\}")
 _PROSE = re.compile(r"[A-Za-z][A-Za-z0-9 .,;:'!?&/()-]*")
 _COUNTED = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -119,8 +135,8 @@ def readings(answer: str) -> tuple[Answer, ...]:
     """
     if _PLAIN_NUMBER.fullmatch(answer):
         return (Expression(answer),)
-    text = canonical(answer)
-    if text.startswith(_OPEN) or not _THOUSANDS.search(text):
+    text = in_symbols(canonical(answer))
+    if text.startswith(OPEN) or not _THOUSANDS.search(text):
         return (_read(text),)
     as_number = _read(_THOUSANDS.sub(lambda match: match[1].replace(",", ""), text))
     # No list has an item 050.
@@ -150,25 +166,25 @@ def formulas(answer: Answer) -> Iterator[str]:
 
 def _read(text: str) -> Answer:
     text = text.strip()
-    while text.startswith("{") and text.endswith("}") and _pairs_up(text):
+    while text.startswith("{") and text.endswith("}") and pairs_up(text):
         text = text[1:-1].strip()
     if not text:
         raise UnreadableError("nothing there")
     if found := _words(text):
         return found
     text = _PLAIN_AND.sub(", ", text)
-    parts = _split(text, (",", ";"))
+    parts = split(text, (",", ";"))
     if len(parts) > 1:
         return Group(LIST, _items(parts))
     if found := _relation(text):
         return found
-    parts = _split(text, (r"\cup",))
+    parts = split(text, (r"\cup",))
     if len(parts) > 1:
         return Group(UNION, _items(parts))
     if clock := _CLOCK.fullmatch(_TEXT.sub(r"\1", text)):
         hour, minute, second, half = clock.groups()
         return Clock(int(hour), int(minute), int(second or 0), f"{half.lower()}m" if half else "")
-    parts = _split(text, (":",))
+    parts = split(text, (":",))
     if len(parts) > 1:
         return Ratio(_items(parts))
     return _group(text) or _plus_minus(text) or _expression(text)
@@ -187,50 +203,26 @@ def _items(parts: list[str]) -> tuple[Answer, ...]:
     return tuple(items)
 
 
-def _depths(text: str) -> list[tuple[int, str, int]]:
-    """(position, token, depth around it); brackets of any kind may pair, as those of half-open intervals do."""
-    result, depth = [], 0
-    for match in _TOKEN.finditer(text):
-        token = match[0]
-        if token in _CLOSE or token in ("}", r"\end"):
-            depth -= 1
-        result.append((match.start(), token, depth))
-        if token in _OPEN or token in ("{", r"\begin"):
-            depth += 1
-    return result
-
-
-def _split(text: str, separators: tuple[str, ...]) -> list[str]:
-    parts, start = [], 0
-    for position, token, depth in _depths(text):
-        if depth == 0 and token in separators:
-            parts.append(text[start:position])
-            start = position + len(token)
-    return [*parts, text[start:]]
-
-
-def _pairs_up(text: str) -> bool:
-    """Whether the bracket that opens the text is the one that closes it."""
-    depths = _depths(text)
-    return depths[-1][2] == 0 and all(depth > 0 for _, _, depth in depths[1:-1])
-
-
 def _words(text: str) -> Answer | None:
     """Text in words, where the whole answer is text."""
     if figure := _FIGURE.fullmatch(text):
         return Words(figure[1].lower())
-    bare = _TEXT.sub(r" \1 ", text).strip()
-    if choice := _CHOICE.fullmatch(bare):
-        return Words(choice[1])
+    bare = _LABEL.sub("", _TEXT.sub(r" \1 ", text).strip(), count=1)
+    if choice := _CHOICE.fullmatch(text) or _CHOICE.fullmatch(bare):
+        return _choice(*choice.groups())
     if re.fullmatch(r"\(\s*[A-Z]\s*\)", bare):
         return Words(bare.strip("() "))
+    if _ALL_REALS.fullmatch(bare):
+        return _REALS
     if _CLOCK.fullmatch(bare) or not _PROSE.fullmatch(bare) or "," in bare:
         return None
-    letters = _NO_WORD.sub("", bare.lower())
+    letters = _NO_WORD.sub("", _ARTICLE.sub("", bare.lower()))
     if letters in _NUMBER_WORDS:
         return Expression(_NUMBER_WORDS[letters])
+    if len(bare) == 1 and bare != text:
+        return Words(bare)
     if text.startswith(r"\text{") and text.endswith("}") and text.count(r"\text{") == 1:
-        return Words(bare if len(bare) == 1 else letters)
+        return Words(letters)
     if re.fullmatch(r"[A-Za-z][A-Za-z.'-]*(?: [A-Za-z.'-]+)*", bare):
         # Outside of \text, short runs of letters may be products of variables; capitals are names.
         runs = re.findall(r"[A-Za-z]+", bare)
@@ -242,8 +234,15 @@ def _words(text: str) -> Answer | None:
     return Words(letters) if re.fullmatch(r"[A-Z][a-z]{2,} \d+", bare) else None
 
 
+def _choice(letter: str, content: str) -> Choice:
+    try:
+        return Choice(letter, _read(content))
+    except UnreadableError:
+        return Choice(letter, None)
+
+
 def _relation(text: str) -> Answer | None:
-    found = [(position, token) for position, token, depth in _depths(text) if depth == 0 and _RELATION.fullmatch(token)]
+    found = [(position, token) for position, token, depth in depths(text) if depth == 0 and RELATION.fullmatch(token)]
     if not found:
         return None
     signs = [token for _, token in found]
@@ -253,37 +252,67 @@ def _relation(text: str) -> Answer | None:
         raise UnreadableError("a relation lacks a side")
     if signs[0] == r"\approx":
         # x \approx 3 says 3; 2\sqrt{3} \approx 3.46 says 2\sqrt{3}.
-        return _read(parts[1] if _is_name(parts[0]) else parts[0])
+        return _read(parts[1] if is_name(parts[0]) else parts[0])
     if r"\approx" in signs:
         return _relation(text[: found[signs.index(r"\approx")][0]])
     if not parts[0]:
-        return _read(parts[1])
-    if signs == [r"\in"] and _is_name(parts[0]):
-        member = _read(parts[1])
-        return replace(member, name=parts[0]) if isinstance(member, Group) else member
+        return _without_left_side(parts[1:], signs)
+    if signs == [r"\in"] and is_name(parts[0]):
+        return _membership(parts[0], parts[1])
     if set(signs) <= {"=", r"\equiv"}:
         return _equation(parts)
     return _inequality(parts, signs)
 
 
+def _without_left_side(parts: list[str], signs: list[str]) -> Answer:
+    r"""Read "= 5" as 5, "< 5" as the interval, and x \in A with its x left out as A."""
+    if signs[0] in ("=", r"\equiv"):
+        return _read(parts[0]) if len(parts) == 1 else _equation(parts)
+    if len(parts) > 1:
+        raise UnreadableError("a relation lacks a side")
+    if signs == [r"\in"]:
+        return _membership(None, parts[0])
+    found = _inequality(["x", *parts], signs)
+    return replace(found, name=None) if isinstance(found, Group) else found
+
+
+def _membership(name: str | None, text: str) -> Answer:
+    member = _read(text)
+    if isinstance(member, Expression) and re.search(r"\d", member.text):
+        raise UnreadableError("a number has no elements")
+    return replace(member, name=name) if isinstance(member, Group) else member
+
+
 def _equation(parts: list[str]) -> Answer:
-    if len(parts) == 2 and _is_variable(parts[1]) and not _is_name(parts[0]):
+    if len(parts) == 2 and is_variable(parts[1]) and not is_name(parts[0]):
         parts = parts[::-1]
     name = parts[0].replace(" ", "")
-    if len(parts) == 2 and not _is_name(name) and re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", "".join(parts))):
+    if len(parts) == 2 and not is_name(name) and re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", "".join(parts))):
         return Relation(parts[0], "=", parts[1])
+    if any(_contradict(part, parts[-1]) for part in parts[:-1]):
+        return Relation(parts[0], "=", parts[-1])
     value = _read(parts[-1])
     if isinstance(value, (Expression, Group)):
         # (x, y) = (1, 2) names a point; 2 + 3 = 5 names nothing.
-        return replace(value, name=name if _is_name(name) else None)
+        return replace(value, name=name if is_name(name) else None)
     return value
+
+
+def _contradict(a: str, b: str) -> bool:
+    """Whether both are numbers and differ; decimals may have been rounded."""
+    if not all(_NUMBER.fullmatch(text) for text in (a, b)) or "." in a + b:
+        return False
+    try:
+        return not compare(evaluate(a), evaluate(b))
+    except UnsettledError:
+        return False
 
 
 def _inequality(parts: list[str], signs: list[str]) -> Answer:
     """An interval where a name is compared with one or two bounds; else what is written, the smaller side first."""
     if set(signs) <= set(_MIRRORED):
         parts, signs = parts[::-1], [_MIRRORED[sign] for sign in reversed(signs)]
-    if signs == [r"\neq"] and _is_variable(parts[0]):
+    if signs == [r"\neq"] and is_variable(parts[0]):
         return _all_but(parts[1], parts[0])
     if set(signs) <= {"<", r"\leq"} and (interval := _interval(parts, signs)):
         return interval
@@ -293,11 +322,11 @@ def _inequality(parts: list[str], signs: list[str]) -> Answer:
 
 def _interval(parts: list[str], signs: list[str]) -> Group | None:
     """Of a < x, x < b or a < x < b."""
-    if len(parts) == 2 and _is_variable(parts[0]):
+    if len(parts) == 2 and is_variable(parts[0]):
         parts, signs = [r"-\infty", *parts], ["<", *signs]
-    elif len(parts) == 2 and _is_variable(parts[1]):
+    elif len(parts) == 2 and is_variable(parts[1]):
         parts, signs = [*parts, r"\infty"], [*signs, "<"]
-    if len(parts) != 3 or not _is_variable(parts[1]):
+    if len(parts) != 3 or not is_variable(parts[1]):
         return None
     kind = ("(" if signs[0] == "<" else "[") + (")" if signs[1] == "<" else "]")
     return Group(kind, (_read(parts[0]), _read(parts[2])), name=parts[1])
@@ -308,33 +337,17 @@ def _all_but(number: str, name: str | None) -> Group:
     return Group(UNION, (Group("()", (low, gap)), Group("()", (gap, high))), name=name)
 
 
-def _is_name(text: str) -> bool:
-    """Letters, functions of letters, angles, sums of letters: what has no number in it but as a subscript."""
-    return re.search(r"[\d<>=,;]", _SUBSCRIPT.sub("", text)) is None or _is_point(text)
-
-
-def _is_point(text: str) -> bool:
-    return re.fullmatch(r"\(\s*[a-z](?:\s*,\s*[a-z])+\s*\)", text) is not None
-
-
-def _is_variable(text: str) -> bool:
-    return re.fullmatch(r"[a-zA-Z](?:_\{\w+\})?|\\[a-z]+|[a-z]\s?\([a-z]\)", text) is not None and text not in (
-        r"\infty",
-        r"\pi",
-    )
-
-
 def _group(text: str) -> Answer | None:
     if text == r"\emptyset":
         return Group("{}", ())
     if text == r"\mathbb{R}":
-        return Group("()", (Expression(r"-\infty"), Expression(r"\infty")))
+        return _REALS
     if without := _WITHOUT.fullmatch(text):
         return _all_but(without[1], None)
     if environment := _ENVIRONMENT.fullmatch(text):
         return _matrix(environment[2])
-    tokens = [token for _, token, _ in _depths(text)]
-    if tokens[0] not in _OPEN or tokens[-1] not in _CLOSE or not _pairs_up(text):
+    tokens = [token for _, token, _ in depths(text)]
+    if tokens[0] not in OPEN or tokens[-1] not in CLOSE or not pairs_up(text):
         return None
     return _bracketed(tokens[0] + tokens[-1], text[len(tokens[0]) : -len(tokens[-1])])
 
@@ -350,10 +363,11 @@ def _bracketed(brackets: str, inner: str) -> Answer | None:
     """A set, tuple, vector or interval, or what stands in parentheses alone; None for one thing in other brackets."""
     if brackets == r"\{\}":
         description = re.fullmatch(r"([^|:]*)[|:](.*)", inner, re.DOTALL)
-        return _described_set(*description.groups()) if description else Group("{}", _items(_split(inner, (",", ";"))))
-    parts = _split(inner, (",", ";"))
+        return _described_set(*description.groups()) if description else Group("{}", _items(split(inner, (",", ";"))))
+    parts = split(inner, (",", ";"))
     if len(parts) == 1:
-        return _read(inner) if brackets == "()" else None
+        is_matrix = _ENVIRONMENT.fullmatch(inner.strip()) is not None
+        return _read(inner) if brackets == "()" or is_matrix else None
     if not all(part.strip() for part in parts):
         raise UnreadableError("an empty place")
     return Group(VECTOR if brackets == r"\langle\rangle" else brackets, tuple(map(_read, parts)))
@@ -368,12 +382,12 @@ def _described_set(variable: str, condition: str) -> Answer:
 
 
 def _set_name(variable: str) -> str:
-    return _split(variable, (r"\in", ":"))[0].strip()
+    return split(variable, (r"\in", ":"))[0].strip()
 
 
 def _plus_minus(text: str) -> Answer | None:
     """Both values of an expression with one plus-minus sign."""
-    places = [position for position, token, depth in _depths(text) if token == r"\pm"]
+    places = [position for position, token, depth in depths(text) if token == r"\pm"]
     if len(places) != 1:
         return None
     before, after = text[: places[0]], text[places[0] + 3 :]

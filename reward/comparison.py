@@ -12,6 +12,7 @@ from fpa_verl.reward.answers import (
     UNION,
     VECTOR,
     Answer,
+    Choice,
     Clock,
     Expression,
     Group,
@@ -52,6 +53,8 @@ def same(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
         return True
     if isinstance(a, Expression) and isinstance(b, Expression):
         return _same_expression(a, b, algebra)
+    if isinstance(a, Choice) or isinstance(b, Choice):
+        return _same_choice(a, b, algebra)
     if isinstance(a, Group) or isinstance(b, Group):
         return _same_group(a, b, algebra)
     if isinstance(a, Words) or isinstance(b, Words):
@@ -63,6 +66,17 @@ def same(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
     if isinstance(a, (Clock, Ratio)) or isinstance(b, (Clock, Ratio)):
         return _same_ratio(a, b, algebra)
     return False
+
+
+def _same_choice(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
+    """By the letter where both sides have one, else by what it stands for."""
+    choice, other = (a, b) if isinstance(a, Choice) else (b, a)
+    assert isinstance(choice, Choice)
+    if isinstance(other, Choice):
+        return choice.letter == other.letter
+    if isinstance(other, (Words, Expression)) and other.text == choice.letter:
+        return True
+    return choice.content is not None and same(choice.content, other, algebra)
 
 
 def _same_expression(a: Expression, b: Expression, algebra: Algebra | None) -> bool:
@@ -196,8 +210,7 @@ def _same_group(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
     if not (isinstance(a, Group) and isinstance(b, Group)):
         group, single = (a, b) if isinstance(a, Group) else (b, a)
         assert isinstance(group, Group)
-        # A set, or an equation's only solution, beside the number itself.
-        return group.kind in _UNORDERED and len(group.items) == 1 and same(group.items[0], single, algebra)
+        return group.kind in _UNORDERED and _is_one(group.items, single, algebra)
     if not _comparable_names(a, b):
         return False
     if a.kind in _UNORDERED and b.kind in _UNORDERED:
@@ -205,6 +218,15 @@ def _same_group(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
         is_set = "{}" in (a.kind, b.kind)
         return _same_collection(a.items, b.items, is_set, algebra)
     return _ordered_alike(a, b) and all(same(x, y, algebra) for x, y in zip(a.items, b.items, strict=True))
+
+
+def _is_one(items: tuple[Answer, ...], single: Answer, algebra: Algebra | None) -> bool:
+    r"""Whether items are one answer: \{5\}, or \frac12 or 0.5; but neither 5, 5 nor x = 5, y = 5."""
+    return (
+        len(items) == len(set(items)) > 0
+        and all(same(item, single, algebra) for item in items)
+        and all(same(items[0], item, algebra) for item in items)
+    )
 
 
 def _comparable_names(a: Group, b: Group) -> bool:

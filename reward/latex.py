@@ -26,7 +26,7 @@ _UNICODE = {
     "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "°": r"^{\circ}", "º": r"^{\circ}", "√": r"\sqrt ",
     "ℝ": r"\mathbb{R}", "½": r"\frac{1}{2}", "²": "^2", "³": "^3", "θ": r"\theta ", "α": r"\alpha ",
     "β": r"\beta ", "€": r"\text{euro}", "£": r"\text{pound sterling}", "\u00a0": " ", "\u202f": " ", "，": ",",
-    "’": "'", "′": "'", "⟨": r"\langle ", "⟩": r"\rangle ",
+    "¢": r"\text{cent}", "’": "'", "′": "'", "⟨": r"\langle ", "⟩": r"\rangle ",
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_UNICODE)
 
@@ -38,6 +38,9 @@ _STYLE = re.compile(r"\\(?:display|text|script|scriptscript)style(?![a-zA-Z])|\\
 _BLANKS = re.compile(r"\s+")
 _BRACKETS = re.compile(r"\\.|[{}()\[\]]", re.DOTALL)
 _ROWS = re.compile(r"\\begin\{(aligned|gathered|align\*?|cases)\}(.*?)\\end\{\1\}", re.DOTALL)
+# The height of a row break, \\[4pt], and a break behind everything.
+_BREAK_HEIGHT = re.compile(r"(?<=\\\\)\*?\s*\[\s*-?[\d.]+\s*(?:pt|ex|em|mm|cm|in|\\[a-z]+)\s*\]")
+_LAST_BREAK = re.compile(r"(?<!\\)(?:\\\\)+\s*(?=\$*$)")
 _SPACE = re.compile(r"\\(?:[,;: \n]|q?quad(?![a-zA-Z])|(?:thin|med|thick|en)space(?![a-zA-Z]))|~|\s+")
 # Each with the letters without which it has nothing to do, because most answers have none of them.
 _SYNONYMS = [
@@ -58,6 +61,14 @@ _SYNONYMS = [
         ("*", r"\*\*?(?!\*)", r"\\cdot "),
         ("\\div", r"\\div(?![a-zA-Z])", "/"),
         ("\\", r"\\(?:approx|simeq|doteq)(?![a-zA-Z])", r"\\approx "),
+        (".", r"(?<![\w.\\}])(\d+\.\d+)[eE]([+-]?\d{1,3})(?![\w.]|\)_)", r"\1\\cdot 10^{\2}"),
+        ("e", r"(?<![\w.\\}])(\d+)e(\d{1,3}|[+-]0\d)(?![\w.]|\)_)", r"\1\\cdot 10^{\2}"),
+        ("Rs", r"(?<![a-zA-Z\\])Rs\.?(?![a-zA-Z])", r"\\text{rupee}"),
+        ("USD", r"(?<![a-zA-Z\\])USD(?![a-zA-Z])", r"\\text{dollar}"),
+        ("ound", r"(?<![a-zA-Z\\])[Aa]round(?=[\s~}]*[-\d\\$.])", ""),
+        ("bout", r"(?<![a-zA-Z\\])[Aa]bout(?=[\s~}]*[-\d\\$.])", ""),
+        ("oughly", r"(?<![a-zA-Z\\])[Rr]oughly(?=[\s~}]*[-\d\\$.])", ""),
+        ("pprox", r"(?<![a-zA-Z\\])[Aa]pprox(?:\.|imately)(?=[\s~}]*[-\d\\$.])", ""),
         ("\\lg", r"\\lg(?![a-zA-Z])", r"\\log "),
         ("mod", r"\\(?:pmod|mod|bmod)(?![a-zA-Z])\s*\{?\s*(\w+)\s*\}?", r"\\pmod{\1}"),
         ("~=", r"~=", r"\\approx "),
@@ -94,7 +105,11 @@ _FUNCTION = re.compile("(?:arc)?(?:sin|cos|tan)|(?:sin|cos|tan)h|cot|sec|csc|log
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?|\\.", re.DOTALL)
 # Metre, second, gram, hour, litre, where they are set upright.
 _UNIT_LETTERS = "msghlL"
-_WORD_JOIN = re.compile(r"\s*(?:,|;|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))\s*")
+_WORD_JOIN = re.compile(r"\s*(?:,(?!\d{3}(?!\d))|;|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))\s*")
+# \text{x = 5}, \text{5 cm}, \text{3 to 2}; but \text{4:30 p.m.} is left alone.
+_TEXT_RELATION = re.compile(r"\s*[a-zA-Z]\s*[=<>][^a-zA-Z]*")
+_NUMBER_FIRST = re.compile(r"-?(?:\d+ (?=\d+/))?\d+(?:[.,]\d+)*(?:/\d+)? (?=[a-zA-Z])")
+_WORD_RUN = re.compile(r"[a-zA-Z](?:[^\d{}]*[a-zA-Z.])?")
 _SINGLE_LETTER = re.compile(r"\(?\s*([A-Za-z])\s*\)?")
 
 
@@ -108,8 +123,9 @@ def canonical(answer: str) -> str:
     text = _GROUP_MARK.sub("", text)
     text = _DECIMAL_COMMA.sub(".", text)
     text = _STYLE.sub("", _SIZE.sub("", text))
+    text = _LAST_BREAK.sub("", text)
     if "\\begin" in text:
-        text = _ROWS.sub(_rows_as_list, text)
+        text = _ROWS.sub(_rows_as_list, _BREAK_HEIGHT.sub("", text))
     # A row break of a matrix is not the escaped space that may follow it.
     text = text.replace("\\\\", "\0") if "\\begin" in text else text.replace("\\\\", "\\")
     text = _SPACE.sub(" ", text)
@@ -209,7 +225,7 @@ def _text(content: str) -> str:
     r"""Content of a `\text{}`: numbers, letters and "and" are taken out of it, words stay in."""
     if _WORD_JOIN.fullmatch(content.strip()):
         return ", "
-    if "\\" in content or not re.search(r"[A-Za-z]", content):
+    if "\\" in content or not re.search(r"[A-Za-z]", content) or _TEXT_RELATION.fullmatch(content):
         return f" {_rewrite(content)} "
     pieces = []
     for piece in _WORD_JOIN.split(content):
@@ -219,6 +235,8 @@ def _text(content: str) -> str:
             pieces.append(rf"\{word.lower()} ")
         elif not re.search(r"[A-Za-z]", word) or re.fullmatch(r"[0-9A-Z]*\d[0-9A-Z]*", word):
             pieces.append(word)
+        elif _NUMBER_FIRST.match(word):
+            pieces.append(_WORD_RUN.sub(r"\\text{\g<0>}", word))
         elif letter and letter[1] not in _UNIT_LETTERS:
             # (A) keeps its parentheses: in "(A) 12" they tell the choice from a factor.
             pieces.append(f"({letter[1]})" if ")" in word else letter[1])

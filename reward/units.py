@@ -65,9 +65,15 @@ _PLAIN_WORDS = re.compile(
     r"(?P<body>.*[\d})]) (?P<unit>(?!(?:sin|cos|tan|log|mod|sqrt|max|min|and|or|if|for)\b)"
     r"[a-zA-Z][a-z]{2,}(?:[ /-][a-zA-Z]+)*\.?)"
 )
+# "5 divided by two" and "5 times 10" are no five of anything; "5 two-digit numbers" are.
+_OPERATION = re.compile(
+    r"(?<= )\d"
+    r"|(?<![a-zA-Z])(?:plus|minus|divided|multiplied|two|three|four|five|six|seven|eight|nine|ten)(?![a-zA-Z-])",
+    re.IGNORECASE,
+)
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _CURRENCY = re.compile(
-    r"(?P<sign>-?)\s*\\text\{\s*(?P<unit>dollar|dollars|usd|us|rs\.?|euro|pound sterling)\s*\}(?P<body>.+)", re.I
+    r"(?P<sign>-?)\s*\\text\{\s*(?P<unit>dollar|dollars|us|rupee|euro|pound sterling)\s*\}(?P<body>.+)", re.I
 )
 _MODULUS = re.compile(r"(?P<body>.*[^\s(])\s*\(?\\pmod\{(?P<modulus>\w+)\}\)?")
 _PERCENT = re.compile(
@@ -84,7 +90,7 @@ def split_unit(text: str) -> tuple[str, str | None, bool]:
     if match := _MODULUS.fullmatch(text):
         return match["body"], f"mod {match['modulus']}", True
     for pattern in (_TAIL, _PLAIN_TAIL, _PLAIN_WORDS):
-        if match := pattern.fullmatch(text):
+        if (match := pattern.fullmatch(text)) and not _OPERATION.search(match["unit"]):
             return match["body"].strip(), _name(match["unit"]), True
     return text, None, False
 
