@@ -31,6 +31,7 @@ def copy(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_one_file_and_one_recipe_make_an_objective(copy, base_model, chained_additions):
     assert [path for path, _ in FILES] == ["fpa_verl/objectives/floor_rl.py", "recipes/recipe/floor_rl.yaml"]
     run_dir = copy / "run"
