@@ -8,10 +8,6 @@ from typing import Any
 
 from fpa_verl.errors import DatasetError
 
-# How the paper samples all of them.
-TEMPERATURE = 0.7
-MAX_RESPONSE_TOKENS = 2048
-
 
 def plain(answer: Any) -> str:
     """The answer as it stands, but a whole number without decimals (27.0 is 27)."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import psutil
 from packaging.requirements import Requirement
 
-from fpa_verl.errors import FpaError, IntegrationError
+from fpa_verl.errors import ConfigError, FpaError, IntegrationError
 
 State = Literal["fine", "doubtful", "broken"]
 GB = 1e9
@@ -109,12 +109,14 @@ def accelerator() -> Iterator[Finding]:
 
 
 def scorer() -> Iterator[Finding]:
-    """An answer that only a grading process can tell right."""
+    """An answer that only a child process can tell right."""
     from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
 
-    verdict = compute_score("", r"\boxed{\frac{x^2-1}{x-1}}", "x+1")
+    verdict = compute_score("", r"\boxed{\sin 2x}", r"2\sin x\cos x")
     if verdict["status"] != "right":
-        raise IntegrationError(f"a right answer was scored '{verdict['status']}': pip install 'fpa-verl' anew")
+        raise IntegrationError(
+            f"a right answer was scored '{verdict['status']}': `python -m fpa_verl.reward.grader` shows why"
+        )
     yield Finding("scorer", "fine", scorer_fingerprint())
 
 
@@ -174,7 +176,7 @@ def recipe(overrides: list[str]) -> Iterator[Finding]:
         with initialize_config_dir(str(RECIPES), version_base="1.3"):
             config = compose("main", overrides=overrides)
     except HydraException as error:
-        raise IntegrationError(" ".join(str(error).split())) from error
+        raise ConfigError(" ".join(str(error).split())) from error
     set_environment(config)
     from fpa_verl.integration import preflight
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -202,15 +201,7 @@ def samples_by_source(config: DictConfig) -> dict[str, int]:
         known = BENCHMARKS.get(source)
         return known.samples if known else int(config.scale.eval_samples)
 
-    sources = {problem.data_source for problem in read_problems(as_list(config.data.val_files))}
-    return {source: wanted(source) for source in sorted(sources)}
-
-
-def answers_asked_for(config: DictConfig) -> Counter[str]:
-    """How many answers `recipe=evaluate` asks for in all, by problem set."""
-    wanted = samples_by_source(config)
-    problems = Counter(problem.data_source for problem in read_problems(as_list(config.data.val_files)))
-    return Counter({source: wanted[source] * number for source, number in problems.items()})
+    return {source: wanted(source) for source in sorted(evaluation_identity(config)["problem_sets"])}
 
 
 def describe_evaluation(config: DictConfig) -> dict[str, Any]:

@@ -7,11 +7,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import Accuracy, maj_at_k, pass_at_1, pass_at_k
-from fpa_verl.evaluation.samples import SampleStore, outcomes, votes
+from fpa_verl.evaluation.samples import SampleStore, votes
 from fpa_verl.integration import identity
-from fpa_verl.report.runs import RUN_FILE, is_finished, open_run, stopped_early
+from fpa_verl.report.runs import RUN_FILE, is_finished, open_run, read_run, stopped_early
 from fpa_verl.report.tables import Table, for_terminal, percent
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
@@ -68,31 +67,25 @@ def _of_problems(accuracy: Accuracy, problems: int) -> str:
 
 
 def accuracy_table(config: DictConfig) -> Table:
-    """Accuracy on each problem set of an evaluation, from the answers that it kept.
-
-    Raises:
-        DatasetError: no answer could be scored.
-    """
-    wanted, asked_for = identity.samples_by_source(config), identity.answers_asked_for(config)
+    """Accuracy on each problem set of an evaluation, from what it recorded and the answers that it kept."""
+    run = read_run(Path(config.run_dir))
+    answers = dict(list(SampleStore(run.folder).read().groupby("data_source")))
     rows = []
-    for source, samples in SampleStore(Path(config.run_dir)).read().groupby("data_source"):
-        found, k = outcomes(samples), wanted[source]
-        one = pass_at_1(found)
+    for point in sorted(run.points, key=lambda point: point.data_source):
+        k = run.info["evaluation"]["samples"][point.data_source]
+        one = pass_at_1(point.problems)
         low, high = one.interval
-        several = [pass_at_k(found, k), maj_at_k(votes(samples), k)] if k > 1 else []
-        scored = sum(sampled for _, sampled in found.values())
+        several = [pass_at_k(point.problems, k), maj_at_k(votes(answers[point.data_source]), k)] if k > 1 else []
         rows.append(
             [
-                str(source),
+                point.data_source,
                 str(one.problems),
                 str(k),
                 f"{percent(one.mean)} ± {percent(one.standard_error)}",
                 f"{percent(low)} to {percent(high)}",
                 *([_of_problems(accuracy, one.problems) for accuracy in several] or ["-", "-"]),
-                str(asked_for[str(source)] - scored),
+                str(point.unscored),
             ]
         )
-    if not rows:
-        raise DatasetError(f"{config.run_dir}: no answer came; look at the messages of the rollout engine above")
     header = ["problem set", "problems", "k", "pass@1 ± s.e.", "95 % interval", "pass@k", "maj@k", "unscored"]
     return Table(f"Accuracy (%) of {config.actor_rollout_ref.model.path}", header, rows)

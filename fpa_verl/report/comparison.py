@@ -37,6 +37,12 @@ class Comparison(ABC):
         return []
 
 
+def require_runs(runs: list[Run]) -> None:
+    """Raise DatasetError where there is no run."""
+    if not runs:
+        raise DatasetError("no runs: give run directories, or a folder that holds some")
+
+
 def require_comparable(runs: list[Run]) -> None:
     """Refuse runs that do not answer the same question, naming what differs.
 
@@ -45,8 +51,7 @@ def require_comparable(runs: list[Run]) -> None:
         MismatchError: base model, tokenizer, template, scorer, evaluation set, its sampling, or the
             kind of device differ.
     """
-    if not runs:
-        raise DatasetError("no runs: give run directories, or a folder that holds some")
+    require_runs(runs)
     first = runs[0]
     for run in runs[1:]:
         for name, wanted in first.info["fingerprints"].items():
@@ -90,7 +95,7 @@ def require_same_device_as_data(run: Run) -> None:
 def budget_notes(runs: list[Run]) -> list[str]:
     """What a reader must know where methods were given more or less to learn from than others."""
     notes = []
-    for one in {run.method: run for run in runs}:
+    for one in dict.fromkeys(run.method for run in runs):
         steps = {run.name: run.spending.last_step for run in runs if run.method == one}
         if len(set(steps.values())) > 1:
             notes.append(f"Budgets differ: {', '.join(f'{name} made {n:,} steps' for name, n in steps.items())}")

@@ -30,11 +30,11 @@ class Configuration:
         by_source = [self.accuracies(source, best=best) for source in data_sources]
         return [mean(values) for values in zip(*by_source, strict=True)]
 
-    def validation(self, *, best: bool = False) -> float | None:
+    def validation(self) -> float | None:
         """Mean accuracy on the validation problems over the runs; None where they were not evaluated."""
         if not validation_sources(self.runs[0]):
             return None
-        return mean(validation_accuracy(run, self.step_of(run, best=best)) for run in self.runs)
+        return mean(validation_accuracy(run, evaluated_steps(run)[-1]) for run in self.runs)
 
     def step_of(self, run: Run, *, best: bool) -> int:
         """The last step evaluated, or the one that validation chooses where there is one."""

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, budget_notes, require_same_device, require_same_device_as_data
+from fpa_verl.report.comparison import (
+    Comparison,
+    budget_notes,
+    require_runs,
+    require_same_device,
+    require_same_device_as_data,
+)
 from fpa_verl.report.curves import SECONDS_PER_HOUR
 from fpa_verl.report.ledger import (
     CHECKPOINTING,
@@ -196,8 +201,7 @@ def compare(runs: list[Run]) -> Costs:
         DatasetError: no run.
         MismatchError: runs on different devices.
     """
-    if not runs:
-        raise DatasetError("no runs: give run directories, or a folder that holds some")
+    require_runs(runs)
     require_same_device(runs)
     for run in runs:
         require_same_device_as_data(run)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.collapse import CLEAR, TAIL, Trend, trend
-from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparison import Comparison, require_runs
 from fpa_verl.report.metrics import DYNAMICS, GRADIENT_NORM, read_metrics
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table
@@ -142,8 +142,7 @@ def compare(runs: list[Run]) -> Dynamics:
     Raises:
         DatasetError: no run, or none with training dynamics.
     """
-    if not runs:
-        raise DatasetError("no runs: give run directories, or a folder that holds some")
+    require_runs(runs)
     series = [one for one in map(read_series, runs) if one.has_dynamics]
     if not series:
         names = ", ".join(str(run.folder) for run in runs)

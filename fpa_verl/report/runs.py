@@ -51,12 +51,14 @@ class Point:
     Attributes:
         cost: the run's own up to this evaluation; the dataset's not included.
         problems: problem id to (right, sampled).
+        unscored: samples that are in neither number.
     """
 
     step: int
     data_source: str
     cost: Cost
     problems: dict[str, tuple[int, int]]
+    unscored: int = 0
 
     @property
     def device_seconds(self) -> float:
@@ -77,14 +79,12 @@ class Run:
 
     Attributes:
         label: the method's name where the user gave it one.
-        unscored: samples of all evaluations together that are in no accuracy.
     """
 
     folder: Path
     info: dict[str, Any]
     points: list[Point]
     spending: Spending
-    unscored: int = 0
     label: str | None = None
 
     @property
@@ -104,6 +104,11 @@ class Run:
     def finished(self) -> bool:
         """Whether the run reached its last step, or stopped early."""
         return self.spending.finished
+
+    @property
+    def unscored(self) -> int:
+        """Samples of all evaluations together that are in no accuracy."""
+        return sum(point.unscored for point in self.points)
 
     @property
     def generates(self) -> bool:
@@ -174,7 +179,7 @@ def open_run(folder: Path, info: dict[str, Any]) -> None:
 
 def is_finished(folder: Path) -> bool:
     """Whether the run in `folder` reached its last step, or stopped early."""
-    return any(record["kind"] == "end" for record in read_json_lines(folder / LEDGER_FILE))
+    return read_spending(folder).finished
 
 
 def stopped_early(folder: Path) -> bool:
@@ -223,16 +228,14 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     info = json.loads(file.read_text(encoding="utf-8"))
     spending = read_spending(folder)
     points: dict[tuple[str, int], Point] = {}
-    unscored = 0
     for record in read_json_lines(folder / EVALUATIONS_FILE):
         problems = {key: (right, sampled) for key, (right, sampled) in record["problems"].items()}
         step, source = record["step"], record["data_source"]
         # A resumed run evaluates the step it starts from once more: the first measurement stands.
         if (source, step) not in points:
             cost = spending.at(record["attempt"], step) if step else Cost()
-            points[source, step] = Point(step, source, cost, problems)
-            unscored += record.get("unscored", 0)
-    return Run(folder, info, list(points.values()), spending, unscored, label)
+            points[source, step] = Point(step, source, cost, problems, record.get("unscored", 0))
+    return Run(folder, info, list(points.values()), spending, label)
 
 
 def find_runs(given: Sequence[str | Path]) -> list[Run]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import read_json_lines
-from fpa_verl.report.comparison import is_validation
+from fpa_verl.report.comparison import problem_sets
 from fpa_verl.report.curves import SECONDS_PER_HOUR, Curve, CurvePoint, curve_of
 from fpa_verl.report.ledger import LEDGER_FILE
 from fpa_verl.report.runs import Run, find_runs
@@ -100,10 +100,7 @@ def frame(runs: list[Run], now: float) -> Group:
     """
     if not runs:
         raise DatasetError("no runs yet: give run directories, or a folder that holds some")
-    source = next(
-        (name for name in runs[0].info["evaluation"]["problem_sets"] if not is_validation(name)),
-        next(iter(runs[0].info["evaluation"]["problem_sets"]), ""),
-    )
+    source = next(iter(problem_sets(runs)), "")
     curves = {run.folder: curve_of(run, source) for run in runs}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     # Names may wrap where the terminal is narrow; numbers must not be cut off.

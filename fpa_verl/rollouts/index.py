@@ -34,12 +34,11 @@ def index_of(shard: pa.Table) -> pa.Table:
     return index
 
 
-def write_index(folder: Path, parts: list[pa.Table]) -> FileRecord:
-    """Write the index of a dataset from its shards' parts, in their order."""
-    whole = pa.concat_tables(parts).unify_dictionaries()
+def write_index(folder: Path, index: pa.Table) -> FileRecord:
+    """Write the index of a dataset."""
     with atomic_path(folder / INDEX_FILE) as temporary:
-        pq.write_table(whole, temporary)
-    return FileRecord.of(folder / INDEX_FILE, whole.num_rows)
+        pq.write_table(index, temporary)
+    return FileRecord.of(folder / INDEX_FILE, index.num_rows)
 
 
 def read_index(folder: Path, record: FileRecord) -> pd.DataFrame:

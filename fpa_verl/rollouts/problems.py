@@ -169,11 +169,3 @@ def all_of_json_lines(path: Path, suffix: str) -> list[Problem]:
         problem_from_record(record, f"{path}, line {number}", number, source, suffix)
         for number, record in json_lines(path)
     ]
-
-
-def problems_from_json_lines(path: Path, suffix: str = BOXED_INSTRUCTION) -> list[Problem]:
-    """Problems of a JSON Lines file; those without an answer are left out, because they cannot be scored."""
-    problems = [problem for problem in all_of_json_lines(path, suffix) if problem.is_answered]
-    if not problems:
-        raise DatasetError(f"{path} holds no problem with an answer")
-    return problems

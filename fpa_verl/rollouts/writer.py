@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fpa_verl.errors import MismatchError
 from fpa_verl.files import atomic_path, write_json
-from fpa_verl.rollouts.index import LENGTHS, TAKEN, count, index_of, read_index, write_index
+from fpa_verl.rollouts.index import LENGTHS, TAKEN, count, index_of, write_index
 from fpa_verl.rollouts.manifest import FileRecord, Manifest
 from fpa_verl.rollouts.schema import Trajectory, to_table
 from fpa_verl.rollouts.shards import ROW_GROUP
@@ -75,8 +76,9 @@ class RolloutWriter:
             index = index_of(pq.read_table(part, columns=[*TAKEN, *LENGTHS.values()]))
             indices.append(index)
             shards.append(FileRecord.of(part, index.num_rows))
-        index_file = write_index(self.folder, indices)
-        counts = count(read_index(self.folder, index_file))
-        result = Manifest(counts=counts, index=index_file, shards=shards, **manifest)
+        # The shards' parts have dictionaries of their own.
+        whole = pa.concat_tables(indices).unify_dictionaries()
+        index_file = write_index(self.folder, whole)
+        result = Manifest(counts=count(whole.to_pandas()), index=index_file, shards=shards, **manifest)
         result.write(self.folder)
         return result

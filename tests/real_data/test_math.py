@@ -17,10 +17,11 @@ from statistics import mean, stdev
 
 import pytest
 
+from fpa_verl.evaluation.problem_sets import read_problem_set
 from fpa_verl.reward.math_answer import last_boxed
 from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.importing import import_rollouts
-from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, json_lines, problems_from_json_lines, write_problems
+from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, json_lines, write_problems
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("FPA_VERL_MATH_DATA", REPOSITORY.parent / "shared" / "data" / "math"))
@@ -151,7 +152,7 @@ def test_right_and_wrong_move_apart(recipe, dataset, bpe_model, tmp_path):
 
 
 def test_collecting_from_a_model_that_solves_none_ends_in_one_clear_line(bpe_model, tmp_path):
-    write_problems(tmp_path / "math.parquet", problems_from_json_lines(TRAIN)[:16], "train")
+    write_problems(tmp_path / "math.parquet", read_problem_set(str(TRAIN)).problems[:16], "train")
     done = run(
         "recipe=collect",
         *COMMON,

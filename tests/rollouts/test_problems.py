@@ -6,7 +6,8 @@ import json
 import pytest
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.rollouts.problems import Problem, hold_out, problems_from_json_lines, read_problems, write_problems
+from fpa_verl.evaluation.problem_sets import read_problem_set
+from fpa_verl.rollouts.problems import Problem, hold_out, read_problems, write_problems
 
 
 def test_round_trip(tmp_path):
@@ -34,7 +35,7 @@ def test_json_lines_plain_and_compressed(tmp_path):
     (tmp_path / "p.jsonl").write_text(text)
     (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress(text.encode()))
     for name in ("p.jsonl", "p.jsonl.gz"):
-        (problem,) = problems_from_json_lines(tmp_path / name, suffix="!")
+        (problem,) = read_problem_set(str(tmp_path / name), suffix="!").problems
         assert (problem.problem_id, problem.chat[0]["content"], problem.ground_truth) == ("a", "1+1!", "2")
 
 
@@ -50,7 +51,7 @@ def test_json_lines_plain_and_compressed(tmp_path):
 def test_bad_json_lines(tmp_path, content, message):
     (tmp_path / "p.jsonl").write_text(content)
     with pytest.raises(DatasetError, match=message):
-        problems_from_json_lines(tmp_path / "p.jsonl")
+        read_problem_set(str(tmp_path / "p.jsonl"))
 
 
 def test_problems_that_share_an_id_are_refused(tmp_path):

@@ -68,9 +68,11 @@ class Collector(Sampler):
         self.agent_loop_manager = agent_loop_manager
         self.global_steps = 0
         self.ledger.started()
-        self.in_batches(self._missing, self._collect, total=len(self.problems), desc="Collecting", unit="problem")
+        left = self.in_batches(
+            self._missing, self._collect, total=len(self.problems), desc="Collecting", unit="problem"
+        )
         self.ledger.write("end", self.global_steps)
-        self._finish()
+        self._finish(problems_missing=len(left))
 
     def _missing(self) -> list[Problem]:
         done = self.writer.problems_done()
@@ -113,7 +115,7 @@ class Collector(Sampler):
             max_response_tokens=sampling["max_response_tokens"],
         )
 
-    def _finish(self) -> Manifest:
+    def _finish(self, problems_missing: int) -> Manifest:
         plan = self.writer.plan
         return self.writer.finish(
             fingerprints=plan["fingerprints"],
@@ -124,7 +126,7 @@ class Collector(Sampler):
                 "kind": "collect",
                 "model": self.config.actor_rollout_ref.model.path,
                 "time": time.time(),
-                "problems_missing": len(self._missing()),
+                "problems_missing": problems_missing,
             },
             versions=installed_versions(),
         )

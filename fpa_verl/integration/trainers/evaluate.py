@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.samples import Sample, SampleStore, outcomes
-from fpa_verl.integration.identity import answers_asked_for, describe_evaluation
+from fpa_verl.integration.identity import describe_evaluation
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.trainers.metering import command_started_at
 from fpa_verl.integration.trainers.sampling import Rollout, Sampler
@@ -51,10 +52,10 @@ class Evaluator(Sampler):
         self.agent_loop_manager = agent_loop_manager
         self.global_steps = 0
         self.ledger.started()
-        self.in_batches(self._missing, self._answer, total=len(self.tasks), desc="Evaluating", unit="answer")
-        if missing := len(self._missing()):
+        left = self.in_batches(self._missing, self._answer, total=len(self.tasks), desc="Evaluating", unit="answer")
+        if left:
             raise DatasetError(
-                f"{self.folder}: {missing} of {len(self.tasks)} answers could not be generated; look at what the "
+                f"{self.folder}: {len(left)} of {len(self.tasks)} answers could not be generated; look at what the "
                 "rollout engine says above, and repeat the command: it asks for these alone"
             )
         self._record()
@@ -95,5 +96,5 @@ class Evaluator(Sampler):
             attempt=self.ledger.attempt,
             step=0,
             problems={str(source): outcomes(part) for source, part in self.store.read().groupby("data_source")},
-            asked_for=answers_asked_for(self.config),
+            asked_for=Counter(task.problem.data_source for task in self.tasks),
         )

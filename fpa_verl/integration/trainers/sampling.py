@@ -77,7 +77,7 @@ class Sampler(Synchronous):
 
     def in_batches(
         self, missing: Callable[[], list[T]], work: Callable[[list[T]], int], *, total: int, desc: str, unit: str
-    ) -> None:
+    ) -> list[T]:
         """Do what is missing, a batch at a time; what failed to generate is tried once more.
 
         Args:
@@ -86,13 +86,17 @@ class Sampler(Synchronous):
             total: how much there is in all.
             desc: of the progress bar.
             unit: of its count.
+
+        Returns:
+            What is missing after that.
         """
-        size = self.config.data.train_batch_size
-        with tqdm(total=total, initial=total - len(missing()), desc=desc, unit=unit) as progress:
+        size, left = self.config.data.train_batch_size, missing()
+        with tqdm(total=total, initial=total - len(left), desc=desc, unit=unit) as progress:
             for _ in range(2):
-                left = missing()
                 for start in range(0, len(left), size):
                     progress.update(work(left[start : start + size]))
+                left = missing()
+        return left
 
     def roll_out(self, problems: Sequence[Problem]) -> list[Rollout]:
         """`rollout.n` responses to each problem, in their order; those that failed to generate are missing."""

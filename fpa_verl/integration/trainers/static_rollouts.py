@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,10 @@ from fpa_verl.integration.trainers.transfer import PARTITION, put_trajectories
 from fpa_verl.rollouts import RolloutDataset, Selection
 
 
-@lru_cache(maxsize=2)
-def _open(folder: str, selection: Selection) -> RolloutDataset:
-    return RolloutDataset(folder, selection)
-
-
 def rollout_folder(files: Any) -> str | None:
     """The folder where `data.train_files` names a rollout dataset; None where it names problem files."""
     names = as_list(files)
     return names[0] if len(names) == 1 and Path(names[0]).expanduser().is_dir() else None
-
-
-def open_rollouts(data_config: DictConfig) -> RolloutDataset:
-    """The dataset that `data.train_files` names, read once a process."""
-    selection = Selection(**data_config.selection)
-    return _open(rollout_folder(data_config.train_files) or str(data_config.train_files), selection)
 
 
 class StaticRollouts(Dataset):
@@ -51,7 +39,9 @@ class StaticRollouts(Dataset):
         return super().__new__(cls)
 
     def __init__(self, data_files: Any, config: DictConfig, **_: Any) -> None:
-        self._rollouts = open_rollouts(config)
+        folder = rollout_folder(data_files)
+        assert folder is not None
+        self._rollouts = RolloutDataset(folder, Selection(**config.selection))
 
     def __len__(self) -> int:
         return len(self._rollouts)
