@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -32,14 +33,35 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def append_json_line(target: Path, value: Any) -> None:
-    """Append one record in a single write, so that a kill leaves at most one torn last line."""
+    """Append one record in a single write, so that a kill leaves at most one torn last line.
+
+    A torn line that is there is cut off first: nobody could read it, and the record would become part of it.
+
+    Raises:
+        OSError: the disk is full; what had been written of the record is gone again.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
-    descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
+    with open(target, "ab+", buffering=0) as file:
+        end = _end_of_last_line(file)
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        except OSError as error:
+            file.truncate(end)
+            raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+def _end_of_last_line(file: Any) -> int:
+    """Where the last whole line of a file ends; what is behind it is cut off."""
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(end - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            end = file.read(end).rfind(b"\n") + 1
+            file.truncate(end)
+    return int(end)
 
 
 def read_json_lines(source: Path) -> list[dict[str, Any]]:
