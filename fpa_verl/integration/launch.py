@@ -53,12 +53,13 @@ def run(config: DictConfig) -> None:
     os.environ[COMMAND] = shlex.join(["python", "-m", "verl.trainer.main", *HydraConfig.get().overrides.task])
     os.environ[STARTED_AT] = str(_command_started.pop() if _command_started else time.time())
     # From here on verl is imported, with the platform that the recipe names.
-    from fpa_verl.integration import outcome, preflight
+    from fpa_verl.integration import outcome, preflight, resume
 
     preflight.check(config)
     if outcome.is_there(config):
         outcome.describe(config)
         return
+    resume.choose_start(config)
     import ray
     from ray.exceptions import RayTaskError
     from verl.trainer import main_ppo

@@ -48,6 +48,7 @@ def check(config: DictConfig) -> None:
     if mode not in ("collect", "cache_reference"):
         _check_evaluation(config)
         _check_early_stopping(config)
+        _check_checkpoints(config)
     identity.model_identity(config)
 
 
@@ -242,6 +243,14 @@ def _check_evaluation(config: DictConfig) -> None:
         raise DatasetError(
             f"{error} (data.val_files; data.val_files=[{held_out}] evaluates on the held-out problems alone)"
         ) from error
+
+
+def _check_checkpoints(config: DictConfig) -> None:
+    if config.actor_rollout_ref.actor.checkpoint.get("async_save"):
+        raise ConfigError(
+            "actor_rollout_ref.actor.checkpoint.async_save=true: nothing says when such a checkpoint is whole; set it "
+            "to false"
+        )
 
 
 def _check_early_stopping(config: DictConfig) -> None:

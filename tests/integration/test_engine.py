@@ -19,7 +19,7 @@ from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, traj
 from fpa_verl.objectives.kto import reference_point
 from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.reference_cache import CacheKey
-from tests.integration.conftest import DEMO, composed
+from tests.integration.running import DEMO, composed
 
 B = 8
 

@@ -10,7 +10,7 @@ import torch
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
 from fpa_verl.integration import outcome, preflight, versions
-from tests.integration.conftest import DEMO, composed
+from tests.integration.running import DEMO, composed
 
 
 @pytest.fixture
