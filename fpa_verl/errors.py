@@ -19,5 +19,9 @@ class MismatchError(FpaError, ValueError):
     """Two things that must agree (model, tokenizer, template, scorer, evaluation set) do not."""
 
 
+class DivergenceError(FpaError, ArithmeticError):
+    """Training that went wrong in numbers: a loss that is not finite, right trajectories that lose everything."""
+
+
 class IntegrationError(FpaError, RuntimeError):
     """verl, Ray or vLLM is absent, outside the supported range, or did not load the plugin."""

@@ -12,7 +12,7 @@ import hydra
 import psutil
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fpa_verl.errors import FpaError
 from fpa_verl.paths import RECIPES
@@ -42,6 +42,14 @@ def place_outputs(config: DictConfig) -> None:
     config.rollouts = str(Path(config.rollouts).expanduser())
 
 
+def join_cluster(config: DictConfig) -> None:
+    """Of a cluster that is there, Ray knows the processors and devices itself, and refuses to be told."""
+    ray_init = config.ray_kwargs.ray_init
+    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
+        with open_dict(ray_init):
+            ray_init.num_cpus = ray_init.num_gpus = None
+
+
 def run(config: DictConfig) -> None:
     """Check the recipe, then run verl's own main with it.
 
@@ -61,18 +69,18 @@ def run(config: DictConfig) -> None:
         return
     resume.choose_start(config)
     import ray
-    from ray.exceptions import RayTaskError
     from verl.trainer import main_ppo
 
+    from fpa_verl.integration.failures import first_cause
+
+    join_cluster(config)
     try:
         main_ppo.main.__wrapped__(config)
-    except RayTaskError as error:
-        cause = error.cause
-        while isinstance(cause, RayTaskError):
-            cause = cause.cause
-        if isinstance(cause, FpaError):
-            raise cause from None
-        raise
+    except Exception as error:
+        cause = first_cause(error)
+        if cause is None:
+            raise
+        raise cause from error
     finally:
         # The next job of a multirun has an environment of its own to hand to Ray.
         ray.shutdown()

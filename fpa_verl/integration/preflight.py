@@ -14,6 +14,7 @@ from transformers import AutoConfig
 
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError
 from fpa_verl.integration import identity
+from fpa_verl.integration.divergence import CollapseRule
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.versions import check_verl
 from fpa_verl.objectives import Objective
@@ -92,6 +93,7 @@ def _check_objective(config: DictConfig) -> None:
             "recipes/base/offline.yaml sets it"
         )
     _check_unit(config.data.selection.unit, actor.policy_loss.objective)
+    CollapseRule(**config.collapse)
     if config.actor_rollout_ref.model.get("use_fused_kernels") and actor.policy_loss.needs:
         raise ConfigError(
             f"actor_rollout_ref.model.use_fused_kernels=true hides the logits that {actor.policy_loss.loss_mode} "

@@ -13,6 +13,7 @@ from transfer_queue import KVBatchMeta
 
 from fpa_verl.files import atomic_path
 from fpa_verl.integration import checkpoints
+from fpa_verl.integration.divergence import require_finite_loss
 from fpa_verl.integration.identity import describe_run
 from fpa_verl.integration.trainers.synchronous import Synchronous
 from fpa_verl.report import ledger as phases
@@ -81,7 +82,9 @@ class Metered(Synchronous):
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         with self.ledger.phase(phases.TRAINING):
-            return super()._update_actor(batch, metrics)
+            batch = super()._update_actor(batch, metrics)
+        require_finite_loss(self.global_steps, metrics)
+        return batch
 
     def on_step_end(self) -> None:
         with self.ledger.phase(phases.WEIGHT_SYNC):
