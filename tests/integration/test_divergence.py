@@ -13,7 +13,7 @@ def seen(watch, weights, start=1):
 
 
 def test_a_collapse_is_said_once_at_the_step_where_the_mean_falls_under_the_floor():
-    # First window: 0.9. Means of the last two from step 3 on: 0.9, 0.65, 0.4: 0.4 / 0.9 = 44 % at step 5.
+    # First window: 0.9. Means of the last two: 0.9 at step 4, 0.65 (72 %) at step 5, 0.4 (44 %) at step 6.
     said = seen(CollapseWatch(CollapseRule(window=2, floor=0.5), {}), [0.9, 0.9, 0.9, 0.9, 0.4, 0.4, 0.1])
     assert list(said) == [6]
     assert "is 44% of what it was in the first" in said[6]
