@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What to type after a run was cut short.
+AGAIN = "The same command goes on with what is whole."
+
 
 class FpaError(Exception):
     """Base of every error the command line prints as one line, without a stack trace."""

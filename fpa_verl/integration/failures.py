@@ -15,9 +15,8 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from fpa_verl.errors import FpaError, IntegrationError
+from fpa_verl.errors import AGAIN, FpaError, IntegrationError
 
-AGAIN = "The same command goes on with what is whole."
 # What verl says of a step whose every request to the rollout servers failed.
 NOTHING_GENERATED = "no materializable trajectories"
 DIED = (ActorDiedError, ActorUnavailableError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)

@@ -14,10 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fpa_verl.errors import FpaError
+from fpa_verl.errors import AGAIN, FpaError
 from fpa_verl.paths import RECIPES
 from fpa_verl.report.ledger import COMMAND, STARTED_AT
 
+# What a shell expects of a command that Ctrl-C ended.
+INTERRUPTED = 130
 # The first job of this process began with the process; later ones of a multirun begin when they run.
 _command_started = [psutil.Process().create_time()]
 
@@ -95,6 +97,9 @@ def _composed(config: DictConfig) -> None:
         # hydra would print its own trace of it.
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"interrupted. {AGAIN}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def main() -> None:

@@ -39,12 +39,14 @@ class RunningCommand:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait_until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+    def wait_until(
+        self, condition: Callable[[], object], patience_s: float = PATIENCE_S, every_s: float = 0.01
+    ) -> None:
+        deadline = time.monotonic() + patience_s
         while not condition():
             assert self.process.poll() is None, f"ended too early:\n{self.output[-3000:]}"
             assert time.monotonic() < deadline, f"waited in vain:\n{self.output[-3000:]}"
-            time.sleep(0.01)
+            time.sleep(every_s)
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
