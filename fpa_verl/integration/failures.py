@@ -31,6 +31,10 @@ def first_cause(error: Exception) -> FpaError | None:
         return cause
     if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
         return IntegrationError(f"the disk is full{_of(cause)}: make room. {AGAIN}")
+    if "PytorchStreamWriter failed" in str(cause):
+        return IntegrationError(
+            f"a checkpoint could not be written; the disk may be full ({_first_line(cause)}). {AGAIN}"
+        )
     if NOTHING_GENERATED in str(cause):
         return nothing_generated()
     if isinstance(cause, DIED):
