@@ -26,6 +26,7 @@ AHEAD = "data.dataloader_num_workers=1"
 @pytest.fixture(scope="module")
 def offline_run(workspace, base_model) -> Path:
     """Four steps with a validation by vLLM before the first and after the last."""
+    began = time.time()
     done = offline(
         workspace,
         base_model,
@@ -34,8 +35,16 @@ def offline_run(workspace, base_model) -> Path:
         f"trainer.save_freq={STEPS}",
         AHEAD,
     )
+    ended = time.time()
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (workspace / "fpa_offline" / "wall_clock").write_text(str(ended - began))
     return workspace / "fpa_offline"
+
+
+def test_phases_of_a_whole_run_add_up_to_the_wall_clock_of_its_command(offline_run):
+    spending = read_run(offline_run).spending
+    seconds = float((offline_run / "wall_clock").read_text())
+    assert sum(spending.wall_seconds.values()) == pytest.approx(seconds, rel=0.01)
 
 
 def test_offline_training_starts_from_the_reference_and_moves_away(offline_run):
