@@ -27,7 +27,13 @@ from fpa_verl.files import append_json_line, read_json_lines, write_json
 from fpa_verl.report.ledger import LEDGER_FILE, Cost, Spending, add_up, read_spending
 from fpa_verl.report.metrics import Metrics, by_metric, read_metrics
 from fpa_verl.report.verl_logs import VerlLog, find_logs, read_log
-from fpa_verl.report.verl_metrics import accuracies, caveats, ledger_records, missing_steps
+from fpa_verl.report.verl_metrics import (
+    accuracies,
+    caveats,
+    ledger_records,
+    missing_steps,
+    require_own_trajectories,
+)
 
 RUN_FILE = "run.json"
 EVALUATIONS_FILE = "evaluations.jsonl"
@@ -284,6 +290,7 @@ def read_logged_run(path: Path, label: str | None = None, device: str | None = N
         device: on which it ran, where the log does not say.
     """
     log = read_log(path)
+    require_own_trajectories(log)
     spending = add_up(ledger_records(log))
     found = accuracies(log)
     points: dict[tuple[str, int], Point] = {}

@@ -22,7 +22,7 @@ from fpa_verl.report.ledger import (
     TRAINING,
     WEIGHT_SYNC,
 )
-from fpa_verl.report.metrics import PEAK_MEMORY, TOKENS
+from fpa_verl.report.metrics import DYNAMICS, PEAK_MEMORY, TOKENS
 from fpa_verl.report.verl_logs import Record, VerlLog
 
 STEP, TESTING = "timing_s/step", "timing_s/testing"
@@ -70,6 +70,18 @@ def means(log: VerlLog) -> list[Mean]:
 
 # The same few names come with every step.
 _core_mean = lru_cache(maxsize=1024)(CORE_MEAN.fullmatch)
+
+
+def require_own_trajectories(log: VerlLog) -> None:
+    """Refuse the log of an offline recipe: its cost without that of its data would be a wrong one.
+
+    Raises:
+        DatasetError: it has the metrics that those recipes alone have.
+    """
+    if any(name.startswith(DYNAMICS) for record in log.records for name in record.metrics):
+        raise DatasetError(
+            f"{log.path} is the log of an offline recipe, and what its data cost is not in it: give the run directory"
+        )
 
 
 def accuracies(log: VerlLog) -> list[Mean]:

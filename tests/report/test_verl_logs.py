@@ -318,6 +318,13 @@ def test_a_log_without_devices_is_refused(tmp_path):
     assert wallclock.compare([run]).curves[0].points[0].device_hours == 0.0
 
 
+def test_the_log_of_an_offline_recipe_is_refused(tmp_path):
+    """Its dataset's cost is in its run directory, and nowhere in what verl logs."""
+    log = write_log("file", tmp_path, {1: {**STEPS[1], "dynamics/right/log_prob": -0.1}})
+    with pytest.raises(DatasetError, match="is the log of an offline recipe.*give the run directory"):
+        find_runs([log])
+
+
 def test_which_files_are_logs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = make_run(Path("runs/fpa"), [1, 2])
