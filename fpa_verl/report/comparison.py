@@ -40,7 +40,7 @@ class Comparison(ABC):
 def require_runs(runs: list[Run]) -> None:
     """Raise DatasetError where there is no run."""
     if not runs:
-        raise DatasetError("no runs: give run directories, or a folder that holds some")
+        raise DatasetError("no runs: give run directories, a folder that holds some, or logs of verl")
 
 
 def require_comparable(runs: list[Run]) -> None:

@@ -1,8 +1,8 @@
 """What verl's own loggers left of a run, read into one form whichever of them it was.
 
 file         PROJECT/EXPERIMENT.jsonl, one JSON object a step; no clock. A resumed run begins it anew.
-tensorboard  a folder of event files, one an attempt
-wandb        run-ID.wandb in wandb/offline-run-*: protocol buffers in the format of LevelDB's log
+tensorboard  a folder of event files, one an attempt: protocol buffers in Tensorflow's record format
+wandb        run-ID.wandb in wandb/offline-run-*: protocol buffers in that of LevelDB's log
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ FILE_SUFFIX, WANDB_SUFFIX = ".jsonl", ".wandb"
 EVENTS = "*.tfevents.*"
 # Of a hundred metrics a step, reports read these.
 _READ = ("timing_s/", "perf/", "val-core/", "actor/", "prompt_length/", "response_length/", "dynamics/")
+# Tensorflow's: each behind its length and a checksum of that, before one of itself.
+_EVENT_HEAD, _CHECKSUM = struct.Struct("<QI"), 4
 # LevelDB's log: blocks of records, each behind checksum, length and whether it is whole, first, middle or last.
 _BLOCK, _RECORD_HEAD = 32768, struct.Struct("<IHB")
 _WHOLE, _LAST = 1, 4
@@ -108,31 +110,51 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _read_tensorboard(folder: Path) -> VerlLog:
-    try:
-        from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-    except ImportError as error:
-        raise DatasetError(f"{folder} holds event files: `pip install tensorboard` to read them") from error
     records: list[Record] = []
     attempt = 0
     files = sorted(folder.glob(EVENTS))
     for file in files:
-        events = [event for event in LegacyEventFileLoader(str(file)).Load() if _is_scalar(event)]
+        scalars = list(_scalars(file))
         # verl writes generations as text through a second file: that is no attempt.
-        attempt += bool(events)
-        for step, group in groupby(events, key=lambda event: event.step):
+        attempt += bool(scalars)
+        for step, group in groupby(scalars, key=lambda scalar: scalar[0]):
             logged = list(group)
-            values = {event.summary.value[0].tag: event.summary.value[0].simple_value for event in logged}
-            records.append(Record(attempt, step, logged[-1].wall_time, _numbers(_as_logged(values))))
+            metrics = _numbers({name: value for _, _, name, value in logged})
+            records.append(Record(attempt, step, logged[-1][1], metrics))
     return VerlLog(folder, f"{folder.name} (tensorboard)", files, records)
 
 
-def _is_scalar(event: Any) -> bool:
-    return bool(event.summary.value) and event.summary.value[0].HasField("simple_value")
+def _scalars(file: Path) -> Iterator[tuple[int, float, str, float]]:
+    """(step, unix time, name, value) of every scalar that reports read."""
+    try:
+        from tensorboard.compat.proto import event_pb2
+    except ImportError as error:
+        raise DatasetError(f"{file} is an event file: `pip install tensorboard` to read it") from error
+    message = _message(event_pb2, "Event")
+    for content in _tensorflow_records(file):
+        event = message.FromString(content)
+        for value in event.summary.value:
+            if value.HasField("simple_value") and value.tag.startswith(_READ):
+                # Single precision: 0.9 comes back as 0.89999998, which reaches no target of 0.9.
+                yield event.step, event.wall_time, value.tag, float(str(np.float32(value.simple_value)))
 
 
-def _as_logged(values: dict[str, float]) -> dict[str, float]:
-    """Event files hold single precision: 0.9 comes back as 0.89999998, which reaches no target of 0.9."""
-    return {name: float(str(np.float32(value))) for name, value in values.items() if name.startswith(_READ)}
+def _tensorflow_records(file: Path) -> Iterator[bytes]:
+    """The records of an event file; one that was not written to its end is left out.
+
+    tensorboard's own loader computes every checksum in Python, which is most of its time.
+    """
+    data, at = file.read_bytes(), 0
+    while at + _EVENT_HEAD.size <= len(data):
+        length, _ = _EVENT_HEAD.unpack_from(data, at)
+        begin, at = at + _EVENT_HEAD.size, at + _EVENT_HEAD.size + length + _CHECKSUM
+        if at <= len(data):
+            yield data[begin : begin + length]
+
+
+def _message(module: Any, name: str) -> Any:
+    """A class of protocol buffers, which a module makes at run time, unseen by type checkers."""
+    return vars(module)[name]
 
 
 def _read_wandb(file: Path) -> VerlLog:
@@ -140,8 +162,7 @@ def _read_wandb(file: Path) -> VerlLog:
         from wandb.proto import wandb_internal_pb2
     except ImportError as error:
         raise DatasetError(f"{file} was written by wandb: `pip install wandb` to read it") from error
-    # Its classes are made at run time.
-    message: Any = vars(wandb_internal_pb2)["Record"]
+    message = _message(wandb_internal_pb2, "Record")
     name, device, records = file.stem, None, []
     for content in _leveldb_records(file):
         record = message.FromString(content)

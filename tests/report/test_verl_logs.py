@@ -268,6 +268,17 @@ def test_event_files_of_a_resumed_run_are_attempts(tmp_path):
     assert [point.device_seconds for point in points] == pytest.approx([0, 1800, 3 * 1800])
 
 
+def test_an_event_file_that_was_cut_off(tmp_path):
+    log = write_log("tensorboard", tmp_path)
+    before = verl_logs.read_log(log).records
+    (file,) = log.iterdir()
+    file.write_bytes(file.read_bytes()[:-10])
+    *others, last = verl_logs.read_log(log).records
+    # What was logged last is lost, and nothing before it.
+    assert before[-1].metrics.keys() - last.metrics.keys() == {"val-core/toy/acc/best@2/mean"}
+    assert others == before[:-1]
+
+
 def test_a_log_that_begins_late_has_no_whole_cost(tmp_path):
     """The file logger empties its file when a run is resumed."""
     log = write_log("file", tmp_path / "logs", {41: STEPS[1], 42: STEPS[2]})
@@ -321,7 +332,7 @@ def test_a_log_without_devices_is_refused(tmp_path):
 def test_the_log_of_an_offline_recipe_is_refused(tmp_path):
     """Its dataset's cost is in its run directory, and nowhere in what verl logs."""
     log = write_log("file", tmp_path, {1: {**STEPS[1], "dynamics/right/log_prob": -0.1}})
-    with pytest.raises(DatasetError, match="is the log of an offline recipe.*give the run directory"):
+    with pytest.raises(DatasetError, match=r"is the log of an offline recipe.*give the run directory"):
         find_runs([log])
 
 
@@ -364,7 +375,7 @@ def test_comparisons_that_need_more_than_a_log_has(tmp_path):
 @pytest.mark.parametrize("backend", ["tensorboard", "wandb"])
 def test_a_missing_package_is_named(tmp_path, monkeypatch, backend):
     log = write_log(backend, tmp_path)
-    for module in ("tensorboard.backend.event_processing.event_file_loader", "wandb.proto"):
+    for module in ("tensorboard.compat.proto", "wandb.proto"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DatasetError, match=f"pip install {backend}"):
         find_runs([log])
