@@ -25,7 +25,7 @@ FILE_SUFFIX, WANDB_SUFFIX = ".jsonl", ".wandb"
 EVENTS = "*.tfevents.*"
 # Of a hundred metrics a step, reports read these.
 _READ = ("timing_s/", "perf/", "val-core/", "actor/", "prompt_length/", "response_length/", "dynamics/")
-# Tensorflow's: each behind its length and a checksum of that, before one of itself.
+# Tensorflow's format: each record behind its length and a checksum of that, before a checksum of itself.
 _EVENT_HEAD, _CHECKSUM = struct.Struct("<QI"), 4
 # LevelDB's log: blocks of records, each behind checksum, length and whether it is whole, first, middle or last.
 _BLOCK, _RECORD_HEAD = 32768, struct.Struct("<IHB")
@@ -86,10 +86,17 @@ def read_log(path: Path) -> VerlLog:
         DatasetError: it is damaged, or the package that reads it is not installed.
     """
     if path.suffix == FILE_SUFFIX:
+        return _read_file(path)
+    return _read_wandb(path) if path.suffix == WANDB_SUFFIX else _read_tensorboard(path)
+
+
+def _read_file(path: Path) -> VerlLog:
+    try:
         lines = read_json_lines(path)
         records = [Record(1, int(line["step"]), None, _numbers(line["data"])) for line in lines]
-        return VerlLog(path, f"{path.stem} (file)", [path], records)
-    return _read_wandb(path) if path.suffix == WANDB_SUFFIX else _read_tensorboard(path)
+    except (json.JSONDecodeError, KeyError) as error:
+        raise DatasetError(f"{path} begins like a log of verl and is damaged further on: {error}") from error
+    return VerlLog(path, f"{path.stem} (file)", [path], records)
 
 
 def _is_of_file_logger(path: Path) -> bool:

@@ -279,6 +279,16 @@ def test_an_event_file_that_was_cut_off(tmp_path):
     assert others == before[:-1]
 
 
+def test_a_file_that_is_damaged_and_one_that_is_still_written(tmp_path):
+    log = write_log("file", tmp_path)
+    whole = log.read_text()
+    log.write_text(whole[:-50])
+    assert [record.step for record in verl_logs.read_log(log).records] == [0, 1]
+    log.write_text(whole[:-50] + "\n" + whole)
+    with pytest.raises(DatasetError, match=r"exp.jsonl begins like a log of verl and is damaged further on"):
+        find_runs([log])
+
+
 def test_a_log_that_begins_late_has_no_whole_cost(tmp_path):
     """The file logger empties its file when a run is resumed."""
     log = write_log("file", tmp_path / "logs", {41: STEPS[1], 42: STEPS[2]})
