@@ -49,12 +49,16 @@ def _options(
 @app.command()
 def report(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Run directories, folders that hold some, patterns; NAME=PATTERN.")
+        list[str] | None,
+        typer.Argument(help="Run directories, folders that hold some, patterns; logs of verl; NAME=PATTERN."),
     ] = None,
     compare: Annotated[Compare, typer.Option(help="What to compare.")] = Compare.wallclock,
     on: Annotated[str | None, typer.Option(help="Problem set; default: the first that is not validation.")] = None,
     target: Annotated[list[float] | None, typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
     against: Annotated[str | None, typer.Option(help="Method to measure by; default: the online one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="On which the runs of verl's logs ran that do not say so: 'NVIDIA H200'.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for page, figures, Markdown and JSON; default: RUNS/report.")
     ] = None,
@@ -71,10 +75,11 @@ def report(
     from fpa_verl.report.runs import find_runs, report_folder
 
     given = runs or ["runs"]
-    found = find_runs(given)
+    found = find_runs(given, device)
     options = Options(on, target, against)
     comparison = COMPARISONS[compare.value](found, options)
-    command = command_line(given, {"compare": compare.value, "on": on, "target": target, "against": against})
+    typed = {"compare": compare.value, "on": on, "target": target, "against": against, "device": device}
+    command = command_line(given, typed)
     write_report(comparison, out or report_folder(given, found), console, command, options)
 
 

@@ -103,7 +103,11 @@ class Spending:
 
 def read_spending(folder: Path) -> Spending:
     """Add up the ledger in `folder`. Steps that a later attempt did again count twice: they were paid twice."""
-    records = read_json_lines(folder / LEDGER_FILE)
+    return add_up(read_json_lines(folder / LEDGER_FILE))
+
+
+def add_up(records: list[dict[str, Any]]) -> Spending:
+    """What the records of a ledger come to."""
     devices = {record["attempt"]: record["devices"] for record in records if record["kind"] == "attempt"}
     device_seconds: dict[str, float] = {}
     wall_seconds: dict[str, float] = {}

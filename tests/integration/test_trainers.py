@@ -283,6 +283,13 @@ def test_grpo_trains_and_is_written_down(workspace, base_model):
         assert run.phase_device_seconds[phase] > 0, phase
     # vLLM and the training engine agree after a weight push.
     assert metrics(workspace / "grpo_baseline")[2]["training/rollout_probs_diff_max"] < 1e-3
+    # What verl logged of the run says of its parts what the ledger says.
+    (logged,) = find_runs([workspace / "grpo_baseline" / "metrics.1.jsonl"])
+    for phase in ("generation", "log_probs", "training"):
+        assert logged.phase_device_seconds[phase] == pytest.approx(run.phase_device_seconds[phase], rel=0.02), phase
+    assert logged.spending.devices == run.spending.devices
+    measured = [[p.accuracy for p in one.of_source(task.DATA_SOURCE)] for one in (run, logged)]
+    assert measured[0] == pytest.approx(measured[1])
 
 
 @pytest.mark.slow
