@@ -66,7 +66,7 @@ class Collector(Sampler):
             "validation": dict(self.config.validation),
         }
 
-    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+    def work(self, agent_loop_manager: AgentLoopManager) -> None:
         self.agent_loop_manager = agent_loop_manager
         self.global_steps = 0
         self.ledger.started()

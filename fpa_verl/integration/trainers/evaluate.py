@@ -50,7 +50,7 @@ class Evaluator(Sampler):
             self.folder, started_at=command_started_at(), devices=self.devices, versions=info["versions"]
         )
 
-    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+    def work(self, agent_loop_manager: AgentLoopManager) -> None:
         self.agent_loop_manager = agent_loop_manager
         self.global_steps = 0
         self.ledger.started()
