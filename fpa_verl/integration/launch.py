@@ -45,11 +45,11 @@ def place_outputs(config: DictConfig) -> None:
 
 
 def join_cluster(config: DictConfig) -> None:
-    """Of a cluster that is there, Ray knows the processors and devices itself, and refuses to be told."""
+    """Of a cluster that is there, Ray knows processors, devices and addresses, and refuses to be told."""
     ray_init = config.ray_kwargs.ray_init
     if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
         with open_dict(ray_init):
-            ray_init.num_cpus = ray_init.num_gpus = None
+            ray_init.num_cpus = ray_init.num_gpus = ray_init._node_ip_address = None
 
 
 def run(config: DictConfig) -> None:

@@ -17,8 +17,8 @@ from fpa_verl.report.ledger import (
     CHECKPOINTING,
     EVALUATION,
     GENERATION,
+    IDLE,
     LOG_PROBS,
-    OTHER,
     PHASES,
     REFERENCE,
     STARTUP,
@@ -37,7 +37,7 @@ PHASE_COLUMNS = {
     "train": TRAINING,
     "sync": WEIGHT_SYNC,
     "ckpt": CHECKPOINTING,
-    "other": OTHER,
+    "idle": IDLE,
     "start*": STARTUP,
     "eval*": EVALUATION,
 }

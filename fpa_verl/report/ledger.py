@@ -40,8 +40,9 @@ TRAINING = "training"
 WEIGHT_SYNC = "weight_sync"
 CHECKPOINTING = "checkpointing"
 EVALUATION = "evaluation"
-OTHER = "other"
-PHASES = (GENERATION, LOG_PROBS, TRAINING, WEIGHT_SYNC, CHECKPOINTING, OTHER, STARTUP, EVALUATION)
+# Devices are held while the trainer's own process works: data, TransferQueue, advantages, records.
+IDLE = "idle"
+PHASES = (GENERATION, LOG_PROBS, TRAINING, WEIGHT_SYNC, CHECKPOINTING, IDLE, STARTUP, EVALUATION)
 # Time that buys no accuracy and so is no part of a method's cost: shown apart.
 NOT_COST = (STARTUP, EVALUATION)
 
@@ -163,7 +164,7 @@ def close_ledger(folder: Path, *, started_at: float, failed: bool) -> None:
     if not began or records[-1]["kind"] == "closed":
         return
     now = time.time()
-    seconds = {OTHER if failed else STARTUP: round(now - records[-1]["time"], 6)}
+    seconds = {IDLE if failed else STARTUP: round(now - records[-1]["time"], 6)}
     record = {"kind": "closed", "time": now, "attempt": began[-1]["attempt"], "seconds": seconds}
     append_json_line(folder / LEDGER_FILE, record)
 
@@ -215,9 +216,9 @@ class Ledger:
             self.leave()
 
     def started(self) -> None:
-        """Start-up is over: from here on unnamed time is `other`."""
+        """Start-up is over: from here on unnamed time is `idle`."""
         self._charge()
-        self._stack[0] = OTHER
+        self._stack[0] = IDLE
 
     def write(self, kind: str, step: int, **record: Any) -> None:
         """Append the seconds since the last record. `kind` is "step" or "end"."""

@@ -1,6 +1,6 @@
 """What the metrics in verl's log say about a run: where its time went, on how many devices, what it reached.
 
-verl 0.9.1 times the parts of a step and, outside of it, validation. What the parts leave of a step is `other`. Where
+verl 0.9.1 times the parts of a step and, outside of it, validation. What the parts leave of a step is `idle`. Where
 the log has a clock, so is what lies between two steps: metrics, logging, dumps.
 """
 
@@ -17,8 +17,8 @@ from fpa_verl.report.ledger import (
     CHECKPOINTING,
     EVALUATION,
     GENERATION,
+    IDLE,
     LOG_PROBS,
-    OTHER,
     TRAINING,
     WEIGHT_SYNC,
 )
@@ -174,5 +174,5 @@ def _seconds(record: Record, before: Record | None) -> dict[str, float]:
     else:
         elapsed = record.time - before.time
     # Parts of asynchronous trainers may overlap.
-    seconds[OTHER] = max(0.0, elapsed - sum(seconds.values()))
+    seconds[IDLE] = max(0.0, elapsed - sum(seconds.values()))
     return seconds

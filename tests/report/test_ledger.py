@@ -8,8 +8,8 @@ from fpa_verl.files import append_json_line, read_json_lines
 from fpa_verl.report.ledger import (
     EVALUATION,
     GENERATION,
+    IDLE,
     LEDGER_FILE,
-    OTHER,
     STARTUP,
     TRAINING,
     Ledger,
@@ -46,7 +46,7 @@ def test_start_up_ends_when_it_is_said_to(tmp_path):
     ledger.write("step", 1)
     seconds = read_json_lines(tmp_path / LEDGER_FILE)[1]["seconds"]
     assert seconds[STARTUP] == pytest.approx(5, abs=0.2)
-    assert seconds[OTHER] < 0.2
+    assert seconds[IDLE] < 0.2
 
 
 def test_a_resumed_run_is_another_attempt_and_nothing_is_rewritten(tmp_path):

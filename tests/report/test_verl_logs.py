@@ -103,7 +103,7 @@ def test_every_logger_tells_the_same(log):
             "weight_sync": 2 * 2 * 50,
             "checkpointing": 2 * 2 * 20,
             "evaluation": 2 * 2 * 100,
-            "other": 2 * 2 * 80,
+            "idle": 2 * 2 * 80,
         }
     )
     # Exactly what was logged, though event files hold single precision: 0.4 reaches 0.4.
@@ -128,7 +128,7 @@ def test_a_clock_tells_what_lies_between_steps(tmp_path, backend, other):
     """7 s a step go into metrics and logging: the file logger, which writes no time, cannot know."""
     log = write_log(backend, tmp_path, seconds_a_step=1007.0)
     (run,) = find_runs([log])
-    assert run.spending.wall_seconds["other"] == pytest.approx(2 * other)
+    assert run.spending.wall_seconds["idle"] == pytest.approx(2 * other)
 
 
 def test_a_log_stands_beside_a_run_directory(tmp_path, log):

@@ -15,6 +15,8 @@ from fpa_verl.integration.identity import describe_evaluation
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.trainers.metering import command_started_at
 from fpa_verl.integration.trainers.sampling import Rollout, Sampler
+from fpa_verl.integration.workers.seeded import SEEDED_SINGLE_TURN
+from fpa_verl.paths import RECIPES
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger
 from fpa_verl.report.runs import open_run, record_evaluation
@@ -33,6 +35,10 @@ class Evaluator(Sampler):
     """Samples and scores answers, and keeps them; an evaluation that was interrupted asks for the missing ones."""
 
     def _prepare(self) -> None:
+        if self.config.evaluation.seeded:
+            agent = self.config.actor_rollout_ref.rollout.agent
+            agent.agent_loop_config_path = str(RECIPES / "agents.yaml")
+            agent.default_agent_loop = SEEDED_SINGLE_TURN
         self.folder = Path(self.config.run_dir).absolute()
         problems = read_problems(as_list(self.config.data.val_files))
         info = describe_evaluation(self.config)
@@ -71,7 +77,7 @@ class Evaluator(Sampler):
         """Ask for a batch of answers and keep them; how many came."""
         try:
             with self.ledger.phase(phases.EVALUATION):
-                rollouts = self.roll_out([task.problem for task in tasks])
+                rollouts = self.roll_out([task.problem for task in tasks], [task.sample for task in tasks])
         finally:
             self.ledger.write("step", 0)
         if rollouts:

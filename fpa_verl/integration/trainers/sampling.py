@@ -102,22 +102,26 @@ class Sampler(Synchronous):
                 left = missing()
         return left
 
-    def roll_out(self, problems: Sequence[Problem]) -> list[Rollout]:
+    def roll_out(self, problems: Sequence[Problem], first_samples: Sequence[int] | None = None) -> list[Rollout]:
         """`rollout.n` responses to each problem, in their order; those that failed to generate are missing.
+
+        Args:
+            problems: may hold one several times.
+            first_samples: which answer to its problem the first of each is; only a seeded agent loop looks at it.
 
         Raises:
             IntegrationError: none came, and none comes to another problem either.
         """
-        found = self._ask(problems)
+        found = self._ask(problems, first_samples or [0] * len(problems))
         if found:
             self.answered = found[0].problem
-        elif self.answered is None or not self._ask([self.answered]):
+        elif self.answered is None or not self._ask([self.answered], [0]):
             raise nothing_generated()
         return found
 
-    def _ask(self, problems: Sequence[Problem]) -> list[Rollout]:
+    def _ask(self, problems: Sequence[Problem], first_samples: Sequence[int]) -> list[Rollout]:
         place_of = {str(uuid.uuid4()): place for place in range(len(problems))}
-        self._submit_batch_to_rollout(_prompts(list(place_of), problems))
+        self._submit_batch_to_rollout(_prompts(list(place_of), problems, first_samples))
         try:
             batch, _ = self.replay_buffer.sample(global_steps=0, partition_id=PARTITION, batch_size=len(problems))
         except RuntimeError as error:
@@ -163,7 +167,7 @@ def _object_array(values: list[Any]) -> np.ndarray:
     return np.fromiter(values, dtype=object, count=len(values))
 
 
-def _prompts(uids: list[str], problems: Sequence[Problem]) -> Any:
+def _prompts(uids: list[str], problems: Sequence[Problem], first_samples: Sequence[int]) -> Any:
     """A prompt batch as verl's dataloader would hand it to the agent loop."""
     batch = tu.get_tensordict(
         {
@@ -173,6 +177,7 @@ def _prompts(uids: list[str], problems: Sequence[Problem]) -> Any:
             "reward_model": _object_array([{"style": "rule", "ground_truth": p.ground_truth} for p in problems]),
             "extra_info": _object_array([{"problem_id": p.problem_id} for p in problems]),
             "index": _object_array([p.problem_id for p in problems]),
+            "first_sample": _object_array(list(first_samples)),
             "dummy_tensor": torch.zeros(len(problems), 1, dtype=torch.uint8),
         }
     )
