@@ -238,12 +238,12 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     return Run(folder, info, list(points.values()), spending, label)
 
 
-def find_runs(given: Sequence[str | Path]) -> list[Run]:
+def find_runs(given: Sequence[str | Path], *, with_evaluations: bool = False) -> list[Run]:
     """Runs at the folders given or any number of levels below them, in order of name.
 
     A folder may be a pattern (`runs/*seed*`, `runs/**/fpa*`), and a pattern or folder may be given a name that its
     runs are compared under (`fpa=runs/*fpa*`). Files among the matches are passed over, and so is what
-    `recipe=evaluate` left: it trained nothing.
+    `recipe=evaluate` left, which trained nothing, unless `with_evaluations`.
 
     Raises:
         DatasetError: nothing is where one of them points.
@@ -258,7 +258,7 @@ def find_runs(given: Sequence[str | Path]) -> list[Run]:
             for file in sorted(match.rglob(RUN_FILE)) if match.is_dir() else ():
                 labels.setdefault(file.parent, label)
     runs = [read_run(folder, label) for folder, label in labels.items()]
-    return [run for run in runs if run.info.get("kind") != EVALUATION_KIND]
+    return [run for run in runs if with_evaluations or run.info.get("kind") != EVALUATION_KIND]
 
 
 def report_folder(given: Sequence[str | Path], runs: list[Run]) -> Path:
