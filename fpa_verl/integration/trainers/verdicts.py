@@ -35,6 +35,6 @@ def returned_by_scorer(verdict: Mapping[str, Any], name: str, config: DictConfig
 def _broken(what: str, config: DictConfig) -> ConfigError:
     scorer = config.reward.custom_reward_function
     return ConfigError(
-        f"the scorer {scorer.name} in {scorer.path} {what}: return what docs/own_task.md lists under 'Your own scorer', "
-        "or leave reward.custom_reward_function as the recipe has it"
+        f"the scorer {scorer.name} in {scorer.path} {what}: return what docs/own_task.md lists under 'Your own "
+        "scorer', or leave reward.custom_reward_function as the recipe has it"
     )
