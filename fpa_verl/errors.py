@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What to type after a run was cut short.
+AGAIN = "The same command goes on with what is whole."
+
 
 class FpaError(Exception):
     """Base of every error the command line prints as one line, without a stack trace."""
@@ -17,6 +20,10 @@ class DatasetError(FpaError, ValueError):
 
 class MismatchError(FpaError, ValueError):
     """Two things that must agree (model, tokenizer, template, scorer, evaluation set) do not."""
+
+
+class DivergenceError(FpaError, ArithmeticError):
+    """Training that went wrong in numbers: a loss that is not finite, right trajectories that lose everything."""
 
 
 class IntegrationError(FpaError, RuntimeError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,36 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target` that takes its place when the block ends without an error.
+
+    Killed between the two renames that this takes, there is no `target` and both are whole: `recover_folder`.
+    """
+    unfinished, replaced = _beside(target)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    recover_folder(target)
+    if target.exists():
+        target.rename(replaced)
+    unfinished.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def recover_folder(target: Path) -> None:
+    """Put back what a killed `atomic_folder` had moved out of the way, and clean up what one left."""
+    _, replaced = _beside(target)
+    if target.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+    elif replaced.exists():
+        replaced.rename(target)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    return target.with_name(f".{target.name}.unfinished"), target.with_name(f".{target.name}.replaced")
+
+
 def write_json(target: Path, value: Any) -> None:
     """Write `value` atomically, indented, keys in the order given."""
     with atomic_path(target) as temporary:
@@ -32,14 +64,35 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def append_json_line(target: Path, value: Any) -> None:
-    """Append one record in a single write, so that a kill leaves at most one torn last line."""
+    """Append one record in a single write, so that a kill leaves at most one torn last line.
+
+    A torn line that is there is cut off first: nobody could read it, and the record would become part of it.
+
+    Raises:
+        OSError: the disk is full; what had been written of the record is gone again.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, ensure_ascii=False) + "\n").encode()
-    descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
+    with open(target, "ab+", buffering=0) as file:
+        end = _end_of_last_line(file)
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        except OSError as error:
+            file.truncate(end)
+            raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+def _end_of_last_line(file: Any) -> int:
+    """Where the last whole line of a file ends; what is behind it is cut off."""
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(end - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            end = file.read(end).rfind(b"\n") + 1
+            file.truncate(end)
+    return int(end)
 
 
 def read_json_lines(source: Path) -> list[dict[str, Any]]:

@@ -12,12 +12,14 @@ import hydra
 import psutil
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fpa_verl.errors import FpaError
+from fpa_verl.errors import AGAIN, FpaError
 from fpa_verl.paths import RECIPES
 from fpa_verl.report.ledger import COMMAND, STARTED_AT
 
+# What a shell expects of a command that Ctrl-C ended.
+INTERRUPTED = 130
 # The first job of this process began with the process; later ones of a multirun begin when they run.
 _command_started = [psutil.Process().create_time()]
 
@@ -42,6 +44,14 @@ def place_outputs(config: DictConfig) -> None:
     config.rollouts = str(Path(config.rollouts).expanduser())
 
 
+def join_cluster(config: DictConfig) -> None:
+    """Of a cluster that is there, Ray knows the processors and devices itself, and refuses to be told."""
+    ray_init = config.ray_kwargs.ray_init
+    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
+        with open_dict(ray_init):
+            ray_init.num_cpus = ray_init.num_gpus = None
+
+
 def run(config: DictConfig) -> None:
     """Check the recipe, then run verl's own main with it.
 
@@ -53,25 +63,26 @@ def run(config: DictConfig) -> None:
     os.environ[COMMAND] = shlex.join(["python", "-m", "verl.trainer.main", *HydraConfig.get().overrides.task])
     os.environ[STARTED_AT] = str(_command_started.pop() if _command_started else time.time())
     # From here on verl is imported, with the platform that the recipe names.
-    from fpa_verl.integration import outcome, preflight
+    from fpa_verl.integration import outcome, preflight, resume
 
     preflight.check(config)
     if outcome.is_there(config):
         outcome.describe(config)
         return
+    resume.choose_start(config)
     import ray
-    from ray.exceptions import RayTaskError
     from verl.trainer import main_ppo
 
+    from fpa_verl.integration.failures import first_cause
+
+    join_cluster(config)
     try:
         main_ppo.main.__wrapped__(config)
-    except RayTaskError as error:
-        cause = error.cause
-        while isinstance(cause, RayTaskError):
-            cause = cause.cause
-        if isinstance(cause, FpaError):
-            raise cause from None
-        raise
+    except Exception as error:
+        cause = first_cause(error)
+        if cause is None:
+            raise
+        raise cause from error
     finally:
         # The next job of a multirun has an environment of its own to hand to Ray.
         ray.shutdown()
@@ -86,6 +97,9 @@ def _composed(config: DictConfig) -> None:
         # hydra would print its own trace of it.
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"interrupted. {AGAIN}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def main() -> None:

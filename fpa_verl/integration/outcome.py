@@ -10,7 +10,8 @@ from rich.console import Console
 from fpa_verl.evaluation import Accuracy, maj_at_k, pass_at_1, pass_at_k
 from fpa_verl.evaluation.samples import SampleStore, votes
 from fpa_verl.integration import identity
-from fpa_verl.report.runs import RUN_FILE, is_finished, open_run, read_run, stopped_early
+from fpa_verl.integration.resume import nothing_left
+from fpa_verl.report.runs import RUN_FILE, is_finished, open_run, read_run
 from fpa_verl.report.tables import Table, for_terminal, percent
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
@@ -18,7 +19,7 @@ from fpa_verl.rollouts.reference_cache import CACHE_FILE, describe_cache, read_c
 
 
 def is_there(config: DictConfig) -> bool:
-    """Whether the command has nothing left to do: collected, cached, evaluated or stopped early before.
+    """Whether the command has nothing left to do: collected, cached, evaluated or trained before.
 
     Raises:
         MismatchError: what is there was made with something else.
@@ -40,10 +41,7 @@ def is_there(config: DictConfig) -> bool:
                 return False
             open_run(Path(config.run_dir), identity.describe_evaluation(config))
             return is_finished(Path(config.run_dir))
-    if not stopped_early(Path(config.run_dir)):
-        return False
-    print(f"{config.run_dir}: stopped early before; delete it to train again")
-    return True
+    return nothing_left(config)
 
 
 def describe(config: DictConfig) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoConfig
 
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError
 from fpa_verl.integration import identity
+from fpa_verl.integration.divergence import CollapseRule
 from fpa_verl.integration.settings import (
     Batches,
     EarlyStopping,
@@ -60,6 +61,7 @@ def check(config: DictConfig) -> None:
     if mode not in ("collect", "cache_reference"):
         _check_evaluation(config)
         _check_early_stopping(config)
+        _check_checkpoints(config)
     identity.model_identity(config)
 
 
@@ -120,6 +122,7 @@ def _check_objective(config: DictConfig) -> None:
             "recipes/base/offline.yaml sets it"
         )
     _check_unit(config.data.selection.unit, actor.policy_loss.objective)
+    CollapseRule(**config.collapse)
     if config.actor_rollout_ref.model.get("use_fused_kernels") and actor.policy_loss.needs:
         raise ConfigError(
             f"actor_rollout_ref.model.use_fused_kernels=true hides the logits that {actor.policy_loss.loss_mode} "
@@ -271,6 +274,14 @@ def _check_evaluation(config: DictConfig) -> None:
         raise DatasetError(
             f"{error} (data.val_files; data.val_files=[{held_out}] evaluates on the held-out problems alone)"
         ) from error
+
+
+def _check_checkpoints(config: DictConfig) -> None:
+    if config.actor_rollout_ref.actor.checkpoint.get("async_save"):
+        raise ConfigError(
+            "actor_rollout_ref.actor.checkpoint.async_save=true: nothing says when such a checkpoint is whole; set it "
+            "to false"
+        )
 
 
 def _check_early_stopping(config: DictConfig) -> None:

@@ -63,6 +63,8 @@ class Spending:
         tokens, generated_tokens: trained on, and generated in the run; None where nobody counted.
         peak_memory_gb: the highest of all steps; None where nobody measured.
         clock_seconds: from the start of every attempt to its last record; None where a start is not written down.
+        last_step, total_steps: the last one done, and as many as there were to be; None where that is not recorded.
+        finished: whether the last attempt came to its end.
     """
 
     device_seconds: dict[str, float]
@@ -75,6 +77,7 @@ class Spending:
     peak_memory_gb: float | None
     clock_seconds: float | None
     last_step: int
+    total_steps: int | None
     finished: bool
 
     @property
@@ -83,8 +86,16 @@ class Spending:
         return list(self.by_attempt.values())[-1] if self.by_attempt else Cost()
 
     def at(self, attempt: int, step: int) -> Cost:
-        """Cost up to the end of a step; one without a record was cut short, and all spent by then counts."""
-        return self.by_step.get((attempt, step), self.by_attempt.get(attempt, Cost()))
+        """Cost up to the end of a step.
+
+        One without a record in this attempt was cut short, and all spent by then counts; unless the attempt went on
+        from it: that was paid for by those before.
+        """
+        if (attempt, step) in self.by_step:
+            return self.by_step[attempt, step]
+        if any(of == attempt and later > step for of, later in self.by_step):
+            return self.by_attempt.get(attempt - 1, Cost())
+        return self.by_attempt.get(attempt, Cost())
 
 
 def read_spending(folder: Path) -> Spending:
@@ -122,7 +133,8 @@ def read_spending(folder: Path) -> Spending:
         peak_memory_gb=max(recorded("peak_memory_gb"), default=None),
         clock_seconds=_clock_seconds(records),
         last_step=max((step for _, step in by_step), default=0),
-        finished=any(record["kind"] == "end" for record in records),
+        total_steps=next(iter(reversed(recorded("total_steps"))), None),
+        finished=bool(records) and records[-1]["kind"] == "end",
     )
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import fpa_verl
 from fpa_verl.files import sha256_of
 from fpa_verl.report.ledger import LEDGER_FILE
-from fpa_verl.report.runs import EVALUATIONS_FILE, RUN_FILE, Run
+from fpa_verl.report.runs import CONFIG_FILE, EVALUATIONS_FILE, RUN_FILE, Run
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 
 PACKAGES = ("numpy", "matplotlib", "jinja2")
 # Of a run; metrics are one file an attempt.
-PATTERNS = (RUN_FILE, "config.yaml", LEDGER_FILE, EVALUATIONS_FILE, "metrics.*.jsonl")
+PATTERNS = (RUN_FILE, CONFIG_FILE, LEDGER_FILE, EVALUATIONS_FILE, "metrics.*.jsonl")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ config.yaml         the resolved configuration
 ledger.jsonl        where the time went (`fpa_verl.report.ledger`)
 evaluations.jsonl   accuracy by step and problem set, with the outcome of every problem
 metrics.N.jsonl     metrics of every step of attempt N, as verl logs them
+batches.jsonl       rows of the rollout dataset that each step of an offline run trained on
 checkpoints/        verl's checkpoints
 best/               the model of the highest validation accuracy, in Hugging Face format
 """
@@ -25,7 +26,9 @@ from fpa_verl.files import append_json_line, read_json_lines, write_json
 from fpa_verl.report.ledger import LEDGER_FILE, Cost, Spending, read_spending
 
 RUN_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
 EVALUATIONS_FILE = "evaluations.jsonl"
+BATCHES_FILE = "batches.jsonl"
 BEST_MODEL = "best"
 # `kind` in the run.json of `recipe=evaluate`; training runs have none.
 EVALUATION_KIND = "evaluation"

@@ -20,7 +20,7 @@ from fpa_verl.files import read_json_lines
 from fpa_verl.report.comparison import problem_sets
 from fpa_verl.report.curves import SECONDS_PER_HOUR, Curve, CurvePoint, curve_of
 from fpa_verl.report.ledger import LEDGER_FILE
-from fpa_verl.report.runs import Run, find_runs
+from fpa_verl.report.runs import CONFIG_FILE, Run, find_runs
 from fpa_verl.report.tables import percent
 
 # The pace is that of the last so many steps, evaluations among them.
@@ -69,15 +69,13 @@ def progress_of(run: Run, now: float) -> Progress:
     times = [record["time"] for record in records if record["attempt"] == attempt and "step" in record][-PACE_STEPS:]
     pace = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
     silent = now - records[-1]["time"] if records else 0.0
-    total = records[-1].get("total_steps") if records else None
-    return Progress(
-        run.spending.last_step, total or _configured_steps(run.folder), pace, max(0.0, silent), run.finished
-    )
+    total = run.spending.total_steps or _configured_steps(run.folder)
+    return Progress(run.spending.last_step, total, pace, max(0.0, silent), run.finished)
 
 
 def _configured_steps(folder: Path) -> int | None:
     """Steps as configured; None where only epochs are, whose length is the dataloader's to know."""
-    file = folder / "config.yaml"
+    file = folder / CONFIG_FILE
     total = OmegaConf.select(OmegaConf.load(file), "trainer.total_training_steps") if file.exists() else None
     return int(total) if total is not None and int(total) > 0 else None
 

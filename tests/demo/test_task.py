@@ -8,7 +8,7 @@ from fpa_verl.demo.task import Problem
 from fpa_verl.files import append_json_line
 from fpa_verl.report.runs import is_finished
 from fpa_verl.reward.math_answer import compute_score
-from tests.integration.conftest import DEMO, composed
+from tests.integration.running import DEMO, composed
 
 
 def test_a_solution_by_hand():

@@ -6,19 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from fpa_verl.paths import RECIPES
-
-DEMO = ("hardware=cpu", "model=tiny", "task=demo")
-
-
-def composed(recipe: str, *overrides: str):
-    """A recipe as `python -m verl.trainer.main` composes it."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(RECIPES), version_base="1.3"):
-        return compose("main", overrides=[f"recipe={recipe}", *overrides])
+from fpa_verl.demo import task
+from fpa_verl.rollouts.problems import Problem, write_problems
 
 
 @pytest.fixture
@@ -43,7 +33,6 @@ def chained_additions(tmp_path_factory, base_model) -> Path:
     """Imported rollouts of 24 chained additions, right and wrong ones, for the random base model."""
     import json
 
-    from fpa_verl.demo import task
     from fpa_verl.rollouts.importing import import_rollouts
 
     folder = tmp_path_factory.mktemp("rollouts")
@@ -57,3 +46,15 @@ def chained_additions(tmp_path_factory, base_model) -> Path:
         folder / "text.jsonl", str(base_model), folder / "d", suffix="", validation_fraction=0.1, max_response_tokens=64
     )
     return folder / "d"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, chained_additions) -> Path:
+    folder = tmp_path_factory.mktemp("trainers")
+    (folder / "rollouts").symlink_to(chained_additions)
+    problems = [
+        Problem.from_text(f"t{i}", problem.text, problem.answer, task.DATA_SOURCE)
+        for i, problem in enumerate(task.distinct_problems(16, seed=9))
+    ]
+    write_problems(folder / "problems.parquet", problems, "train")
+    return folder

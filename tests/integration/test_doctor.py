@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from fpa_verl import cli
 from fpa_verl.integration import doctor
-from tests.integration.conftest import DEMO
+from tests.integration.running import DEMO
 
 
 def examined(*overrides: str, with_ray: bool = False) -> dict[str, doctor.Finding]:

@@ -11,15 +11,14 @@ from omegaconf import OmegaConf
 from verl.trainer.ppo import core_algos
 from verl.utils import tensordict_utils as tu
 
-from fpa_verl.errors import IntegrationError
+from fpa_verl.errors import DivergenceError, IntegrationError
 from fpa_verl.integration.trainers.transfer import trajectory_fields
 from fpa_verl.integration.workers.actor import OfflineActorWorker
-from fpa_verl.integration.workers.loss import NotFiniteError
 from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
 from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.reference_cache import CacheKey
-from tests.integration.conftest import DEMO, composed
+from tests.integration.running import DEMO, composed
 
 B = 8
 
@@ -379,7 +378,7 @@ def test_a_loss_that_is_not_finite_names_its_trajectories(base_model, chained_ad
     with torch.no_grad():
         for parameter in actor.actor.engine.module.parameters():
             parameter.to_local().fill_(torch.nan)
-    with pytest.raises(NotFiniteError, match="p0/0/0"):
+    with pytest.raises(DivergenceError, match="p0/0/0"):
         update(actor, batch(chained_additions)[1])
 
 

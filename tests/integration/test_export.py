@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import torch
 from transformers import AutoModelForCausalLM
 
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
-from fpa_verl.integration.workers.export import write_hugging_face
+from fpa_verl.integration.workers.export import ABOUT_FILE, write_hugging_face
 
 
 def test_a_better_model_replaces_the_one_before(tmp_path):
@@ -18,10 +20,11 @@ def test_a_better_model_replaces_the_one_before(tmp_path):
             config = model.config
             config.dtype = torch.float32
         before = config.to_dict()
-        write_hugging_face(tmp_path / "best", config, tokenizer, dict(model.state_dict()))
+        write_hugging_face(tmp_path / "best", config, tokenizer, dict(model.state_dict()), {"step": seed})
         assert config.to_dict() == before
         assert config.dtype is torch.float32
         found = AutoModelForCausalLM.from_pretrained(tmp_path / "best").state_dict()
         for name, value in model.state_dict().items():
             torch.testing.assert_close(found[name], value, rtol=0, atol=0)
-    assert not (tmp_path / "best.unfinished").exists()
+        assert json.loads((tmp_path / "best" / ABOUT_FILE).read_text()) == {"step": seed}
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]

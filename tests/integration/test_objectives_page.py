@@ -14,7 +14,7 @@ import pytest
 from fpa_verl.files import read_json_lines
 from fpa_verl.objectives import OBJECTIVES
 from fpa_verl.paths import RECIPES
-from tests.integration.conftest import DEMO
+from tests.integration.running import DEMO
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "objectives.md").read_text()

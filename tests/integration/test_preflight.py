@@ -10,7 +10,7 @@ import torch
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
 from fpa_verl.integration import outcome, preflight, versions
-from tests.integration.conftest import DEMO, composed
+from tests.integration.running import DEMO, composed
 
 
 @pytest.fixture
@@ -52,6 +52,9 @@ def test_a_sound_recipe_passes(check):
         (["actor_rollout_ref.model.lora_rank=8"], ConfigError, "train all weights"),
         (["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2"], ConfigError, "which the reference follows"),
         (["recipe=cache_reference", "reference.k=0"], ConfigError, "reference.k=0: from 1 to the vocabulary"),
+        (["collapse.floor=1.5"], ConfigError, "collapse.floor=1.5: a share between 0 and 1"),
+        (["collapse.action=end"], ConfigError, "one of ignore, warn, stop"),
+        (["actor_rollout_ref.actor.checkpoint.async_save=true"], ConfigError, "when such a checkpoint is whole"),
         (["early_stopping.patience=0"], ConfigError, "early_stopping.patience=0: null, or"),
         (["early_stopping.patience=true"], ConfigError, "patience=True: null, or a whole number of at least 1$"),
         (["recipe=evaluate", "evaluation.samples=0"], ConfigError, "^evaluation.samples=0: null, or a whole number"),

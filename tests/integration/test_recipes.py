@@ -8,7 +8,7 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from fpa_verl.paths import RECIPES
-from tests.integration.conftest import DEMO, composed
+from tests.integration.running import DEMO, composed
 
 NAMES = sorted(file.stem for file in (RECIPES / "recipe").glob("*.yaml"))
 

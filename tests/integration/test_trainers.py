@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,59 +16,11 @@ from fpa_verl.evaluation import pass_at_1
 from fpa_verl.evaluation.samples import SampleStore, outcomes
 from fpa_verl.files import read_json_lines
 from fpa_verl.report.runs import find_runs, read_run
-from fpa_verl.rollouts.problems import Problem, write_problems
-from tests.integration.conftest import DEMO
+from tests.integration.running import WITHOUT_VALIDATION, command_for, metrics, offline, train
 
 STEPS = 4
 # A process of its own reads the next batches. verl's loader draws another order then than without one.
 AHEAD = "data.dataloader_num_workers=1"
-WITHOUT_VALIDATION = ("trainer.test_freq=-1", "trainer.val_before_train=false")
-
-
-def command_for(recipe: str, folder: Path, base_model, *overrides: str, multirun: bool = False) -> list[str]:
-    return [
-        *(sys.executable, "-m", "verl.trainer.main", *(["-m"] if multirun else [])),
-        *(f"recipe={recipe}", *DEMO),
-        f"actor_rollout_ref.model.path={base_model}",
-        f"problems.train={folder}/problems.parquet",
-        f"problems.test={folder}/problems.parquet",
-        f"rollouts={folder}/rollouts",
-        *([] if multirun else [f"run_dir={folder}/{recipe}"]),
-        "scale.eval_samples=1",
-        *overrides,
-    ]
-
-
-def train(recipe: str, folder: Path, base_model, *overrides: str, **kwargs: bool) -> subprocess.CompletedProcess:
-    command = command_for(recipe, folder, base_model, *overrides, **kwargs)
-    return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=500)
-
-
-def offline(folder: Path, base_model, *overrides: str) -> subprocess.CompletedProcess:
-    return train(
-        "fpa_offline",
-        folder,
-        base_model,
-        "data.train_batch_size=16",
-        "actor_rollout_ref.actor.optim.lr=1e-3",
-        *overrides,
-    )
-
-
-def metrics(run_dir: Path) -> dict[int, dict[str, float]]:
-    return {record["step"]: record["data"] for record in read_json_lines(run_dir / "metrics.1.jsonl")}
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory, chained_additions) -> Path:
-    folder = tmp_path_factory.mktemp("trainers")
-    (folder / "rollouts").symlink_to(chained_additions)
-    problems = [
-        Problem.from_text(f"t{i}", problem.text, problem.answer, task.DATA_SOURCE)
-        for i, problem in enumerate(task.distinct_problems(16, seed=9))
-    ]
-    write_problems(folder / "problems.parquet", problems, "train")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -86,14 +86,19 @@ def test_collection_and_evaluation(monkeypatch):
     stored = {name: [torch.tensor([1, 2])] for name in ("prompts", "responses", "rollout_log_probs", "rm_scores")}
     stored["extra_fields"] = [{"reward_extra_info": WITHOUT_STATUS}]
     monkeypatch.setattr(sampling.tq, "kv_batch_get", lambda **_: stored)
-    sampler = SimpleNamespace(
+
+    class Unstarted(SimpleNamespace):
+        roll_out = Sampler.roll_out
+        _ask = Sampler._ask
+
+    sampler = Unstarted(
         config=CONFIG,
         stop_ids={2},
         _submit_batch_to_rollout=submit,
         replay_buffer=SimpleNamespace(sample=sample),
     )
     with pytest.raises(ConfigError, match=MESSAGE):
-        Sampler.roll_out(sampler, [PROBLEM])
+        sampler.roll_out([PROBLEM])
 
 
 def test_an_evaluation_keeps_the_answers_that_were_graded():

@@ -9,6 +9,7 @@ cache_reference   one forward pass of the base model over the dataset: no update
 
 from __future__ import annotations
 
+from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
@@ -16,10 +17,12 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 import fpa_verl.integration.trainers.cache_reference
 import fpa_verl.integration.trainers.collect
 import fpa_verl.integration.trainers.evaluate  # noqa: F401
+from fpa_verl.files import append_json_line
 from fpa_verl.integration.trainers.best_model import KeepsBest
 from fpa_verl.integration.trainers.offline_hooks import OfflineHooks
 from fpa_verl.integration.trainers.unscored import SetsUnscoredApart
 from fpa_verl.integration.workers.actor import OfflineActorWorker
+from fpa_verl.report.runs import BATCHES_FILE
 
 
 @register_trainer("metered_sync")
@@ -32,3 +35,11 @@ class OfflineTrainer(KeepsBest, OfflineHooks):
     """Training on a static rollout dataset with a registered policy loss."""
 
     worker_class = OfflineActorWorker
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._update_actor(batch, metrics)
+        rows = [tag["row"] for tag in batch.tags if "row" in tag]
+        append_json_line(
+            self.run_dir / BATCHES_FILE, {"attempt": self.ledger.attempt, "step": self.global_steps, "rows": rows}
+        )
+        return batch

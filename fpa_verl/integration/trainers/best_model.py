@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fpa_verl.files import write_json
+from typing import Any
+
+from fpa_verl.files import recover_folder
 from fpa_verl.integration.trainers.metering import Metered
 from fpa_verl.integration.trainers.own_workers import OwnWorkers
 from fpa_verl.report import ledger as phases
@@ -18,11 +20,9 @@ class KeepsBest(OwnWorkers, Metered):
     a new best end the run.
     """
 
-    _training = False
-
-    def on_train_begin(self) -> None:
-        self._training = True
-        super().on_train_begin()
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        recover_folder(self.run_dir / BEST_MODEL)
 
     def on_validate_end(self) -> None:
         super().on_validate_end()
@@ -35,9 +35,8 @@ class KeepsBest(OwnWorkers, Metered):
             return
         best = best_step(run)
         if best == self.global_steps and best > 0 and self.config.keep_best:
-            folder = self.run_dir / BEST_MODEL
-            self.actor_rollout_wg.export_hugging_face(str(folder))
-            write_json(folder / "fpa_verl.json", {"step": best, "validation_accuracy": validation_accuracy(run, best)})
+            about = {"step": best, "validation_accuracy": validation_accuracy(run, best)}
+            self.actor_rollout_wg.export_hugging_face(str(self.run_dir / BEST_MODEL), about)
         patience = self.config.early_stopping.patience
         since = sum(best < step <= self.global_steps for step in {point.step for point in run.points})
         if patience is not None and since >= patience and self.global_steps < self.total_training_steps:
@@ -49,9 +48,6 @@ class KeepsBest(OwnWorkers, Metered):
             f"stopped at step {self.global_steps}"
         )
         self.stopped_early = True
-        if not self._training:
-            # A resumed run that validates first: verl's loop, which would write this down, never begins.
-            self.ledger.write("end", self.global_steps, stopped_early=True)
         # verl's loop ends once it is past this step; the ledger takes it for the run's end.
         self.total_training_steps = self.global_steps
         if self.config.trainer.save_freq > 0:

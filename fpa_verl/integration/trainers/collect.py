@@ -39,6 +39,8 @@ class Collector(Sampler):
         held_out = hold_out((p.problem_id for p in problems), **self.config.validation)
         self.problems = [p for p in problems if p.problem_id not in held_out]
         self.writer = RolloutWriter(self.folder, self._plan(problems))
+        done = self.writer.problems_done()
+        self.answered = next((p for p in self.problems if p.problem_id in done), None)
         write_problems(self.folder / "train.parquet", self.problems, TRAIN)
         write_problems(
             self.folder / "validation.parquet", [p for p in problems if p.problem_id in held_out], VALIDATION

@@ -45,6 +45,8 @@ class Evaluator(Sampler):
             for sample in range(info["evaluation"]["samples"][problem.data_source])
         ]
         self.store = SampleStore(self.folder)
+        done = {problem_id for _, problem_id, _ in self.store.done()}
+        self.answered = next((p for p in problems if p.problem_id in done), None)
         self.ledger = Ledger(
             self.folder, started_at=command_started_at(), devices=self.devices, versions=info["versions"]
         )

@@ -11,12 +11,15 @@ import psutil
 from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 
+from fpa_verl.files import atomic_path
+from fpa_verl.integration import checkpoints
+from fpa_verl.integration.divergence import require_finite_loss
 from fpa_verl.integration.identity import describe_run
 from fpa_verl.integration.trainers.synchronous import Synchronous
 from fpa_verl.integration.trainers.verdicts import returned_by_scorer
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import STARTED_AT, Ledger
-from fpa_verl.report.runs import metrics_file, open_run, record_evaluation
+from fpa_verl.report.runs import CONFIG_FILE, metrics_file, open_run, record_evaluation
 from fpa_verl.rollouts.schema import MODEL_STATUSES
 
 # verl looks for finished rollouts every 2 s, which is most of a small model's step.
@@ -42,7 +45,11 @@ class Metered(Synchronous):
         self._generates = info["dataset"] is None
         self.run_dir.mkdir(parents=True, exist_ok=True)
         open_run(self.run_dir, info)
-        OmegaConf.save(config, self.run_dir / "config.yaml", resolve=True)
+        with atomic_path(self.run_dir / CONFIG_FILE) as file:
+            OmegaConf.save(config, file, resolve=True)
+        # verl deletes the older one before the newer is whole.
+        self._checkpoints_kept = config.trainer.max_actor_ckpt_to_keep
+        config.trainer.max_actor_ckpt_to_keep = None
         self.ledger = Ledger(
             self.run_dir,
             started_at=command_started_at(),
@@ -76,15 +83,26 @@ class Metered(Synchronous):
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         with self.ledger.phase(phases.TRAINING):
-            return super()._update_actor(batch, metrics)
+            batch = super()._update_actor(batch, metrics)
+        require_finite_loss(self.global_steps, metrics)
+        return batch
 
     def on_step_end(self) -> None:
         with self.ledger.phase(phases.WEIGHT_SYNC):
             super().on_step_end()
 
     def _save_checkpoint(self) -> None:
+        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
         with self.ledger.phase(phases.CHECKPOINTING):
+            checkpoints.unseal(folder)
             super()._save_checkpoint()
+            checkpoints.seal(folder)
+            checkpoints.keep_newest(folder.parent, self._checkpoints_kept)
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        # Killed in its last evaluation, a run has no step left to do; verl has counted one on.
+        self._write("end", self.global_steps - 1)
 
     def on_validate_begin(self) -> None:
         self.ledger.enter(phases.EVALUATION)
@@ -102,15 +120,17 @@ class Metered(Synchronous):
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
         tokens = sum(tag["seq_len"] for tag in batch.tags)
         is_last = global_steps >= self.total_training_steps
-        self.ledger.write(
+        self._write(
             "end" if is_last else "step",
             global_steps,
             tokens=tokens,
-            total_steps=self.total_training_steps,
             peak_memory_gb=metrics.get("actor/perf/max_memory_allocated_gb"),
             **({"generated_tokens": sum(tag["response_len"] for tag in batch.tags)} if self._generates else {}),
-            **({"stopped_early": True} if self.stopped_early else {}),
         )
+
+    def _write(self, kind: str, step: int, **record: Any) -> None:
+        early = {"stopped_early": True} if self.stopped_early else {}
+        self.ledger.write(kind, step, total_steps=self.total_training_steps, **record, **early)
 
     def _val_metrics_update(
         self, data_sources: Any, sample_uids: Any, reward_extra_infos_dict: dict, *args: Any, **kwargs: Any

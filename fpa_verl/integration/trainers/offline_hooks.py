@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from transfer_queue import KVBatchMeta
 
+from fpa_verl.integration.divergence import RIGHT_WEIGHT, CollapseRule, CollapseWatch
 from fpa_verl.integration.settings import validates
 from fpa_verl.integration.trainers.pairs import balance_pairs
 from fpa_verl.integration.trainers.synchronous import Synchronous
 from fpa_verl.integration.workers.dynamics import trajectory_means
+from fpa_verl.report.metrics import read_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,12 @@ class OfflineHooks(Synchronous):
         return batch
 
     @cached_property
+    def collapse_watch(self) -> CollapseWatch:
+        earlier = read_metrics(Path(self.config.run_dir)).get(RIGHT_WEIGHT, {})
+        before = {step: weight for step, weight in earlier.items() if step < self.global_steps}
+        return CollapseWatch(CollapseRule(**self.config.collapse), before)
+
+    @cached_property
     def data_parallel_size(self) -> int:
         return max(self.actor_rollout_wg._query_dispatch_info("actor")) + 1
 
@@ -66,6 +75,8 @@ class OfflineHooks(Synchronous):
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._update_actor(batch, metrics)
         metrics.update(trajectory_means(metrics))
+        if warning := self.collapse_watch.see(self.global_steps, metrics):
+            logger.warning(warning)
         self._warn_where_the_cache_is_too_coarse(metrics)
         return batch
 

@@ -16,6 +16,7 @@ from verl.experimental.reward_loop import RewardLoopManager
 from verl.utils import tensordict_utils as tu
 from verl.workers.rollout.llm_server import LLMServerManager
 
+from fpa_verl.integration.failures import NOTHING_GENERATED, nothing_generated
 from fpa_verl.integration.trainers.metering import POLL_INTERVAL_S
 from fpa_verl.integration.trainers.synchronous import Synchronous
 from fpa_verl.integration.trainers.transfer import PARTITION
@@ -53,6 +54,9 @@ class Rollout:
 
 class Sampler(Synchronous):
     """Starts servers and reward loop, and asks them; nothing shares the devices with them."""
+
+    # A problem that was answered: whether servers are alive shows where a batch brings nothing.
+    answered: Problem | None = None
 
     def _setup(self) -> None:
         self.replay_buffer.poll_interval = POLL_INTERVAL_S
@@ -102,14 +106,25 @@ class Sampler(Synchronous):
         return left
 
     def roll_out(self, problems: Sequence[Problem]) -> list[Rollout]:
-        """`rollout.n` responses to each problem, in their order; those that failed to generate are missing."""
+        """`rollout.n` responses to each problem, in their order; those that failed to generate are missing.
+
+        Raises:
+            IntegrationError: none came, and none comes to another problem either.
+        """
+        found = self._ask(problems)
+        if found:
+            self.answered = found[0].problem
+        elif self.answered is None or not self._ask([self.answered]):
+            raise nothing_generated()
+        return found
+
+    def _ask(self, problems: Sequence[Problem]) -> list[Rollout]:
         place_of = {str(uuid.uuid4()): place for place in range(len(problems))}
         self._submit_batch_to_rollout(_prompts(list(place_of), problems))
         try:
             batch, _ = self.replay_buffer.sample(global_steps=0, partition_id=PARTITION, batch_size=len(problems))
         except RuntimeError as error:
-            # verl's word for prompts none of which came to an answer.
-            if "no materializable trajectories" not in str(error):
+            if NOTHING_GENERATED not in str(error):
                 raise
             tq.kv_clear(keys=list(place_of), partition_id=PARTITION)
             return []

@@ -15,7 +15,7 @@ PARTITION = "train"
 def put_trajectories(keys: list[str], rows: list[dict[str, Any]], step: int) -> KVBatchMeta:
     """Put rows of the dataset where the workers of training step `step` read them, under these keys."""
     fields = [trajectory_fields(row) for row in rows]
-    tags = [trajectory_tag(field, step) for field in fields]
+    tags = [{**trajectory_tag(field, step), "row": field["row"]} for field in fields]
     return tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id=PARTITION)
 
 

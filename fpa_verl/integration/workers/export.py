@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
+from fpa_verl.files import atomic_folder, write_json
+
+# In the model's folder: what the run says about it.
+ABOUT_FILE = "fpa_verl.json"
+
 
 class ExportingActorWorker(ActorRolloutRefWorker):
     """verl's worker, which can also write its policy as a Hugging Face model."""
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
-    def export_hugging_face(self, folder: str) -> None:
-        """Write the policy to `folder`, in the base model's dtype, whole or not at all.
+    def export_hugging_face(self, folder: str, about: dict[str, Any]) -> None:
+        """Write the policy to `folder`, in the base model's dtype, whole or not at all, and `about` it beside.
 
         All ranks take part in gathering the weights; rank 0 holds them in host memory and writes.
         """
@@ -27,7 +32,7 @@ class ExportingActorWorker(ActorRolloutRefWorker):
                 if self.rank == 0:
                     weights[name] = tensor.to(device="cpu", dtype=config.hf_config.dtype, copy=True)
         if self.rank == 0:
-            write_hugging_face(Path(folder), config.hf_config, config.tokenizer, weights)
+            write_hugging_face(Path(folder), config.hf_config, config.tokenizer, weights, about)
 
 
 def write_hugging_face(
@@ -35,14 +40,13 @@ def write_hugging_face(
     config: PretrainedConfig,
     tokenizer: PreTrainedTokenizerBase,
     weights: dict[str, torch.Tensor],
+    about: dict[str, Any],
 ) -> None:
     """Write a model of `config` with these weights, over one that is there; `config` stays as it is."""
-    unfinished = Path(f"{folder}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
     with torch.device("meta"):
         # Saving turns the dtype of the configuration it is given into a string.
         model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=config.dtype)
-    model.save_pretrained(unfinished, state_dict=weights)
-    tokenizer.save_pretrained(unfinished)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    with atomic_folder(folder) as unfinished:
+        model.save_pretrained(unfinished, state_dict=weights)
+        tokenizer.save_pretrained(unfinished)
+        write_json(unfinished / ABOUT_FILE, about)

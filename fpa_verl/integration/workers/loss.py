@@ -16,16 +16,12 @@ from verl.utils.metric import AggregationType, Metric
 from verl.workers.config import ActorConfig
 from verl.workers.utils.padding import no_padding_2_padding
 
-from fpa_verl.errors import FpaError, IntegrationError
+from fpa_verl.errors import DivergenceError, IntegrationError
 from fpa_verl.integration.policy_losses import global_mean
 from fpa_verl.integration.workers.dynamics import trajectory_sums
 from fpa_verl.integration.workers.reference import Reference, ResponsePositions
 from fpa_verl.objectives import Needs, sequence_mean, sequence_sum, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
-
-
-class NotFiniteError(FpaError, FloatingPointError):
-    """A loss that is NaN or infinite; names the trajectories it came from."""
 
 
 class OfflineLoss:
@@ -169,7 +165,7 @@ def _require_finite(
     if future_weights is not None:
         is_finite &= torch.isfinite(future_weights)
     uids = [str(uid) for uid, fine in zip(list(data["uid"]), is_finite.tolist(), strict=True) if not fine]
-    raise NotFiniteError(
+    raise DivergenceError(
         f"the loss is {loss.item()}; trajectories (problem/group/sample): {', '.join(uids) or 'unknown'}. "
         "Lower actor_rollout_ref.actor.optim.lr, or look at these rows with `fpa-verl data show`"
     )

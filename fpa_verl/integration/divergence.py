@@ -1,0 +1,93 @@
+"""Training that destroys what it should keep: seen while it goes on, and named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fpa_verl.errors import ConfigError, DivergenceError
+
+# Mean of w(y) (Eq. 2) over the right trajectories of a step.
+RIGHT_WEIGHT = "dynamics/right/policy_weight"
+ACTIONS = ("ignore", "warn", "stop")
+
+
+@dataclass(frozen=True)
+class CollapseRule:
+    """Key `collapse` of the recipes: right trajectories must keep their probability.
+
+    Attributes:
+        action: what follows, "ignore", "warn" (once) or "stop".
+        window: steps that are averaged, at the beginning of the run and now.
+        floor: share of its beginning under which the mean of w(y), the probability of a token of a right
+            trajectory, counts as collapsed; in (0, 1).
+
+    Raises:
+        ConfigError: a value is out of its bounds.
+    """
+
+    action: str = "warn"
+    window: int = 20
+    floor: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise ConfigError(f"collapse.action={self.action}: one of {', '.join(ACTIONS)}")
+        if not isinstance(self.window, int) or self.window < 1:
+            raise ConfigError(f"collapse.window={self.window}: a number of steps of at least 1")
+        if not 0 < self.floor < 1:
+            raise ConfigError(f"collapse.floor={self.floor}: a share between 0 and 1")
+
+
+class CollapseWatch:
+    """Holds a run to its `CollapseRule`.
+
+    Args:
+        earlier: step to the weight of right trajectories in earlier attempts, as `RIGHT_WEIGHT` was logged.
+    """
+
+    def __init__(self, rule: CollapseRule, earlier: Mapping[int, float]) -> None:
+        self._rule = rule
+        self._weights = dict(earlier)
+        self._said = False
+
+    def see(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        """Take in the metrics of a step; what to warn of, if anything.
+
+        Raises:
+            DivergenceError: the weights have collapsed, and the rule says to stop.
+        """
+        if RIGHT_WEIGHT in metrics:
+            self._weights[step] = metrics[RIGHT_WEIGHT]
+        share = self._share(step)
+        if self._rule.action == "ignore" or self._said or not share < self._rule.floor:
+            return None
+        self._said = True
+        message = (
+            f"step {step}: right trajectories have lost their probability: w(y), mean of {self._rule.window} steps, is "
+            f"{share:.0%} of what it was in the first (collapse.floor={self._rule.floor:g}). Lower "
+            "actor_rollout_ref.actor.optim.lr, or the weight of wrong trajectories; run_dir/best holds the best model"
+        )
+        if self._rule.action == "stop":
+            raise DivergenceError(message)
+        return message
+
+    def _share(self, step: int) -> float:
+        """Mean weight of the last steps over that of the first; NaN before the two are apart."""
+        steps = sorted(known for known in self._weights if known <= step)
+        window = self._rule.window
+        if len(steps) < 2 * window:
+            return math.nan
+        first, last = (sum(self._weights[s] for s in part) for part in (steps[:window], steps[-window:]))
+        return last / first
+
+
+def require_finite_loss(step: int, metrics: Mapping[str, float]) -> None:
+    """Raise DivergenceError where a step's loss is not a number."""
+    loss = metrics.get("actor/pg_loss", 0.0)
+    if not math.isfinite(loss):
+        raise DivergenceError(
+            f"step {step}: the loss is {loss}. Lower actor_rollout_ref.actor.optim.lr; the checkpoints of earlier "
+            "steps and run_dir/best are as they were"
+        )

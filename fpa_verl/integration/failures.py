@@ -1,0 +1,77 @@
+"""The first cause of a run that died, in one line: what it was, where, and what to type."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from fpa_verl.errors import AGAIN, FpaError, IntegrationError
+
+# What verl says of a step whose every request to the rollout servers failed.
+NOTHING_GENERATED = "no materializable trajectories"
+DIED = (ActorDiedError, ActorUnavailableError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
+
+
+def first_cause(error: Exception) -> FpaError | None:
+    """What stopped a run, where it is one of the ways to stop that are known; None for any other error."""
+    cause: BaseException = error
+    while isinstance(cause, RayTaskError) and isinstance(cause.cause, BaseException):
+        cause = cause.cause
+    if isinstance(cause, FpaError):
+        return cause
+    if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+        return IntegrationError(f"the disk is full{_of(cause)}: make room. {AGAIN}")
+    if "PytorchStreamWriter failed" in str(cause):
+        return IntegrationError(
+            f"a checkpoint could not be written; the disk may be full ({_first_line(cause)}). {AGAIN}"
+        )
+    if NOTHING_GENERATED in str(cause):
+        return nothing_generated()
+    if isinstance(cause, DIED):
+        return IntegrationError(f"{_who(cause)} died: {_why(cause)} {AGAIN}")
+    if isinstance(cause, RayError) and not isinstance(cause, RayTaskError):
+        return IntegrationError(f"Ray itself stopped ({type(cause).__name__}: {_first_line(cause)}). {AGAIN}")
+    return None
+
+
+def nothing_generated() -> IntegrationError:
+    return IntegrationError(
+        "no response of a whole batch came: a rollout server or the scorer's process died, or every request failed; "
+        f"its own first error stands further up. {AGAIN}"
+    )
+
+
+def _of(error: OSError) -> str:
+    return f" ({error.filename})" if error.filename else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
+
+
+def _who(error: BaseException) -> str:
+    """The actor by its class, process and node, as Ray lists them."""
+    found = dict(re.findall(r"^\s*(class_name|pid|ip): (\S+)", str(error), flags=re.MULTILINE))
+    if "class_name" not in found:
+        return "a process of the run"
+    name = found["class_name"].rsplit(".", 1)[-1]
+    return f"{name} (process {found.get('pid', '?')} on {found.get('ip', '?')})"
+
+
+def _why(error: BaseException) -> str:
+    """Ray's own sentence about the end of the process."""
+    text = " ".join(str(error).split())
+    detail = re.search(r"Worker exit detail: (.*?\.)(?: |$)", text) or re.search(
+        r"The actor (?:is dead|died)(.*?\.)", text
+    )
+    return detail[1].strip() if detail else _first_line(error)

@@ -1,0 +1,79 @@
+"""What earlier attempts of a run left, and where this one begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.integration.checkpoints import newest_whole, step_of
+from fpa_verl.report.ledger import read_spending
+from fpa_verl.report.runs import CONFIG_FILE, stopped_early
+
+TRAINS = ("offline", "metered_sync")
+
+
+def nothing_left(config: DictConfig) -> bool:
+    """Whether the run in `run_dir` reached the last step that is asked for now, or stopped early; says so."""
+    folder = Path(config.run_dir)
+    if stopped_early(folder):
+        print(f"{folder}: stopped early before; delete it to train again")
+        return True
+    spending = read_spending(folder)
+    if not spending.finished or _length(_recorded(folder)) != _length(config):
+        return False
+    print(f"{folder}: finished before, at step {spending.last_step}; delete it to train again")
+    return True
+
+
+def _recorded(folder: Path) -> DictConfig:
+    config = OmegaConf.load(folder / CONFIG_FILE)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def _length(config: DictConfig) -> tuple[int | None, int]:
+    return config.trainer.total_training_steps, config.trainer.total_epochs
+
+
+def choose_start(config: DictConfig) -> None:
+    """Let verl go on from the newest whole checkpoint, and say from which and what is passed over.
+
+    With `trainer.resume_mode=auto` alone; the other modes are the user's own choice.
+
+    Raises:
+        DatasetError: there are finished checkpoints, and none of them is whole.
+    """
+    if config.trainer.resume_mode != "auto" or config.trainer.v1.trainer_mode not in TRAINS:
+        return
+    folder = Path(config.run_dir)
+    start, skipped = newest_whole(Path(config.trainer.default_local_dir))
+    spending = read_spending(folder)
+    for checkpoint, reason in skipped.items():
+        print(f"{checkpoint}: passed over, {reason}")
+    if start is None and any("not whole" not in reason for reason in skipped.values()):
+        raise DatasetError(
+            f"{config.trainer.default_local_dir}: no checkpoint of this run is whole (see above). Put one back, or "
+            "delete the folder to begin again from the base model"
+        )
+    step = 0 if start is None else step_of(start) or 0
+    if start is not None:
+        again = f"; steps {step + 1} to {spending.last_step} are done again" if spending.last_step > step else ""
+        print(f"{folder}: goes on after step {step} ({start}){again}")
+    elif spending.last_step:
+        print(
+            f"{folder}: {spending.last_step} steps were done and no checkpoint was finished; begins again from the "
+            "base model"
+        )
+    with open_dict(config):
+        config.trainer.resume_mode = "disable" if start is None else "resume_path"
+        config.trainer.resume_from_path = None if start is None else str(start)
+        if start is not None:
+            # verl evaluates a step after saving it: whoever was killed in between is evaluated now.
+            config.trainer.val_before_train = _is_evaluated(config, step, spending.total_steps)
+
+
+def _is_evaluated(config: DictConfig, step: int, last: int | None) -> bool:
+    every = config.trainer.test_freq
+    return every > 0 and (step % every == 0 or step == (config.trainer.total_training_steps or last))
