@@ -49,7 +49,8 @@ def _options(
 @app.command()
 def report(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Run directories, folders that hold some, patterns; NAME=PATTERN.")
+        list[str] | None,
+        typer.Argument(help="Run directories, folders that hold some, patterns; logs of verl; NAME=PATTERN."),
     ] = None,
     compare: Annotated[Compare | None, typer.Option(help="What to compare; default: wallclock.")] = None,
     power: Annotated[
@@ -59,6 +60,9 @@ def report(
     on: Annotated[str | None, typer.Option(help="Problem set; default: the first that is not validation.")] = None,
     target: Annotated[list[float] | None, typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
     against: Annotated[str | None, typer.Option(help="Method to measure by; default: the online one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="On which the runs of verl's logs ran that do not say so: 'NVIDIA H200'.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for page, figures, Markdown and JSON; default: RUNS/report.")
     ] = None,
@@ -72,7 +76,7 @@ def report(
     With --power, RUNS are a pilot: two runs or one, trained or of recipe=evaluate; none: the paper's benchmarks.
     """
     if power is not None:
-        _refuse_beside_power(compare=compare, target=target, against=against)
+        _refuse_beside_power(compare=compare, target=target, against=against, device=device)
         _report_power(power, runs or [], on, out)
         return
     from fpa_verl.report.comparisons import COMPARISONS, Options
@@ -81,11 +85,12 @@ def report(
     from fpa_verl.report.runs import find_runs, report_folder
 
     given = runs or ["runs"]
-    found = find_runs(given)
+    found = find_runs(given, device)
     options = Options(on, target, against)
     name = (compare or Compare.wallclock).value
     comparison = COMPARISONS[name](found, options)
-    command = command_line(given, {"compare": name, "on": on, "target": target, "against": against})
+    typed = {"compare": name, "on": on, "target": target, "against": against, "device": device}
+    command = command_line(given, typed)
     write_report(comparison, out or report_folder(given, found), console, command, options)
 
 

@@ -175,7 +175,7 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
 
     Raises:
         ConfigError: no such difference, or a problem set without runs.
-        DatasetError: more than two runs, no evaluation that both have, or none that shows how answers vary.
+        DatasetError: more than two runs, a log of verl, no evaluation in common, or none that shows how answers vary.
         MismatchError: two runs that were asked or scored differently.
     """
     if not LEAST_DIFFERENCE <= difference < 1:
@@ -191,6 +191,11 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
             f"--power takes two runs, one, or none, not {len(runs)}: name two of "
             f"{', '.join(str(run.folder) for run in runs)}"
         )
+    for run in runs:
+        if run.log:
+            raise DatasetError(
+                f"{run.folder} is a log of verl, which holds no outcome of a single problem: name run directories"
+            )
     require_same_questions(runs)
     sets, left_out = _measured(runs, _shared_sets(runs, data_source))
     return Power(runs, difference, sets, _origin(runs), left_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from fpa_verl.evaluation.power import Variances
 from fpa_verl.files import append_json_line
 from fpa_verl.report.power import ProblemSet, paper_sets, required
 from fpa_verl.report.runs import read_run
+from fpa_verl.report.verl_logs import VerlLog
 from tests.report.conftest import INFO, make_run
 
 # Standard errors that a difference must have, without Student's correction: 1.959964 + 0.841621.
@@ -139,6 +141,7 @@ def test_the_command_without_a_run(tmp_path, monkeypatch):
         (["--power", "nan"], "--power nan: a difference"),
         (["--power", "0.1", "--compare", "cost"], "--compare says nothing beside --power"),
         (["--power", "0.1", "--target", "0.5"], "--target says nothing beside --power"),
+        (["--power", "0.1", "--device", "H"], "--device says nothing beside --power"),
         (["--power", "0.1", "--on", "toy"], "--on toy needs a run"),
     ],
 )
@@ -158,6 +161,8 @@ def test_runs_that_make_no_pilot(tmp_path):
         required(0.1, [evaluated(tmp_path / "all", {f"p{i}": [4, 4] for i in range(9)})])
     with pytest.raises(DatasetError, match="no evaluation on it yet"):
         required(0.1, [read_run(make_run(tmp_path / "young", []))])
+    with pytest.raises(DatasetError, match="is a log of verl, which holds no outcome of a single problem"):
+        required(0.1, [replace(some, log=VerlLog(tmp_path / "log.jsonl", "file", [], []))])
     (tmp_path / "nothing").mkdir()
     assert "no run in" in str(report(tmp_path / "nothing", "--power", 0.1).exception)
 

@@ -19,6 +19,7 @@ from fpa_verl.integration.trainers.synchronous import Synchronous
 from fpa_verl.integration.trainers.verdicts import returned_by_scorer
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import STARTED_AT, Ledger
+from fpa_verl.report.metrics import PEAK_MEMORY
 from fpa_verl.report.runs import CONFIG_FILE, metrics_file, open_run, record_evaluation
 from fpa_verl.rollouts.schema import MODEL_STATUSES
 
@@ -124,7 +125,7 @@ class Metered(Synchronous):
             "end" if is_last else "step",
             global_steps,
             tokens=tokens,
-            peak_memory_gb=metrics.get("actor/perf/max_memory_allocated_gb"),
+            peak_memory_gb=metrics.get(PEAK_MEMORY),
             **({"generated_tokens": sum(tag["response_len"] for tag in batch.tags)} if self._generates else {}),
         )
 
