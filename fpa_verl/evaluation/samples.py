@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 
 from fpa_verl.evaluation.accuracy import Outcomes, Votes
 from fpa_verl.files import atomic_path
+from fpa_verl.reward.latex import UnreadableError, canonical, tight
 from fpa_verl.rollouts.schema import MODEL_STATUSES
 
 FOLDER = "samples"
@@ -83,14 +83,18 @@ def outcomes(samples: pd.DataFrame) -> Outcomes:
 
 
 def _spelling(answer: str) -> str:
-    return re.sub(r"\\(?:left|right|displaystyle|[!,;: ])|[\s$]", "", answer).replace("dfrac", "frac")
+    """As the scorer spells it; what it cannot read stands for itself."""
+    try:
+        return tight(canonical(answer))
+    except UnreadableError:
+        return answer.strip()
 
 
 def votes(samples: pd.DataFrame) -> Votes:
     """Problem id to (answer, right) of every scored answer, None where a response holds none.
 
-    Right answers are one, however they are written; wrong ones vote together where their spelling is the
-    same but for spaces and the like.
+    Right answers are one, however they are written; wrong ones vote together where the scorer
+    spells them alike.
     """
     scored = samples[samples["status"].isin(MODEL_STATUSES)]
     found: dict[str, list[tuple[str | None, bool]]] = {}

@@ -198,7 +198,7 @@ def dataset_and_recipe(config: DictConfig) -> Finding:
         return Finding(
             "dataset",
             "doubtful",
-            f"{config.rollouts} was scored by {scored_by}, and evaluations are scored by {scores_by}: `fpa-verl data check "
+            f"{config.rollouts} was scored by {scored_by}, evaluations are scored by {scores_by}: `fpa-verl data check "
             f"{config.rollouts}` scores a sample of it anew; collect or import it again where they disagree",
         )
     sampled = manifest.sampling.get("temperature", "unknown")

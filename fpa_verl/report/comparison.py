@@ -71,6 +71,28 @@ def require_comparable(runs: list[Run]) -> None:
     require_same_device(runs)
 
 
+def require_same_questions(runs: list[Run]) -> None:
+    """Refuse runs that were asked or scored differently; their models and numbers of samples may differ.
+
+    Raises:
+        MismatchError: scorer, template, a problem set of the same name, or how it is sampled differ.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        for name in ("scorer", "template"):
+            wanted, found = (one.info["fingerprints"].get(name) for one in (first, run))
+            if wanted != found:
+                raise _mismatch(first, run, name, wanted, found)
+        mine, other = first.info["evaluation"], run.info["evaluation"]
+        for name in mine.keys() - {"problem_sets", "samples"}:
+            if mine[name] != other.get(name):
+                raise _mismatch(first, run, f"evaluation's {name}", mine[name], other.get(name))
+        for name, wanted in mine["problem_sets"].items():
+            found = other["problem_sets"].get(name, wanted)
+            if found != wanted:
+                raise _mismatch(first, run, f"problem set {name}", wanted, found)
+
+
 def require_same_device(runs: list[Run]) -> None:
     """Refuse runs whose device-seconds are of different devices, or of one that nobody knows."""
     for run in runs if len(runs) > 1 else ():

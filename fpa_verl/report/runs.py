@@ -315,17 +315,18 @@ def read_logged_run(path: Path, label: str | None = None, device: str | None = N
     return Run(path, info, list(points.values()), spending, label or str(path), log)
 
 
-def find_runs(given: Sequence[str | Path], device: str | None = None) -> list[Run]:
+def find_runs(given: Sequence[str | Path], device: str | None = None, *, with_evaluations: bool = False) -> list[Run]:
     """Runs at the folders given or any number of levels below them, in order of name.
 
     A folder may be a pattern (`runs/*seed*`, `runs/**/fpa*`), and a pattern or folder may be given a name that its
     runs are compared under (`fpa=runs/*fpa*`). A log of verl stands for a run that has no directory: one that is given
     or matched, and those in a folder without run directories. Other files among the matches are passed over, and so is
-    what `recipe=evaluate` left: it trained nothing.
+    what `recipe=evaluate` left, which trained nothing.
 
     Args:
         given: folders, logs, patterns.
         device: on which logged runs ran whose logs do not say.
+        with_evaluations: keep what `recipe=evaluate` left.
 
     Raises:
         DatasetError: nothing is where one of them points, or a log cannot be read.
@@ -348,7 +349,7 @@ def find_runs(given: Sequence[str | Path], device: str | None = None) -> list[Ru
                     # Wandb links the latest run to a second place.
                     logs.setdefault(log.resolve(), (log, label))
     runs = [read_run(folder, label) for folder, label in labels.items()]
-    runs = [run for run in runs if run.info.get("kind") != EVALUATION_KIND]
+    runs = [run for run in runs if with_evaluations or run.info.get("kind") != EVALUATION_KIND]
     return runs + [read_logged_run(log, label, device) for log, label in logs.values()]
 
 

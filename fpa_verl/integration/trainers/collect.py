@@ -109,7 +109,7 @@ class Collector(Sampler):
             response_ids=rollout.response_ids,
             behaviour_log_probs=rollout.log_probs,
             score=rollout.score,
-            status=rollout.verdict["status"],
+            status=rollout.status,
             finish_reason=rollout.finish_reason,
             temperature=sampling["temperature"],
             top_p=sampling["top_p"],

@@ -15,6 +15,7 @@ from fpa_verl.integration.identity import describe_evaluation
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.trainers.metering import command_started_at
 from fpa_verl.integration.trainers.sampling import Rollout, Sampler
+from fpa_verl.integration.trainers.verdicts import returned_by_scorer
 from fpa_verl.integration.workers.seeded import SEEDED_SINGLE_TURN
 from fpa_verl.paths import RECIPES
 from fpa_verl.report import ledger as phases
@@ -91,8 +92,8 @@ class Evaluator(Sampler):
             sample=task.sample,
             response=self.tokenizer.decode(rollout.response_ids, skip_special_tokens=True),
             response_tokens=len(rollout.response_ids),
-            extracted=str(rollout.verdict.get("extracted", "")),
-            status=rollout.verdict["status"],
+            extracted=str(returned_by_scorer(rollout.verdict, "extracted", self.config)),
+            status=rollout.status,
             finish_reason=rollout.finish_reason,
             ground_truth=task.problem.ground_truth,
         )

@@ -20,6 +20,7 @@ from fpa_verl.integration.failures import NOTHING_GENERATED, nothing_generated
 from fpa_verl.integration.trainers.metering import POLL_INTERVAL_S
 from fpa_verl.integration.trainers.synchronous import Synchronous
 from fpa_verl.integration.trainers.transfer import PARTITION
+from fpa_verl.integration.trainers.verdicts import returned_by_scorer
 from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.problems import Problem
 
@@ -34,7 +35,8 @@ class Rollout:
         place: of the problem among those that were submitted together.
         sample: from 0 to `rollout.n` - 1.
         log_probs: of the response tokens, under the model that sampled them.
-        verdict: what the scorer returned beside the score.
+        verdict: what the scorer returned beside the score; `returned_by_scorer` reads it.
+        status: the scorer's.
         finish_reason: "stop", or "length" for a response that was cut off.
     """
 
@@ -46,6 +48,7 @@ class Rollout:
     log_probs: list[float]
     score: float
     verdict: dict[str, Any]
+    status: str
     finish_reason: str
 
 
@@ -137,6 +140,7 @@ class Sampler(Synchronous):
         ):
             uid, sample, _ = key.rsplit("_", 2)
             response_ids = response.tolist()
+            verdict = getattr(extra, "data", extra)["reward_extra_info"]
             found.append(
                 Rollout(
                     problem=problems[place_of[uid]],
@@ -146,7 +150,8 @@ class Sampler(Synchronous):
                     response_ids=response_ids,
                     log_probs=log_probs.tolist(),
                     score=float(scores.sum()),
-                    verdict=getattr(extra, "data", extra)["reward_extra_info"],
+                    verdict=verdict,
+                    status=returned_by_scorer(verdict, "status", self.config),
                     # The engine does not pass its reason on; an end-of-sequence token is the reason.
                     finish_reason="stop" if response_ids[-1] in self.stop_ids else "length",
                 )
