@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
 from pathlib import Path
@@ -92,7 +91,7 @@ def _check_bounds(config: DictConfig) -> None:
     require_bounds(EarlyStopping, config.early_stopping, "early_stopping")
     if "evaluation" in config:
         require_bounds(Evaluation, config.evaluation, "evaluation")
-        for name in set(config.evaluation) - {field.name for field in dataclasses.fields(Evaluation)}:
+        for name in set(config.evaluation) - {"samples", "seeded"}:
             raise ConfigError(
                 f"evaluation.{name}={config.evaluation[name]} would change nothing: answers are sampled by "
                 "actor_rollout_ref.rollout.val_kwargs (temperature, top_p, top_k), as many as evaluation.samples says"
