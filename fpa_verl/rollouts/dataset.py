@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.rollouts.index import read_index
-from fpa_verl.rollouts.manifest import Manifest, read_manifest
+from fpa_verl.rollouts.index import count, read_index
+from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
 from fpa_verl.rollouts.selection import Selection, items_of, members_of
 from fpa_verl.rollouts.shards import Shards
 
@@ -23,15 +23,15 @@ class RolloutDataset:
 
     Raises:
         DatasetError: no such dataset, not finished, or a file of it is missing or cut off. Damage inside
-            a shard shows when it is first read, or in `verify`.
+            a shard shows when it is first read, or in `verify`: no row of a damaged one is handed out.
     """
 
     def __init__(self, folder: str | Path, selection: Selection | None = None) -> None:
         self.folder = Path(folder).expanduser()
         self.selection = selection or Selection()
         self.manifest: Manifest = read_manifest(self.folder)
-        self._shards = Shards(self.folder, self.manifest.shards)
         self._index = read_index(self.folder, self.manifest.index)
+        self._shards = Shards(self.folder, self.manifest, self._index)
         members = members_of(self._index, keep_truncated=self.selection.keep_truncated)
         self.items = items_of(members, self.selection)
         self._pass_rates = np.full(len(self._index), np.nan)
@@ -58,18 +58,29 @@ class RolloutDataset:
         return self._shards.bytes
 
     def verify(self) -> None:
-        """Read everything and compare it with checksums, schema and index.
+        """Read everything and compare it with checksums, schema, index and counts.
 
         Raises:
             DatasetError: naming file, row and column.
         """
-        self._shards.verify(self._index)
+        self._shards.verify()
+        if differ := self.miscounted():
+            raise DatasetError(f"{self.folder / MANIFEST_FILE}: {differ[0]}; restore it")
+
+    def miscounted(self) -> list[str]:
+        """Counts of the manifest that are not those of the index, in words."""
+        mine, counted = self.manifest.counts, count(self._index)
+        return [
+            f"{name} is {mine.get(name)}, by the index {counted.get(name)}"
+            for name in sorted({*mine, *counted})
+            if mine.get(name) != counted.get(name)
+        ]
 
     def require_items(self, batch_size: int) -> None:
         """Refuse a dataset that cannot fill one batch, saying what became of its groups."""
         counts = self.manifest.counts
         outcome = ", ".join(
-            f"{counts[f'groups_{kind}']} {kind.replace('_', ' ')}"
+            f"{counts.get(f'groups_{kind}', 0)} {kind.replace('_', ' ')}"
             for kind in ("mixed", "all_right", "all_wrong", "unscored")
         )
         if not self.items:

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, Selection
 from fpa_verl.rollouts.selection import pair_places
-from tests.rollouts.conftest import PLAN, finish, trajectory
+from tests.rollouts.conftest import PLAN, change_manifest, finish, rewrite, trajectory
 
 
 def ids(dataset: RolloutDataset) -> list[list[tuple[str, int]]]:
@@ -169,9 +167,7 @@ def test_missing_shard_is_named(dataset):
 
 
 def test_manifest_cannot_name_files_elsewhere(dataset):
-    manifest = json.loads((dataset / "manifest.json").read_text())
-    manifest["shards"][0]["file"] = "../secret.parquet"
-    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    change_manifest(dataset, lambda manifest: manifest["shards"][0].update(file="../secret.parquet"))
     with pytest.raises(DatasetError, match="outside the dataset"):
         RolloutDataset(dataset)
 
@@ -213,17 +209,6 @@ def test_wrong_lengths_name_file_row_and_column(dataset):
         DatasetError, match=r"part-00000\.parquet, row 1: column 'behaviour_log_probs' has 2 values for 3"
     ):
         RolloutDataset(dataset).verify()
-
-
-def rewrite(dataset, change) -> None:
-    """Change the first shard and make the manifest agree with it."""
-    from fpa_verl.files import sha256_of
-
-    part = dataset / "part-00000.parquet"
-    pq.write_table(change(pq.read_table(part)), part)
-    manifest = json.loads((dataset / "manifest.json").read_text())
-    manifest["shards"][0] |= {"sha256": sha256_of(part), "bytes": part.stat().st_size}
-    (dataset / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_goes_on_with_the_same_plan_only(tmp_path):
