@@ -5,7 +5,7 @@ Pure: tables in, faults out. The reader refuses the first one, `fpa-verl data ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,25 +60,43 @@ def faults(table: pa.Table, vocabulary_size: int | None = None) -> Iterator[Faul
     yield from _verdicts(table)
 
 
-def index_faults(table: pa.Table, index: pd.DataFrame) -> Iterator[Fault]:
+def index_faults(table: pa.Table, expected: Mapping[str, np.ndarray]) -> Iterator[Fault]:
     """Where the rows are not what the index says of them.
 
     Args:
         table: rows of a shard.
-        index: their rows of the index.
+        expected: the columns of their rows of the index; text as objects.
     """
     for column in TAKEN:
-        found, expected = _objects(table, column), index[column].to_numpy(object)
+        found, of_index = _objects(table, column), expected[column]
         yield from (
-            Fault("index", int(row), column, f"is {found[row]!r}, the index says {expected[row]!r}")
-            for row in np.flatnonzero(found != expected)
+            Fault("index", int(row), column, f"is {found[row]!r}, the index says {of_index[row]!r}")
+            for row in np.flatnonzero(found != of_index)
         )
     for name, column in LENGTHS.items():
-        lengths, expected = _list_lengths(table, column), index[name].to_numpy()
+        lengths, of_index = _list_lengths(table, column), expected[name]
         yield from (
-            Fault("index", int(row), column, f"has {lengths[row]} tokens, the index says {expected[row]}")
-            for row in np.flatnonzero(lengths != expected)
+            Fault("index", int(row), column, f"has {lengths[row]} tokens, the index says {of_index[row]}")
+            for row in np.flatnonzero(lengths != of_index)
         )
+
+
+class IndexColumns:
+    """The columns of an index, for looking up a few rows at a time."""
+
+    def __init__(self, index: pd.DataFrame) -> None:
+        texts = [name for name in index if isinstance(index[name].dtype, pd.CategoricalDtype)]
+        self._words = {name: index[name].cat.categories.to_numpy(object) for name in texts}
+        self._values = {
+            name: (index[name].cat.codes if name in texts else index[name]).to_numpy() for name in index.columns
+        }
+
+    def __getitem__(self, rows: slice) -> dict[str, np.ndarray]:
+        """Every column of these rows; text as objects."""
+        return {
+            name: self._words[name][values[rows]] if name in self._words else values[rows]
+            for name, values in self._values.items()
+        }
 
 
 def _objects(table: pa.Table, column: str) -> np.ndarray:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.manifest import Manifest, require_whole
 from fpa_verl.rollouts.parquet import open_file, reading
-from fpa_verl.rollouts.rows import Fault, faults, index_faults
+from fpa_verl.rollouts.rows import Fault, IndexColumns, faults, index_faults
 from fpa_verl.rollouts.schema import SCHEMA, schema_difference
 
 # Rows that are read and kept together: reading one at random costs the decoding of so many.
@@ -67,7 +67,7 @@ class Shards:
     def __init__(self, folder: Path, manifest: Manifest, index: pd.DataFrame) -> None:
         if not manifest.shards:
             raise DatasetError(f"{folder} is empty: its manifest names no shard. Collect or import again")
-        self._folder, self._records, self._index = folder, manifest.shards, index
+        self._folder, self._records, self._index = folder, manifest.shards, IndexColumns(index)
         self._vocabulary_size = manifest.vocabulary_size
         for record in self._records:
             require_whole(folder, record)
@@ -106,9 +106,7 @@ class Shards:
     def _read(self, number: int, group: int) -> pa.Table:
         file, group_ends = self._file(number)
         path = self._folder / self._records[number].file
-        with reading(path):
-            table = file.read_row_group(group, columns=SCHEMA.names).combine_chunks()
-            table.validate(full=True)
+        table = _read_groups(path, file, [group])
         in_shard = int(group_ends[group]) - len(table)
         piece = Piece(path, in_shard, self._start(number) + in_shard, table)
         self._refuse_faults(piece)
@@ -120,8 +118,8 @@ class Shards:
 
     def faults(self, piece: Piece) -> Iterator[Fault]:
         """What is wrong with the rows by themselves and against the index."""
-        index = self._index.iloc[piece.in_dataset : piece.in_dataset + len(piece.table)]
-        return chain(faults(piece.table, self._vocabulary_size), index_faults(piece.table, index))
+        expected = self._index[piece.in_dataset : piece.in_dataset + len(piece.table)]
+        return chain(faults(piece.table, self._vocabulary_size), index_faults(piece.table, expected))
 
     def pieces(self, number: int) -> Iterator[Piece]:
         """All rows of a shard in order, its checksum compared anew.
@@ -130,16 +128,12 @@ class Shards:
             DatasetError: the file is damaged.
         """
         self._checked.discard(number)
-        file, _ = self._open(number)
+        file, group_ends = self._open(number)
         path, place = self._folder / self._records[number].file, 0
-        batches = file.iter_batches(ROWS_CHECKED, columns=SCHEMA.names)
-        while True:
-            with reading(path):
-                batch = next(batches, None)
-                if batch is None:
-                    return
-                table = pa.Table.from_batches([batch])
-                table.validate(full=True)
+        # Row groups by the batch in which their last row lies.
+        batch_of = (group_ends - 1) // ROWS_CHECKED
+        for batch in np.unique(batch_of):
+            table = _read_groups(path, file, np.flatnonzero(batch_of == batch).tolist())
             yield Piece(path, place, self._start(number) + place, table)
             place += len(table)
 
@@ -156,3 +150,11 @@ class Shards:
     @property
     def bytes(self) -> int:
         return sum(record.bytes for record in self._records)
+
+
+def _read_groups(path: Path, file: pq.ParquetFile, groups: list[int]) -> pa.Table:
+    """Row groups with the columns of `SCHEMA`, valid throughout."""
+    with reading(path):
+        table = file.read_row_groups(groups, columns=SCHEMA.names).combine_chunks()
+        table.validate(full=True)
+    return table
