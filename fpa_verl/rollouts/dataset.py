@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.index import count, read_index
@@ -64,17 +65,8 @@ class RolloutDataset:
             DatasetError: naming file, row and column.
         """
         self._shards.verify()
-        if differ := self.miscounted():
+        if differ := miscounted(self.manifest, self._index):
             raise DatasetError(f"{self.folder / MANIFEST_FILE}: {differ[0]}; restore it")
-
-    def miscounted(self) -> list[str]:
-        """Counts of the manifest that are not those of the index, in words."""
-        mine, counted = self.manifest.counts, count(self._index)
-        return [
-            f"{name} is {mine.get(name)}, by the index {counted.get(name)}"
-            for name in sorted({*mine, *counted})
-            if mine.get(name) != counted.get(name)
-        ]
 
     def require_items(self, batch_size: int) -> None:
         """Refuse a dataset that cannot fill one batch, saying what became of its groups."""
@@ -94,3 +86,13 @@ class RolloutDataset:
                 f"{self.folder} has {len(self.items)} training {self.selection.unit} items, fewer than one "
                 f"batch of {batch_size} (groups: {outcome}). Lower data.train_batch_size or collect more"
             )
+
+
+def miscounted(manifest: Manifest, index: pd.DataFrame) -> list[str]:
+    """Counts of the manifest that are not those of the index, in words."""
+    written, counted = manifest.counts, count(index)
+    return [
+        f"{name} is {written.get(name)}, by the index {counted.get(name)}"
+        for name in sorted({*written, *counted})
+        if written.get(name) != counted.get(name)
+    ]

@@ -59,6 +59,7 @@ class Manifest:
         origin: how the rollouts came about: "collect" or "import", from what, and the model's vocabulary_size.
         validation: fraction of problems held out and the seed that chose them.
         versions: of the packages that took part.
+        is_sealed: whether the file has a checksum of its own, which held; one of an earlier version has none.
     """
 
     fingerprints: dict[str, str]
@@ -71,9 +72,12 @@ class Manifest:
     index: FileRecord
     shards: list[FileRecord] = field(default_factory=list)
     format_version: int = FORMAT_VERSION
+    is_sealed: bool = True
 
     def write(self, folder: Path) -> None:
-        write_sealed_json(folder / MANIFEST_FILE, asdict(self))
+        content = asdict(self)
+        del content["is_sealed"]
+        write_sealed_json(folder / MANIFEST_FILE, content)
 
     @property
     def device_seconds(self) -> float:
@@ -104,7 +108,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} has no {MANIFEST_FILE}: the dataset is not finished. Repeat the command that was "
             "making it; it goes on where it stopped"
         )
-    raw, _ = read_sealed_json(file, REMEDY)
+    raw, is_sealed = read_sealed_json(file, REMEDY)
     if raw.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
         raise DatasetError(
             f"{file} has format {raw['format_version']}, not {FORMAT_VERSION} as this version writes it: "
@@ -112,7 +116,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         files = {"index": _record(raw["index"]), "shards": [_record(shard) for shard in raw["shards"]]}
-        manifest = Manifest(**{**raw, **files})
+        manifest = Manifest(**{**raw, **files}, is_sealed=is_sealed)
         _require_sense(manifest)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{file} is damaged ({error!r}): {REMEDY}") from error

@@ -62,6 +62,8 @@ def as_problem(row: dict[str, Any], where: str) -> Problem:
         source = row["data_source"]
         if not all(isinstance(text, str) for text in (source, *chain.from_iterable(chat))):
             raise TypeError("data_source, role or content is no text")
+        if not chat:
+            raise TypeError("the prompt has no message")
         if not isinstance(truth, (str, int, float, type(None))):
             raise TypeError(f"the ground truth is a {type(truth).__name__}")
     except (AttributeError, KeyError, TypeError) as error:
