@@ -34,6 +34,9 @@ class Finding(Protocol):
 def print_findings(console: Console, findings: Iterable[Finding], title: str | None = None) -> None:
     """One table, in the order of the findings."""
     table = Table(show_header=False, box=None, title=title and escape(title), title_justify="left")
+    table.add_column()
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for finding in findings:
         table.add_row(MARKS[finding.state], escape(finding.subject), escape(finding.detail))
     console.print(table)

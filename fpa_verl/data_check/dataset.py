@@ -206,9 +206,9 @@ class _Rows:
         return table[~table["problem_id"].cat.codes.isin(unread)]
 
     def findings(self) -> Iterator[Finding]:
-        files = len(self.manifest.shards)
-        size = sum(shard.bytes for shard in self.manifest.shards)
-        fine = f"{files:,} shards, {size / 1e6:,.1f} MB, with the bytes that were written"
+        files = [self.manifest.index, *self.manifest.shards]
+        size = sum(record.bytes for record in files) / 1e6
+        fine = f"{len(files):,} of {size:,.1f} MB, with the bytes that were written"
         yield from self.faults.findings("files", "its rows were not looked at", fine)
         for subject, fine in ROW_SUBJECTS.items():
             if subject == "tokens" and self.manifest.vocabulary_size is None:
