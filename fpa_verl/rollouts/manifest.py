@@ -14,7 +14,7 @@ from fpa_verl.rollouts.sealed_json import read_sealed_json, write_sealed_json
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 2
 REMEDY = "restore it, or collect or import again"
-FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)

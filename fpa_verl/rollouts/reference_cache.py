@@ -41,7 +41,7 @@ CACHE_FILE = "cache.json"
 INDEX = ("rows", "lengths", "checksums")
 SOURCES = ("hidden", "topk", "chosen")
 COMMAND = "python -m verl.trainer.main recipe=cache_reference"
-PART_NAME = re.compile(r"part-\d{6,}-\d{3,}\.safetensors", re.ASCII)
+PART_NAME = re.compile(r"part-\d{6,12}-\d{3,6}\.safetensors", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -278,8 +278,8 @@ class ReferenceCache:
             place = int(np.searchsorted(self._rows, row))
             if place == len(self._rows) or self._rows[place] != row or self._lengths[place] != length:
                 raise DatasetError(
-                    f"the reference cache {self.folder} does not cover row {row} of the dataset: delete it and repeat "
-                    f"`{COMMAND}`"
+                    f"{self.folder / CACHE_FILE} does not cover row {row} of the dataset: delete {self.folder} and "
+                    f"repeat `{COMMAND}`"
                 )
             part, start = int(self._parts[place]), int(self._starts[place])
             handle = self._handle(part)
