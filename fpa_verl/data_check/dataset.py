@@ -25,7 +25,7 @@ from fpa_verl.data_check.splits import check_splits
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.dataset import miscounted
 from fpa_verl.rollouts.index import read_index
-from fpa_verl.rollouts.manifest import Manifest, read_manifest, require_whole
+from fpa_verl.rollouts.manifest import FORMAT_VERSION, Manifest, read_manifest, require_whole
 from fpa_verl.rollouts.shards import Piece, Shards
 
 SAMPLE = 200
@@ -79,7 +79,7 @@ def check_dataset(
 
 
 def _of_manifest(manifest: Manifest) -> Finding:
-    if not manifest.is_sealed:
+    if manifest.format_version != FORMAT_VERSION:
         return Finding("manifest", "note", "has no checksum of its own: an earlier version wrote it")
     return Finding("manifest", "fine", "its content is what its checksum was made of")
 

@@ -12,7 +12,9 @@ from fpa_verl.files import sha256_of
 from fpa_verl.rollouts.sealed_json import read_sealed_json, write_sealed_json
 
 MANIFEST_FILE = "manifest.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+# The same without a checksum of its own: still read.
+UNSEALED_VERSION = 2
 REMEDY = "restore it, or collect or import again"
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
@@ -59,7 +61,7 @@ class Manifest:
         origin: how the rollouts came about: "collect" or "import", from what, and the model's vocabulary_size.
         validation: fraction of problems held out and the seed that chose them.
         versions: of the packages that took part.
-        is_sealed: whether the file has a checksum of its own, which held; one of an earlier version has none.
+        format_version: `FORMAT_VERSION`, or `UNSEALED_VERSION` of a file that an earlier version wrote.
     """
 
     fingerprints: dict[str, str]
@@ -72,12 +74,9 @@ class Manifest:
     index: FileRecord
     shards: list[FileRecord] = field(default_factory=list)
     format_version: int = FORMAT_VERSION
-    is_sealed: bool = True
 
     def write(self, folder: Path) -> None:
-        content = asdict(self)
-        del content["is_sealed"]
-        write_sealed_json(folder / MANIFEST_FILE, content)
+        write_sealed_json(folder / MANIFEST_FILE, asdict(self))
 
     @property
     def device_seconds(self) -> float:
@@ -109,14 +108,17 @@ def read_manifest(folder: Path) -> Manifest:
             "making it; it goes on where it stopped"
         )
     raw, is_sealed = read_sealed_json(file, REMEDY)
-    if raw.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+    version = raw.get("format_version")
+    if version not in (FORMAT_VERSION, UNSEALED_VERSION):
         raise DatasetError(
-            f"{file} has format {raw['format_version']}, not {FORMAT_VERSION} as this version writes it: "
+            f"{file} has format {version!r}, not {FORMAT_VERSION} as this version writes it: "
             "delete the folder, or name another with rollouts=, and collect or import again"
         )
+    if is_sealed != (version == FORMAT_VERSION):
+        raise DatasetError(f"{file} is damaged (its checksum is gone): {REMEDY}")
     try:
         files = {"index": _record(raw["index"]), "shards": [_record(shard) for shard in raw["shards"]]}
-        manifest = Manifest(**{**raw, **files}, is_sealed=is_sealed)
+        manifest = Manifest(**{**raw, **files})
         _require_sense(manifest)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{file} is damaged ({error!r}): {REMEDY}") from error

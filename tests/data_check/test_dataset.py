@@ -262,6 +262,8 @@ def test_a_manifest_of_an_earlier_version_has_no_checksum(ingredients, tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["sha256"]
     write_json(folder / "manifest.json", manifest)
+    assert "its checksum is gone" in wrong(folder)["manifest"][0]
+    write_json(folder / "manifest.json", {**manifest, "format_version": 2})
     assert found(folder)["manifest"][0][0] == "note"
     assert wrong(folder) == {}
 

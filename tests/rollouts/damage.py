@@ -173,7 +173,9 @@ def _change_list(table: pa.Table, random: Random) -> pa.Table:
         return _set_cell(table, random)
     place, row = random.choice(places), random.randrange(len(table))
     values = table.column(place).to_pylist()
-    cell = list(values[row] or [])
+    if values[row] is None:
+        return _set_cell(table, random)
+    cell = list(values[row])
     match random.randrange(4):
         case 0:
             cell = cell[:-1]
