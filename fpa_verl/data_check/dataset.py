@@ -1,7 +1,7 @@
 """The check of a rollout dataset: one pass over the rows, then what takes all of them together.
 
-Tokens are in memory a thousand rows at a time. What stays is the index, three numbers of 8 bytes a trajectory,
-the distinct ground truths, and the sample that is scored anew.
+Tokens are in memory a thousand rows at a time. What stays is the index, 34 bytes a trajectory, the distinct ground
+truths, and the sample that is scored anew.
 """
 
 from __future__ import annotations

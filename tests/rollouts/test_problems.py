@@ -106,5 +106,5 @@ def test_a_damaged_archive_is_named(tmp_path):
     whole = gzip.compress(b'{"problem": "1+1", "answer": "2"}\n')
     for content in (whole[:-9], whole[:12] + bytes([whole[12] ^ 1]) + whole[13:], b"no archive"):
         (tmp_path / "p.jsonl.gz").write_bytes(content)
-        with pytest.raises(DatasetError, match=r"p\.jsonl\.gz is damaged at line [12]"):
+        with pytest.raises(DatasetError, match=r"p\.jsonl\.gz( is damaged at line|, line 1: not JSON)"):
             read_problem_set(str(tmp_path / "p.jsonl.gz"))
