@@ -71,7 +71,7 @@ def vocabulary_size(path: str) -> int | None:
     if not file.is_file():
         return None
     config = json.loads(file.read_text(encoding="utf-8"))
-    size = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+    size = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
     return size if isinstance(size, int) else None
 
 
