@@ -120,8 +120,13 @@ class Dataset(Target):
 
     def read(self) -> Any:
         dataset = RolloutDataset(self.folder)
-        rows = [dataset.row(row) for row in range(dataset.manifest.counts["trajectories"])]
-        return repr((rows, list(dataset.items), dataset.lengths().tolist(), dataset.manifest.counts))
+        return repr((self.rows_of(dataset), dataset.manifest))
+
+    @staticmethod
+    def rows_of(dataset: RolloutDataset) -> Any:
+        """All that a run could read, and not only what it trains on."""
+        rows = [dataset.row(row) for row in range(len(dataset.lengths()))]
+        return rows, list(dataset.items), dataset.lengths().tolist()
 
 
 class Shard(Dataset):
@@ -162,9 +167,8 @@ class ForgedManifest(Dataset):
             self.damage_bytes("manifest.json", random)
 
     def read(self) -> Any:
-        dataset = RolloutDataset(self.folder)
         # Of a manifest that says something else, the rows are right or refused.
-        return repr(([dataset.row(row) for row in range(len(dataset.lengths()))], list(dataset.items)))
+        return repr(self.rows_of(RolloutDataset(self.folder)))
 
     def to_blame(self, damaged: set[str]) -> set[str]:
         return {*SHARDS, "index.parquet", "manifest.json"}
@@ -176,6 +180,10 @@ class Rows(Dataset):
     def damage(self, random: Random) -> None:
         name = random.choice([*SHARDS, "index.parquet"])
         rewrite(self.folder, lambda table: damaged_table(table, random), name)
+
+    def read(self) -> Any:
+        # The manifest is another, as it has to be.
+        return repr(self.rows_of(RolloutDataset(self.folder)))
 
     def to_blame(self, damaged: set[str]) -> set[str]:
         # An index that contradicts a shard: the row of the shard is named.
@@ -217,6 +225,7 @@ class Check(Rows):
         return super().read()
 
     def to_blame(self, damaged: set[str]) -> set[str]:
+        # Names of files come without their folder, and some faults are those of several files.
         return {""}
 
 
