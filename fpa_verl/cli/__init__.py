@@ -209,20 +209,13 @@ def doctor(
     ray: Annotated[bool, typer.Option(help="Start Ray, or join RAY_ADDRESS, and look into a worker.")] = True,
 ) -> None:
     """Check this machine, and a recipe if one is given; exit status 1 where a run could not start."""
-    from rich.markup import escape
-    from rich.table import Table
-
+    from fpa_verl.cli.findings import print_findings
     from fpa_verl.integration.doctor import examine
 
-    marks = {"fine": "[green]✓[/green]", "doubtful": "[yellow]![/yellow]", "broken": "[red]✗[/red]"}
-    table = Table(show_header=False, box=None)
-    broken = False
     with console.status("looking"):
-        for finding in examine(overrides or [], with_ray=ray):
-            table.add_row(marks[finding.state], finding.subject, escape(finding.detail))
-            broken |= finding.state == "broken"
-    console.print(table)
-    if broken:
+        found = list(examine(overrides or [], with_ray=ray))
+    print_findings(console, found)
+    if any(finding.state == "broken" for finding in found):
         raise typer.Exit(1)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import maj_at_k
 from fpa_verl.evaluation.samples import Sample, SampleStore, outcomes, votes
 
@@ -54,3 +55,10 @@ def test_a_response_without_an_answer_does_not_vote(store):
     assert votes(store.read())["d"] == [(r"(x+1)\leq2", False)] * 3 + [("(x+1", False)] + [(r"\frac{", False)] * 2
     # Of "a", 7 and 8 share the first place; "b" has too few.
     assert maj_at_k(found, 3).mean == 0.5
+
+
+def test_a_damaged_file_is_named(store, tmp_path):
+    file = tmp_path / "samples" / "part-00001.parquet"
+    file.write_bytes(file.read_bytes().replace(b"wrong", b"right", 1))
+    with pytest.raises(DatasetError, match=r"part-00001\.parquet is damaged.*repeat the evaluation"):
+        store.read()

@@ -18,7 +18,7 @@ from fpa_verl.integration.versions import installed_versions
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger
 from fpa_verl.reward.math_answer import scorer_fingerprint
-from fpa_verl.rollouts.fingerprint import problems_fingerprint
+from fpa_verl.rollouts.fingerprint import problems_fingerprint, vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import Problem, hold_out, read_problems, write_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
@@ -127,6 +127,7 @@ class Collector(Sampler):
             origin={
                 "kind": "collect",
                 "model": self.config.actor_rollout_ref.model.path,
+                "vocabulary_size": vocabulary_size(str(self.config.actor_rollout_ref.model.path)),
                 "time": time.time(),
                 "problems_missing": problems_missing,
             },

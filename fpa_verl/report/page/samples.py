@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.runs import Run
 from fpa_verl.rollouts.fingerprint import digest
-from fpa_verl.rollouts.manifest import Manifest, read_manifest
+from fpa_verl.rollouts.manifest import Manifest, read_manifest, require_whole
+from fpa_verl.rollouts.parquet import open_file, reading
 from fpa_verl.rollouts.schema import MODEL_STATUSES, TRAIN
 
 PROBLEMS = 4
@@ -86,8 +85,10 @@ def _from_dataset(folder: Path, fingerprint: str) -> list[ProblemSamples]:
         raise DatasetError(f"{folder} holds another dataset by now than the runs learned from")
     decode = _decoder(manifest)
     groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    file = pq.ParquetFile(folder / manifest.shards[0].file)
-    for row in next(file.iter_batches(batch_size=ROWS, columns=COLUMNS)).to_pylist():
+    path = require_whole(folder, manifest.shards[0], checksum=True)
+    with reading(path):
+        rows = next(open_file(path).iter_batches(batch_size=ROWS, columns=COLUMNS)).to_pylist()
+    for row in rows:
         if row["split"] == TRAIN and row["status"] in MODEL_STATUSES:
             groups[row["problem_id"], row["group"]].append(row)
     found: list[ProblemSamples] = []
