@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 import shutil
 
@@ -10,6 +9,7 @@ from typer.testing import CliRunner
 from fpa_verl import cli
 from fpa_verl.integration import doctor
 from tests.integration.running import DEMO
+from tests.rollouts.conftest import change_manifest
 
 
 def examined(*overrides: str, with_ray: bool = False) -> dict[str, doctor.Finding]:
@@ -70,10 +70,7 @@ def test_a_dataset_of_another_scorer_is_doubtful(chained_additions, base_model, 
 
     shutil.copytree(chained_additions, tmp_path / "d")
     assert dataset().state == "fine"
-    file = tmp_path / "d" / "manifest.json"
-    manifest = json.loads(file.read_text())
-    manifest["fingerprints"]["scorer"] = "math_answer 1"
-    file.write_text(json.dumps(manifest))
+    change_manifest(tmp_path / "d", lambda manifest: manifest["fingerprints"].update(scorer="math_answer 1"))
     assert dataset().state == "doubtful"
     assert "was scored by math_answer 1" in dataset().detail
 
