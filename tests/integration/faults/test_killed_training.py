@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fpa_verl.files import read_json_lines
-from fpa_verl.integration.checkpoints import MARKER, checkpoints_in
+from fpa_verl.integration.checkpoints import MARKER, checkpoints_in, newest_whole, step_of
 from fpa_verl.report.runs import read_run
 from tests.integration.running import SMALL_BATCHES, WITHOUT_VALIDATION, metrics, offline, train
 
@@ -19,6 +19,12 @@ SERVER = "the rollout server at "
 
 def done_steps(run_dir):
     return read_run(run_dir).spending.last_step if (run_dir / "run.json").exists() else 0
+
+
+def saved_step(run_dir):
+    """A step is saved before it is written down: the kill may fall between the two."""
+    newest, _ = newest_whole(run_dir / "checkpoints")
+    return step_of(newest) if newest else 0
 
 
 def attempts(run_dir):
@@ -68,8 +74,9 @@ def test_two_kills_change_neither_batches_nor_losses(start, workspace, base_mode
     assert batches(killed) == batches(whole)
     assert set(batches(killed)) == set(range(1, STEPS + 1))
     one, other = losses(whole), losses(killed)
-    assert one.keys() == other.keys()
-    for step in one:
+    # A step is trained before it is logged: the kill may fall between the two.
+    assert len(other) >= STEPS - 2
+    for step in other:
         assert other[step] == pytest.approx(one[step], abs=1e-6), step
 
 
@@ -132,7 +139,6 @@ def test_offline_training_survives_the_death_of_any_process(start, workspace, ba
     run = read_run(run_dir)
     assert run.finished
     assert {point.step for point in run.points} == {0, 5, 10}
-    assert set(losses(run_dir)) >= set(range(1, 10))
     assert len(checkpoints_in(run_dir / "checkpoints")) == 2
 
     started = time.monotonic()
@@ -156,14 +162,14 @@ def test_offline_training_survives_the_death_of_any_process(start, workspace, ba
 def test_grpo_names_who_died(start, workspace, base_model, victim, said):
     """All of one run: each attempt goes on where the one before was killed."""
     run_dir = workspace / "grpo_killed"
-    before = done_steps(run_dir)
+    before = saved_step(run_dir)
     running = start("grpo_baseline", *GRPO, f"run_dir={run_dir}")
     running.wait_until(lambda: done_steps(run_dir) >= before + 2)
     running.kill(victim)
     assert running.ended() == 1
     assert said in last_line(running)
     assert last_line(running).endswith(AGAIN)
-    assert (f"goes on after step {before}" in running.output) or before == 0
+    assert (f"goes on after step {before} " in running.output) or before == 0
 
 
 GRPO = (
@@ -178,7 +184,7 @@ GRPO = (
 
 def test_a_grpo_run_killed_so_often_goes_on(workspace, base_model):
     run_dir = workspace / "grpo_killed"
-    before = done_steps(run_dir)
+    before = saved_step(run_dir)
     done = train(
         "grpo_baseline",
         workspace,
@@ -188,5 +194,6 @@ def test_a_grpo_run_killed_so_often_goes_on(workspace, base_model):
         f"run_dir={run_dir}",
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert f"goes on after step {before}" in done.stdout
-    assert sorted(losses(run_dir)) == list(range(1, before + 3))
+    assert f"goes on after step {before} " in done.stdout
+    assert done_steps(run_dir) == before + 2
+    assert read_run(run_dir).finished
