@@ -32,7 +32,14 @@ class RunningCommand:
         self.log = log
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=os.environ, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                cwd=folder,
+                env=os.environ,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # Tests that run in the background of a shell have Ctrl-C ignored, and would hand that down.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
 
     @property
