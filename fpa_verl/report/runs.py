@@ -6,6 +6,7 @@ ledger.jsonl        where the time went (`fpa_verl.report.ledger`)
 evaluations.jsonl   accuracy by step and problem set, with the outcome of every problem
 metrics.N.jsonl     metrics of every step of attempt N, as verl logs them
 batches.jsonl       rows of the rollout dataset that each step of an offline run trained on
+tokens/N.jsonl      log-probs of a few trajectories, token by token, as worker N trained on them (`report.tokens`)
 checkpoints/        verl's checkpoints
 best/               the model of the highest validation accuracy, in Hugging Face format
 """

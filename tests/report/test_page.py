@@ -211,8 +211,9 @@ def test_the_page_fits_its_window(page, browser, width):
 def test_samples_are_of_the_very_dataset_or_it_says_why_there_are_none(tmp_path, tokenizer_folder):
     dataset = make_dataset(tmp_path / "rollouts", tokenizer_folder)
     make_run(tmp_path / "a", [1], dataset=dataset)
-    (problem,), why_not = read_samples(find_runs([tmp_path / "a"]))
-    assert why_not is None
+    samples = read_samples(find_runs([tmp_path / "a"]))
+    (problem,) = samples.problems
+    assert samples.why_none is None
     assert problem.prompt == "a b"
     right, wrong = problem.samples
     assert (right.is_right, wrong.is_right) == (True, False)
@@ -220,11 +221,12 @@ def test_samples_are_of_the_very_dataset_or_it_says_why_there_are_none(tmp_path,
     # exp(-0.1) = 0.905, exp(-0.2) = 0.819 and exp(-0.3) = 0.741.
     assert [token.level for token in right.tokens] == [3, 3, 2]
     make_run(tmp_path / "b", [1], dataset={**dataset, "fingerprint": "another"})
-    assert "another dataset by now" in read_samples(find_runs([tmp_path / "b"]))[1]
+    assert "another dataset by now" in read_samples(find_runs([tmp_path / "b"])).why_none
     make_run(tmp_path / "c", [1], dataset={**dataset, "folder": str(tmp_path / "gone")})
-    assert "no rollout dataset at" in read_samples(find_runs([tmp_path / "c"]))[1]
+    assert "no rollout dataset at" in read_samples(find_runs([tmp_path / "c"])).why_none
     make_run(tmp_path / "d", [1])
-    assert read_samples(find_runs([tmp_path / "d"])) == ([], "No run learned from a dataset.")
+    nothing = read_samples(find_runs([tmp_path / "d"]))
+    assert (nothing.problems, nothing.why_none) == ([], "No run learned from a dataset.")
 
 
 def test_a_token_of_unknown_probability_has_no_shade():
