@@ -1,4 +1,4 @@
-"""What the colour of a token may show: the sampling policy, and what each run noted while it trained."""
+"""What the shade of a token may show: the sampling policy, and what the runs noted while they trained."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from fpa_verl.report.configurations import configurations
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tokens import TokenLogProbs, read_token_log_probs
 
-# Runs beyond these would make the page too large: 24,000 tokens times five views take about 0.5 MB a run.
+# More would make the page too large: 8 trajectories of 1,500 tokens take up to 0.3 MB a run.
 RUNS = 8
 SAMPLING = "sampling"
+NO_REFERENCE = (
+    "How far a run moved from the reference is not shown: none of them noted the reference. "
+    "actor_rollout_ref.actor.policy_loss.track_reference=true holds it, for one forward a step more."
+)
 
 
 @dataclass(frozen=True)
 class View:
-    """One choice: log-probs under `key`, or what they are above those under `against`."""
+    """One choice: log-probs under `key`, or by how much they are above those under `against`."""
 
     label: str
     key: str
@@ -32,25 +36,29 @@ class Views:
     """All choices, and the numbers behind them.
 
     Attributes:
-        groups: choices under a heading, the run's name.
-        left_out: runs that noted tokens as well and are not shown.
+        choices: in the order in which they are offered.
+        notes: what is not among them, and why.
         values: of each row of the dataset, by key, the step and the log-probs in thousandths.
     """
 
-    groups: dict[str, list[View]] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
+    choices: list[View] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     values: dict[int, dict[str, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
 
-    def add(self, row: int, key: str, log_probs: list[float], step: int | None = None) -> None:
-        thousandths = [round(1000 * value) if math.isfinite(value) else None for value in log_probs]
-        self.values[row][key] = {"step": step, "log_probs": thousandths}
+    def add(self, row: int, key: str, log_probs: list[float] | None, step: int | None = None) -> None:
+        if log_probs is not None:
+            thousandths = [round(1000 * value) if math.isfinite(value) else None for value in log_probs]
+            self.values[row][key] = {"step": step, "log_probs": thousandths}
+
+    def offer(self, label: str, key: str, against: str = "") -> None:
+        """Add a choice if there are values for it."""
+        keys = {known for of_row in self.values.values() for known in of_row}
+        if {key, against or key} <= keys:
+            self.choices.append(View(label, key, against))
 
     def as_json(self, row: int) -> str:
         """The values of a row."""
         return json.dumps(self.values.get(row, {}), separators=(",", ":"))
-
-    def has(self, key: str) -> bool:
-        return any(key in of_row for of_row in self.values.values())
 
 
 def read_views(runs: list[Run], sampling: dict[int, list[float] | None]) -> Views:
@@ -62,63 +70,46 @@ def read_views(runs: list[Run], sampling: dict[int, list[float] | None]) -> View
     """
     views = Views()
     for row, log_probs in sampling.items():
-        if log_probs is not None:
-            views.add(row, SAMPLING, log_probs)
-    views.groups[""] = [View("sampling policy", SAMPLING)]
-    noted = {
-        run.folder: {row: found for row, found in read_token_log_probs(run.folder).items() if row in sampling}
-        for run in runs
-    }
-    having = [run for run in _one_of_each_first(runs) if noted[run.folder]]
-    for run in having[:RUNS]:
-        for row, found in noted[run.folder].items():
-            _add_reference(views, run, row, found)
-    for number, run in enumerate(having[:RUNS]):
-        for row, found in noted[run.folder].items():
-            _add_run(views, number, row, found)
-        views.groups[run.name] = _choices(views, run, number)
-    views.left_out = [run.name for run in having[RUNS:]]
+        views.add(row, SAMPLING, log_probs)
+    found = [(run, read_token_log_probs(run.folder)) for run in _first_seeds_first(runs)]
+    noted = [(run, rows) for run, rows in found if rows.keys() & sampling.keys()]
+    for number, (run, rows) in enumerate(noted[:RUNS]):
+        for row in rows.keys() & sampling.keys():
+            _add(views, row, rows[row], str(number), _reference_key(run))
+    views.choices.append(View("sampling policy", SAMPLING))
+    references = dict.fromkeys(_reference_key(run) for run, _ in noted[:RUNS])
+    for key in references:
+        views.offer("reference" if len(references) == 1 else key, key)
+    for number, (run, _) in enumerate(noted[:RUNS]):
+        _offer(views, run.name, str(number), _reference_key(run))
+    if noted and not any(view.against for view in views.choices):
+        views.notes.append(NO_REFERENCE)
+    if noted[RUNS:]:
+        views.notes.append(f"Not shown, for the page's size: {', '.join(run.name for run, _ in noted[RUNS:])}.")
     return views
 
 
-def _one_of_each_first(runs: list[Run]) -> list[Run]:
+def _first_seeds_first(runs: list[Run]) -> list[Run]:
     """The first seed of every configuration, then the second, and so on."""
     by_seed = zip_longest(*(configuration.runs for configuration in configurations(runs)))
     return [run for seeds in by_seed for run in seeds if run is not None]
 
 
 def _reference_key(run: Run) -> str:
-    """The reference is the base model, which all runs share, but each scores it at its own temperature."""
-    return f"reference at temperature {run.training.get('scoring_temperature', 1.0):g}"
+    """All runs share the reference, the base model, so that one may have noted it for another; not its temperature."""
+    return f"reference, scored at temperature {run.training.get('scoring_temperature', 1.0):g}"
 
 
-def _add_reference(views: Views, run: Run, row: int, found: list[TokenLogProbs]) -> None:
-    references = [one.reference for one in found if one.reference is not None]
-    key = _reference_key(run)
-    if references and key not in views.values[row]:
-        views.add(row, key, references[-1])
-        if key not in [view.key for view in views.groups[""]]:
-            views.groups[""].append(View("reference", key))
+def _add(views: Views, row: int, steps: list[TokenLogProbs], run: str, reference: str) -> None:
+    for time, noted in (("first", steps[0]), ("last", steps[-1])):
+        views.add(row, reference, noted.reference)
+        if time == "last" or len(steps) > 1:
+            views.add(row, f"{run}/policy/{time}", noted.policy, noted.step)
+            views.add(row, f"{run}/future/{time}", noted.future, noted.step)
 
 
-def _add_run(views: Views, number: int, row: int, found: list[TokenLogProbs]) -> None:
-    for time, one in (("first", found[0]), ("last", found[-1])):
-        if time == "last" or len(found) > 1:
-            for kind, log_probs in (("policy", one.policy), ("future", one.future)):
-                if log_probs is not None:
-                    views.add(row, f"{number}/{kind}/{time}", log_probs, one.step)
-
-
-def _choices(views: Views, run: Run, number: int) -> list[View]:
-    reference = _reference_key(run)
-    choices = []
+def _offer(views: Views, name: str, run: str, reference: str) -> None:
     for time in ("last", "first"):
-        policy, future = f"{number}/policy/{time}", f"{number}/future/{time}"
-        if views.has(policy) and views.has(reference):
-            choices.append(View(f"change against the reference, {time} noted", policy, reference))
-        choices += [
-            View(f"{label}, {time} noted", key)
-            for label, key in (("policy", policy), ("future policy", future))
-            if views.has(key)
-        ]
-    return choices
+        views.offer(f"{name}: change from the reference, {time} noted", f"{run}/policy/{time}", reference)
+        views.offer(f"{name}: policy, {time} noted", f"{run}/policy/{time}")
+        views.offer(f"{name}: future policy, {time} noted", f"{run}/future/{time}")

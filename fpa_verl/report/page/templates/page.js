@@ -32,48 +32,44 @@ for (const field of document.querySelectorAll(".filter input")) {
     for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
   });
 }
-// Trajectories: the tokens take the shades of the chosen view, whose classes and their ends the legend holds.
+// Trajectories: tokens take the shades of the chosen view. The legends hold the classes and where each ends.
 const chooser = document.querySelector("#view");
-const perToken = (logs, from, to) => {
-  const known = logs.slice(from, to).filter((log) => log !== null);
-  const mean = Math.exp(known.reduce((sum, log) => sum + log, 0) / known.length);
-  return known.length ? mean.toPrecision(3) : null;
+const rounded = (value) => value.toPrecision(3);
+const perToken = (logs) => {
+  const known = logs.filter((log) => log !== null);
+  return known.length ? rounded(Math.exp(known.reduce((sum, log) => sum + log, 0) / known.length)) : null;
 };
 const paint = (sample, key, against, legend) => {
   const noted = JSON.parse(sample.dataset.noted);
-  const [values, base] = [noted[key], noted[against]];
-  const probability = (one, i) => Math.exp(one.log_probs[i] / 1000);
-  const isThere = values && (!against || base);
+  // Log-prob i in nats; null where it is not known.
+  const logProb = (name, i) => (noted[name]?.log_probs[i] ?? null) === null ? null : noted[name].log_probs[i] / 1000;
+  const times = against ? " times" : "";
   const tokens = [...sample.querySelectorAll("pre span")];
-  const logs = tokens.map((token, i) => {
-    const both = isThere ? [values.log_probs[i], base ? base.log_probs[i] : 0] : [null];
-    return both.every(Number.isFinite) ? (both[0] - both[1]) / 1000 : null;
-  });
   const classes = [...legend.querySelectorAll("[data-end]")];
-  tokens.forEach((token, i) => {
-    token.className = "";
-    token.removeAttribute("title");
-    if (logs[i] === null) return;
-    const value = Math.exp(logs[i]);
-    token.className = classes.find((one) => value <= Number(one.dataset.end)).className;
-    token.title = value.toPrecision(3);
-    if (base) token.title = `\u00d7 ${token.title}: ${probability(base, i).toPrecision(3)} \u2192 ${probability(values, i).toPrecision(3)}`;
+  const logs = tokens.map((token, i) => {
+    const [log, base] = [logProb(key, i), against ? logProb(against, i) : 0];
+    const isKnown = log !== null && base !== null;
+    const value = Math.exp(log - base);
+    token.className = isKnown ? classes.find((one) => value <= Number(one.dataset.end)).className : "";
+    token.title = isKnown ? `${rounded(value)}${times}` : "not known";
+    if (isKnown && against) token.title += `: ${rounded(Math.exp(base))} \u2192 ${rounded(Math.exp(log))}`;
+    return isKnown ? log - base : null;
   });
   const shared = sample.querySelectorAll("u span").length;
-  const parts = [[perToken(logs, 0, shared), "where shared"], [perToken(logs, shared), "after"]];
-  const means = parts.filter(([mean]) => mean !== null).map(([mean, where]) => `${base ? "\u00d7 " : ""}${mean} ${where}`);
-  const step = isThere && values.step !== null ? `Step ${values.step}: ` : "";
-  sample.querySelector(".summary").textContent =
-    means.length ? `${step}${means.join(", ")} (geometric mean a token)` : "Not noted.";
+  const means = [["where shared", logs.slice(0, shared)], ["after", logs.slice(shared)]]
+    .map(([where, part]) => [where, perToken(part)])
+    .filter(([, mean]) => mean !== null)
+    .map(([where, mean]) => `${mean}${times} ${where}`);
+  const step = noted[key]?.step ? `Step ${noted[key].step}: ` : "";
+  const summary = means.length ? `${step}${means.join(", ")} (geometric mean a token)` : "Not known of this trajectory";
+  sample.querySelector(".summary").textContent = summary;
 };
 if (chooser) {
   const paintAll = () => {
     const [option] = chooser.selectedOptions;
     const against = option.dataset.against;
-    for (const name of ["probability", "change"]) {
-      document.getElementById(name).hidden = (name === "change") !== Boolean(against);
-    }
     const legend = document.getElementById(against ? "change" : "probability");
+    for (const one of document.querySelectorAll(".legend")) one.hidden = one !== legend;
     for (const sample of document.querySelectorAll(".sample")) paint(sample, option.value, against, legend);
   };
   chooser.addEventListener("change", paintAll);
