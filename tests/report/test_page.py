@@ -244,7 +244,7 @@ def test_tokens_take_the_shades_of_what_is_chosen(page, browser):
     assert right["titles"] == ["0.905", "0.819", "0.741"]
     assert wrong["classes"] == ["p3", "p0", "p4"]
     # One token is shared; after it exp(-(0.2 + 0.3) / 2) = 0.779.
-    assert right["summary"] == "0.905 where shared, 0.779 after (geometric mean a token)"
+    assert right["summary"] == "0.905 where shared, 0.779 after"
     assert right["legends"] == ["probability"]
     # exp(-1) = 0.368, and exp(-2) = 0.135 of the future policy everywhere.
     assert found["reference"][0]["titles"] == ["0.905", "0.407", "0.368"]
@@ -262,8 +262,8 @@ def test_the_change_from_the_reference_shows_what_is_pushed_down(page, browser):
     assert right["titles"][1] == "1.22 times: 0.407 → 0.497"
     assert right["legends"] == ["change"]
     # exp((0.2 + 0.9) / 2) = 1.73, exp((-3 + 0.005) / 2) = 0.224.
-    assert right["summary"] == "Step 5: 0.497 times where shared, 1.73 times after (geometric mean a token)"
-    assert wrong["summary"] == "Step 6: 0.497 times where shared, 0.224 times after (geometric mean a token)"
+    assert right["summary"] == "Step 5: 0.497 times where shared, 1.73 times after"
+    assert wrong["summary"] == "Step 6: 0.497 times where shared, 0.224 times after"
     unmoved, _ = found["fpa0: change from the reference, first noted"]
     assert unmoved["classes"] == ["same"] * 3
     # Against the reference that the other run noted: exp(-1) = 0.368.

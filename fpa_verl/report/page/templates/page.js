@@ -61,8 +61,7 @@ const paint = (sample, key, against, legend) => {
     .filter(([, mean]) => mean !== null)
     .map(([where, mean]) => `${mean}${times} ${where}`);
   const step = noted[key]?.step ? `Step ${noted[key].step}: ` : "";
-  const summary = means.length ? `${step}${means.join(", ")} (geometric mean a token)` : "Not known of this trajectory";
-  sample.querySelector(".summary").textContent = summary;
+  sample.querySelector(".summary").textContent = means.length ? step + means.join(", ") : "Not known of this trajectory";
 };
 if (chooser) {
   const paintAll = () => {
