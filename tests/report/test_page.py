@@ -316,6 +316,20 @@ def test_samples_are_of_the_very_dataset_or_it_says_why_there_are_none(tmp_path,
     assert (nothing.problems, nothing.why_none) == ([], "No run learned from a dataset.")
 
 
+def test_a_run_may_have_any_name_and_its_noted_tokens_are_among_the_inputs(tmp_path, tokenizer_folder):
+    dataset = make_dataset(tmp_path / "rollouts", tokenizer_folder)
+    run = make_run(tmp_path / 'runs/"><img src=x>', [1, 2], dataset=dataset)
+    note_tokens(run, run)
+    write_report(wallclock.compare(find_runs([tmp_path / "runs"])), tmp_path / "out", Console(quiet=True))
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ">&#34;&gt;&lt;img src=x&gt;: policy, last noted</option>" in page
+    assert "img" not in {tag for tag, _ in parsed(page)}
+    source = json.loads((tmp_path / "out" / "wallclock.json").read_text())["provenance"]
+    (tokens,) = [one for one in source["inputs"] if one["file"] == "tokens/0.jsonl"]
+    assert tokens["folder"] == str(run)
+    assert tokens["sha256"] == hashlib.sha256((run / "tokens/0.jsonl").read_bytes()).hexdigest()
+
+
 def test_a_token_of_unknown_probability_has_no_shade():
     assert [Token("a", p).level for p in (0.0, 0.2, 0.21, 0.96, None)] == [0, 0, 1, 4, 4]
 
