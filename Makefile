@@ -26,7 +26,7 @@ demo: $(VENV)/.cpu  ## Warm start, collect, train three ways, compare (about 15 
 test: setup  ## The quick tests, real trainers for a few steps among them
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: setup  ## Longer tests: real MATH problems, where they are at hand
+test-slow: setup  ## Longer tests: 10,800 damaged files; real MATH problems, where they are at hand
 	$(BIN)/python -m pytest -m slow
 
 bench: setup  ## What is measured and not asserted (half an hour); exit status 1 where a goal is missed

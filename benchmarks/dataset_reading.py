@@ -38,7 +38,8 @@ def shard(start: int, rows: int, tokens: int) -> pa.Table:
     random = np.random.default_rng(start)
 
     def lists(width: int, kind: pa.DataType) -> pa.Array:
-        values = random.integers(0, 150_000, rows * width)
+        # A log-prob is 0 or below.
+        values = random.integers(0, 150_000, rows * width) * (-1 if pa.types.is_floating(kind) else 1)
         return pa.ListArray.from_arrays(np.arange(0, rows * width + 1, width), pa.array(values).cast(kind))
 
     columns = {

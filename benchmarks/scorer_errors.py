@@ -410,6 +410,18 @@ def ratio_in_words(answer: str) -> str | None:
     return rf"{match[1]} \text{{ to }} {match[2]}" if match else None
 
 
+def nothing(answer: str) -> bool:
+    """Whether it says that there is no answer."""
+    text = re.fullmatch(r"\\text\{(.*)\}|(.*)", bare(answer).strip())
+    nothings = (r"\emptyset", r"\varnothing", r"\{\}", "empty", "none", "not exist", "does not exist", "no solution")
+    return text is not None and (text[1] or text[2]).lower() in nothings
+
+
+def instead_of_nothing(*forms: str) -> Change:
+    """The forms in turn, by the answer's length."""
+    return lambda answer: forms[len(answer) % len(forms)] if nothing(answer) else None
+
+
 REWRITINGS: dict[str, Change] = {
     "itself": lambda answer: answer,
     "in dollar signs": wrapped("$", "$"),
@@ -477,6 +489,14 @@ REWRITINGS: dict[str, Change] = {
     "power of ten": power_of_ten,
     "two spellings": in_two_spellings,
     "ratio in words": ratio_in_words,
+    "nothing in words": instead_of_nothing(
+        r"\text{no solution}", r"\text{does not exist}", r"\text{no real solutions}"
+    ),
+    "nothing in a word": instead_of_nothing(r"\text{DNE}", r"\text{none}", r"\text{the empty set}"),
+    "nothing as a sign": instead_of_nothing(r"\emptyset", r"\varnothing", r"\{\}"),
+    "value of a limit": around_number(r"\lim_{x \to 0} \frac{f(x)}{x} = ", ""),
+    "value of a sum": around_number(r"\sum_{k=1}^{9} a_k = ", ""),
+    "value of an integral": around_number(r"\int_0^1 (f(x) + 1) \, dx = ", ""),
 }
 
 
@@ -566,6 +586,11 @@ def around_large_number(*forms: str) -> Callable[[str, random.Random], str | Non
     return change
 
 
+def something_for_nothing(answer: str, choice: random.Random) -> str | None:
+    """Something where there is nothing."""
+    return choice.choice(("0", r"\{0\}", r"\{\emptyset\}", r"\infty", r"\text{no}")) if nothing(answer) else None
+
+
 ALTERATIONS: dict[str, Callable[[str, random.Random], str | None]] = {
     "one number": number_altered,
     "one number, again": number_altered,
@@ -583,6 +608,14 @@ ALTERATIONS: dict[str, Callable[[str, random.Random], str | None]] = {
         "{0} squared", r"{0} \text{{ hundredths}}", "{0} halves", r"{0} \text{{ divided by 2}}", "{0} cubed"
     ),
     "equation": around_large_number("2x = {0}", "{1} = {0}", "x^2 = {0}", "f(2) = {1}", "2f(2) = {0}"),
+    "something for nothing": something_for_nothing,
+    "nothing for something": around_large_number(r"\emptyset", r"\text{{none}}", "DNE", r"\text{{no solution}}"),
+    "operation": around_large_number(
+        r"\sqrt{{x}} = {0}",
+        r"\lim_{{x \to 0}} f(x) = {1}",
+        r"\sum_{{k=1}}^{{9}} a_k + x = {0}",
+        r"\int_0^1 f(x) \, dx = {1}",
+    ),
     "value behind a choice": around_large_number(r"\textbf{{(C)}}\ {1}", "C: {1}", r"\text{{(C) {1}}}"),
 }
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from fpa_verl.reward.brackets import CLOSE, OPEN, depths, pairs_up, split
 from fpa_verl.reward.latex import UnreadableError, canonical
-from fpa_verl.reward.names import RELATION, is_name, is_variable
+from fpa_verl.reward.names import RELATION, is_name, is_operation, is_variable
 from fpa_verl.reward.units import split_percent, split_unit
 from fpa_verl.reward.values import UnsettledError, compare, evaluate
 from fpa_verl.reward.wording import in_symbols
@@ -91,6 +91,12 @@ Answer = Expression | Words | Choice | Group | Relation | Clock | Ratio
 
 _REALS = Group("()", (Expression(r"-\infty"), Expression(r"\infty")))
 _ALL_REALS = re.compile(r"(?:all|any|the)(?: of)?(?: the)? reals?(?: numbers?)?(?: [a-z])?", re.IGNORECASE)
+_NOTHING_THERE = Group("{}", ())
+_NOTHING = re.compile(
+    r"none|dne|(?:the )?(?:empty|empty set|null set)|not exist|(?:[a-z]+ ){0,3}(?:does|do)(?: not|n't) exist"
+    r"|(?:there (?:is|are) )?no (?:such(?: [a-z]+){1,4}|(?:real )?(?:solutions?|roots?|values?)(?: exists?)?)",
+    re.IGNORECASE,
+)
 _ARTICLE = re.compile(r"(?:an?|the) (?=[a-z]{3})")
 
 # Three of four ground truths, and read the same the long way.
@@ -214,6 +220,8 @@ def _words(text: str) -> Answer | None:
         return Words(bare.strip("() "))
     if _ALL_REALS.fullmatch(bare):
         return _REALS
+    if _NOTHING.fullmatch(" ".join(bare.split()).rstrip(".")):
+        return _NOTHING_THERE
     if _CLOCK.fullmatch(bare) or not _PROSE.fullmatch(bare) or "," in bare:
         return None
     letters = _NO_WORD.sub("", _ARTICLE.sub("", bare.lower()))
@@ -284,18 +292,24 @@ def _membership(name: str | None, text: str) -> Answer:
 
 
 def _equation(parts: list[str]) -> Answer:
-    if len(parts) == 2 and is_variable(parts[1]) and not is_name(parts[0]):
+    is_value = is_operation(parts[0])
+    if len(parts) == 2 and is_variable(parts[1]) and not is_value and not is_name(parts[0]):
         parts = parts[::-1]
     name = parts[0].replace(" ", "")
-    if len(parts) == 2 and not is_name(name) and re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", "".join(parts))):
+    is_named = is_name(name) and not is_value
+    if len(parts) == 2 and not is_named and not is_value and _has_letters(parts):
         return Relation(parts[0], "=", parts[1])
     if any(_contradict(part, parts[-1]) for part in parts[:-1]):
         return Relation(parts[0], "=", parts[-1])
     value = _read(parts[-1])
     if isinstance(value, (Expression, Group)):
         # (x, y) = (1, 2) names a point; 2 + 3 = 5 names nothing.
-        return replace(value, name=name if is_name(name) else None)
+        return replace(value, name=name if is_named else None)
     return value
+
+
+def _has_letters(parts: list[str]) -> bool:
+    return re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", "".join(parts))) is not None
 
 
 def _contradict(a: str, b: str) -> bool:
@@ -339,7 +353,7 @@ def _all_but(number: str, name: str | None) -> Group:
 
 def _group(text: str) -> Answer | None:
     if text == r"\emptyset":
-        return Group("{}", ())
+        return _NOTHING_THERE
     if text == r"\mathbb{R}":
         return _REALS
     if without := _WITHOUT.fullmatch(text):

@@ -20,14 +20,13 @@ from fpa_verl.reward.answers import (
     Relation,
     Words,
 )
+from fpa_verl.reward.latex import tight
 from fpa_verl.reward.units import agree
 from fpa_verl.reward.values import UnsettledError, compare, evaluate
 
 # Random points for the letters of an expression, tried in turn.
 _POINTS = (1, 2)
 _UNORDERED = (LIST, UNION, "{}")
-# Between two digits it says something.
-_SPACE = re.compile(r"(?<!\d) +| +(?!\d)")
 _INFINITY = r"\infty"
 
 
@@ -109,7 +108,7 @@ def _same_name(a: str, b: str) -> bool:
 
 
 def _equal(a: str, b: str, algebra: Algebra | None) -> bool:
-    first, second = (_SPACE.sub("", text).removeprefix("+") for text in (a, b))
+    first, second = tight(a), tight(b)
     if first == second:
         return True
     if first.removeprefix("-") == _INFINITY or second.removeprefix("-") == _INFINITY:

@@ -110,6 +110,7 @@ _WORD_JOIN = re.compile(r"\s*(?:,(?!\d{3}(?!\d))|;|(?<![a-zA-Z])(?:and|or)(?![a-
 _TEXT_RELATION = re.compile(r"\s*[a-zA-Z]\s*[=<>][^a-zA-Z]*")
 _NUMBER_FIRST = re.compile(r"-?(?:\d+ (?=\d+/))?\d+(?:[.,]\d+)*(?:/\d+)? (?=[a-zA-Z])")
 _WORD_RUN = re.compile(r"[a-zA-Z](?:[^\d{}]*[a-zA-Z.])?")
+_IDLE_SPACE = re.compile(r"(?<!\d) +| +(?!\d)")
 _SINGLE_LETTER = re.compile(r"\(?\s*([A-Za-z])\s*\)?")
 
 
@@ -137,6 +138,11 @@ def canonical(answer: str) -> str:
         raise UnreadableError(f"longer than {MAX_CHARACTERS} characters")
     _check_depth(text)
     return _trim(_BLANKS.sub(" ", _rewrite(text)))
+
+
+def tight(text: str) -> str:
+    """Canonical spelling without the spaces and the leading plus that say nothing; "2 3" is not 23."""
+    return _IDLE_SPACE.sub("", text).removeprefix("+")
 
 
 def _rows_as_list(match: re.Match[str]) -> str:

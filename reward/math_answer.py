@@ -19,7 +19,7 @@ from fpa_verl.reward.values import UnsettledError, evaluate
 __all__ = ["SCORER_VERSION", "compute_score", "judge", "last_boxed", "scorer_fingerprint"]
 
 # Raise whenever a score could change for any answer. Part of every fingerprint.
-SCORER_VERSION = 3
+SCORER_VERSION = 4
 # A longer box holds no final answer.
 MAX_ANSWER_CHARACTERS = 2_000
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import fpa_verl
 from fpa_verl.cli.data import data_app
-from fpa_verl.errors import FpaError
+from fpa_verl.errors import ConfigError, DatasetError, FpaError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="FPA-weighted offline RL and GRPO in verl, compared."
@@ -49,12 +49,20 @@ def _options(
 @app.command()
 def report(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Run directories, folders that hold some, patterns; NAME=PATTERN.")
+        list[str] | None,
+        typer.Argument(help="Run directories, folders that hold some, patterns; logs of verl; NAME=PATTERN."),
     ] = None,
-    compare: Annotated[Compare, typer.Option(help="What to compare.")] = Compare.wallclock,
+    compare: Annotated[Compare | None, typer.Option(help="What to compare; default: wallclock.")] = None,
+    power: Annotated[
+        float | None,
+        typer.Option(help="Difference in accuracy to see, as 0.02: problems and samples that it takes; no comparison."),
+    ] = None,
     on: Annotated[str | None, typer.Option(help="Problem set; default: the first that is not validation.")] = None,
     target: Annotated[list[float] | None, typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
     against: Annotated[str | None, typer.Option(help="Method to measure by; default: the online one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="On which the runs of verl's logs ran that do not say so: 'NVIDIA H200'.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for page, figures, Markdown and JSON; default: RUNS/report.")
     ] = None,
@@ -64,18 +72,47 @@ def report(
     wallclock: accuracy against cost. objectives: accuracy by recipe, settings chosen on validation problems.
     lambda: accuracy over lambda. dynamics: what training does to right and wrong trajectories.
     cost: where the device-time went.
+
+    With --power, RUNS are a pilot: two runs or one, trained or of recipe=evaluate; none: the paper's benchmarks.
     """
+    if power is not None:
+        _refuse_beside_power(compare=compare, target=target, against=against, device=device)
+        _report_power(power, runs or [], on, out)
+        return
     from fpa_verl.report.comparisons import COMPARISONS, Options
     from fpa_verl.report.output import write_report
     from fpa_verl.report.provenance import command_line
     from fpa_verl.report.runs import find_runs, report_folder
 
     given = runs or ["runs"]
-    found = find_runs(given)
+    found = find_runs(given, device)
     options = Options(on, target, against)
-    comparison = COMPARISONS[compare.value](found, options)
-    command = command_line(given, {"compare": compare.value, "on": on, "target": target, "against": against})
+    name = (compare or Compare.wallclock).value
+    comparison = COMPARISONS[name](found, options)
+    typed = {"compare": name, "on": on, "target": target, "against": against, "device": device}
+    command = command_line(given, typed)
     write_report(comparison, out or report_folder(given, found), console, command, options)
+
+
+def _report_power(difference: float, given: list[str], on: str | None, out: Path | None) -> None:
+    from fpa_verl.report.output import write_tables
+    from fpa_verl.report.power import required
+    from fpa_verl.report.provenance import command_line
+    from fpa_verl.report.runs import find_runs, report_folder
+
+    found = find_runs(given, with_evaluations=True)
+    if given and not found:
+        raise DatasetError(f"no run in {', '.join(given)}: name runs that were evaluated, or none for assumptions")
+    comparison = required(difference, found, on)
+    folder = out or report_folder(given, found)
+    write_tables(comparison, folder, console, command_line(given, {"power": difference, "on": on}))
+    console.print(f"Markdown and JSON: {folder}/{comparison.name}.*", highlight=False, markup=False)
+
+
+def _refuse_beside_power(**options: object) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"--{name} says nothing beside --power: leave one of the two out")
 
 
 @app.command()
@@ -172,20 +209,13 @@ def doctor(
     ray: Annotated[bool, typer.Option(help="Start Ray, or join RAY_ADDRESS, and look into a worker.")] = True,
 ) -> None:
     """Check this machine, and a recipe if one is given; exit status 1 where a run could not start."""
-    from rich.markup import escape
-    from rich.table import Table
-
+    from fpa_verl.cli.findings import print_findings
     from fpa_verl.integration.doctor import examine
 
-    marks = {"fine": "[green]✓[/green]", "doubtful": "[yellow]![/yellow]", "broken": "[red]✗[/red]"}
-    table = Table(show_header=False, box=None)
-    broken = False
     with console.status("looking"):
-        for finding in examine(overrides or [], with_ray=ray):
-            table.add_row(marks[finding.state], finding.subject, escape(finding.detail))
-            broken |= finding.state == "broken"
-    console.print(table)
-    if broken:
+        found = list(examine(overrides or [], with_ray=ray))
+    print_findings(console, found)
+    if any(finding.state == "broken" for finding in found):
         raise typer.Exit(1)
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fpa_verl.errors import DatasetError, FpaError
+
 data_app = typer.Typer(no_args_is_help=True, help="Make, import and look at problem files and rollout datasets.")
 console = Console()
 
@@ -60,11 +62,18 @@ def contamination(
     from fpa_verl.report.tables import Table, for_terminal
     from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
 
-    suffix = BOXED_INSTRUCTION if suffix is None else suffix
-    known = ProblemIndex(read_problem_set(training, suffix).texts())
+    def texts_of(source: str) -> dict[str, str]:
+        found = read_problem_set(source, BOXED_INSTRUCTION if suffix is None else suffix)
+        for note in found.suffix_notes():
+            if suffix is not None:
+                raise DatasetError(note)
+            console.print(f"note: {note}", highlight=False, markup=False)
+        return found.texts()
+
+    known = ProblemIndex(texts_of(training))
     summary = []
     for source in evaluation:
-        texts = read_problem_set(source, suffix).texts()
+        texts = texts_of(source)
         matches = known.matches(texts, near)
         same = sum(match.same for match in matches)
         summary.append([Path(source).name, f"{len(texts):,}", f"{same:,}", f"{len(matches) - same:,}"])
@@ -109,22 +118,47 @@ def import_(
 
 @data_app.command("check")
 def check(
-    files: Annotated[list[Path], typer.Argument(help="Problem files: verl's parquet, or JSON Lines (.gz too).")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Rollout datasets; problem files: verl's parquet, or JSON Lines (.gz too)."),
+    ],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Evaluation problems that must not be among the training problems; may be repeated."),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Trajectories of a dataset that are scored anew.")] = 200,
+    model: Annotated[
+        str | None, typer.Option(help="Where the dataset's model is, if no longer where its manifest says.")
+    ] = None,
+    near: Annotated[
+        float,
+        typer.Option(min=0.01, max=1.0, help="Share of common runs of five words from which a problem counts as near."),
+    ] = 0.5,
+    suffix: Annotated[
+        str | None, typer.Option(help="Text after each problem of parquet files; default: the paper's instruction.")
+    ] = None,
 ) -> None:
-    """Say which ground truths the scorer cannot use; exit status 1 if there are any."""
-    from fpa_verl.evaluation.ground_truths import unusable
+    """Look for all that can be wrong with rollout datasets and problem files; exit status 1 if anything is.
 
-    found_any = False
-    for path in files:
-        found, total = unusable(path)
-        found_any = found_any or bool(found)
-        console.print(
-            f"{path}: {len(found):,} of {total:,} ground truths do not grade themselves right", highlight=False
-        )
-        for entry in found:
-            line = f"  {entry.problem_id}: {entry.ground_truth!r} ({entry.status})"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if found_any:
+    docs/dataset.md says what is looked at.
+    """
+    from fpa_verl.cli.findings import print_findings
+    from fpa_verl.data_check import Against, Finding, check_dataset, check_problem_file
+    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+
+    others = Against(tuple(against or ()), near, BOXED_INSTRUCTION if suffix is None else suffix)
+    wrong = False
+    for path in paths:
+        found: list[Finding] = []
+        with console.status(f"looking at {path}"):
+            try:
+                dataset = check_dataset(path, model=model, sample=sample, against=others)
+                found.extend(check_problem_file(path, others) if path.is_file() else dataset)
+            except FpaError as error:
+                found.append(Finding("file", "wrong", str(error)))
+        print_findings(console, found, title=str(path))
+        wrong |= any(finding.state == "wrong" for finding in found)
+    if wrong:
         raise typer.Exit(1)
 
 

@@ -29,11 +29,13 @@ class ProblemSet:
     """Problems that can be scored, and what a reader of the set must know.
 
     Attributes:
+        name: the file or the benchmark.
         suffix: ends the text of every problem.
         unanswered: ids of problems that are left out, because they have no ground truth.
         expected: how many problems the benchmark has; None for a file.
     """
 
+    name: str
     problems: list[Problem]
     suffix: str
     unanswered: list[str]
@@ -50,12 +52,22 @@ class ProblemSet:
             same[normalised(text)].append(problem_id)
         return [ids for ids in same.values() if len(ids) > 1]
 
+    def suffix_notes(self) -> list[str]:
+        """Says so where no problem ends in the suffix: the texts are then those with another one, or with none."""
+        if not self.suffix or any(p.messages[-1][1].endswith(self.suffix) for p in self.problems):
+            return []
+        return [
+            f"no problem of {self.name} ends in the suffix {self.suffix!r}: --suffix TEXT says what follows each "
+            "problem, --suffix '' that nothing does"
+        ]
+
     def notes(self) -> list[str]:
         """Everything about the set that its size does not tell, one line each."""
         notes = []
         if self.unanswered:
             notes.append(f"left out, without an answer: {', '.join(self.unanswered)}")
         notes += [f"the same text: {', '.join(ids)}" for ids in self.repeated()]
+        notes += self.suffix_notes()
         found = len(self.problems) + len(self.unanswered)
         if self.expected is not None and found != self.expected:
             notes.append(f"{found:,} problems, where {self.expected:,} were expected")
@@ -94,7 +106,7 @@ def _checked(source: str, found: list[Problem], suffix: str, expected: int | Non
     if times > 1:
         raise DatasetError(f"{source}: {times} problems share the id '{problem_id}': give each its own")
     unanswered = [problem.problem_id for problem in found if not problem.is_answered]
-    return ProblemSet(problems, suffix, unanswered, expected)
+    return ProblemSet(source, problems, suffix, unanswered, expected)
 
 
 def _load(wanted: Benchmark, suffix: str, dataset: str | None) -> list[Problem]:

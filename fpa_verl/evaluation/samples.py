@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from fpa_verl.evaluation.accuracy import Outcomes, Votes
-from fpa_verl.files import atomic_path
+from fpa_verl.reward.latex import UnreadableError, canonical, tight
+from fpa_verl.rollouts.parquet import read_table, write_table
 from fpa_verl.rollouts.schema import MODEL_STATUSES
 
 FOLDER = "samples"
+REMEDY = "delete it and repeat the evaluation, which asks for the missing answers"
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,16 @@ class SampleStore:
         """Write one more file, whole or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True)
         number = 1 + max((int(file.stem.split("-")[1]) for file in self._files()), default=-1)
-        with atomic_path(self._folder / f"part-{number:05d}.parquet") as temporary:
-            pd.DataFrame(map(asdict, samples)).to_parquet(temporary, index=False)
+        table = pa.Table.from_pylist([asdict(sample) for sample in samples])
+        write_table(self._folder / f"part-{number:05d}.parquet", table)
 
     def read(self) -> pd.DataFrame:
-        """All answers, with the columns of `Sample`, ordered by problem set, problem and sample."""
-        frames = [pd.read_parquet(file) for file in self._files()]
+        """All answers, with the columns of `Sample`, ordered by problem set, problem and sample.
+
+        Raises:
+            DatasetError: a file of them is damaged.
+        """
+        frames = [read_table(file, remedy=REMEDY).to_pandas() for file in self._files()]
         if not frames:
             return pd.DataFrame(columns=list(Sample.__dataclass_fields__))
         return pd.concat(frames).sort_values(["data_source", "problem_id", "sample"], ignore_index=True)
@@ -71,7 +77,7 @@ class SampleStore:
     def done(self) -> set[tuple[str, str, int]]:
         """(problem set, problem, sample) of every answer that is there."""
         key = ["data_source", "problem_id", "sample"]
-        frames = (pd.read_parquet(file, columns=key) for file in self._files())
+        frames = (read_table(file, key, remedy=REMEDY).to_pandas() for file in self._files())
         return {row for frame in frames for row in frame.itertuples(index=False, name=None)}
 
 
@@ -83,14 +89,18 @@ def outcomes(samples: pd.DataFrame) -> Outcomes:
 
 
 def _spelling(answer: str) -> str:
-    return re.sub(r"\\(?:left|right|displaystyle|[!,;: ])|[\s$]", "", answer).replace("dfrac", "frac")
+    """As the scorer spells it; what it cannot read stands for itself."""
+    try:
+        return tight(canonical(answer))
+    except UnreadableError:
+        return answer.strip()
 
 
 def votes(samples: pd.DataFrame) -> Votes:
     """Problem id to (answer, right) of every scored answer, None where a response holds none.
 
-    Right answers are one, however they are written; wrong ones vote together where their spelling is the
-    same but for spaces and the like.
+    Right answers are one, however they are written; wrong ones vote together where the scorer
+    spells them alike.
     """
     scored = samples[samples["status"].isin(MODEL_STATUSES)]
     found: dict[str, list[tuple[str | None, bool]]] = {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+from omegaconf import DictConfig
 from packaging.requirements import Requirement
 
 from fpa_verl.errors import ConfigError, FpaError, IntegrationError
@@ -182,3 +183,24 @@ def recipe(overrides: list[str]) -> Iterator[Finding]:
 
     preflight.check(config)
     yield Finding("recipe", "fine", f"{config.recipe_name} can start")
+    if config.trainer.v1.trainer_mode == "offline":
+        yield dataset_and_recipe(config)
+
+
+def dataset_and_recipe(config: DictConfig) -> Finding:
+    """Whether the dataset was scored as evaluations will be, and the temperatures of sampling and of scoring."""
+    from fpa_verl.reward.math_answer import scorer_fingerprint
+    from fpa_verl.rollouts.manifest import read_manifest
+
+    manifest = read_manifest(Path(config.rollouts).expanduser())
+    scored_by, scores_by = manifest.fingerprints.get("scorer"), scorer_fingerprint()
+    if scored_by != scores_by:
+        return Finding(
+            "dataset",
+            "doubtful",
+            f"{config.rollouts} was scored by {scored_by}, evaluations are scored by {scores_by}: `fpa-verl data check "
+            f"{config.rollouts}` scores a sample of it anew; collect or import it again where they disagree",
+        )
+    sampled = manifest.sampling.get("temperature", "unknown")
+    scoring = config.actor_rollout_ref.actor.policy_loss.scoring_temperature
+    return Finding("dataset", "fine", f"same scorer; sampled at temperature {sampled}, log-probs at {scoring}")

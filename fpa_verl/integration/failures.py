@@ -51,6 +51,12 @@ def nothing_generated() -> IntegrationError:
     )
 
 
+def server_died(address: str, how: str) -> IntegrationError:
+    return IntegrationError(
+        f"the rollout server at {address} died ({how}); its own first error stands further up. {AGAIN}"
+    )
+
+
 def _of(error: OSError) -> str:
     return f" ({error.filename})" if error.filename else ""
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fpa_verl.errors import AGAIN, FpaError
 from fpa_verl.paths import RECIPES
-from fpa_verl.report.ledger import COMMAND, STARTED_AT
+from fpa_verl.report.ledger import COMMAND, STARTED_AT, close_ledger
 
 # What a shell expects of a command that Ctrl-C ended.
 INTERRUPTED = 130
@@ -45,11 +45,11 @@ def place_outputs(config: DictConfig) -> None:
 
 
 def join_cluster(config: DictConfig) -> None:
-    """Of a cluster that is there, Ray knows the processors and devices itself, and refuses to be told."""
+    """Of a cluster that is there, Ray knows processors, devices and addresses, and refuses to be told."""
     ray_init = config.ray_kwargs.ray_init
     if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
         with open_dict(ray_init):
-            ray_init.num_cpus = ray_init.num_gpus = None
+            ray_init.num_cpus = ray_init.num_gpus = ray_init._node_ip_address = None
 
 
 def run(config: DictConfig) -> None:
@@ -76,8 +76,10 @@ def run(config: DictConfig) -> None:
     from fpa_verl.integration.failures import first_cause
 
     join_cluster(config)
+    failed = True
     try:
         main_ppo.main.__wrapped__(config)
+        failed = False
     except Exception as error:
         cause = first_cause(error)
         if cause is None:
@@ -86,6 +88,7 @@ def run(config: DictConfig) -> None:
     finally:
         # The next job of a multirun has an environment of its own to hand to Ray.
         ray.shutdown()
+        close_ledger(outcome.ledger_folder(config), started_at=float(os.environ[STARTED_AT]), failed=failed)
     outcome.describe(config)
 
 

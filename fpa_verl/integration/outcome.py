@@ -44,6 +44,16 @@ def is_there(config: DictConfig) -> bool:
     return nothing_left(config)
 
 
+def ledger_folder(config: DictConfig) -> Path:
+    """Where the command writes down what it spends."""
+    match config.trainer.v1.trainer_mode:
+        case "collect":
+            return Path(config.rollouts)
+        case "cache_reference":
+            return identity.reference_cache_of(config)[0]
+    return Path(config.run_dir)
+
+
 def describe(config: DictConfig) -> None:
     """Say what was made; fail where nothing that was collected can train."""
     match config.trainer.v1.trainer_mode:

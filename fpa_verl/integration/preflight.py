@@ -15,7 +15,15 @@ from transformers import AutoConfig
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError
 from fpa_verl.integration import identity
 from fpa_verl.integration.divergence import CollapseRule
-from fpa_verl.integration.settings import as_list
+from fpa_verl.integration.settings import (
+    Batches,
+    EarlyStopping,
+    Evaluation,
+    Sampling,
+    TrainedSampling,
+    as_list,
+    require_bounds,
+)
 from fpa_verl.integration.versions import check_verl
 from fpa_verl.objectives import Objective
 from fpa_verl.report.comparison import is_validation
@@ -27,6 +35,8 @@ from fpa_verl.rollouts.reference_cache import SOURCES
 # Bytes of a dataset that are read through before anything starts, which takes seconds. Of a larger one
 # every shard is checked when a run first reads it.
 VERIFIED_AT_START = 8_000_000_000
+# Trainers that sample nothing they train on, or train nothing.
+NOT_ONLINE = ("offline", "cache_reference", "evaluate", "collect")
 
 
 def check(config: DictConfig) -> None:
@@ -38,6 +48,7 @@ def check(config: DictConfig) -> None:
     check_verl()
     require_plugin()
     mode = config.trainer.v1.trainer_mode
+    _check_bounds(config)
     if config.trainer.device == "cuda":
         _check_gpu(config)
     if mode in ("offline", "cache_reference"):
@@ -68,6 +79,23 @@ def require_plugin() -> None:
             "verl did not load the plugin (entry point 'fpa_verl' in group verl.plugins): reinstall fpa-verl in "
             "this environment, then `python -c 'import fpa_verl.integration.plugin'` shows the reason"
         )
+
+
+def _check_bounds(config: DictConfig) -> None:
+    """Numbers that nothing but an answer, a batch or a step later would find wrong."""
+    rollout = config.actor_rollout_ref.rollout
+    trains_online = config.trainer.v1.trainer_mode not in NOT_ONLINE
+    require_bounds(TrainedSampling if trains_online else Sampling, rollout, "actor_rollout_ref.rollout")
+    require_bounds(Sampling, rollout.val_kwargs, "actor_rollout_ref.rollout.val_kwargs")
+    require_bounds(Batches, config.data, "data")
+    require_bounds(EarlyStopping, config.early_stopping, "early_stopping")
+    if "evaluation" in config:
+        require_bounds(Evaluation, config.evaluation, "evaluation")
+        for name in set(config.evaluation) - {"samples", "seeded"}:
+            raise ConfigError(
+                f"evaluation.{name}={config.evaluation[name]} would change nothing: answers are sampled by "
+                "actor_rollout_ref.rollout.val_kwargs (temperature, top_p, top_k), as many as evaluation.samples says"
+            )
 
 
 def _actor_config(config: DictConfig) -> Any:
@@ -259,8 +287,6 @@ def _check_early_stopping(config: DictConfig) -> None:
     patience = config.early_stopping.patience
     if patience is None:
         return
-    if not isinstance(patience, int) or patience < 1:
-        raise ConfigError(f"early_stopping.patience={patience}: null, or a number of validations of at least 1")
     if config.trainer.test_freq <= 0:
         raise ConfigError(
             f"early_stopping.patience={patience} needs validations while training: set trainer.test_freq above 0"

@@ -1,10 +1,72 @@
-"""Questions that several modules ask of a composed configuration."""
+"""Settings with bounds, and questions that several modules ask of a composed configuration."""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
+
+from fpa_verl.bounds import bounded, out_of_bounds
+from fpa_verl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are sampled: `actor_rollout_ref.rollout`, and `val_kwargs` in it for evaluations.
+
+    Attributes:
+        n: answers to a problem.
+        temperature: 0 takes the likeliest token.
+        top_k: -1 is no limit.
+    """
+
+    n: int = bounded(1, at_least=1, whole=True)
+    temperature: float = bounded(1.0, at_least=0)
+    top_p: float = bounded(1.0, above=0, at_most=1)
+    top_k: int = bounded(-1, at_least=-1, whole=True)
+
+
+@dataclass(frozen=True)
+class TrainedSampling(Sampling):
+    """Of an online run, which divides the logits that it trains by the temperature."""
+
+    temperature: float = bounded(1.0, above=0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`evaluation`. samples: answers to a problem; unset, as the benchmark has it."""
+
+    samples: int | None = bounded(None, at_least=1, whole=True)
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """`early_stopping`. patience: validations in a row without a new best; unset, there is no end to them."""
+
+    patience: int | None = bounded(None, at_least=1, whole=True)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """`data`: items of a batch, and tokens of a prompt and a response."""
+
+    train_batch_size: int = bounded(1, at_least=1, whole=True)
+    max_prompt_length: int = bounded(1, at_least=1, whole=True)
+    max_response_length: int = bounded(1, at_least=1, whole=True)
+
+
+def require_bounds(kind: type, section: DictConfig, key: str) -> None:
+    """Check those fields of `kind` that a section of the configuration sets.
+
+    Raises:
+        ConfigError: one is out of bounds; the message has its whole key.
+    """
+    given = {field.name: section[field.name] for field in dataclasses.fields(kind) if field.name in section}
+    for name, value, bounds in out_of_bounds(kind(**given)):
+        raise ConfigError(f"{key}.{name}={value}: {bounds}")
 
 
 def validates(config: DictConfig) -> bool:

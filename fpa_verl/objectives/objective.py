@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
@@ -10,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from fpa_verl.bounds import bounded, out_of_bounds
 from fpa_verl.objectives.trajectories import Trajectories
 
 
@@ -29,7 +29,7 @@ OBJECTIVES: dict[str, type[Objective]] = {}
 
 def hyper_parameter(default: float, *, at_least: float | None = None, above: float | None = None) -> Any:
     """A number with a default and a lower bound, as a dataclass field of an `Objective`."""
-    return dataclasses.field(default=default, metadata={"at_least": at_least, "above": above})
+    return bounded(default, at_least=at_least, above=above)
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,8 @@ class Objective(ABC):
             raise ValueError(f"the objective '{cls.name}' of {cls.__module__} is defined already by {taken.__module__}")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not -1e6 < value < 1e6:
-                raise ValueError(f"{field.name}={value}: {self.name} needs a number")
-            if (bound := field.metadata["at_least"]) is not None and not value >= bound:
-                raise ValueError(f"{field.name}={value}: {self.name} needs a number of at least {bound}")
-            if (bound := field.metadata["above"]) is not None and not value > bound:
-                raise ValueError(f"{field.name}={value}: {self.name} needs a number above {bound}")
+        for name, value, bounds in out_of_bounds(self):
+            raise ValueError(f"{name}={value}: {self.name} needs {bounds}")
 
     @property
     def needs(self) -> frozenset[Needs]:

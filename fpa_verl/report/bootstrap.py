@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpa_verl.report.curves import Axis, Floats, MethodCurve
 
@@ -31,7 +32,7 @@ class Estimate:
 
     Attributes:
         low, high: ends of the percentile interval at `LEVEL`; an end that is infinite was not reached.
-        share: of the replicates, those with a finite number.
+        share: of the replicates, those with a finite number; NaN where there are no replicates.
     """
 
     value: float
@@ -45,15 +46,23 @@ class Estimate:
 
 
 def estimate(value: float, replicates: Floats) -> Estimate:
-    """The percentile interval of `replicates`, (B,), infinities counted as the largest, NaN left out."""
+    """The percentile interval of `replicates`, (B,), infinities counted as the largest, NaN left out.
+
+    B = 0 where the outcomes that replicates are drawn from are not at hand: no interval then.
+    """
     told = replicates[~np.isnan(replicates)]
-    share = float(np.isfinite(replicates).mean())
+    share = share_of(np.isfinite(replicates))
     if not told.size:
         return Estimate(float(value), np.nan, np.nan, share)
     # No interpolation between replicates: half-way to infinity is infinity.
     low = np.quantile(told, (1 - LEVEL) / 2, method="lower")
     high = np.quantile(told, (1 + LEVEL) / 2, method="higher")
     return Estimate(float(value), float(low), float(high), share)
+
+
+def share_of(replicates: NDArray[np.bool_]) -> float:
+    """Share of the replicates of which something holds; NaN where there are none."""
+    return float(replicates.mean()) if replicates.size else np.nan
 
 
 def first_passage(accuracy: Floats, hours: Floats, target: float) -> Floats:
@@ -69,6 +78,8 @@ def first_passage(accuracy: Floats, hours: Floats, target: float) -> Floats:
 
 def _draw(rng: np.random.Generator, items: int, replicates: int) -> Floats:
     """(B, items) weights that add up to 1."""
+    if not items:
+        return np.empty((replicates, 0))
     return rng.multinomial(items, np.full(items, 1 / items), size=replicates) / items
 
 
@@ -85,17 +96,28 @@ class Replicates:
 
 def as_measured(curve: MethodCurve) -> Replicates:
     """The mean curve over the seeds and problems as they are: one replicate."""
-    return _weighted(curve, np.full((1, curve.right.shape[2]), 1.0), np.full((1, len(curve.runs)), 1 / len(curve.runs)))
+    axes: tuple[Axis, ...] = ("device", "wall")
+    return Replicates(curve.mean_accuracy()[None], {axis: curve.mean_hours(axis)[None] for axis in axes})
 
 
 def resample(curves: list[MethodCurve], replicates: int = REPLICATES, seed: int = SEED) -> list[Replicates]:
-    """Redraw every method; replicate b of one belongs to replicate b of another, for they share the problems drawn."""
+    """Redraw every method; replicate b of one belongs to replicate b of another, for they share the problems drawn.
+
+    A method of which the outcomes of single problems are not at hand has no replicates.
+    """
     problems_stream, *seed_streams = np.random.SeedSequence(seed).spawn(1 + len(curves))
     problems = _draw(np.random.default_rng(problems_stream), curves[0].right.shape[2], replicates)
     return [
-        _weighted(curve, problems, _draw(np.random.default_rng(stream), len(curve.runs), replicates))
+        _none(curve)
+        if curve.logged is not None
+        else _weighted(curve, problems, _draw(np.random.default_rng(stream), len(curve.runs), replicates))
         for curve, stream in zip(curves, seed_streams, strict=True)
     ]
+
+
+def _none(curve: MethodCurve) -> Replicates:
+    empty = np.empty((0, len(curve.steps)))
+    return Replicates(empty, {"device": empty, "wall": empty})
 
 
 def _weighted(curve: MethodCurve, problem_weights: Floats, seed_weights: Floats) -> Replicates:

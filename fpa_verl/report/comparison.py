@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from fpa_verl.errors import DatasetError, MismatchError
-from fpa_verl.report.runs import Run
+from fpa_verl.report.runs import UNKNOWN_DEVICE, Run
 from fpa_verl.report.tables import Table
 from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
 
@@ -40,20 +40,21 @@ class Comparison(ABC):
 def require_runs(runs: list[Run]) -> None:
     """Raise DatasetError where there is no run."""
     if not runs:
-        raise DatasetError("no runs: give run directories, or a folder that holds some")
+        raise DatasetError("no runs: give run directories, a folder that holds some, or logs of verl")
 
 
 def require_comparable(runs: list[Run]) -> None:
     """Refuse runs that do not answer the same question, naming what differs.
 
     Raises:
-        DatasetError: there is no run.
+        DatasetError: there is no run, or the device of one is not known.
         MismatchError: base model, tokenizer, template, scorer, evaluation set, its sampling, or the
             kind of device differ.
     """
     require_runs(runs)
-    first = runs[0]
-    for run in runs[1:]:
+    # A log records none of it but how many samples a problem had.
+    first, *others = [run for run in runs if not run.log] or runs
+    for run in others:
         for name, wanted in first.info["fingerprints"].items():
             found = run.info["fingerprints"].get(name)
             if found != wanted:
@@ -63,11 +64,43 @@ def require_comparable(runs: list[Run]) -> None:
             if mine[name] != other.get(name):
                 label = "evaluation set" if name == "problem_sets" else f"evaluation's {name}"
                 raise _mismatch(first, run, label, mine[name], other.get(name))
+    for run in runs:
+        wanted, found = (one.info["evaluation"].get("samples") for one in (first, run))
+        if run.log and found != wanted:
+            raise _mismatch(first, run, "evaluation's samples", wanted, found)
     require_same_device(runs)
 
 
+def require_same_questions(runs: list[Run]) -> None:
+    """Refuse runs that were asked or scored differently; their models and numbers of samples may differ.
+
+    Raises:
+        MismatchError: scorer, template, a problem set of the same name, or how it is sampled differ.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        for name in ("scorer", "template"):
+            wanted, found = (one.info["fingerprints"].get(name) for one in (first, run))
+            if wanted != found:
+                raise _mismatch(first, run, name, wanted, found)
+        mine, other = first.info["evaluation"], run.info["evaluation"]
+        for name in mine.keys() - {"problem_sets", "samples"}:
+            if mine[name] != other.get(name):
+                raise _mismatch(first, run, f"evaluation's {name}", mine[name], other.get(name))
+        for name, wanted in mine["problem_sets"].items():
+            found = other["problem_sets"].get(name, wanted)
+            if found != wanted:
+                raise _mismatch(first, run, f"problem set {name}", wanted, found)
+
+
 def require_same_device(runs: list[Run]) -> None:
-    """Refuse runs whose device-seconds are of different devices."""
+    """Refuse runs whose device-seconds are of different devices, or of one that nobody knows."""
+    for run in runs if len(runs) > 1 else ():
+        if run.info["hardware"]["device"] == UNKNOWN_DEVICE:
+            raise DatasetError(
+                f"{run.folder} does not say on which device it ran, and hours of different ones are not compared: "
+                "give --device 'NVIDIA H200', or whatever it was"
+            )
     for run in runs[1:]:
         wanted, found = (one.info["hardware"]["device"] for one in (runs[0], run))
         if wanted != found:
@@ -90,6 +123,11 @@ def require_same_device_as_data(run: Run) -> None:
             f"{run.folder} trained on {trained_on} with data made on {made_on}: their device-hours cannot be added. "
             "Collect the data on the device that trains"
         )
+
+
+def notes_on(runs: list[Run]) -> list[str]:
+    """What a reader must know of the runs beside their numbers: where those come from, and whose budgets differ."""
+    return [*(caveat for run in runs for caveat in run.caveats), *budget_notes(runs)]
 
 
 def budget_notes(runs: list[Run]) -> list[str]:
@@ -116,7 +154,17 @@ def problem_sets(runs: list[Run], wanted: str | None = None) -> list[str]:
     Raises:
         DatasetError: the runs were not evaluated on the one asked for.
     """
-    everything = list(runs[0].info["evaluation"]["problem_sets"])
+    first = next((run for run in runs if not run.log), runs[0])
+    everything = list(first.info["evaluation"]["problem_sets"])
+    for run in runs:
+        if run.log:
+            logged = run.info["evaluation"]["problem_sets"]
+            if not (common := [source for source in everything if source in logged]):
+                raise DatasetError(
+                    f"{run.folder} logged an accuracy on {', '.join(logged)}, and on none of {', '.join(everything)}: "
+                    "problem sets go by their names (`data_source`); report the runs apart"
+                )
+            everything = common
     if wanted is None:
         return [source for source in everything if not is_validation(source)] or everything
     if wanted not in everything:
@@ -130,7 +178,17 @@ def evaluated(runs: list[Run]) -> tuple[list[Run], list[str]]:
     Raises:
         DatasetError: none was.
     """
-    return _sorted_out(runs, [run for run in runs if run.points], "not evaluated yet")
+    return _sorted_out(runs, [run for run in runs if run.points], "not evaluated yet", "wait for it")
+
+
+def with_whole_cost(runs: list[Run]) -> tuple[list[Run], list[str]]:
+    """The runs of which the cost of every step is known, and a note on the others.
+
+    Raises:
+        DatasetError: it is of none.
+    """
+    whole = [run for run in runs if not run.missing_steps]
+    return _sorted_out(runs, whole, "without the cost of some steps", "give the log of the whole run")
 
 
 def finished(runs: list[Run]) -> tuple[list[Run], list[str]]:
@@ -139,11 +197,13 @@ def finished(runs: list[Run]) -> tuple[list[Run], list[str]]:
     Raises:
         DatasetError: none did.
     """
-    return _sorted_out(runs, [run for run in runs if run.finished and run.points], "not finished, or never evaluated")
+    return _sorted_out(
+        runs, [run for run in runs if run.finished and run.points], "not finished, or never evaluated", "wait for it"
+    )
 
 
-def _sorted_out(runs: list[Run], have: list[Run], without: str) -> tuple[list[Run], list[str]]:
+def _sorted_out(runs: list[Run], have: list[Run], without: str, remedy: str) -> tuple[list[Run], list[str]]:
     if runs and not have:
-        raise DatasetError(f"{runs[0].folder} is {without}: wait for it")
-    others = [run.folder.name for run in runs if run not in have]
+        raise DatasetError(f"{runs[0].folder} is {without}: {remedy}")
+    others = [run.name for run in runs if run not in have]
     return have, [f"{without.capitalize()}, and left out: {', '.join(others)}"] if others else []

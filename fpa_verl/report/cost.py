@@ -7,7 +7,7 @@ from typing import Any
 
 from fpa_verl.report.comparison import (
     Comparison,
-    budget_notes,
+    notes_on,
     require_runs,
     require_same_device,
     require_same_device_as_data,
@@ -17,15 +17,15 @@ from fpa_verl.report.ledger import (
     CHECKPOINTING,
     EVALUATION,
     GENERATION,
+    IDLE,
     LOG_PROBS,
-    OTHER,
     PHASES,
     REFERENCE,
     STARTUP,
     TRAINING,
     WEIGHT_SYNC,
 )
-from fpa_verl.report.metrics import generated_tokens, read_metrics
+from fpa_verl.report.metrics import generated_tokens
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table
 
@@ -37,7 +37,7 @@ PHASE_COLUMNS = {
     "train": TRAINING,
     "sync": WEIGHT_SYNC,
     "ckpt": CHECKPOINTING,
-    "other": OTHER,
+    "idle": IDLE,
     "start*": STARTUP,
     "eval*": EVALUATION,
 }
@@ -93,7 +93,7 @@ def run_cost(run: Run) -> RunCost:
     """Add up one run, its dataset's generation taken for its own where it has a dataset."""
     spent = run.phase_device_seconds
     if run.generates:
-        generated: float | None = run.spending.generated_tokens or generated_tokens(read_metrics(run.folder))
+        generated: float | None = run.spending.generated_tokens or generated_tokens(run.metrics)
         generation = spent.get(GENERATION)
     else:
         generated = (run.info["dataset"].get("counts") or {}).get("response_tokens")
@@ -168,7 +168,7 @@ class Costs(Comparison):
             clock, recorded = run.spending.clock_seconds, sum(run.spending.wall_seconds.values())
             if clock and abs(clock - recorded) > AGREEMENT * clock:
                 notes.append(f"{run.name}: its phases add up to {recorded:,.0f} s of {clock:,.0f} s on the clock")
-        return [*notes, *budget_notes(self.runs)]
+        return [*notes, *notes_on(self.runs)]
 
     def as_json(self) -> dict[str, Any]:
         return {"compare": self.name, "runs": [_cost_json(cost) for cost in self.costs]}

@@ -90,6 +90,7 @@ class MethodCurve:
         right: (S, E, P) share of right samples; 0 where a problem was not sampled.
         sampled: (S, E, P) whether it was.
         data: hours that the dataset had cost before a run began; mean over the runs.
+        logged: (S, E) accuracies where no outcomes of single problems are at hand: then there is no interval.
     """
 
     name: str
@@ -100,6 +101,7 @@ class MethodCurve:
     right: Floats
     sampled: NDArray[np.bool_]
     data: dict[Axis, float]
+    logged: Floats | None = None
 
     @property
     def generates(self) -> bool:
@@ -115,6 +117,8 @@ class MethodCurve:
 
     def accuracies(self) -> Floats:
         """(S, E) accuracy of every seed; NaN where nothing was sampled."""
+        if self.logged is not None:
+            return self.logged
         sampled = self.sampled.sum(axis=-1)
         return np.divide(self.right.sum(axis=-1), sampled, out=np.full(sampled.shape, np.nan), where=sampled > 0)
 
@@ -159,7 +163,10 @@ def method_curve(name: str, runs: list[Run], data_source: str, problems: list[st
         "wall": float(np.mean([run.data_cost.wall_seconds for run in runs])) / SECONDS_PER_HOUR,
     }
     hours = (device / SECONDS_PER_HOUR, wall / SECONDS_PER_HOUR)
-    return MethodCurve(name, runs, np.array(steps), *hours, right, sampled, data)
+    logged = None
+    if any(run.log for run in runs):
+        logged = np.array([[by_step[s][step].accuracy for step in steps] for s in range(len(runs))])
+    return MethodCurve(name, runs, np.array(steps), *hours, right, sampled, data, logged)
 
 
 def method_curves(configurations: list[Configuration], data_source: str) -> list[MethodCurve]:

@@ -9,7 +9,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.collapse import CLEAR, TAIL, Trend, trend
 from fpa_verl.report.comparison import Comparison, require_runs
-from fpa_verl.report.metrics import DYNAMICS, GRADIENT_NORM, read_metrics
+from fpa_verl.report.metrics import DYNAMICS, GRADIENT_NORM
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table
 
@@ -52,8 +52,9 @@ class Series:
 
 def read_series(run: Run) -> Series:
     """All attempts of a run; a step that was done again counts as it was done last."""
-    metrics = read_metrics(run.folder)
-    values = {name: by_step for name, by_step in metrics.items() if name.startswith(DYNAMICS) or name == GRADIENT_NORM}
+    values = {
+        name: by_step for name, by_step in run.metrics.items() if name.startswith(DYNAMICS) or name == GRADIENT_NORM
+    }
     return Series(run, sorted({step for by_step in values.values() for step in by_step}), values)
 
 

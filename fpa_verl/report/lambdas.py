@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, budget_notes, finished, problem_sets, require_comparable
+from fpa_verl.report.comparison import Comparison, finished, notes_on, problem_sets, require_comparable
 from fpa_verl.report.configurations import Configuration, configurations
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
@@ -51,7 +51,7 @@ class Lambdas(Comparison):
 
     def notes(self) -> list[str]:
         chosen = "*: chosen by the accuracy on the validation problems"
-        return [*self.left_out, chosen, *budget_notes(self.runs)]
+        return [*self.left_out, chosen, *notes_on(self.runs)]
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -5,9 +5,11 @@ One JSON object a line, never rewritten:
     {"kind": "attempt", "time": unix_s, "attempt": 1, "devices": 2, "device": "NVIDIA H200", ...}
     {"kind": "step", "time": unix_s, "attempt": 1, "step": 17, "seconds": {"training": 3.1, ...}}
     {"kind": "end", "time": unix_s, "attempt": 1, "step": 400, "seconds": {...}}
+    {"kind": "closed", "time": unix_s, "attempt": 1, "seconds": {"startup": 4.2}}
 
-Phases exclude one another, so the seconds of an attempt add up to its wall clock. A resumed run
-is another attempt. A step may also say `tokens` (trained on, prompts included), `generated_tokens`
+The command itself writes the last line, when every process has ended; one that is killed cannot.
+Phases exclude one another, so the seconds of an attempt add up to its wall clock. A resumed run is
+another attempt. A step may also say `tokens` (trained on, prompts included), `generated_tokens`
 (responses that the run itself generated), `peak_memory_gb` and `total_steps`; reports say what is
 missing.
 """
@@ -29,6 +31,7 @@ STARTED_AT = "FPA_VERL_STARTED_AT"
 # Environment variable: the command itself, for those who want the run again.
 COMMAND = "FPA_VERL_COMMAND"
 
+# Before the first step, and after the last one until every process has ended.
 STARTUP = "startup"
 GENERATION = "generation"
 LOG_PROBS = "log_probs"
@@ -37,8 +40,9 @@ TRAINING = "training"
 WEIGHT_SYNC = "weight_sync"
 CHECKPOINTING = "checkpointing"
 EVALUATION = "evaluation"
-OTHER = "other"
-PHASES = (GENERATION, LOG_PROBS, TRAINING, WEIGHT_SYNC, CHECKPOINTING, OTHER, STARTUP, EVALUATION)
+# Devices are held while the trainer's own process works: data, TransferQueue, advantages, records.
+IDLE = "idle"
+PHASES = (GENERATION, LOG_PROBS, TRAINING, WEIGHT_SYNC, CHECKPOINTING, IDLE, STARTUP, EVALUATION)
 # Time that buys no accuracy and so is no part of a method's cost: shown apart.
 NOT_COST = (STARTUP, EVALUATION)
 
@@ -100,7 +104,11 @@ class Spending:
 
 def read_spending(folder: Path) -> Spending:
     """Add up the ledger in `folder`. Steps that a later attempt did again count twice: they were paid twice."""
-    records = read_json_lines(folder / LEDGER_FILE)
+    return add_up(read_json_lines(folder / LEDGER_FILE))
+
+
+def add_up(records: list[dict[str, Any]]) -> Spending:
+    """What the records of a ledger come to."""
     devices = {record["attempt"]: record["devices"] for record in records if record["kind"] == "attempt"}
     device_seconds: dict[str, float] = {}
     wall_seconds: dict[str, float] = {}
@@ -134,7 +142,7 @@ def read_spending(folder: Path) -> Spending:
         clock_seconds=_clock_seconds(records),
         last_step=max((step for _, step in by_step), default=0),
         total_steps=next(iter(reversed(recorded("total_steps"))), None),
-        finished=bool(records) and records[-1]["kind"] == "end",
+        finished=any(record["kind"] == "end" and record["attempt"] == max(devices) for record in records),
     )
 
 
@@ -144,6 +152,21 @@ def _clock_seconds(records: list[dict[str, Any]]) -> float | None:
     if not started or None in started.values():
         return None
     return float(sum(ended[attempt] - began for attempt, began in started.items()))
+
+
+def close_ledger(folder: Path, *, started_at: float, failed: bool) -> None:
+    """Write down what came after the last record of the attempt that began at `started_at`, if there is one.
+
+    The end of a run is like its beginning; what a failed one did since its last record nobody knows, and it counts.
+    """
+    records = read_json_lines(folder / LEDGER_FILE)
+    began = [record for record in records if record["kind"] == "attempt" and record.get("started_at") == started_at]
+    if not began or records[-1]["kind"] == "closed":
+        return
+    now = time.time()
+    seconds = {IDLE if failed else STARTUP: round(now - records[-1]["time"], 6)}
+    record = {"kind": "closed", "time": now, "attempt": began[-1]["attempt"], "seconds": seconds}
+    append_json_line(folder / LEDGER_FILE, record)
 
 
 class Ledger:
@@ -193,9 +216,9 @@ class Ledger:
             self.leave()
 
     def started(self) -> None:
-        """Start-up is over: from here on unnamed time is `other`."""
+        """Start-up is over: from here on unnamed time is `idle`."""
         self._charge()
-        self._stack[0] = OTHER
+        self._stack[0] = IDLE
 
     def write(self, kind: str, step: int, **record: Any) -> None:
         """Append the seconds since the last record. `kind` is "step" or "end"."""

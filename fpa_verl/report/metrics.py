@@ -1,16 +1,19 @@
-"""The metrics that verl's file logger left of a run: those that reports use, by step."""
+"""The metrics that verl logged of a run: those that reports use, by step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from fpa_verl.files import read_json_lines
 
 DYNAMICS = "dynamics/"
 GRADIENT_NORM = "actor/grad_norm"
 TOKENS = "perf/total_num_tokens"
+PEAK_MEMORY = "actor/perf/max_memory_allocated_gb"
 RESPONSE_LENGTH, PROMPT_LENGTH = "response_length/mean", "prompt_length/mean"
 _SINGLE = {GRADIENT_NORM, TOKENS, RESPONSE_LENGTH, PROMPT_LENGTH}
 
@@ -32,14 +35,18 @@ def read_metrics(folder: Path) -> Metrics:
 # Comparisons of one report read the same files; the size tells whether a live run has gone on.
 @lru_cache(maxsize=256)
 def _read_file(file: Path, size: int) -> Metrics:
+    return by_metric((record["step"], record["data"]) for record in read_json_lines(file))
+
+
+def by_metric(logged: Iterable[tuple[int, Mapping[str, Any]]]) -> Metrics:
+    """Metric to step to value, of steps with their metrics; the last of several values of a step counts."""
     found: Metrics = {}
-    for record in read_json_lines(file):
-        data = record["data"]
+    for step, data in logged:
         # A record has a hundred names and few that count: sets are quicker than a look at each.
         for name in _wanted(frozenset(data)):
             value = data[name]
             if value is not None and math.isfinite(value):
-                found.setdefault(name, {})[record["step"]] = value
+                found.setdefault(name, {})[step] = value
     return found
 
 

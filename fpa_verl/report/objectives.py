@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparison import Comparison, budget_notes, finished, problem_sets, require_comparable
+from fpa_verl.report.comparison import Comparison, finished, notes_on, problem_sets, require_comparable
 from fpa_verl.report.configurations import Configuration, configurations, flat, varied
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table, mean_and_spread, percent
@@ -91,7 +91,7 @@ class Objectives(Comparison):
             notes.append("best val.: at the step of the highest accuracy on the validation problems")
         if single := [choice.chosen.method for choice in self.choices if len(choice.chosen.runs) == 1]:
             notes.append(f"One seed only, so no spread: {', '.join(single)}")
-        return [*notes, *budget_notes(self.runs)]
+        return [*notes, *notes_on(self.runs)]
 
     def as_json(self) -> dict[str, Any]:
         return {"compare": self.name, "recipes": [_choice_json(choice, self.sources) for choice in self.choices]}

@@ -13,7 +13,7 @@ from fpa_verl.report import figures, tables
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.comparisons import Options
 from fpa_verl.report.page import render_page
-from fpa_verl.report.provenance import default_command, provenance
+from fpa_verl.report.provenance import Provenance, default_command, provenance
 
 PAGE = "report.html"
 
@@ -25,7 +25,7 @@ def write_report(
     command: str | None = None,
     options: Options | None = None,
 ) -> None:
-    """Print the tables and write `out`/NAME*.{png,svg}, NAME.{json,md} and the page.
+    """Print and write what `write_tables` does, `out`/NAME*.{png,svg} and the page.
 
     Args:
         comparison: what is asked for; the page holds every other comparison of the same runs as well.
@@ -34,21 +34,27 @@ def write_report(
         command: what was typed to get this report, for those who want it again.
         options: of the other comparisons on the page.
     """
+    source = write_tables(comparison, out, console, command or default_command(comparison.runs, comparison.name))
+    drawn = figures.draw(comparison)
+    for name, figure in drawn.items():
+        for suffix in ("png", "svg"):
+            figures.save(figure, out / f"{name}.{suffix}")
+    _write_text(out / PAGE, render_page(comparison, drawn, source, options or Options()))
+    written = f"Figures, Markdown and JSON: {out}/{comparison.name}.*; everything on one page: {out}/{PAGE}"
+    console.print(written, highlight=False, markup=False)
+
+
+def write_tables(comparison: Comparison, out: Path, console: Console, command: str) -> Provenance:
+    """Print the tables and notes, and write them to `out`/NAME.{json,md}."""
     shown, notes = comparison.tables(), comparison.notes()
     for table in shown:
         console.print(tables.for_terminal(table))
     for note in notes:
         console.print(note, highlight=False, markup=False)
-    drawn = figures.draw(comparison)
-    for name, figure in drawn.items():
-        for suffix in ("png", "svg"):
-            figures.save(figure, out / f"{name}.{suffix}")
-    source = provenance(comparison.runs, command or default_command(comparison.runs, comparison.name))
+    source = provenance(comparison.runs, command)
     write_json(out / f"{comparison.name}.json", _finite({**comparison.as_json(), "provenance": source.as_json()}))
     _write_text(out / f"{comparison.name}.md", tables.as_markdown(shown, notes))
-    _write_text(out / PAGE, render_page(comparison, drawn, source, options or Options()))
-    written = f"Figures, Markdown and JSON: {out}/{comparison.name}.*; everything on one page: {out}/{PAGE}"
-    console.print(written, highlight=False, markup=False)
+    return source
 
 
 def _write_text(target: Path, text: str) -> None:

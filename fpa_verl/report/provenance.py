@@ -12,14 +12,10 @@ from typing import Any
 
 import fpa_verl
 from fpa_verl.files import sha256_of
-from fpa_verl.report.ledger import LEDGER_FILE
-from fpa_verl.report.runs import CONFIG_FILE, EVALUATIONS_FILE, RUN_FILE, Run
-from fpa_verl.report.tokens import TOKENS_FOLDER
+from fpa_verl.report.runs import Run
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 
 PACKAGES = ("numpy", "matplotlib", "jinja2")
-# Of a run; metrics are one file an attempt, tokens one a worker.
-PATTERNS = (RUN_FILE, CONFIG_FILE, LEDGER_FILE, EVALUATIONS_FILE, "metrics.*.jsonl", f"{TOKENS_FOLDER}/*.jsonl")
 
 
 @dataclass(frozen=True)
@@ -52,13 +48,10 @@ def provenance(runs: list[Run], command: str) -> Provenance:
     """Fingerprint every file of `runs` that reports read, and the manifests of their datasets."""
     versions = {"fpa-verl": fpa_verl.__version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
-    files = [(run.folder, file) for run in runs for pattern in PATTERNS for file in sorted(run.folder.glob(pattern))]
+    files = [file for run in runs for file in run.files]
     manifests = dict.fromkeys(Path(run.info["dataset"].get("folder", "")) for run in runs if not run.generates)
-    files += [(folder, folder / MANIFEST_FILE) for folder in manifests if (folder / MANIFEST_FILE).is_file()]
-    inputs = [
-        Input(folder, file.relative_to(folder).as_posix(), file.stat().st_size, sha256_of(file))
-        for folder, file in files
-    ]
+    files += [folder / MANIFEST_FILE for folder in manifests if (folder / MANIFEST_FILE).is_file()]
+    inputs = [Input(file.parent, file.name, file.stat().st_size, sha256_of(file)) for file in files]
     return Provenance(command, versions, inputs)
 
 

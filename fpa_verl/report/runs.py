@@ -6,9 +6,11 @@ ledger.jsonl        where the time went (`fpa_verl.report.ledger`)
 evaluations.jsonl   accuracy by step and problem set, with the outcome of every problem
 metrics.N.jsonl     metrics of every step of attempt N, as verl logs them
 batches.jsonl       rows of the rollout dataset that each step of an offline run trained on
-tokens/N.jsonl      log-probs of a few trajectories, token by token, as worker N trained on them (`report.tokens`)
+tokens.N.jsonl      log-probs of a few trajectories, token by token, as worker N trained on them (`report.tokens`)
 checkpoints/        verl's checkpoints
 best/               the model of the highest validation accuracy, in Hugging Face format
+
+A run of verl without the plugin left no such directory: what its log says of the same is read by `read_logged_run`.
 """
 
 from __future__ import annotations
@@ -24,13 +26,25 @@ from typing import Any
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.evaluation import pass_at_1
 from fpa_verl.files import append_json_line, read_json_lines, write_json
-from fpa_verl.report.ledger import LEDGER_FILE, Cost, Spending, read_spending
+from fpa_verl.report.ledger import LEDGER_FILE, Cost, Spending, add_up, read_spending
+from fpa_verl.report.metrics import Metrics, by_metric, read_metrics
+from fpa_verl.report.verl_logs import VerlLog, find_logs, read_log
+from fpa_verl.report.verl_metrics import (
+    accuracies,
+    caveats,
+    ledger_records,
+    missing_steps,
+    require_own_trajectories,
+)
 
 RUN_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
 EVALUATIONS_FILE = "evaluations.jsonl"
 BATCHES_FILE = "batches.jsonl"
 BEST_MODEL = "best"
+# What reports read of a run directory; metrics are one file an attempt.
+REPORTED_FILES = (RUN_FILE, CONFIG_FILE, LEDGER_FILE, EVALUATIONS_FILE, "metrics.*.jsonl", "tokens.*.jsonl")
+UNKNOWN_DEVICE = "unknown device"
 # `kind` in the run.json of `recipe=evaluate`; training runs have none.
 EVALUATION_KIND = "evaluation"
 
@@ -56,6 +70,7 @@ class Point:
         cost: the run's own up to this evaluation; the dataset's not included.
         problems: problem id to (right, sampled).
         unscored: samples that are in neither number.
+        logged_mean: the accuracy in verl's log, where outcomes of single problems are not at hand; else None.
     """
 
     step: int
@@ -63,6 +78,7 @@ class Point:
     cost: Cost
     problems: dict[str, tuple[int, int]]
     unscored: int = 0
+    logged_mean: float | None = None
 
     @property
     def device_seconds(self) -> float:
@@ -70,19 +86,22 @@ class Point:
 
     @property
     def accuracy(self) -> float:
-        return pass_at_1(self.problems).mean
+        return pass_at_1(self.problems).mean if self.logged_mean is None else self.logged_mean
 
     @property
     def standard_error(self) -> float:
+        """Over the problems; NaN where their outcomes are not at hand."""
         return pass_at_1(self.problems).standard_error
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, read.
+    """A run directory, read, or the log of a run that has none.
 
     Attributes:
+        folder: the run directory; of a logged run where its log is.
         label: the method's name where the user gave it one.
+        log: None for a run directory.
     """
 
     folder: Path
@@ -90,10 +109,34 @@ class Run:
     points: list[Point]
     spending: Spending
     label: str | None = None
+    log: VerlLog | None = None
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return self.log.name if self.log else self.folder.name
+
+    @property
+    def files(self) -> list[Path]:
+        """What reports read of it."""
+        if self.log:
+            return self.log.files
+        return [file for pattern in REPORTED_FILES for file in sorted(self.folder.glob(pattern))]
+
+    @property
+    def missing_steps(self) -> list[int]:
+        """Steps whose cost is in no file."""
+        return missing_steps(self.log) if self.log else []
+
+    @property
+    def caveats(self) -> list[str]:
+        """What a reader must know of where the numbers come from."""
+        return [f"{self.name}: {caveat}" for caveat in caveats(self.log)] if self.log else []
+
+    @property
+    def metrics(self) -> Metrics:
+        if self.log:
+            return by_metric((record.step, record.metrics) for record in self.log.records)
+        return read_metrics(self.folder)
 
     @property
     def method(self) -> str:
@@ -136,11 +179,11 @@ class Run:
         """
         device_seconds = wall_seconds = 0.0
         for name in ("dataset", "reference"):
-            part = self.info.get(name) or {}
-            spent = float(part.get("device_seconds", 0.0))
-            devices = (part.get("cost") or {}).get("devices", self.info["hardware"]["devices"])
-            device_seconds += spent
-            wall_seconds += spent / devices
+            if part := self.info.get(name):
+                spent = float(part.get("device_seconds", 0.0))
+                devices = (part.get("cost") or {}).get("devices", self.info["hardware"]["devices"])
+                device_seconds += spent
+                wall_seconds += spent / devices
         return Cost(device_seconds, wall_seconds)
 
     @property
@@ -242,27 +285,77 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     return Run(folder, info, list(points.values()), spending, label)
 
 
-def find_runs(given: Sequence[str | Path]) -> list[Run]:
+def read_logged_run(path: Path, label: str | None = None, device: str | None = None) -> Run:
+    """Read the log that verl left of a run without the plugin, as far as it goes.
+
+    Args:
+        path: as `find_logs` gives it.
+        label: name to compare the run under. None: its path, for no log says which runs are seeds of one method.
+        device: on which it ran, where the log does not say.
+    """
+    log = read_log(path)
+    require_own_trajectories(log)
+    spending = add_up(ledger_records(log))
+    found = accuracies(log)
+    points: dict[tuple[str, int], Point] = {}
+    for mean in found:
+        step = mean.record.step
+        cost = spending.at(mean.record.attempt, step) if step else Cost()
+        points.setdefault((mean.data_source, step), Point(step, mean.data_source, cost, {}, logged_mean=mean.value))
+    info = {
+        "recipe": "verl",
+        "fingerprints": {},
+        "evaluation": {
+            "problem_sets": dict.fromkeys(mean.data_source for mean in found),
+            "samples": max((mean.samples for mean in found), default=None),
+        },
+        "dataset": None,
+        "hardware": {"devices": max(spending.devices, default=0), "device": log.device or device or UNKNOWN_DEVICE},
+        "versions": {},
+    }
+    return Run(path, info, list(points.values()), spending, label or str(path), log)
+
+
+def find_runs(given: Sequence[str | Path], device: str | None = None, *, with_evaluations: bool = False) -> list[Run]:
     """Runs at the folders given or any number of levels below them, in order of name.
 
     A folder may be a pattern (`runs/*seed*`, `runs/**/fpa*`), and a pattern or folder may be given a name that its
-    runs are compared under (`fpa=runs/*fpa*`). Files among the matches are passed over, and so is what
-    `recipe=evaluate` left: it trained nothing.
+    runs are compared under (`fpa=runs/*fpa*`). A log of verl stands for a run that has no directory: one that is given
+    or matched, and those in a folder without run directories. Other files among the matches are passed over, and so is
+    what `recipe=evaluate` left, which trained nothing.
+
+    Args:
+        given: folders, logs, patterns.
+        device: on which logged runs ran whose logs do not say.
+        with_evaluations: keep what `recipe=evaluate` left.
 
     Raises:
-        DatasetError: nothing is where one of them points.
+        DatasetError: nothing is where one of them points, or a log cannot be read.
     """
     labels: dict[Path, str | None] = {}
+    logs: dict[Path, tuple[Path, str | None]] = {}
     for one in map(str, given):
         label, pattern = _named(one)
-        matches = [Path(pattern)] if Path(pattern).exists() else sorted(map(Path, glob(pattern, recursive=True)))
+        is_pattern = not Path(pattern).exists()
+        matches = sorted(map(Path, glob(pattern, recursive=True))) if is_pattern else [Path(pattern)]
         if not matches:
             raise DatasetError(f"no folder at {pattern}: give run directories, or a folder that holds some")
         for match in matches:
-            for file in sorted(match.rglob(RUN_FILE)) if match.is_dir() else ():
-                labels.setdefault(file.parent, label)
+            folders = [file.parent for file in sorted(match.rglob(RUN_FILE))] if match.is_dir() else []
+            for folder in folders:
+                labels.setdefault(folder, label)
+            # What a run directory holds is read with it.
+            if not folders and not (is_pattern and _is_in_a_run(match)):
+                for log in find_logs(match):
+                    # Wandb links the latest run to a second place.
+                    logs.setdefault(log.resolve(), (log, label))
     runs = [read_run(folder, label) for folder, label in labels.items()]
-    return [run for run in runs if run.info.get("kind") != EVALUATION_KIND]
+    runs = [run for run in runs if with_evaluations or run.info.get("kind") != EVALUATION_KIND]
+    return runs + [read_logged_run(log, label, device) for log, label in logs.values()]
+
+
+def _is_in_a_run(path: Path) -> bool:
+    return any((folder / RUN_FILE).exists() for folder in path.parents)
 
 
 def report_folder(given: Sequence[str | Path], runs: list[Run]) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fpa_verl.report.bootstrap import Estimate, Replicates, as_measured, estimate
+from fpa_verl.report.bootstrap import Estimate, Replicates, as_measured, estimate, share_of
 from fpa_verl.report.curves import Axis, Floats, MethodCurve
 
 # A quotient that is a whole number but for rounding is one.
@@ -102,17 +102,21 @@ def _beside(
     theirs: dict[Axis, tuple[Floats, Floats]],
 ) -> TimeToTarget:
     """`entry` with its ratios and, for a method with a dataset, its break-even."""
+    # Replicates are drawn together; where one of the two has none, there is nothing to pair.
+    drawn_of_both = min(len(own["device"][1]), len(theirs["device"][1]))
+
+    def pairs(axis: Axis) -> list[tuple[Floats, Floats]]:
+        """(the other's, own) time as measured and in the replicates."""
+        (value, drawn), (other, other_drawn) = own[axis], theirs[axis]
+        return [(other, value), (other_drawn[:drawn_of_both], drawn[:drawn_of_both])]
 
     def ratio_on(axis: Axis) -> Estimate:
-        value, drawn = (ratio(other, mine) for other, mine in zip(theirs[axis], own[axis], strict=True))
-        both = np.isfinite(drawn) & (drawn > 0)
-        return replace(estimate(value[0], drawn), share=float(both.mean()))
+        value, drawn = (ratio(other, mine) for other, mine in pairs(axis))
+        return replace(estimate(value[0], drawn), share=share_of(np.isfinite(drawn) & (drawn > 0)))
 
     even = None
     if not curve.generates and all(run.data_cost_is_known for run in curve.runs):
         data = curve.data["device"]
-        value, drawn = (
-            break_even(data, mine, other) for other, mine in zip(theirs["device"], own["device"], strict=True)
-        )
+        value, drawn = (break_even(data, mine, other) for other, mine in pairs("device"))
         even = estimate(value[0], drawn)
     return replace(entry, ratio=ratio_on("device"), wall_ratio=ratio_on("wall"), break_even=even)

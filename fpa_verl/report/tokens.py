@@ -1,7 +1,7 @@
 """Log-probs of the response tokens of a few trajectories, noted by an offline run in the steps that train on them.
 
 Which trajectories: `fpa_verl.rollouts.selection.watched_rows`, the same for every run on a dataset. Each worker
-appends to a file of its own, RUN/tokens/N.jsonl; a trajectory may be on any of them.
+appends to a file of its own, tokens.N.jsonl; a trajectory may be on any of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from fpa_verl.files import append_json_line, read_json_lines
 
-TOKENS_FOLDER = "tokens"
 # Of a response; later ones are left out.
 MAX_TOKENS = 1500
 DECIMALS = 3
@@ -38,20 +37,25 @@ class TokenLogProbs:
     future: list[float] | None = None
 
 
-def append_token_log_probs(folder: Path, worker: int, noted: TokenLogProbs) -> None:
+def tokens_file(worker: int | str) -> str:
+    """Name of the file that one worker writes."""
+    return f"tokens.{worker}.jsonl"
+
+
+def append_token_log_probs(run_dir: Path, worker: int, noted: TokenLogProbs) -> None:
     """Append to the file of a worker."""
     record = {
         name: [round(one, DECIMALS) for one in value] if isinstance(value, list) else value
         for name, value in dataclasses.asdict(noted).items()
         if value is not None
     }
-    append_json_line(folder / f"{worker}.jsonl", record)
+    append_json_line(run_dir / tokens_file(worker), record)
 
 
 def read_token_log_probs(run_dir: Path) -> dict[int, list[TokenLogProbs]]:
     """What a run noted of each row, in order of steps; a step that was done again counts as it was done last."""
     found: dict[tuple[int, int], TokenLogProbs] = {}
-    for file in sorted((run_dir / TOKENS_FOLDER).glob("*.jsonl")):
+    for file in sorted(run_dir.glob(tokens_file("*"))):
         for record in read_json_lines(file):
             noted = TokenLogProbs(**record)
             key = noted.row, noted.step

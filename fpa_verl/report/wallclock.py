@@ -16,11 +16,12 @@ from fpa_verl.report import wallclock_tables
 from fpa_verl.report.bootstrap import LEVEL, REPLICATES, SEED, Replicates, resample
 from fpa_verl.report.comparison import (
     Comparison,
-    budget_notes,
     evaluated,
+    notes_on,
     problem_sets,
     require_comparable,
     require_same_device_as_data,
+    with_whole_cost,
 )
 from fpa_verl.report.configurations import configurations
 from fpa_verl.report.curves import Curve, Floats, MethodCurve, curve_of, method_curves
@@ -70,6 +71,9 @@ class WallClock(Comparison):
 
     def band(self, place: int) -> tuple[Floats, Floats]:
         """Interval of a method's accuracy at every evaluation, (E,) and (E,); NaN where replicates measured nothing."""
+        if not len(self.replicates[place].accuracy):
+            nothing = np.full(len(self.methods[place].steps), np.nan)
+            return nothing, nothing
         lower, upper = np.quantile(self.replicates[place].accuracy, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
         return lower, upper
 
@@ -93,7 +97,7 @@ class WallClock(Comparison):
             for run in self.runs
             if run.unscored
         ]
-        return [*self.left_out, *imported, *unscored, *budget_notes(self.runs), *self._statistics_notes()]
+        return [*self.left_out, *imported, *unscored, *notes_on(self.runs), *self._statistics_notes()]
 
     def _statistics_notes(self) -> list[str]:
         notes = []
@@ -158,7 +162,7 @@ def _run_json(run: Run, curve: Curve, targets: list[float]) -> dict[str, Any]:
         "versions": run.info["versions"],
         "device_seconds": {
             "dataset": run.dataset_device_seconds,
-            **{phase: run.phase_device_seconds.get(phase, 0.0) for phase in PHASES},
+            **{phase: run.phase_device_seconds.get(phase, None if run.log else 0.0) for phase in PHASES},
         },
         "device_hours_to_target": {f"{target:.4f}": curve.device_hours_to(target) for target in targets},
         "curve": [vars(point) for point in curve.points],
@@ -197,7 +201,8 @@ def compare(
         DatasetError: no run, a run without evaluations, or no method of the name `against`.
         MismatchError: runs that cannot be compared.
     """
-    runs, left_out = evaluated(runs)
+    runs, not_evaluated = evaluated(runs)
+    runs, cost_unknown = with_whole_cost(runs)
     require_comparable(runs)
     for run in runs:
         require_same_device_as_data(run)
@@ -208,4 +213,4 @@ def compare(
     methods = method_curves(configurations(runs), source)
     curves = [curve_of(run, source) for run in runs]
     chosen = targets or default_targets(methods)
-    return WallClock(source, runs, curves, methods, chosen, _against(methods, against), left_out)
+    return WallClock(source, runs, curves, methods, chosen, _against(methods, against), not_evaluated + cost_unknown)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fpa_verl.report.bootstrap import LEVEL, REPLICATES, Estimate
 from fpa_verl.report.curves import SECONDS_PER_HOUR, MethodCurve
-from fpa_verl.report.ledger import NOT_COST
+from fpa_verl.report.ledger import NOT_COST, STARTUP
 from fpa_verl.report.tables import Table, percent
 from fpa_verl.report.targets import cost_per_run
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NOT_REACHED = "-"
 NEVER = "never"
 INFINITE = "∞"
+UNKNOWN = "?"
 
 
 def tables(comparison: WallClock) -> list[Table]:
@@ -32,16 +33,17 @@ def method_table(comparison: WallClock) -> Table:
     unit, short, scale = comparison.unit
     rows = []
     for place, curve in enumerate(comparison.methods):
-        low, high = (percent(end[-1]) for end in comparison.band(place))
+        low, high = (end[-1] for end in comparison.band(place))
         known = all(run.data_cost_is_known for run in curve.runs)
         apart = np.mean([sum(run.phase_device_seconds.get(p, 0.0) for p in NOT_COST) for run in curve.runs])
+        apart_known = all(STARTUP in run.phase_device_seconds for run in curve.runs)
         cells = [
             str(len(curve.runs)),
             percent(curve.mean_accuracy()[-1]),
-            f"{low} to {high}",
+            UNKNOWN if curve.logged is not None else f"{percent(low)} to {percent(high)}",
             *(f"{scale * curve.mean_hours(axis)[-1]:.2f}" for axis in ("device", "wall")),
-            f"{scale * curve.data['device']:.2f}" if known else "?",
-            f"{scale * apart / SECONDS_PER_HOUR:.2f}",
+            f"{scale * curve.data['device']:.2f}" if known else UNKNOWN,
+            f"{scale * apart / SECONDS_PER_HOUR:.2f}" if apart_known else UNKNOWN,
         ]
         rows.append([curve.name, *cells])
     caption = (
@@ -49,6 +51,8 @@ def method_table(comparison: WallClock) -> Table:
         f"seeds (of one seed: over problems alone); its cost in device-{unit} and {unit} of wall-clock, the dataset's "
         "part of the former, and apart from it start-up and evaluation"
     )
+    if any(UNKNOWN in row for row in rows):
+        caption += f"; {UNKNOWN}: not recorded"
     header = ["method", "seeds", "accuracy", "interval", f"device-{short}", short, "dataset", "apart"]
     return Table(caption, header, rows)
 
@@ -59,7 +63,7 @@ def target_table(comparison: WallClock) -> Table:
     rows = []
     for time in comparison.times:
         device, wall = time.hours["device"], time.hours["wall"]
-        cells = [_shown(device.value, scale), _interval(device, scale), f"{device.share:.0%}"]
+        cells = [_shown(device.value, scale), _interval(device, scale), _share(device)]
         rows.append([time.method, f"{100 * time.target:g}", *cells, _shown(wall.value, scale)])
     caption = (
         f"Device-{unit} to reach an accuracy ({NOT_REACHED}: not reached), {LEVEL:.0%} interval, share of "
@@ -74,7 +78,7 @@ def ratio_table(comparison: WallClock) -> Table:
     rows = []
     for time in comparison.times:
         if time.ratio and time.wall_ratio:
-            device = [_ratio(time.ratio), _ratio_interval(time.ratio), f"{time.ratio.share:.0%}"]
+            device = [_ratio(time.ratio), _ratio_interval(time.ratio), _share(time.ratio)]
             cells = [*device, _ratio(time.wall_ratio), _ratio_interval(time.wall_ratio)]
             rows.append([time.method, f"{100 * time.target:g}", *cells])
     caption = (
@@ -115,7 +119,8 @@ def run_table(comparison: WallClock) -> Table:
         costs = [last.device_hours, *(curve.device_hours_to(target) for target in comparison.targets)]
         cells = [_shown(np.inf if cost is None else cost, scale) for cost in costs]
         base = percent(first.accuracy) if first.step == 0 else "-"
-        reached = f"{percent(last.accuracy)} ± {percent(last.standard_error)}"
+        error = UNKNOWN if np.isnan(last.standard_error) else percent(last.standard_error)
+        reached = f"{percent(last.accuracy)} ± {error}"
         rows.append([curve.run, base, reached, percent(curve.best.accuracy), *cells])
     device = comparison.runs[0].info["hardware"]["device"]
     caption = (
@@ -134,7 +139,13 @@ def _shown(hours: float, scale: float) -> str:
     return f"{scale * hours:.2f}" if np.isfinite(hours) else NOT_REACHED
 
 
+def _share(one: Estimate) -> str:
+    return UNKNOWN if np.isnan(one.share) else f"{one.share:.0%}"
+
+
 def _interval(one: Estimate, scale: float) -> str:
+    if np.isnan(one.share):
+        return UNKNOWN
     return f"{_shown(one.low, scale)} to {_shown(one.high, scale)}"
 
 
@@ -144,6 +155,8 @@ def _ratio(one: Estimate) -> str:
 
 
 def _ratio_interval(one: Estimate) -> str:
+    if np.isnan(one.share):
+        return UNKNOWN
     if np.isnan(one.low):
         return NOT_REACHED
     return " to ".join(INFINITE if np.isinf(end) else f"{end:.2f}" if end else "0" for end in (one.low, one.high))
@@ -154,4 +167,6 @@ def _runs(value: float) -> str:
 
 
 def _runs_interval(one: Estimate) -> str:
+    if np.isnan(one.share):
+        return UNKNOWN
     return NOT_REACHED if np.isnan(one.value) else f"{_runs(one.low)} to {_runs(one.high)}"

@@ -147,11 +147,16 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
+def _watched(given: Sequence[str]) -> list[Run]:
+    """Logs of verl do not say how far a run is to go."""
+    return [run for run in find_runs(given) if not run.log]
+
+
 def watch(given: Sequence[str], console: Console, every_s: float) -> None:
     """Draw the runs anew every so many seconds, until all of them are finished or the user has seen enough."""
-    runs = find_runs(given)
+    runs = _watched(given)
     with Live(frame(runs, time.time()), console=console, auto_refresh=False) as live:
         while not all(run.finished for run in runs):
             time.sleep(every_s)
-            runs = find_runs(given)
+            runs = _watched(given)
             live.update(frame(runs, time.time()), refresh=True)

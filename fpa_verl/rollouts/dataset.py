@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.rollouts.index import read_index
-from fpa_verl.rollouts.manifest import Manifest, read_manifest
+from fpa_verl.rollouts.index import count, read_index
+from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
 from fpa_verl.rollouts.selection import Selection, items_of, members_of, watched_rows
 from fpa_verl.rollouts.shards import Shards
 
@@ -24,15 +25,15 @@ class RolloutDataset:
 
     Raises:
         DatasetError: no such dataset, not finished, or a file of it is missing or cut off. Damage inside
-            a shard shows when it is first read, or in `verify`.
+            a shard shows when it is first read, or in `verify`: no row of a damaged one is handed out.
     """
 
     def __init__(self, folder: str | Path, selection: Selection | None = None) -> None:
         self.folder = Path(folder).expanduser()
         self.selection = selection or Selection()
         self.manifest: Manifest = read_manifest(self.folder)
-        self._shards = Shards(self.folder, self.manifest.shards)
         self._index = read_index(self.folder, self.manifest.index)
+        self._shards = Shards(self.folder, self.manifest, self._index)
         self.watched = watched_rows(self._index)
         self._watched = {row for pair in self.watched for row in pair}
         members = members_of(self._index, keep_truncated=self.selection.keep_truncated)
@@ -65,18 +66,20 @@ class RolloutDataset:
         return self._shards.bytes
 
     def verify(self) -> None:
-        """Read everything and compare it with checksums, schema and index.
+        """Read everything and compare it with checksums, schema, index and counts.
 
         Raises:
             DatasetError: naming file, row and column.
         """
-        self._shards.verify(self._index)
+        self._shards.verify()
+        if differ := miscounted(self.manifest, self._index):
+            raise DatasetError(f"{self.folder / MANIFEST_FILE}: {differ[0]}; restore it")
 
     def require_items(self, batch_size: int) -> None:
         """Refuse a dataset that cannot fill one batch, saying what became of its groups."""
         counts = self.manifest.counts
         outcome = ", ".join(
-            f"{counts[f'groups_{kind}']} {kind.replace('_', ' ')}"
+            f"{counts.get(f'groups_{kind}', 0)} {kind.replace('_', ' ')}"
             for kind in ("mixed", "all_right", "all_wrong", "unscored")
         )
         if not self.items:
@@ -90,3 +93,13 @@ class RolloutDataset:
                 f"{self.folder} has {len(self.items)} training {self.selection.unit} items, fewer than one "
                 f"batch of {batch_size} (groups: {outcome}). Lower data.train_batch_size or collect more"
             )
+
+
+def miscounted(manifest: Manifest, index: pd.DataFrame) -> list[str]:
+    """Counts of the manifest that are not those of the index, in words."""
+    written, counted = manifest.counts, count(index)
+    return [
+        f"{name} is {written.get(name)}, by the index {counted.get(name)}"
+        for name in sorted({*written, *counted})
+        if written.get(name) != counted.get(name)
+    ]

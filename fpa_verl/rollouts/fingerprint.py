@@ -65,6 +65,16 @@ def model_fingerprint(path: str) -> str:
     )
 
 
+def vocabulary_size(path: str) -> int | None:
+    """Rows of the model's token embedding, from its config.json; None where that does not say."""
+    file = local_model_dir(path) / "config.json"
+    if not file.is_file():
+        return None
+    config = json.loads(file.read_text(encoding="utf-8"))
+    size = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
+    return size if isinstance(size, int) else None
+
+
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Digest of what turns text into ids: the backend where there is one, else vocabulary and markers."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

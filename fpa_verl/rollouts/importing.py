@@ -22,9 +22,15 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.files import sha256_of
 from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
 from fpa_verl.reward.sandbox import POOL_SIZE
-from fpa_verl.rollouts.fingerprint import base_fingerprints, digest, local_model_dir, problems_fingerprint
+from fpa_verl.rollouts.fingerprint import (
+    base_fingerprints,
+    digest,
+    local_model_dir,
+    problems_fingerprint,
+    vocabulary_size,
+)
 from fpa_verl.rollouts.manifest import Manifest
-from fpa_verl.rollouts.problems import Problem, hold_out, json_lines, write_problems
+from fpa_verl.rollouts.problems import Problem, hold_out, json_lines, text_of, write_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
 from fpa_verl.rollouts.writer import RolloutWriter
 
@@ -48,8 +54,8 @@ class TextRollout:
 
 def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
     for name in names:
-        if isinstance(record.get(name), (str, int, float)):
-            return str(record[name])
+        if (value := text_of(record, name, where)) is not None:
+            return value
     raise DatasetError(f"{where}: key '{names[0]}' is missing (also tried: {', '.join(names[1:]) or 'nothing else'})")
 
 
@@ -59,26 +65,39 @@ def read_text_rollouts(path: Path, tokenizer: PreTrainedTokenizerBase, suffix: s
     verl dumps the rendered prompt without its special tokens; the problem is cut back out of it.
     """
     unwrap = _template_remover(tokenizer)
-    rollouts = []
+    rollouts: list[TextRollout] = []
+    first_of: dict[str, tuple[int, TextRollout]] = {}
     for number, record in json_lines(path):
         where = f"{path}, line {number}"
         if "problem" in record:
             problem = _field(record, ("problem",), where) + suffix
         else:
             problem = unwrap(_field(record, ("input",), where), where)
-        rollouts.append(
-            TextRollout(
-                problem=problem,
-                response=_field(record, ("response", "output"), where),
-                ground_truth=_field(record, ("ground_truth", "gts", "answer"), where),
-                problem_id=str(record.get("problem_id", record.get("id", digest(problem)))),
-                source=str(record.get("source", path.name.split(".")[0])),
-                truncated=record.get("finish_reason") == "length",
-            )
+        rollout = TextRollout(
+            problem=problem,
+            response=_field(record, ("response", "output"), where),
+            ground_truth=_field(record, ("ground_truth", "gts", "answer"), where),
+            problem_id=text_of(record, "problem_id", where) or text_of(record, "id", where) or digest(problem),
+            source=text_of(record, "source", where) or path.name.split(".")[0],
+            truncated=record.get("finish_reason") == "length",
         )
+        if rollout.truncated and not rollout.response:
+            raise DatasetError(f"{where}: an empty response that was cut off has no tokens: leave the line out")
+        _refuse_conflict(rollout, where, *first_of.setdefault(rollout.problem_id, (number, rollout)))
+        rollouts.append(rollout)
     if not rollouts:
         raise DatasetError(f"{path} is empty: nothing to import")
     return rollouts
+
+
+def _refuse_conflict(rollout: TextRollout, where: str, line: int, first: TextRollout) -> None:
+    """Rollouts of one problem form a group: they answer the same text, and are scored against the same answer."""
+    for name in ("problem", "ground_truth"):
+        if getattr(rollout, name) != getattr(first, name):
+            raise DatasetError(
+                f"{where}: problem '{rollout.problem_id}' has another {name} than in line {line}: give each problem "
+                "an id of its own"
+            )
 
 
 def _template_remover(tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -147,7 +166,13 @@ def import_rollouts(
         sampling=plan["sampling"],
         validation=plan["validation"],
         cost={},
-        origin={"kind": "import", "model": model, "file": source.name, "sha256": plan["source"]},
+        origin={
+            "kind": "import",
+            "model": model,
+            "vocabulary_size": vocabulary_size(model),
+            "file": source.name,
+            "sha256": plan["source"],
+        },
         versions={},
     )
 
@@ -163,15 +188,12 @@ def _trajectories(
         problem_id: tokenizer.encode(_render(tokenizer, problem.chat), add_special_tokens=False)
         for problem_id, problem in problems.items()
     }
+    answers = [_answer(rollout, tokenizer, max_response_tokens) for rollout in rollouts]
     with ThreadPoolExecutor(POOL_SIZE) as pool:
-        verdicts = list(pool.map(lambda r: compute_score(r.source, r.response, r.ground_truth), rollouts))
+        verdicts = list(pool.map(lambda r, a: compute_score(r.source, a.text, r.ground_truth), rollouts, answers))
     seen: dict[str, int] = defaultdict(int)
     result = []
-    for rollout, verdict in zip(rollouts, verdicts, strict=True):
-        response_ids = tokenizer.encode(rollout.response, add_special_tokens=False)
-        if not rollout.truncated:
-            response_ids.append(tokenizer.eos_token_id)
-        truncated = rollout.truncated or len(response_ids) > max_response_tokens
+    for rollout, answer, verdict in zip(rollouts, answers, verdicts, strict=True):
         result.append(
             Trajectory(
                 problem_id=rollout.problem_id,
@@ -181,11 +203,11 @@ def _trajectories(
                 data_source=rollout.source,
                 ground_truth=rollout.ground_truth,
                 prompt_ids=prompt_ids[rollout.problem_id],
-                response_ids=response_ids[:max_response_tokens],
+                response_ids=answer.ids,
                 behaviour_log_probs=None,
                 score=verdict["score"],
                 status=verdict["status"],
-                finish_reason="length" if truncated else "stop",
+                finish_reason="length" if answer.truncated else "stop",
                 temperature=math.nan,
                 top_p=math.nan,
                 top_k=-1,
@@ -194,3 +216,22 @@ def _trajectories(
         )
         seen[rollout.problem_id] += 1
     return result
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A response as it is stored, and the text of that, which is what is scored."""
+
+    ids: list[int]
+    text: str
+    truncated: bool
+
+
+def _answer(rollout: TextRollout, tokenizer: PreTrainedTokenizerBase, max_response_tokens: int) -> _Answer:
+    ids = tokenizer.encode(rollout.response, add_special_tokens=False)
+    if not rollout.truncated:
+        ids.append(tokenizer.eos_token_id)
+    if len(ids) <= max_response_tokens:
+        return _Answer(ids, rollout.response, rollout.truncated)
+    kept = ids[:max_response_tokens]
+    return _Answer(kept, str(tokenizer.decode(kept, skip_special_tokens=True)), truncated=True)

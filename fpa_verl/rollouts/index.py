@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.files import atomic_path
 from fpa_verl.rollouts.manifest import FileRecord, require_whole
-from fpa_verl.rollouts.schema import MODEL_STATUSES, TRAIN
+from fpa_verl.rollouts.parquet import read_table, write_table
+from fpa_verl.rollouts.schema import MODEL_STATUSES, SCHEMA, TRAIN, schema_difference
 
 INDEX_FILE = "index.parquet"
 # Columns of a shard that are taken over, and list columns whose lengths are.
 TAKEN = ("problem_id", "group", "split", "status", "finish_reason")
 LENGTHS = {"prompt_tokens": "prompt_ids", "response_tokens": "response_ids"}
+INDEX_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in TAKEN), *((name, pa.int32()) for name in LENGTHS)])
 
 
 def index_of(shard: pa.Table) -> pa.Table:
@@ -36,8 +36,7 @@ def index_of(shard: pa.Table) -> pa.Table:
 
 def write_index(folder: Path, index: pa.Table) -> FileRecord:
     """Write the index of a dataset."""
-    with atomic_path(folder / INDEX_FILE) as temporary:
-        pq.write_table(index, temporary)
+    write_table(folder / INDEX_FILE, index)
     return FileRecord.of(folder / INDEX_FILE, index.num_rows)
 
 
@@ -48,10 +47,18 @@ def read_index(folder: Path, record: FileRecord) -> pd.DataFrame:
         DatasetError: it is missing or damaged.
     """
     path = require_whole(folder, record, checksum=True)
-    index = pq.read_table(path).to_pandas()
-    if len(index) != record.rows:
-        raise DatasetError(f"{path} has {len(index)} rows, its manifest {record.rows}: restore it")
-    return index
+    table = read_table(path)
+    if difference := schema_difference(table.schema, INDEX_SCHEMA):
+        raise DatasetError(f"{path}: {difference}")
+    table = table.select(INDEX_SCHEMA.names)
+    if len(table) != record.rows:
+        raise DatasetError(f"{path} has {len(table)} rows, its manifest {record.rows}: restore it")
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count:
+            row = pc.index(column.is_null(), True).as_py()
+            raise DatasetError(f"{path}, row {row}: column '{name}' is null: restore it")
+    # What the file says about pandas is not asked.
+    return table.to_pandas(strings_to_categorical=True, ignore_metadata=True)
 
 
 def scored(index: pd.DataFrame) -> pd.Series:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.files import sha256_of, write_json
+from fpa_verl.files import sha256_of
+from fpa_verl.rollouts.sealed_json import read_sealed_json, write_sealed_json
 
 MANIFEST_FILE = "manifest.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+# The same without a checksum of its own: still read.
+UNSEALED_VERSION = 2
+REMEDY = "restore it, or collect or import again"
+FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,10 @@ def require_whole(folder: Path, record: FileRecord, *, checksum: bool = False) -
     """The path of a recorded file that is there in its full size, and with its very bytes if they are to be compared.
 
     Raises:
-        DatasetError: it is missing, cut off or damaged, or lies outside the dataset.
+        DatasetError: it is missing, cut off or damaged.
     """
     path = folder / record.file
-    if Path(record.file).name != record.file:
-        raise DatasetError(f"{folder}: the manifest names {record.file}, which lies outside the dataset")
-    if not path.exists():
+    if not path.is_file():
         raise DatasetError(f"{path} is missing: restore it, or collect or import again")
     if path.stat().st_size != record.bytes:
         raise DatasetError(f"{path} is damaged (its size is not the manifest's): restore it")
@@ -55,9 +58,10 @@ class Manifest:
         sampling: temperature, top_p, top_k, max_response_tokens, rollouts_per_problem.
         counts: trajectories by status, groups by outcome, tokens (see `index.count`).
         cost: device_seconds by phase, devices, device; empty for imported text.
-        origin: how the rollouts came about: "collect" or "import", and from what.
+        origin: how the rollouts came about: "collect" or "import", from what, and the model's vocabulary_size.
         validation: fraction of problems held out and the seed that chose them.
         versions: of the packages that took part.
+        format_version: `FORMAT_VERSION`, or `UNSEALED_VERSION` of a file that an earlier version wrote.
     """
 
     fingerprints: dict[str, str]
@@ -72,19 +76,25 @@ class Manifest:
     format_version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> None:
-        write_json(folder / MANIFEST_FILE, asdict(self))
+        write_sealed_json(folder / MANIFEST_FILE, asdict(self))
 
     @property
     def device_seconds(self) -> float:
         """Device-seconds spent on making the dataset, all phases together."""
         return float(sum(self.cost.get("device_seconds", {}).values()))
 
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Tokens that the model knows; None where that was not recorded."""
+        size = self.origin.get("vocabulary_size")
+        return size if type(size) is int else None
+
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a finished dataset.
 
     Raises:
-        DatasetError: no such folder, not finished, or of another format.
+        DatasetError: no such folder, not finished, of another format, damaged, or naming files elsewhere.
     """
     if not folder.is_dir():
         raise DatasetError(
@@ -97,14 +107,50 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} has no {MANIFEST_FILE}: the dataset is not finished. Repeat the command that was "
             "making it; it goes on where it stopped"
         )
+    raw, is_sealed = read_sealed_json(file, REMEDY)
+    version = raw.get("format_version")
+    if version not in (FORMAT_VERSION, UNSEALED_VERSION):
+        raise DatasetError(
+            f"{file} has format {version!r}, not {FORMAT_VERSION} as this version writes it: "
+            "delete the folder, or name another with rollouts=, and collect or import again"
+        )
+    if is_sealed != (version == FORMAT_VERSION):
+        raise DatasetError(f"{file} is damaged (its checksum is gone): {REMEDY}")
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-        if raw["format_version"] != FORMAT_VERSION:
-            raise DatasetError(
-                f"{file} has format {raw['format_version']}, not {FORMAT_VERSION} as this version writes it: "
-                "delete the folder, or name another with rollouts=, and collect or import again"
-            )
-        files = {"index": FileRecord(**raw["index"]), "shards": [FileRecord(**shard) for shard in raw["shards"]]}
-        return Manifest(**{**raw, **files})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DatasetError(f"{file} is damaged ({error!r}): restore it, or collect or import again") from error
+        files = {"index": _record(raw["index"]), "shards": [_record(shard) for shard in raw["shards"]]}
+        manifest = Manifest(**{**raw, **files})
+        _require_sense(manifest)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(f"{file} is damaged ({error!r}): {REMEDY}") from error
+    for record in (manifest.index, *manifest.shards):
+        if not FILE_NAME.fullmatch(record.file):
+            raise DatasetError(f"{file} names {record.file!r}, which lies outside the dataset: {REMEDY}")
+    return manifest
+
+
+def _record(raw: dict[str, Any]) -> FileRecord:
+    record = FileRecord(**raw)
+    kinds = {"file": str, "rows": int, "bytes": int, "sha256": str}
+    for name, kind in kinds.items():
+        if type(getattr(record, name)) is not kind:
+            raise TypeError(f"{name} of a file is {getattr(record, name)!r}")
+    return record
+
+
+def _require_sense(manifest: Manifest) -> None:
+    """Refuse what no writer writes, with a `TypeError` or `ValueError`."""
+    for name in ("fingerprints", "sampling", "counts", "cost", "origin", "validation", "versions"):
+        if not isinstance(getattr(manifest, name), dict):
+            raise TypeError(f"{name} is {getattr(manifest, name)!r}")
+    if any(type(value) is not int for value in manifest.counts.values()):
+        raise TypeError("a count is no number")
+    if not isinstance(manifest.cost.get("device_seconds", {}), dict):
+        raise TypeError("device_seconds are no phases")
+    _ = manifest.device_seconds
+    if any(shard.rows < 1 for shard in manifest.shards):
+        raise ValueError("a shard without rows")
+    if (rows := sum(shard.rows for shard in manifest.shards)) != manifest.index.rows:
+        raise ValueError(f"its shards have {rows} rows, its index {manifest.index.rows}")
+    names = [record.file for record in (manifest.index, *manifest.shards)]
+    if len(set(names)) < len(names):
+        raise ValueError("a file is named twice")

@@ -9,19 +9,23 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.files import atomic_path
+from fpa_verl.rollouts.fingerprint import digest
+from fpa_verl.rollouts.parquet import read_table, write_table
 from fpa_verl.rollouts.schema import VALIDATION, VALIDATION_SUFFIX
 
+# Key of a problem file's metadata: the digest of its rows.
+SEAL = b"fpa_verl.rows"
 # What the paper's prompt asks of the model after the problem statement.
 BOXED_INSTRUCTION = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 
@@ -52,16 +56,22 @@ def as_problem(row: dict[str, Any], where: str) -> Problem:
     """One row of verl's schema; `where` names file and row in errors."""
     try:
         info = row.get("extra_info") or {}
+        problem_id = info.get("problem_id") or f"{row['data_source']}/{info.get('index', where)}"
         chat = tuple((message["role"], message["content"]) for message in row["prompt"])
         truth = row["reward_model"]["ground_truth"]
         source = row["data_source"]
-    except (KeyError, TypeError) as error:
+        if not all(isinstance(text, str) for text in (source, *chain.from_iterable(chat))):
+            raise TypeError("data_source, role or content is no text")
+        if not chat:
+            raise TypeError("the prompt has no message")
+        if not isinstance(truth, (str, int, float, type(None))):
+            raise TypeError(f"the ground truth is a {type(truth).__name__}")
+    except (AttributeError, KeyError, TypeError) as error:
         raise DatasetError(
             f"{where} is not in verl's problem schema ({error!r}): it needs data_source, prompt and "
             "reward_model.ground_truth; `fpa-verl data problems` makes such a file from JSON Lines"
         ) from error
-    problem_id = info.get("problem_id") or f"{source}/{info.get('index', where)}"
-    return Problem(str(problem_id), chat, str(truth), str(source))
+    return Problem(str(problem_id), chat, "" if truth is None else str(truth), source)
 
 
 def read_problems(files: str | Sequence[str]) -> list[Problem]:
@@ -77,11 +87,7 @@ def read_problems(files: str | Sequence[str]) -> list[Problem]:
             raise DatasetError(
                 f"no problem file at {path}: `fpa-verl data problems SOURCE --out {path}` makes one from JSON Lines"
             )
-        try:
-            rows = pq.read_table(path).to_pylist()
-        except pa.ArrowInvalid as error:
-            raise DatasetError(f"{path} is not a parquet file ({error})") from error
-        problems += [as_problem(row, f"{path}, row {i}") for i, row in enumerate(rows)]
+        problems += [as_problem(row, f"{path}, row {i}") for i, row in enumerate(_rows_of(path))]
     if not problems:
         raise DatasetError(f"no problems in {files}: the file is empty")
     seen = Counter((p.data_source, p.problem_id) for p in problems)
@@ -94,8 +100,25 @@ def read_problems(files: str | Sequence[str]) -> list[Problem]:
     return problems
 
 
+def _rows_of(path: Path) -> list[dict[str, Any]]:
+    table = read_table(path)
+    rows = table.to_pylist()
+    seal = (table.schema.metadata or {}).get(SEAL)
+    if seal is not None and not _is_digest(seal, rows):
+        raise DatasetError(f"{path} is damaged (its rows are not what its checksum was made of): restore it")
+    return rows
+
+
+def _is_digest(seal: bytes, rows: list[dict[str, Any]]) -> bool:
+    try:
+        return seal.decode(errors="replace") == digest(rows)
+    except TypeError:
+        # A value that JSON has no word for was never written.
+        return False
+
+
 def write_problems(path: Path, problems: Iterable[Problem], split: str) -> None:
-    """Write problems in verl's schema, atomically.
+    """Write problems in verl's schema, atomically, with a digest of the rows.
 
     Held-out problems get a data source of their own, so that verl's metrics and the report tell
     them from the test problems.
@@ -111,8 +134,8 @@ def write_problems(path: Path, problems: Iterable[Problem], split: str) -> None:
         }
         for index, problem in enumerate(problems)
     ]
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
+    table = pa.Table.from_pylist(rows)
+    write_table(path, table.replace_schema_metadata({SEAL: digest(table.to_pylist())}))
 
 
 def hold_out(problem_ids: Iterable[str], fraction: float, seed: int) -> frozenset[str]:
@@ -124,21 +147,56 @@ def hold_out(problem_ids: Iterable[str], fraction: float, seed: int) -> frozense
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, record) of a plain or gzip-compressed JSON Lines file."""
-    if not path.exists():
+    """(line number, record) of a plain or gzip-compressed JSON Lines file.
+
+    Raises:
+        DatasetError: no such file, a line that is no JSON object, or a damaged archive.
+    """
+    if not path.is_file():
         raise DatasetError(f"no file at {path}")
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as handle:
-        for number, line in enumerate(handle, start=1):
-            if not line.strip():
-                continue
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as handle:
+        number = 0
+        while True:
+            number += 1
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DatasetError(f"{path}, line {number}: not JSON ({error.msg})") from error
-            if not isinstance(record, dict):
-                raise DatasetError(f"{path}, line {number}: a JSON object is wanted, not {type(record).__name__}")
-            yield number, record
+                line = handle.readline()
+            except (OSError, EOFError, zlib.error) as error:
+                raise DatasetError(f"{path} is damaged at line {number} ({error}): restore it") from error
+            if not line:
+                return
+            if line.strip():
+                yield number, _record(line, f"{path}, line {number}")
+
+
+def _record(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        # Half a surrogate pair, as in "\ud83d", is no text that could be encoded.
+        json.dumps(record, ensure_ascii=False).encode("utf-8")
+    # ValueError: no UTF-8, no JSON, a number of thousands of digits. RecursionError: brackets without end.
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{where}: not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise DatasetError(f"{where}: a JSON object is wanted, not {type(record).__name__}")
+    return record
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def text_of(record: dict[str, Any], key: str, where: str) -> str | None:
+    """A record's text or number as text; None where there is none.
+
+    Raises:
+        DatasetError: it is a list, an object or a truth value.
+    """
+    value = record.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise DatasetError(f"{where}: '{key}' is {json.dumps(value)[:40]}, where a text is wanted")
+    return str(value)
 
 
 def problem_from_record(record: dict[str, Any], where: str, index: int, source: str, suffix: str) -> Problem:
@@ -154,12 +212,12 @@ def problem_from_record(record: dict[str, Any], where: str, index: int, source: 
     Returns:
         The problem; without an answer its ground truth is blank, and it cannot be scored.
     """
-    if record.get("problem") is None or "answer" not in record:
+    problem = text_of(record, "problem", where)
+    if problem is None or "answer" not in record:
         raise DatasetError(f"{where}: keys 'problem' and 'answer' are wanted")
-    answer = "" if record["answer"] is None else str(record["answer"])
-    source = str(record.get("source", source))
-    problem_id = str(record.get("id", f"{source}/{index}"))
-    return Problem.from_text(problem_id, str(record["problem"]) + suffix, answer, source)
+    source = text_of(record, "source", where) or source
+    problem_id = text_of(record, "id", where) or f"{source}/{index}"
+    return Problem.from_text(problem_id, problem + suffix, text_of(record, "answer", where) or "", source)
 
 
 def all_of_json_lines(path: Path, suffix: str) -> list[Problem]:

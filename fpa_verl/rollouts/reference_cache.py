@@ -4,7 +4,7 @@ A cache is a folder `reference/SOURCE` in the rollout dataset:
 
     plan.json            the key: what the cache is of, and how it was made
     part-*.safetensors   rows of the dataset, their lengths and checksums, and for each response token the arrays
-    cache.json           written last: the key again, sizes, cost
+    cache.json           written last: the key again, sizes, cost, and its own checksum
 
 Arrays of a source, by response token:
 
@@ -18,8 +18,7 @@ Parts are memory-mapped: reading takes memory for what is read, whatever the siz
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterable
@@ -33,7 +32,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fpa_verl.errors import DatasetError, MismatchError
-from fpa_verl.files import atomic_path, write_json
+from fpa_verl.files import atomic_path
+from fpa_verl.rollouts.sealed_json import read_sealed_json, write_sealed_json
 
 FOLDER = "reference"
 PLAN_FILE = "plan.json"
@@ -41,6 +41,7 @@ CACHE_FILE = "cache.json"
 INDEX = ("rows", "lengths", "checksums")
 SOURCES = ("hidden", "topk", "chosen")
 COMMAND = "python -m verl.trainer.main recipe=cache_reference"
+PART_NAME = re.compile(r"part-\d{6,12}-\d{3,6}\.safetensors", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ def begin(folder: Path, key: CacheKey, *, batch: int, workers: int) -> None:
     plan = folder / PLAN_FILE
     layout = {"batch": batch, "workers": workers}
     if not plan.exists():
-        write_json(plan, {"key": asdict(key), **layout})
+        write_sealed_json(plan, {"key": asdict(key), **layout})
         return
-    found = json.loads(plan.read_text(encoding="utf-8"))
-    _refuse_other(folder, found["key"], key)
+    found, _ = read_sealed_json(plan, f"delete {folder} and repeat `{COMMAND}`")
+    _refuse_other(folder, found.get("key", {}), key)
     if any(found[name] != value for name, value in layout.items()):
         raise MismatchError(
             f"{folder} was begun with batches of {found['batch']} on {found['workers']} workers: go on with "
@@ -126,20 +127,22 @@ def write_part(file: Path, rows: list[int], lengths: list[int], arrays: dict[str
     stored = {name: array.contiguous().cpu() for name, array in arrays.items()}
     starts = np.cumsum(lengths) - lengths
     checksums = [
-        _checksum({name: array[start : start + length] for name, array in stored.items()})
-        for start, length in zip(starts.tolist(), lengths, strict=True)
+        _checksum(row, {name: array[start : start + length] for name, array in stored.items()})
+        for row, start, length in zip(rows, starts.tolist(), lengths, strict=True)
     ]
     index = {"rows": rows, "lengths": lengths, "checksums": checksums}
     with atomic_path(file) as temporary:
         save_file({**{name: torch.tensor(values) for name, values in index.items()}, **stored}, temporary)
 
 
-def _checksum(arrays: dict[str, torch.Tensor]) -> int:
-    """CRC-32 over the bytes of one row's arrays, in order of name."""
-    value = 0
+def _checksum(row: int, arrays: dict[str, torch.Tensor]) -> int:
+    """CRC-32 over the number of a row, and name, kind, shape and bytes of its arrays, in order of name."""
+    value = zlib.crc32(str(row).encode())
     for name in sorted(arrays):
+        array = arrays[name].contiguous()
+        value = zlib.crc32(f"{name} {array.dtype} {tuple(array.shape)}".encode(), value)
         # numpy has no bfloat16: the bytes are all that counts.
-        value = zlib.crc32(arrays[name].contiguous().view(torch.uint8).numpy().data, value)
+        value = zlib.crc32(array.view(torch.uint8).numpy().data, value)
     return value
 
 
@@ -153,9 +156,9 @@ def finish(folder: Path, key: CacheKey, cost: dict[str, Any], *, rows: Iterable[
     covered: set[int] = set()
     tokens = 0
     for part in parts:
-        with safe_open(part, framework="numpy") as handle:
-            covered.update(handle.get_tensor("rows").tolist())
-            tokens += int(handle.get_tensor("lengths").sum())
+        of_part, lengths, _ = _read_index(part)
+        covered.update(of_part.tolist())
+        tokens += int(lengths.sum())
     if missing := set(rows) - covered:
         raise DatasetError(f"{folder} lacks {len(missing)} rows, row {min(missing)} for one: delete it and repeat")
     content = {
@@ -166,8 +169,32 @@ def finish(folder: Path, key: CacheKey, cost: dict[str, Any], *, rows: Iterable[
         "bytes": sum(part.stat().st_size for part in parts),
         "cost": cost,
     }
-    write_json(folder / CACHE_FILE, content)
+    write_sealed_json(folder / CACHE_FILE, content)
     return content
+
+
+def _read_index(part: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, lengths and checksums of a part whose arrays have a place for every token.
+
+    Raises:
+        DatasetError: it is damaged.
+    """
+    try:
+        with safe_open(part, framework="numpy") as handle:
+            rows, lengths, checksums = index = tuple(handle.get_tensor(name) for name in INDEX)
+            sizes = {handle.get_slice(name).get_shape()[0] for name in handle.keys() if name not in INDEX}  # noqa: SIM118
+    # IndexError: an array without dimensions.
+    except (OSError, SafetensorError, IndexError) as error:
+        raise _damaged(part, str(error)) from error
+    if any(array.dtype != np.int64 or array.shape != (len(lengths),) for array in index):
+        raise _damaged(part, "its index is not of one size")
+    if sizes != {sum(lengths.tolist())} or lengths.min(initial=1) < 1:
+        raise _damaged(part, "its lengths are not those of its arrays")
+    return rows, lengths, checksums
+
+
+def _damaged(part: Path, reason: str) -> DatasetError:
+    return DatasetError(f"{part} is damaged ({reason}): delete it and {CACHE_FILE} beside it, and repeat `{COMMAND}`")
 
 
 def read_cache_file(folder: Path, key: CacheKey) -> dict[str, Any]:
@@ -182,15 +209,26 @@ def read_cache_file(folder: Path, key: CacheKey) -> dict[str, Any]:
     file = folder / CACHE_FILE
     if not file.exists():
         raise DatasetError(f"the reference cache {folder} is not finished: repeat `{COMMAND}`; it goes on")
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = _read_content(folder)
     _refuse_other(folder, content["key"], key)
     for name, size in content["parts"].items():
         part = folder / name
-        if not part.exists() or os.path.getsize(part) != size:
+        if not part.is_file() or part.stat().st_size != size:
             raise DatasetError(
                 f"{part} is {'cut off' if part.exists() else 'missing'}: delete {file} and repeat `{COMMAND}`"
             )
-    return dict(content)
+    return content
+
+
+def _read_content(folder: Path) -> dict[str, Any]:
+    file = folder / CACHE_FILE
+    content, is_sealed = read_sealed_json(file, f"delete it and repeat `{COMMAND}`")
+    if not is_sealed:
+        raise DatasetError(f"{file} is damaged, or of an earlier version: delete {folder} and repeat `{COMMAND}`")
+    for name in content["parts"]:
+        if not PART_NAME.fullmatch(name):
+            raise DatasetError(f"{file} names {name!r}, which lies outside the cache: delete {folder}")
+    return content
 
 
 def describe_cache(folder: Path, content: dict[str, Any]) -> str:
@@ -215,15 +253,14 @@ class ReferenceCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        content = json.loads((folder / CACHE_FILE).read_text(encoding="utf-8"))
+        content = _read_content(folder)
         self.source: str = content["key"]["source"]
         self.scoring_temperature: float = content["key"]["scoring_temperature"]
         self._files = [folder / name for name in content["parts"]]
         self._handles: dict[int, Any] = {}
         columns: list[tuple[np.ndarray, ...]] = []
         for number, file in enumerate(self._files):
-            with safe_open(file, framework="numpy") as handle:
-                rows, lengths, checksums = (handle.get_tensor(name) for name in INDEX)
+            rows, lengths, checksums = _read_index(file)
             columns.append((rows, np.full(len(rows), number), np.cumsum(lengths) - lengths, lengths, checksums))
         index = [np.concatenate(column) for column in zip(*columns, strict=True)]
         # Sorted once; a batch finds its rows by bisection.
@@ -241,14 +278,14 @@ class ReferenceCache:
             place = int(np.searchsorted(self._rows, row))
             if place == len(self._rows) or self._rows[place] != row or self._lengths[place] != length:
                 raise DatasetError(
-                    f"the reference cache {self.folder} does not cover row {row} of the dataset: delete it and repeat "
-                    f"`{COMMAND}`"
+                    f"{self.folder / CACHE_FILE} does not cover row {row} of the dataset: delete {self.folder} and "
+                    f"repeat `{COMMAND}`"
                 )
             part, start = int(self._parts[place]), int(self._starts[place])
             handle = self._handle(part)
             names = [name for name in handle.keys() if name not in INDEX]  # noqa: SIM118  no dictionary
             arrays = {name: handle.get_slice(name)[start : start + length] for name in names}
-            if _checksum(arrays) != self._checksums[place]:
+            if _checksum(row, arrays) != self._checksums[place]:
                 raise DatasetError(
                     f"{self._files[part]} is damaged at row {row}: delete it and {CACHE_FILE} beside it, and repeat "
                     f"`{COMMAND}`"

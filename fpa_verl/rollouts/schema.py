@@ -74,14 +74,15 @@ def to_table(trajectories: list[Trajectory]) -> pa.Table:
     return pa.Table.from_pydict(columns, schema=SCHEMA)
 
 
-def schema_difference(found: pa.Schema) -> str | None:
-    """What keeps `found` from being `SCHEMA`, in words; None where nothing does.
+def schema_difference(found: pa.Schema, expected: pa.Schema = SCHEMA) -> str | None:
+    """What keeps `found` from being `expected`, in words; None where nothing does.
 
-    Dictionary-encoded columns may come back plain: parquet readers differ in that.
+    Dictionary-encoded columns may come back plain: parquet readers differ in that. Further columns do no harm.
     """
-    for field in SCHEMA:
-        if field.name not in found.names:
-            return f"column '{field.name}' is missing"
+    for field in expected:
+        times = found.names.count(field.name)
+        if times != 1:
+            return f"column '{field.name}' is {'there twice' if times else 'missing'}"
         wanted = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         actual = found.field(field.name).type
         actual = actual.value_type if pa.types.is_dictionary(actual) else actual

@@ -2,46 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.rollouts.index import LENGTHS
-from fpa_verl.rollouts.manifest import FileRecord, require_whole
-from fpa_verl.rollouts.schema import schema_difference
+from fpa_verl.rollouts.manifest import Manifest, require_whole
+from fpa_verl.rollouts.parquet import open_file, reading
+from fpa_verl.rollouts.rows import Fault, IndexColumns, faults, index_faults
+from fpa_verl.rollouts.schema import SCHEMA, schema_difference
 
 # Rows that are read and kept together: reading one at random costs the decoding of so many.
 ROW_GROUP = 64
 # 256 groups of 64 rows of 1,000 tokens, id and log-prob, are 131 MB; small datasets stay whole.
 GROUPS_KEPT = 256
 FILES_KEPT = 32
+# Rows that are checked together when all are read in order: 8 MB of 1,000 tokens, id and log-prob.
+ROWS_CHECKED = 1024
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of one shard that lie together.
+
+    Attributes:
+        path: of the shard.
+        in_shard: the place of the first row in it.
+        in_dataset: the place of the first row in the dataset.
+    """
+
+    path: Path
+    in_shard: int
+    in_dataset: int
+    table: pa.Table
+
+    def where(self, fault: Fault) -> str:
+        """File, row and what is wrong."""
+        return f"{self.path}, row {self.in_shard + fault.row}: {fault}"
 
 
 class Shards:
-    """Rows by their place in the dataset. A shard's checksum and schema are checked when it is first read.
+    """Rows by their place in the dataset; what is read is checked before it is handed out.
+
+    A shard's checksum, schema and size are compared when it is first read; every row that is read is
+    checked for sense and against the index.
 
     Args:
         folder: of the dataset.
-        records: the shards in order, from the manifest.
+        manifest: of the dataset.
+        index: of the dataset.
 
     Raises:
         DatasetError: a shard is missing or has another size, or, on reading, is damaged.
     """
 
-    def __init__(self, folder: Path, records: list[FileRecord]) -> None:
-        if not records:
+    def __init__(self, folder: Path, manifest: Manifest, index: pd.DataFrame) -> None:
+        if not manifest.shards:
             raise DatasetError(f"{folder} is empty: its manifest names no shard. Collect or import again")
-        self._folder, self._records = folder, records
-        for record in records:
+        self._folder, self._records, self._index = folder, manifest.shards, IndexColumns(index)
+        self._vocabulary_size = manifest.vocabulary_size
+        for record in self._records:
             require_whole(folder, record)
-        self._ends = np.cumsum([record.rows for record in records])
+        self._ends = np.cumsum([record.rows for record in self._records])
         self._checked: set[int] = set()
         self._file = lru_cache(FILES_KEPT)(self._open)
         self._rows = lru_cache(GROUPS_KEPT)(self._read)
@@ -49,59 +79,82 @@ class Shards:
     def __getitem__(self, row: int) -> dict[str, Any]:
         """One row as `SCHEMA` has it."""
         number = int(np.searchsorted(self._ends, row, side="right"))
-        place = row - (int(self._ends[number - 1]) if number else 0)
+        place = row - self._start(number)
         group_ends = self._file(number)[1]
         group = int(np.searchsorted(group_ends, place, side="right"))
         within = place - (int(group_ends[group - 1]) if group else 0)
         return self._rows(number, group).slice(within, 1).to_pylist()[0]
 
+    def _start(self, number: int) -> int:
+        """The place of a shard's first row in the dataset."""
+        return int(self._ends[number - 1]) if number else 0
+
     def _open(self, number: int) -> tuple[pq.ParquetFile, np.ndarray]:
         """A shard, and where its row groups end."""
-        path = require_whole(self._folder, self._records[number], checksum=number not in self._checked)
-        self._checked.add(number)
-        file = pq.ParquetFile(path, memory_map=True)
+        record = self._records[number]
+        path = require_whole(self._folder, record, checksum=number not in self._checked)
+        with reading(path):
+            file = open_file(path)
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         if difference := schema_difference(file.schema_arrow):
             raise DatasetError(f"{path}: {difference}")
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        if sum(sizes) != record.rows:
+            raise DatasetError(f"{path} has {sum(sizes)} rows, its manifest {record.rows}: restore it")
+        self._checked.add(number)
         return file, np.cumsum(sizes)
 
     def _read(self, number: int, group: int) -> pa.Table:
-        return self._file(number)[0].read_row_group(group).combine_chunks()
+        file, group_ends = self._file(number)
+        path = self._folder / self._records[number].file
+        table = _read_groups(path, file, [group])
+        in_shard = int(group_ends[group]) - len(table)
+        piece = Piece(path, in_shard, self._start(number) + in_shard, table)
+        self._refuse_faults(piece)
+        return table
 
-    def verify(self, index: pd.DataFrame) -> None:
+    def _refuse_faults(self, piece: Piece) -> None:
+        for fault in self.faults(piece):
+            raise DatasetError(f"{piece.where(fault)}; `fpa-verl data check {self._folder}` lists all that is wrong")
+
+    def faults(self, piece: Piece) -> Iterator[Fault]:
+        """What is wrong with the rows by themselves and against the index."""
+        expected = self._index[piece.in_dataset : piece.in_dataset + len(piece.table)]
+        return chain(faults(piece.table, self._vocabulary_size), index_faults(piece.table, expected))
+
+    def pieces(self, number: int) -> Iterator[Piece]:
+        """All rows of a shard in order, its checksum compared anew.
+
+        Raises:
+            DatasetError: the file is damaged.
+        """
+        self._checked.discard(number)
+        file, group_ends = self._open(number)
+        path, place = self._folder / self._records[number].file, 0
+        # Row groups by the batch in which their last row lies.
+        batch_of = (group_ends - 1) // ROWS_CHECKED
+        for batch in np.unique(batch_of):
+            table = _read_groups(path, file, np.flatnonzero(batch_of == batch).tolist())
+            yield Piece(path, place, self._start(number) + place, table)
+            place += len(table)
+
+    def verify(self) -> None:
         """Read every shard and compare it with its checksum, the schema and the index.
 
         Raises:
             DatasetError: naming file, row and column.
         """
-        start = 0
-        for number, record in enumerate(self._records):
-            self._checked.discard(number)
-            file, _ = self._open(number)
-            _check_lengths(self._folder / record.file, file, index.iloc[start : start + record.rows])
-            start += record.rows
+        for number in range(len(self._records)):
+            for piece in self.pieces(number):
+                self._refuse_faults(piece)
 
     @property
     def bytes(self) -> int:
         return sum(record.bytes for record in self._records)
 
 
-def _check_lengths(path: Path, file: pq.ParquetFile, index: pd.DataFrame) -> None:
-    """Every prompt and response has tokens, as many as the index says, and a log-prob for each token or for none."""
-    columns = [*LENGTHS.values(), "behaviour_log_probs"]
-    table = file.read(columns=columns)
-    if len(table) != len(index):
-        raise DatasetError(f"{path} has {len(table)} rows, its manifest {len(index)}: restore it")
-    lengths = {name: pc.list_value_length(table[name]).to_numpy() for name in columns}
-    for name, column in LENGTHS.items():
-        for row in np.flatnonzero((lengths[column] != index[name].to_numpy()) | ~(lengths[column] > 0)):
-            raise DatasetError(
-                f"{path}, row {row}: column '{column}' has {lengths[column][row]} tokens, the index says "
-                f"{index[name].iloc[row]}"
-            )
-    response, log_probs = lengths["response_ids"], lengths["behaviour_log_probs"]
-    for row in np.flatnonzero(~np.isnan(log_probs.astype(float)) & (log_probs != response)):
-        raise DatasetError(
-            f"{path}, row {row}: column 'behaviour_log_probs' has {log_probs[row]:.0f} values for {response[row]} "
-            "response tokens"
-        )
+def _read_groups(path: Path, file: pq.ParquetFile, groups: list[int]) -> pa.Table:
+    """Row groups with the columns of `SCHEMA`, valid throughout."""
+    with reading(path):
+        table = file.read_row_groups(groups, columns=SCHEMA.names).combine_chunks()
+        table.validate(full=True)
+    return table

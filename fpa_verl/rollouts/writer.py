@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fpa_verl.errors import MismatchError
-from fpa_verl.files import atomic_path, write_json
+from fpa_verl.errors import DatasetError, MismatchError
+from fpa_verl.files import write_json
 from fpa_verl.rollouts.index import LENGTHS, TAKEN, count, index_of, write_index
 from fpa_verl.rollouts.manifest import FileRecord, Manifest
+from fpa_verl.rollouts.parquet import read_table, write_table
 from fpa_verl.rollouts.schema import Trajectory, to_table
 from fpa_verl.rollouts.shards import ROW_GROUP
 
 PLAN_FILE = "plan.json"
+REMEDY = "delete it and repeat the command; what it held is made again"
+
+
+def _read_plan(file: Path) -> dict[str, Any]:
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{file} is damaged ({error}): name another folder, or delete this one") from error
+    if not isinstance(plan, dict):
+        raise DatasetError(f"{file} is damaged (no JSON object): name another folder, or delete this one")
+    return plan
 
 
 class RolloutWriter:
@@ -34,7 +45,7 @@ class RolloutWriter:
         folder.mkdir(parents=True, exist_ok=True)
         plan_file = folder / PLAN_FILE
         if plan_file.exists():
-            self._refuse_another_plan(json.loads(plan_file.read_text(encoding="utf-8")))
+            self._refuse_another_plan(_read_plan(plan_file))
         else:
             write_json(plan_file, plan)
         self._next = 1 + max((int(part.stem.split("-")[1]) for part in self._parts()), default=-1)
@@ -56,7 +67,7 @@ class RolloutWriter:
         return {
             problem_id
             for part in self._parts()
-            for problem_id in pq.read_table(part, columns=["problem_id"])["problem_id"].to_pylist()
+            for problem_id in read_table(part, ["problem_id"], remedy=REMEDY)["problem_id"].to_pylist()
         }
 
     def add(self, trajectories: list[Trajectory]) -> None:
@@ -66,14 +77,13 @@ class RolloutWriter:
 
     def replace_part(self, number: int, trajectories: list[Trajectory]) -> None:
         """Write shard `number`, over one of an earlier attempt if there is one."""
-        with atomic_path(self.folder / f"part-{number:05d}.parquet") as temporary:
-            pq.write_table(to_table(trajectories), temporary, row_group_size=ROW_GROUP)
+        write_table(self.folder / f"part-{number:05d}.parquet", to_table(trajectories), row_group_size=ROW_GROUP)
 
     def finish(self, **manifest: Any) -> Manifest:
         """Index and digest the shards, and write the manifest from `manifest`'s other fields."""
         shards, indices = [], [index_of(to_table([]))]
         for part in self._parts():
-            index = index_of(pq.read_table(part, columns=[*TAKEN, *LENGTHS.values()]))
+            index = index_of(read_table(part, [*TAKEN, *LENGTHS.values()], remedy=REMEDY))
             indices.append(index)
             shards.append(FileRecord.of(part, index.num_rows))
         # The shards' parts have dictionaries of their own.

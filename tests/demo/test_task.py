@@ -50,7 +50,9 @@ def test_progress_is_read_from_verls_bars():
 
 
 def test_a_run_is_finished_when_its_ledger_ends(tmp_path):
-    append_json_line(tmp_path / "ledger.jsonl", {"kind": "step", "step": 1})
+    common = {"time": 0.0, "attempt": 1}
+    append_json_line(tmp_path / "ledger.jsonl", {"kind": "attempt", "devices": 1, **common})
+    append_json_line(tmp_path / "ledger.jsonl", {"kind": "step", "step": 1, **common})
     assert not is_finished(tmp_path)
-    append_json_line(tmp_path / "ledger.jsonl", {"kind": "end", "step": 2})
+    append_json_line(tmp_path / "ledger.jsonl", {"kind": "end", "step": 2, **common})
     assert is_finished(tmp_path)

@@ -43,7 +43,7 @@ def test_pass_at_k_is_the_mean_over_all_choices_of_k():
         assert pass_at_k({"a": (2, 7)}, k).mean == pytest.approx(sum(chosen) / len(chosen))
 
 
-RIGHT, WRONG, OTHER, NONE = ("7", True), ("8", False), ("9", False), (None, False)
+RIGHT, WRONG, IDLE, NONE = ("7", True), ("8", False), ("9", False), (None, False)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ RIGHT, WRONG, OTHER, NONE = ("7", True), ("8", False), ("9", False), (None, Fals
         # Two answers, two votes each: a coin.
         ([RIGHT, WRONG, RIGHT, WRONG], 4, 1 / 2),
         # Three answers, one vote each.
-        ([RIGHT, WRONG, OTHER], 3, 1 / 3),
+        ([RIGHT, WRONG, IDLE], 3, 1 / 3),
         # Samples without an answer do not vote, however many.
         ([RIGHT, NONE, NONE], 3, 1.0),
         ([NONE, NONE, NONE], 3, 0.0),

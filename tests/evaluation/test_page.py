@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fpa_verl.evaluation import pass_at_1, power
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
+from fpa_verl.report.power import required
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
 
@@ -23,6 +24,10 @@ def test_problems_needed(capsys):
     printed = [int(found) for found in re.findall(r"problems=(\d+)", capsys.readouterr().out)]
     written = [int(cell.replace(",", "")) for row in cells("difference (points)") for cell in row[1:]]
     assert written == printed
+
+
+def test_power_of_the_paper_s_benchmarks():
+    assert cells("set") == required(0.02, []).set_table().rows
 
 
 def test_problem_sets():

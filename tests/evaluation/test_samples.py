@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import maj_at_k
 from fpa_verl.evaluation.samples import Sample, SampleStore, outcomes, votes
 
@@ -47,6 +48,17 @@ def test_a_response_without_an_answer_does_not_vote(store):
     spelled = [sample("c", i, "right", answer) for i, answer in enumerate([r"\frac{14}{2}", "7.0"])]
     spelled += [sample("c", 2, "wrong", r"\dfrac 12"), sample("c", 3, "wrong", r"\frac12")]
     store.add(spelled)
-    assert votes(store.read())["c"] == [("7", True)] * 2 + [(r"\frac12", False)] * 2
+    assert votes(store.read())["c"] == [("7", True)] * 2 + [(r"\frac{1}{2}", False)] * 2
+    # Spaces, sizes, signs and synonyms say nothing; what cannot be read votes with itself.
+    alike = [r"\left( x + 1 \right) \le 2", "$(x+1)\\leq 2$", r"(x + 1)\leqslant 2."]
+    store.add(sample("d", i, "wrong", answer) for i, answer in enumerate([*alike, "(x+1", r"\frac{", r"\frac{ "]))
+    assert votes(store.read())["d"] == [(r"(x+1)\leq2", False)] * 3 + [("(x+1", False)] + [(r"\frac{", False)] * 2
     # Of "a", 7 and 8 share the first place; "b" has too few.
     assert maj_at_k(found, 3).mean == 0.5
+
+
+def test_a_damaged_file_is_named(store, tmp_path):
+    file = tmp_path / "samples" / "part-00001.parquet"
+    file.write_bytes(file.read_bytes().replace(b"wrong", b"right", 1))
+    with pytest.raises(DatasetError, match=r"part-00001\.parquet is damaged.*repeat the evaluation"):
+        store.read()

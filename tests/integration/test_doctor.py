@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import re
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -51,6 +53,29 @@ def test_a_recipe_that_cannot_start_ends_with_status_1(overrides, message, monke
     assert done.exit_code == 1
 
     assert re.search(message, done.output), done.output
+
+
+def test_a_dataset_of_another_scorer_is_doubtful(chained_additions, base_model, tmp_path):
+    def dataset():
+        found = examined(
+            "recipe=fpa_offline",
+            *DEMO,
+            f"actor_rollout_ref.model.path={base_model}",
+            f"rollouts={tmp_path}/d",
+            "data.train_batch_size=16",
+            f"data.val_files=[{tmp_path}/d/validation.parquet]",
+        )
+        assert found["recipe"].state == "fine", found["recipe"]
+        return found["dataset"]
+
+    shutil.copytree(chained_additions, tmp_path / "d")
+    assert dataset().state == "fine"
+    file = tmp_path / "d" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["fingerprints"]["scorer"] = "math_answer 1"
+    file.write_text(json.dumps(manifest))
+    assert dataset().state == "doubtful"
+    assert "was scored by math_answer 1" in dataset().detail
 
 
 @pytest.mark.slow

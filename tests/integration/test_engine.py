@@ -16,7 +16,7 @@ from fpa_verl.integration.trainers.transfer import trajectory_fields
 from fpa_verl.integration.workers.actor import OfflineActorWorker
 from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
-from fpa_verl.report.tokens import TOKENS_FOLDER, read_token_log_probs
+from fpa_verl.report.tokens import read_token_log_probs
 from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.reference_cache import CacheKey
 from tests.integration.running import DEMO, composed
@@ -385,7 +385,7 @@ def test_a_loss_that_is_not_finite_names_its_trajectories(base_model, chained_ad
 
 def noting(data, run_dir, step=3):
     """The batch as the trainer hands it over in a run that notes tokens."""
-    tu.assign_non_tensor(data, tokens_folder=str(run_dir / TOKENS_FOLDER), attempt=1, step=step)
+    tu.assign_non_tensor(data, note_tokens_in=str(run_dir), attempt=1, step=step)
     return data
 
 

@@ -7,14 +7,14 @@ import torch
 from verl.utils import tensordict_utils as tu
 
 from fpa_verl.integration.workers.tokens import note_tokens
-from fpa_verl.report.tokens import MAX_TOKENS, TOKENS_FOLDER, read_token_log_probs
+from fpa_verl.report.tokens import MAX_TOKENS, read_token_log_probs
 
 
 def micro_batch(run_dir, rows, watched):
     data = tu.get_tensordict(
         {name: np.array(values, dtype=object) for name, values in (("row", rows), ("watched", watched))}
     )
-    tu.assign_non_tensor(data, tokens_folder=str(run_dir / TOKENS_FOLDER), attempt=2, step=3)
+    tu.assign_non_tensor(data, note_tokens_in=str(run_dir), attempt=2, step=3)
     return data
 
 
@@ -23,7 +23,7 @@ def test_padding_is_left_out_and_so_are_rows_that_nobody_watches(tmp_path):
     data = micro_batch(tmp_path, [7, 8, 9, 9], [True, False, True, True])
     mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0]]).bool()
     note_tokens(5, data, mask, {"log_probs": -torch.arange(12.0).view(4, 3)})
-    assert [file.name for file in (tmp_path / TOKENS_FOLDER).iterdir()] == ["5.jsonl"]
+    assert [file.name for file in tmp_path.iterdir()] == ["tokens.5.jsonl"]
     noted = read_token_log_probs(tmp_path)
     assert {row: one.policy for row, (one,) in noted.items()} == {7: [0.0, -1.0], 9: [-6.0, -7.0, -8.0]}
     (one,) = noted[7]

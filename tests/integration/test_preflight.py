@@ -26,6 +26,8 @@ def check(base_model, chained_additions):
 def test_a_sound_recipe_passes(check):
     check()
     check("data.selection.unit=group", "data.train_batch_size=4", "actor_rollout_ref.rollout.n=4")
+    check("evaluation.samples=1", recipe="evaluate")
+    check("actor_rollout_ref.rollout.val_kwargs.temperature=0", recipe="evaluate")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,22 @@ def test_a_sound_recipe_passes(check):
         (["collapse.action=end"], ConfigError, "one of ignore, warn, stop"),
         (["actor_rollout_ref.actor.checkpoint.async_save=true"], ConfigError, "when such a checkpoint is whole"),
         (["early_stopping.patience=0"], ConfigError, "early_stopping.patience=0: null, or"),
+        (["early_stopping.patience=true"], ConfigError, "patience=True: null, or a whole number of at least 1$"),
+        (["recipe=evaluate", "evaluation.samples=0"], ConfigError, "^evaluation.samples=0: null, or a whole number"),
+        (["recipe=evaluate", "evaluation.samples=-8"], ConfigError, "evaluation.samples=-8: null, or a whole number"),
+        (["recipe=evaluate", "evaluation.samples=2.5"], ConfigError, "evaluation.samples=2.5: null, or a whole number"),
+        (["recipe=evaluate", "evaluation.samples=many"], ConfigError, "evaluation.samples=many: null, or a whole num"),
+        (["recipe=evaluate", "+evaluation.temperature=0.5"], ConfigError, "temperature=0.5.*rollout.val_kwargs"),
+        (["recipe=evaluate", "data.train_batch_size=0"], ConfigError, "data.train_batch_size=0: a whole number of at"),
+        (["data.max_response_length=-1"], ConfigError, "data.max_response_length=-1: a whole number of at least 1$"),
+        (["scale.eval_samples=0"], ConfigError, "rollout.val_kwargs.n=0: a whole number of at least 1$"),
+        (["actor_rollout_ref.rollout.val_kwargs.temperature=-0.7"], ConfigError, "temperature=-0.7: a number of at l"),
+        (["actor_rollout_ref.rollout.val_kwargs.temperature=.nan"], ConfigError, "temperature=.nan: a number of at "),
+        (["actor_rollout_ref.rollout.val_kwargs.top_p=0"], ConfigError, "top_p=0: a number above 0 and of at most 1$"),
+        (["recipe=evaluate", "actor_rollout_ref.rollout.val_kwargs.top_p=1.5"], ConfigError, "rollout.top_p=1.5: a nu"),
+        (["actor_rollout_ref.rollout.val_kwargs.top_k=0.5"], ConfigError, "top_k=0.5: a whole number of at least -1$"),
+        (["recipe=collect", "scale.rollouts_per_problem=0"], ConfigError, "rollout.n=0: a whole number of at least 1$"),
+        (["recipe=grpo_baseline", "scale.online.temperature=0"], ConfigError, "rollout.temperature=0: a number above"),
         (["early_stopping.patience=2", "trainer.test_freq=-1"], ConfigError, "set trainer.test_freq above 0"),
         (["reference.source=topk"], DatasetError, "no reference cache at .*topk.*recipe=cache_reference"),
         (["reference.source=memory"], ConfigError, "choose from forward, hidden, topk, chosen"),

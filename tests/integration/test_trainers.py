@@ -28,6 +28,7 @@ AHEAD = "data.dataloader_num_workers=1"
 @pytest.fixture(scope="module")
 def offline_run(workspace, base_model) -> Path:
     """Four steps with a validation by vLLM before the first and after the last."""
+    began = time.time()
     done = offline(
         workspace,
         base_model,
@@ -36,8 +37,17 @@ def offline_run(workspace, base_model) -> Path:
         f"trainer.save_freq={STEPS}",
         AHEAD,
     )
+    ended = time.time()
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "LLMServerManager: ['127." in done.stdout, "a rollout server listens beyond this machine"
+    (workspace / "fpa_offline" / "wall_clock").write_text(str(ended - began))
     return workspace / "fpa_offline"
+
+
+def test_phases_of_a_whole_run_add_up_to_the_wall_clock_of_its_command(offline_run):
+    spending = read_run(offline_run).spending
+    seconds = float((offline_run / "wall_clock").read_text())
+    assert sum(spending.wall_seconds.values()) == pytest.approx(seconds, rel=0.01)
 
 
 def test_offline_training_starts_from_the_reference_and_moves_away(offline_run):
@@ -300,6 +310,13 @@ def test_grpo_trains_and_is_written_down(workspace, base_model):
         assert run.phase_device_seconds[phase] > 0, phase
     # vLLM and the training engine agree after a weight push.
     assert metrics(workspace / "grpo_baseline")[2]["training/rollout_probs_diff_max"] < 1e-3
+    # What verl logged of the run says of its parts what the ledger says.
+    (logged,) = find_runs([workspace / "grpo_baseline" / "metrics.1.jsonl"])
+    for phase in ("generation", "log_probs", "training"):
+        assert logged.phase_device_seconds[phase] == pytest.approx(run.phase_device_seconds[phase], rel=0.02), phase
+    assert logged.spending.devices == run.spending.devices
+    measured = [[p.accuracy for p in one.of_source(task.DATA_SOURCE)] for one in (run, logged)]
+    assert measured[0] == pytest.approx(measured[1])
 
 
 @pytest.mark.slow
@@ -325,7 +342,8 @@ def test_evaluating_keeps_every_answer_and_asks_only_for_missing_ones(workspace,
     (run_dir / "evaluations.jsonl").unlink()
     again = train("evaluate", workspace, base_model, *overrides)
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
-    assert SampleStore(run_dir).read().iloc[:, :3].equals(samples.iloc[:, :3])
+    # The same eight answers, though they were in flight with others or alone.
+    pd.testing.assert_frame_equal(SampleStore(run_dir).read(), samples)
     assert len(read_run(run_dir).points) == 1
 
 

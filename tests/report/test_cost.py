@@ -17,7 +17,7 @@ from tests.report.conftest import make_run
 DATASET = {
     "fingerprint": "d",
     "device_seconds": 3600.0,
-    "cost": {"device": "H", "devices": 2, "device_seconds": {"generation": 3000.0, "other": 600.0}},
+    "cost": {"device": "H", "devices": 2, "device_seconds": {"generation": 3000.0, "idle": 600.0}},
     "counts": {"response_tokens": 60_000},
 }
 

@@ -26,7 +26,7 @@ from fpa_verl.report import wallclock
 from fpa_verl.report.output import write_report
 from fpa_verl.report.page.samples import Token, read_samples
 from fpa_verl.report.runs import find_runs
-from fpa_verl.report.tokens import TOKENS_FOLDER, TokenLogProbs, append_token_log_probs
+from fpa_verl.report.tokens import TokenLogProbs, append_token_log_probs
 from fpa_verl.rollouts import RolloutWriter
 from fpa_verl.rollouts.fingerprint import digest
 from tests.report.conftest import make_run
@@ -93,8 +93,8 @@ def note_tokens(fpa, off_rl):
     for row in (0, 1):
         for step, policy in ((1, references[row]), (5, last[row])):
             noted = TokenLogProbs(row, 1, step + row, policy, references[row], [-2.0, -2.0, -2.0])
-            append_token_log_probs(fpa / TOKENS_FOLDER, 0, noted)
-    append_token_log_probs(off_rl / TOKENS_FOLDER, 0, TokenLogProbs(1, 1, 7, [-1.1, -3.0, -0.01]))
+            append_token_log_probs(fpa, 0, noted)
+    append_token_log_probs(off_rl, 0, TokenLogProbs(1, 1, 7, [-1.1, -3.0, -0.01]))
 
 
 @pytest.fixture(scope="module")
@@ -325,9 +325,9 @@ def test_a_run_may_have_any_name_and_its_noted_tokens_are_among_the_inputs(tmp_p
     assert ">&#34;&gt;&lt;img src=x&gt;: policy, last noted</option>" in page
     assert "img" not in {tag for tag, _ in parsed(page)}
     source = json.loads((tmp_path / "out" / "wallclock.json").read_text())["provenance"]
-    (tokens,) = [one for one in source["inputs"] if one["file"] == "tokens/0.jsonl"]
+    (tokens,) = [one for one in source["inputs"] if one["file"] == "tokens.0.jsonl"]
     assert tokens["folder"] == str(run)
-    assert tokens["sha256"] == hashlib.sha256((run / "tokens/0.jsonl").read_bytes()).hexdigest()
+    assert tokens["sha256"] == hashlib.sha256((run / "tokens.0.jsonl").read_bytes()).hexdigest()
 
 
 def test_a_token_of_unknown_probability_has_no_shade():

@@ -6,17 +6,17 @@ import json
 
 from fpa_verl.report.page.views import NO_REFERENCE, RUNS, read_views
 from fpa_verl.report.runs import find_runs
-from fpa_verl.report.tokens import TOKENS_FOLDER, TokenLogProbs, append_token_log_probs, read_token_log_probs
+from fpa_verl.report.tokens import TokenLogProbs, append_token_log_probs, read_token_log_probs
 from tests.report.conftest import make_run, settings
 
 
 def note(run, row, step, policy, *, worker=0, attempt=1, **more):
-    append_token_log_probs(run / TOKENS_FOLDER, worker, TokenLogProbs(row, attempt, step, policy, **more))
+    append_token_log_probs(run, worker, TokenLogProbs(row, attempt, step, policy, **more))
 
 
 def test_what_was_noted_is_short_and_leaves_out_what_there_was_not(tmp_path):
     note(tmp_path, 4, 2, [-0.123456, -1.0], reference=[-0.1, -0.9996])
-    line = json.loads((tmp_path / "tokens" / "0.jsonl").read_text())
+    line = json.loads((tmp_path / "tokens.0.jsonl").read_text())
     assert line == {"row": 4, "attempt": 1, "step": 2, "policy": [-0.123, -1.0], "reference": [-0.1, -1.0]}
 
 
@@ -38,7 +38,7 @@ def test_a_step_that_was_done_again_counts_as_it_was_done_last(tmp_path):
     note(tmp_path, 5, 2, [-0.3], worker=0, attempt=2)
     note(tmp_path, 5, 2, [-0.4], worker=0, attempt=2)
     # Killed while it wrote.
-    with open(tmp_path / "tokens" / "0.jsonl", "a") as file:
+    with open(tmp_path / "tokens.0.jsonl", "a") as file:
         file.write('{"row": 5, "att')
     found = read_token_log_probs(tmp_path)
     assert {row: [one.policy for one in steps] for row, steps in found.items()} == {4: [[-0.2]], 5: [[-0.4]]}

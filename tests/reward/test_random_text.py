@@ -20,6 +20,7 @@ from fpa_verl.rollouts.schema import MODEL_STATUSES, SCORER_STATUSES
 WORDS = r"""
 \frac \dfrac \sqrt \text{ \text{cm} \mathrm \left \right \pi \infty \cup \cap \in \pm \cdot \times \leq < > =
 \begin{pmatrix} \end{pmatrix} & \\ { } ( ) [ ] \{ \} | , ; : . ! ^ _ % \% $ \$ + - * / ' \boxed{
+\lim_{x\to \sum_{k=1}^ \int_0^1 dx \mathrm{d} \emptyset none no solution
 0 1 2 3 12 345 1,000 0.5 .5 x y n i e A B C f(x) sin log and or am p.m. cm dollars
 """
 SPECIAL = [" ", "\n", "\t", "°", "π", "\u2212", "½", "你", "\0", "\ud800", "\u202e", "e\u0301"]

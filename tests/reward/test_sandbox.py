@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fpa_verl.reward import sandbox
-from fpa_verl.reward.math_answer import compute_score
+from fpa_verl.reward.math_answer import compute_score, judge
 from fpa_verl.reward.sandbox import GraderPool
 
 HANGS = "9^{9^{9^9}}"
@@ -202,6 +202,26 @@ def test_from_asyncio_in_an_executor_and_in_the_loop_itself():
 
     assert asyncio.run(in_executor()) == EXPECTED
     assert asyncio.run(in_the_loop()) == EXPECTED
+
+
+def test_a_real_hang_among_a_thousand_changes_nothing_from_asyncio():
+    """n for n and n for n + 1 in turn; one in ten needs a child, where the 500th never ends."""
+
+    def question(n: int) -> tuple[str, str, float]:
+        if n == 500:
+            return HANGS, "3", 2.0
+        if n % 20 == 5:
+            return rf"\sin {2 * n}x", rf"2\sin {n}x\cos {n}x", 60.0
+        return (rf"\sin {n}x", rf"\sin {n + 1}x", 60.0) if n % 20 == 14 else (str(n), str(n + (n + 1) % 2), 60.0)
+
+    questions = list(map(question, range(1, 1001)))
+
+    async def all_of_them() -> list[str]:
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(None, judge, *question) for question in questions))
+
+    found = asyncio.run(all_of_them())
+    assert found == ["timeout" if n == 500 else "right" if n % 2 else "wrong" for n in range(1, 1001)]
 
 
 def _statuses(queue) -> None:

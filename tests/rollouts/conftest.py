@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from fpa_verl.files import sha256_of
 from fpa_verl.rollouts import RolloutWriter, Trajectory
+from fpa_verl.rollouts.sealed_json import SEAL, write_sealed_json
 
 PLAN = {"fingerprints": {"model": "m"}, "sampling": {"temperature": 0.7}}
 
@@ -56,3 +62,33 @@ def dataset(tmp_path):
     )
     finish(writer)
     return folder
+
+
+def change_manifest(folder, change) -> None:
+    """Edit a manifest in place by `change(manifest)`, and give it a checksum that holds."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest[SEAL]
+    change(manifest)
+    write_sealed_json(folder / "manifest.json", manifest)
+
+
+def rewrite(folder, change, name="part-00000.parquet") -> None:
+    """Change a parquet file by `change(table)`, and make the manifest agree with it."""
+    table = change(pq.read_table(folder / name))
+    pq.write_table(table, folder / name)
+
+    def record(manifest):
+        for found in (manifest["index"], *manifest["shards"]):
+            if found["file"] == name:
+                found |= {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size}
+
+    change_manifest(folder, record)
+
+
+def with_values(table, column, values: dict):
+    """The table with other values in some rows of a column."""
+    found = table[column].to_pylist()
+    for row, value in values.items():
+        found[row] = value
+    place = table.schema.get_field_index(column)
+    return table.set_column(place, table.schema.field(place), pa.array(found, table.schema.field(place).type))

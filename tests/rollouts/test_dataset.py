@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, Selection
 from fpa_verl.rollouts.selection import pair_places
-from tests.rollouts.conftest import PLAN, finish, trajectory
+from tests.rollouts.conftest import PLAN, change_manifest, finish, rewrite, trajectory, with_values
 
 
 def ids(dataset: RolloutDataset) -> list[list[tuple[str, int]]]:
@@ -188,17 +186,88 @@ def test_missing_shard_is_named(dataset):
 
 
 def test_manifest_cannot_name_files_elsewhere(dataset):
-    manifest = json.loads((dataset / "manifest.json").read_text())
-    manifest["shards"][0]["file"] = "../secret.parquet"
-    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    change_manifest(dataset, lambda manifest: manifest["shards"][0].update(file="../secret.parquet"))
     with pytest.raises(DatasetError, match="outside the dataset"):
         RolloutDataset(dataset)
 
 
-def test_damaged_manifest(dataset):
-    (dataset / "manifest.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "null", "[" * 100_000, '{"a": ' + "9" * 5_000 + "}", "\ud800"])
+def test_damaged_manifest(dataset, content):
+    (dataset / "manifest.json").write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(DatasetError, match=r"manifest\.json is damaged"):
         RolloutDataset(dataset)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "/etc/passwd", "a/b.parquet", "\\\\host\\x", "a\0b"])
+def test_a_file_name_is_a_name(dataset, name):
+    change_manifest(dataset, lambda manifest: manifest["index"].update(file=name))
+    with pytest.raises(DatasetError, match=r"manifest\.json names .* outside the dataset"):
+        RolloutDataset(dataset)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(counts=[]),
+        lambda m: m.update(unknown=1),
+        lambda m: m.pop("shards"),
+        lambda m: m.update(cost={"device_seconds": 1}),
+        lambda m: m["shards"][0].update(rows=10**30),
+        lambda m: m["shards"][0].update(rows=True),
+        lambda m: m["shards"].append(m["shards"][0]),
+        lambda m: m["index"].update(sha256=None),
+    ],
+)
+def test_a_manifest_that_nobody_wrote(dataset, change):
+    change_manifest(dataset, change)
+    with pytest.raises(DatasetError, match=r"manifest\.json is damaged"):
+        RolloutDataset(dataset)
+
+
+def test_one_changed_letter_of_the_manifest_is_noticed(dataset):
+    text = (dataset / "manifest.json").read_text()
+    (dataset / "manifest.json").write_text(text.replace('"model": "m"', '"model": "n"'))
+    with pytest.raises(DatasetError, match=r"manifest\.json is damaged .its content"):
+        RolloutDataset(dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["split"]), "index.parquet: column 'split' is missing"),
+        (lambda t: with_values(t, "status", {2: None}), "index.parquet, row 2: column 'status' is null"),
+        (lambda t: t.slice(1), "index.parquet has 13 rows, its manifest 14"),
+    ],
+)
+def test_a_wrong_index_is_named(dataset, change, message):
+    rewrite(dataset, change, "index.parquet")
+    with pytest.raises(DatasetError, match=message):
+        RolloutDataset(dataset)
+
+
+def test_a_row_that_is_not_the_index_s_is_not_handed_out(dataset):
+    rewrite(dataset, lambda table: with_values(table, "status", {1: "right"}), "index.parquet")
+    opened = RolloutDataset(dataset)
+    with pytest.raises(DatasetError, match=r"row 1: column 'status' is 'wrong', the index says 'right'"):
+        opened.row(0)
+
+
+def test_counts_are_those_of_the_index(dataset):
+    change_manifest(dataset, lambda manifest: manifest["counts"].update(truncated=2))
+    with pytest.raises(DatasetError, match="truncated is 2, by the index 1"):
+        RolloutDataset(dataset).verify()
+
+
+def test_a_damaged_part_or_plan_of_an_interrupted_one_is_named(tmp_path):
+    writer = RolloutWriter(tmp_path / "d", PLAN)
+    writer.add([trajectory("a")])
+    part = tmp_path / "d" / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(DatasetError, match=r"part-00000\.parquet is damaged.*delete it and repeat the command"):
+        RolloutWriter(tmp_path / "d", PLAN).problems_done()
+    (tmp_path / "d" / "plan.json").write_text("{")
+    with pytest.raises(DatasetError, match=r"plan\.json is damaged"):
+        RolloutWriter(tmp_path / "d", PLAN)
 
 
 @pytest.mark.parametrize(
@@ -232,17 +301,6 @@ def test_wrong_lengths_name_file_row_and_column(dataset):
         DatasetError, match=r"part-00000\.parquet, row 1: column 'behaviour_log_probs' has 2 values for 3"
     ):
         RolloutDataset(dataset).verify()
-
-
-def rewrite(dataset, change) -> None:
-    """Change the first shard and make the manifest agree with it."""
-    from fpa_verl.files import sha256_of
-
-    part = dataset / "part-00000.parquet"
-    pq.write_table(change(pq.read_table(part)), part)
-    manifest = json.loads((dataset / "manifest.json").read_text())
-    manifest["shards"][0] |= {"sha256": sha256_of(part), "bytes": part.stat().st_size}
-    (dataset / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_goes_on_with_the_same_plan_only(tmp_path):

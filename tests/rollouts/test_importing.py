@@ -62,3 +62,30 @@ def test_missing_key_names_file_line_and_key(tmp_path, base_model):
     source = write(tmp_path / "d.jsonl", [{"problem": "1+1", "ground_truth": "2"}])
     with pytest.raises(DatasetError, match=r"d\.jsonl, line 1: key 'response' is missing"):
         import_rollouts(source, str(base_model), tmp_path / "d", suffix="")
+
+
+def test_what_is_scored_is_what_is_stored(tmp_path, base_model):
+    """The answer stands behind the token at which the response is cut off."""
+    response = "So, after long thought, it is " + r"\boxed{2}"
+    source = write(tmp_path / "r.jsonl", [{"problem": "1+1", "response": response, "ground_truth": "2"}])
+    import_rollouts(source, str(base_model), tmp_path / "d", suffix="", validation_fraction=0.0, max_response_tokens=20)
+    assert RolloutDataset(tmp_path / "d").manifest.counts["status_no_answer"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"problem": "1+2"}, "line 2: problem 'a' has another problem than in line 1"),
+        ({"ground_truth": "3"}, "line 2: problem 'a' has another ground_truth than in line 1"),
+        ({"response": ["x"]}, r"line 2: 'response' is \[\"x\"\], where a text is wanted"),
+        ({"ground_truth": True}, "line 2: 'ground_truth' is true, where a text is wanted"),
+        ({"ground_truth": float("nan")}, "line 2: not JSON .NaN is no JSON number"),
+        ({"response": "\ud83d"}, "line 2: not JSON .*surrogates not allowed"),
+        ({"response": "", "finish_reason": "length"}, "line 2: an empty response that was cut off has no tokens"),
+    ],
+)
+def test_a_record_that_does_not_fit_names_its_line(change, message, tmp_path, base_model):
+    record = {"problem": "1+1", "response": r"\boxed{2}", "ground_truth": "2", "id": "a"}
+    source = write(tmp_path / "r.jsonl", [record, {**record, **change}])
+    with pytest.raises(DatasetError, match=message):
+        import_rollouts(source, str(base_model), tmp_path / "d", suffix="")

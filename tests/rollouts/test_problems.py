@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fpa_verl.errors import DatasetError
@@ -66,3 +68,43 @@ def test_missing_and_foreign_files(tmp_path):
     (tmp_path / "x.parquet").write_text("not parquet")
     with pytest.raises(DatasetError, match="not a parquet file"):
         read_problems(str(tmp_path / "x.parquet"))
+
+
+def row(**changes):
+    whole = {
+        "data_source": "toy",
+        "prompt": [{"role": "user", "content": "1+1"}],
+        "reward_model": {"ground_truth": "2"},
+        "extra_info": {"problem_id": "p"},
+    }
+    return {**whole, **changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": []},
+        {"prompt": [{"role": "user", "content": None}]},
+        {"data_source": None},
+        {"reward_model": {"ground_truth": ["2"]}},
+        {"extra_info": "p"},
+    ],
+)
+def test_a_row_of_another_schema_is_named(changes, tmp_path):
+    pq.write_table(pa.Table.from_pylist([row(**changes)]), tmp_path / "x.parquet")
+    with pytest.raises(DatasetError, match=r"x\.parquet, row 0 is not in verl's problem schema"):
+        read_problems(str(tmp_path / "x.parquet"))
+
+
+def test_a_ground_truth_that_is_null_is_none_at_all(tmp_path):
+    rows = [row(), row(reward_model={"ground_truth": None}, extra_info={"problem_id": "q"})]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    assert [p.is_answered for p in read_problems(str(tmp_path / "x.parquet"))] == [True, False]
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    whole = gzip.compress(b'{"problem": "1+1", "answer": "2"}\n')
+    for content in (whole[:-9], whole[:12] + bytes([whole[12] ^ 1]) + whole[13:], b"no archive"):
+        (tmp_path / "p.jsonl.gz").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"p\.jsonl\.gz( is damaged at line|, line 1: not JSON)"):
+            read_problem_set(str(tmp_path / "p.jsonl.gz"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.rollouts import reference_cache
 from fpa_verl.rollouts.reference_cache import CacheKey, ReferenceCache, part_name, read_cache_file, write_part
+from fpa_verl.rollouts.sealed_json import write_sealed_json
 
 KEY = CacheKey("m", "t", "c", "d", scoring_temperature=1.0, source="chosen", k=0, dtype="fp32")
 # Rows in the order of the parts, with their lengths: row 7 has tokens 0, 1; row 2 has 10, 11, 12; row 4 has 20.
@@ -131,3 +133,35 @@ def test_an_interrupted_part_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_part(tmp_path / "part", [1], [1], {"label": torch.zeros(1)})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_checksums_cover_the_row_s_number(folder):
+    """Two rows of equal length change places: the arrays are whole, but another row's."""
+    cache_file = json.loads((folder / "cache.json").read_text())
+    write_part(folder / part_name(1, 0), [4], [2], {"label": torch.tensor([20.0, 21])})
+    part = folder / part_name(1, 0)
+    content = part.read_bytes()
+    place = content.rindex((4).to_bytes(8, "little"))
+    part.write_bytes(content[:place] + (7).to_bytes(8, "little") + content[place + 8 :])
+    (folder / part_name(0, 0)).unlink()
+    del cache_file["sha256"], cache_file["parts"][part_name(0, 0)]
+    cache_file["parts"][part.name] = part.stat().st_size
+    write_sealed_json(folder / "cache.json", cache_file)
+    with pytest.raises(DatasetError, match="is damaged at row 7"):
+        ReferenceCache(folder).read([7], [2])
+
+
+def test_its_cache_file_cannot_name_files_elsewhere(folder):
+    content = json.loads((folder / "cache.json").read_text())
+    del content["sha256"]
+    content["parts"] = {"../part-000000-000.safetensors": 8}
+    write_sealed_json(folder / "cache.json", content)
+    with pytest.raises(DatasetError, match="outside the cache"):
+        read_cache_file(folder, KEY)
+
+
+def test_a_changed_cache_file_is_noticed(folder):
+    text = (folder / "cache.json").read_text()
+    (folder / "cache.json").write_text(text.replace('"tokens": 6', '"tokens": 7'))
+    with pytest.raises(DatasetError, match=r"cache\.json is damaged"):
+        read_cache_file(folder, KEY)

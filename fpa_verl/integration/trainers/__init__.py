@@ -23,7 +23,6 @@ from fpa_verl.integration.trainers.offline_hooks import OfflineHooks
 from fpa_verl.integration.trainers.unscored import SetsUnscoredApart
 from fpa_verl.integration.workers.actor import OfflineActorWorker
 from fpa_verl.report.runs import BATCHES_FILE
-from fpa_verl.report.tokens import TOKENS_FOLDER
 
 
 @register_trainer("metered_sync")
@@ -40,7 +39,7 @@ class OfflineTrainer(KeepsBest, OfflineHooks):
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         if self.config.note_tokens:
             batch.extra_info.update(
-                tokens_folder=str(self.run_dir / TOKENS_FOLDER), attempt=self.ledger.attempt, step=self.global_steps
+                note_tokens_in=str(self.run_dir), attempt=self.ledger.attempt, step=self.global_steps
             )
         batch = super()._update_actor(batch, metrics)
         rows = [tag["row"] for tag in batch.tags if "row" in tag]

@@ -31,7 +31,7 @@ class ReferenceCacher(OwnWorkers, OfflineHooks):
 
     worker_class = OfflineActorWorker
 
-    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+    def work(self, agent_loop_manager: AgentLoopManager) -> None:
         self.global_steps = 0
         self.dataset = RolloutDataset(self.config.rollouts, Selection())
         self.rows = [row for item in self.dataset.items for row in item]

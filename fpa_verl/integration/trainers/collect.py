@@ -18,7 +18,7 @@ from fpa_verl.integration.versions import installed_versions
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger
 from fpa_verl.reward.math_answer import scorer_fingerprint
-from fpa_verl.rollouts.fingerprint import problems_fingerprint
+from fpa_verl.rollouts.fingerprint import problems_fingerprint, vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import Problem, hold_out, read_problems, write_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
@@ -66,7 +66,7 @@ class Collector(Sampler):
             "validation": dict(self.config.validation),
         }
 
-    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+    def work(self, agent_loop_manager: AgentLoopManager) -> None:
         self.agent_loop_manager = agent_loop_manager
         self.global_steps = 0
         self.ledger.started()
@@ -109,7 +109,7 @@ class Collector(Sampler):
             response_ids=rollout.response_ids,
             behaviour_log_probs=rollout.log_probs,
             score=rollout.score,
-            status=rollout.verdict["status"],
+            status=rollout.status,
             finish_reason=rollout.finish_reason,
             temperature=sampling["temperature"],
             top_p=sampling["top_p"],
@@ -127,6 +127,7 @@ class Collector(Sampler):
             origin={
                 "kind": "collect",
                 "model": self.config.actor_rollout_ref.model.path,
+                "vocabulary_size": vocabulary_size(str(self.config.actor_rollout_ref.model.path)),
                 "time": time.time(),
                 "problems_missing": problems_missing,
             },

@@ -15,6 +15,9 @@ from fpa_verl.integration.identity import describe_evaluation
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.trainers.metering import command_started_at
 from fpa_verl.integration.trainers.sampling import Rollout, Sampler
+from fpa_verl.integration.trainers.verdicts import returned_by_scorer
+from fpa_verl.integration.workers.seeded import SEEDED_SINGLE_TURN
+from fpa_verl.paths import RECIPES
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger
 from fpa_verl.report.runs import open_run, record_evaluation
@@ -33,6 +36,10 @@ class Evaluator(Sampler):
     """Samples and scores answers, and keeps them; an evaluation that was interrupted asks for the missing ones."""
 
     def _prepare(self) -> None:
+        if self.config.evaluation.seeded:
+            agent = self.config.actor_rollout_ref.rollout.agent
+            agent.agent_loop_config_path = str(RECIPES / "agents.yaml")
+            agent.default_agent_loop = SEEDED_SINGLE_TURN
         self.folder = Path(self.config.run_dir).absolute()
         problems = read_problems(as_list(self.config.data.val_files))
         info = describe_evaluation(self.config)
@@ -50,7 +57,7 @@ class Evaluator(Sampler):
             self.folder, started_at=command_started_at(), devices=self.devices, versions=info["versions"]
         )
 
-    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+    def work(self, agent_loop_manager: AgentLoopManager) -> None:
         self.agent_loop_manager = agent_loop_manager
         self.global_steps = 0
         self.ledger.started()
@@ -71,7 +78,7 @@ class Evaluator(Sampler):
         """Ask for a batch of answers and keep them; how many came."""
         try:
             with self.ledger.phase(phases.EVALUATION):
-                rollouts = self.roll_out([task.problem for task in tasks])
+                rollouts = self.roll_out([task.problem for task in tasks], [task.sample for task in tasks])
         finally:
             self.ledger.write("step", 0)
         if rollouts:
@@ -85,8 +92,8 @@ class Evaluator(Sampler):
             sample=task.sample,
             response=self.tokenizer.decode(rollout.response_ids, skip_special_tokens=True),
             response_tokens=len(rollout.response_ids),
-            extracted=str(rollout.verdict.get("extracted", "")),
-            status=rollout.verdict["status"],
+            extracted=str(returned_by_scorer(rollout.verdict, "extracted", self.config)),
+            status=rollout.status,
             finish_reason=rollout.finish_reason,
             ground_truth=task.problem.ground_truth,
         )

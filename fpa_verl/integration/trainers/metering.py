@@ -16,8 +16,10 @@ from fpa_verl.integration import checkpoints
 from fpa_verl.integration.divergence import require_finite_loss
 from fpa_verl.integration.identity import describe_run
 from fpa_verl.integration.trainers.synchronous import Synchronous
+from fpa_verl.integration.trainers.verdicts import returned_by_scorer
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import STARTED_AT, Ledger
+from fpa_verl.report.metrics import PEAK_MEMORY
 from fpa_verl.report.runs import CONFIG_FILE, metrics_file, open_run, record_evaluation
 from fpa_verl.rollouts.schema import MODEL_STATUSES
 
@@ -123,7 +125,7 @@ class Metered(Synchronous):
             "end" if is_last else "step",
             global_steps,
             tokens=tokens,
-            peak_memory_gb=metrics.get("actor/perf/max_memory_allocated_gb"),
+            peak_memory_gb=metrics.get(PEAK_MEMORY),
             **({"generated_tokens": sum(tag["response_len"] for tag in batch.tags)} if self._generates else {}),
         )
 
@@ -135,9 +137,13 @@ class Metered(Synchronous):
         self, data_sources: Any, sample_uids: Any, reward_extra_infos_dict: dict, *args: Any, **kwargs: Any
     ) -> dict:
         outcomes: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-        infos = reward_extra_infos_dict
-        for source, problem_id, status in zip(data_sources, infos["problem_id"], infos["status"], strict=True):
-            tally = outcomes[str(source)][problem_id]
+        names = list(reward_extra_infos_dict)
+        verdicts = [dict(zip(names, row, strict=True)) for row in zip(*reward_extra_infos_dict.values(), strict=True)]
+        # verl bootstraps every numeric column; score and reward only repeat acc.
+        accuracy = {"acc": [returned_by_scorer(verdict, "acc", self.config) for verdict in verdicts]}
+        for source, verdict in zip(data_sources, verdicts, strict=True):
+            tally = outcomes[str(source)][returned_by_scorer(verdict, "problem_id", self.config)]
+            status = returned_by_scorer(verdict, "status", self.config)
             tally[0] += status == "right"
             tally[1] += status in MODEL_STATUSES
         asked_for: Counter[str] = Counter()
@@ -151,6 +157,4 @@ class Metered(Synchronous):
             # Sessions that failed to generate never get here; verl counts how many were asked for.
             asked_for=asked_for,
         )
-        # verl bootstraps every numeric column; score and reward only repeat acc.
-        accuracy = {"acc": infos["acc"]}
         return super()._val_metrics_update(data_sources, sample_uids, accuracy, *args, **kwargs)

@@ -20,6 +20,7 @@ from fpa_verl.integration.failures import NOTHING_GENERATED, nothing_generated
 from fpa_verl.integration.trainers.metering import POLL_INTERVAL_S
 from fpa_verl.integration.trainers.synchronous import Synchronous
 from fpa_verl.integration.trainers.transfer import PARTITION
+from fpa_verl.integration.trainers.verdicts import returned_by_scorer
 from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.problems import Problem
 
@@ -34,7 +35,8 @@ class Rollout:
         place: of the problem among those that were submitted together.
         sample: from 0 to `rollout.n` - 1.
         log_probs: of the response tokens, under the model that sampled them.
-        verdict: what the scorer returned beside the score.
+        verdict: what the scorer returned beside the score; `returned_by_scorer` reads it.
+        status: the scorer's.
         finish_reason: "stop", or "length" for a response that was cut off.
     """
 
@@ -46,6 +48,7 @@ class Rollout:
     log_probs: list[float]
     score: float
     verdict: dict[str, Any]
+    status: str
     finish_reason: str
 
 
@@ -102,22 +105,26 @@ class Sampler(Synchronous):
                 left = missing()
         return left
 
-    def roll_out(self, problems: Sequence[Problem]) -> list[Rollout]:
+    def roll_out(self, problems: Sequence[Problem], first_samples: Sequence[int] | None = None) -> list[Rollout]:
         """`rollout.n` responses to each problem, in their order; those that failed to generate are missing.
+
+        Args:
+            problems: may hold one several times.
+            first_samples: which answer to its problem the first of each is; only a seeded agent loop looks at it.
 
         Raises:
             IntegrationError: none came, and none comes to another problem either.
         """
-        found = self._ask(problems)
+        found = self._ask(problems, first_samples or [0] * len(problems))
         if found:
             self.answered = found[0].problem
-        elif self.answered is None or not self._ask([self.answered]):
+        elif self.answered is None or not self._ask([self.answered], [0]):
             raise nothing_generated()
         return found
 
-    def _ask(self, problems: Sequence[Problem]) -> list[Rollout]:
+    def _ask(self, problems: Sequence[Problem], first_samples: Sequence[int]) -> list[Rollout]:
         place_of = {str(uuid.uuid4()): place for place in range(len(problems))}
-        self._submit_batch_to_rollout(_prompts(list(place_of), problems))
+        self._submit_batch_to_rollout(_prompts(list(place_of), problems, first_samples))
         try:
             batch, _ = self.replay_buffer.sample(global_steps=0, partition_id=PARTITION, batch_size=len(problems))
         except RuntimeError as error:
@@ -133,6 +140,7 @@ class Sampler(Synchronous):
         ):
             uid, sample, _ = key.rsplit("_", 2)
             response_ids = response.tolist()
+            verdict = getattr(extra, "data", extra)["reward_extra_info"]
             found.append(
                 Rollout(
                     problem=problems[place_of[uid]],
@@ -142,7 +150,8 @@ class Sampler(Synchronous):
                     response_ids=response_ids,
                     log_probs=log_probs.tolist(),
                     score=float(scores.sum()),
-                    verdict=getattr(extra, "data", extra)["reward_extra_info"],
+                    verdict=verdict,
+                    status=returned_by_scorer(verdict, "status", self.config),
                     # The engine does not pass its reason on; an end-of-sequence token is the reason.
                     finish_reason="stop" if response_ids[-1] in self.stop_ids else "length",
                 )
@@ -163,7 +172,7 @@ def _object_array(values: list[Any]) -> np.ndarray:
     return np.fromiter(values, dtype=object, count=len(values))
 
 
-def _prompts(uids: list[str], problems: Sequence[Problem]) -> Any:
+def _prompts(uids: list[str], problems: Sequence[Problem], first_samples: Sequence[int]) -> Any:
     """A prompt batch as verl's dataloader would hand it to the agent loop."""
     batch = tu.get_tensordict(
         {
@@ -173,6 +182,7 @@ def _prompts(uids: list[str], problems: Sequence[Problem]) -> Any:
             "reward_model": _object_array([{"style": "rule", "ground_truth": p.ground_truth} for p in problems]),
             "extra_info": _object_array([{"problem_id": p.problem_id} for p in problems]),
             "index": _object_array([p.problem_id for p in problems]),
+            "first_sample": _object_array(list(first_samples)),
             "dummy_tensor": torch.zeros(len(problems), 1, dtype=torch.uint8),
         }
     )

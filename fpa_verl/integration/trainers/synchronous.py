@@ -1,19 +1,15 @@
-"""Trainers of ours count as synchronous ones, and notice who died while they wait."""
+"""Trainers of ours count as synchronous ones, and end when a process that they wait for is dead."""
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError
+from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-# Between two looks at the processes that generate, and for their answer.
-LOOK_EVERY_S = 5.0
-ANSWER_WITHIN_S = 60.0
+from fpa_verl.integration.trainers.watchdog import Watchdog
 
 
 class Synchronous(PPOTrainer):
@@ -24,26 +20,44 @@ class Synchronous(PPOTrainer):
     """
 
     trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
-    _looked_at = 0.0
+
+    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+        """Do the whole work, watched.
+
+        Raises:
+            IntegrationError: a process of the run has died; which one.
+        """
+        servers = self.llm_server_manager.get_addresses() if self.llm_server_manager else []
+        actors = [
+            *getattr(agent_loop_manager, "agent_loop_workers", []),
+            *getattr(self.reward_loop_manager, "reward_loop_workers", []),
+        ]
+        with Watchdog(servers, actors, self._let_nobody_wait) as self.watchdog:
+            try:
+                self.work(agent_loop_manager)
+            except Exception as error:
+                cause = self.watchdog.cause or self.watchdog.find_dead()
+                if cause is None:
+                    raise
+                raise cause from error
+
+    def work(self, agent_loop_manager: AgentLoopManager) -> None:
+        """What the trainer is for: verl's loop, unless it says otherwise."""
+        super().fit(agent_loop_manager)
+
+    def _let_nobody_wait(self) -> None:
+        """End the training workers: one may be waiting for the dead, and the trainer for it."""
+        for worker in getattr(getattr(self, "actor_rollout_wg", None), "workers", []):
+            ray.kill(worker)
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         buffer = super()._build_replay_buffer()
         poll = buffer._wait_for_next_poll
 
         def watched_poll(*args: Any) -> float:
-            self._require_agent_loops()
+            self.watchdog.require_alive()
             return poll(*args)
 
-        # verl waits for responses without end; those who were to bring them may be dead.
+        # verl polls for responses without end.
         buffer._wait_for_next_poll = watched_poll
         return buffer
-
-    def _require_agent_loops(self) -> None:
-        """Raise Ray's ActorDiedError where a process that generates is gone."""
-        now = time.monotonic()
-        if now - self._looked_at < LOOK_EVERY_S:
-            return
-        self._looked_at = now
-        workers = getattr(self.agent_loop_manager, "agent_loop_workers", [])
-        with suppress(GetTimeoutError):
-            ray.get([worker.__ray_ready__.remote() for worker in workers], timeout=ANSWER_WITHIN_S)

@@ -10,6 +10,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
+from fpa_verl.integration.trainers.verdicts import returned_by_scorer
 from fpa_verl.rollouts.schema import MODEL_STATUSES
 
 
@@ -29,8 +30,8 @@ class SetsUnscoredApart(PPOTrainer):
         # Lists of plain values, each in a wrapper or not.
         uids, extras = ([getattr(value, "data", value) for value in data[name]] for name in ("uid", "extra_fields"))
         groups = dict(zip(keys, uids, strict=True))
-        verdicts = (extra["reward_extra_info"]["status"] for extra in extras)
-        scored = {key for key, status in zip(keys, verdicts, strict=True) if status in MODEL_STATUSES}
+        statuses = (returned_by_scorer(extra["reward_extra_info"], "status", self.config) for extra in extras)
+        scored = {key for key, status in zip(keys, statuses, strict=True) if status in MODEL_STATUSES}
         unscored = [key for key in keys if key not in scored]
         metrics["training/unscored"] = len(unscored)
         if not unscored:

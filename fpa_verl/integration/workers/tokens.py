@@ -19,13 +19,13 @@ def note_tokens(worker: int, data: TensorDict, mask: torch.Tensor, values: dict[
 
     Args:
         worker: number of the file.
-        data: the micro-batch, with `row` and `watched` of every trajectory; and `attempt`, `step` and
-            `tokens_folder`, without which nothing is noted.
+        data: the micro-batch, with `row` and `watched` of every trajectory, `attempt`, `step`, and
+            `note_tokens_in`, the run directory, without which nothing is noted.
         mask: (B, T).
         values: by the loss's names, each (B, T).
     """
-    folder = tu.get_non_tensor_data(data, key="tokens_folder", default=None)
-    if folder is None:
+    run_dir = tu.get_non_tensor_data(data, key="note_tokens_in", default=None)
+    if run_dir is None:
         return
     lengths = mask.sum(-1).clamp(max=MAX_TOKENS).tolist()
     for place, (row, watched, length) in enumerate(zip(data["row"], data["watched"], lengths, strict=True)):
@@ -37,4 +37,4 @@ def note_tokens(worker: int, data: TensorDict, mask: torch.Tensor, values: dict[
                 if name in values
             }
             record = TokenLogProbs(row=int(row), attempt=data["attempt"], step=data["step"], **noted)
-            append_token_log_probs(Path(folder), worker, record)
+            append_token_log_probs(Path(run_dir), worker, record)

@@ -13,8 +13,8 @@ from fpa_verl.report.ledger import (
     CHECKPOINTING,
     EVALUATION,
     GENERATION,
+    IDLE,
     LOG_PROBS,
-    OTHER,
     STARTUP,
     TRAINING,
     WEIGHT_SYNC,
@@ -30,7 +30,7 @@ PARTS = {
     TRAINING: (COLOURS[0], ""),
     WEIGHT_SYNC: (COLOURS[2], "xx"),
     CHECKPOINTING: (COLOURS[1], "++"),
-    OTHER: ("#777777", "--"),
+    IDLE: ("#777777", "--"),
     STARTUP: ("#D9D9D9", ""),
     EVALUATION: ("#F0F0F0", "oo"),
 }

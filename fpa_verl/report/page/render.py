@@ -104,7 +104,8 @@ def runs_table(runs: list[Run]) -> Table:
         settings = {**run.training, **run.training.get("hyper_parameters", {})}
         shown = ", ".join(f"{name}={value}" for name, value in settings.items() if not isinstance(value, dict))
         versions = ", ".join(f"{name} {number}" for name, number in run.info.get("versions", {}).items())
-        command = run.info.get("command") or "not recorded; config.yaml holds every setting"
+        elsewhere = f"read from {run.folder}" if run.log else "config.yaml holds every setting"
+        command = run.info.get("command") or f"not recorded; {elsewhere}"
         rows.append([run.name, run.recipe, str(run.info.get("seed", "?")), shown or "?", versions, command])
     return Table("Runs", ["run", "recipe", "seed", "settings", "versions", "command"], rows)
 

@@ -1,0 +1,103 @@
+"""What is wrong with problem files, those of a dataset among them: ground truths, repetitions, contamination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fpa_verl.data_check.findings import Faults, Finding
+from fpa_verl.evaluation.contamination import NEAR, Match, ProblemIndex
+from fpa_verl.evaluation.ground_truths import unusable
+from fpa_verl.evaluation.problem_sets import ProblemSet, read_problem_set
+from fpa_verl.reward.math_answer import check_ground_truth
+from fpa_verl.reward.sandbox import POOL_SIZE
+from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+
+TRUTHS = "ground truths"
+
+
+@dataclass(frozen=True)
+class Against:
+    """Evaluation problems to look for among the training problems.
+
+    Attributes:
+        sources: files, or benchmarks by name.
+        near: share of common runs of five words from which a problem counts as near.
+        suffix: text after each problem of parquet files.
+    """
+
+    sources: tuple[str, ...] = ()
+    near: float = NEAR
+    suffix: str = BOXED_INSTRUCTION
+
+
+def check_problem_file(path: Path, against: Against) -> Iterator[Finding]:
+    """Look at one problem file: verl's parquet, or JSON Lines.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    found, total = unusable(path)
+    if found:
+        yield Finding(TRUTHS, "wrong", f"{len(found):,} of {total:,} ground truths do not grade themselves right:")
+        yield from (Finding(TRUTHS, "wrong", f"{one.problem_id}: {one.ground_truth!r} ({one.status})") for one in found)
+        yield Finding(TRUTHS, "wrong", "correct them, or leave those problems out")
+    else:
+        yield Finding(TRUTHS, "fine", f"all {total:,} grade themselves right")
+    if len(found) == total:
+        return
+    problems = read_problem_set(str(path), against.suffix)
+    yield from (Finding("problems", "note", note) for note in problems.notes())
+    yield from contamination(problems, against)
+
+
+def check_ground_truths(where: Mapping[str, str]) -> Iterator[Finding]:
+    """Ground truths that no answer can be scored against.
+
+    Args:
+        where: each ground truth, and file and row of the first trajectory that has it.
+    """
+    faults = Faults()
+    with ThreadPoolExecutor(POOL_SIZE) as pool:
+        for truth, status in zip(where, pool.map(check_ground_truth, where), strict=True):
+            if status != "right":
+                faults.add(TRUTHS, f"{where[truth]}: column 'ground_truth' is {truth!r} ({status})")
+    remedy = "correct it in the problem file, and collect or import again; until then its rollouts do not train"
+    yield from faults.findings(TRUTHS, remedy, f"all {len(where):,} grade themselves right")
+
+
+def contamination(training: ProblemSet, against: Against) -> Iterator[Finding]:
+    """Evaluation problems that occur among the training problems."""
+    if not against.sources:
+        return
+    known = ProblemIndex(training.texts())
+    for source in against.sources:
+        problems = read_problem_set(source, against.suffix)
+        yield from (Finding("contamination", "note", note) for note in problems.suffix_notes())
+        yield from matches_found(
+            Path(source).name, known.matches(problems.texts(), against.near), len(problems.problems)
+        )
+
+
+def matches_found(name: str, matches: Iterable[Match], total: int) -> Iterator[Finding]:
+    """The same text is wrong; one that is near is a note, for perturbed problems and templates are near on purpose."""
+    faults, near = Faults(), []
+    for match in matches:
+        if match.same:
+            faults.add(
+                "contamination", f"{name}: problem '{match.evaluation_id}' is training problem '{match.training_id}'"
+            )
+        else:
+            near.append(match)
+    fine = f"none of {name}'s {total:,} problems is a training problem"
+    yield from faults.findings("contamination", "leave it out of one of the two", fine)
+    if near:
+        first = near[0]
+        yield Finding(
+            "contamination",
+            "note",
+            f"{len(near):,} of {name}'s {total:,} problems are near a training problem, '{first.evaluation_id}' to "
+            f"'{first.training_id}' for one ({first.similarity:.2f}); `fpa-verl data contamination` lists them",
+        )

@@ -1,0 +1,116 @@
+"""Whether stored verdicts are those of the scorer: a sample of the texts is scored anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fpa_verl.data_check.findings import Finding
+from fpa_verl.errors import DatasetError
+from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
+from fpa_verl.reward.sandbox import POOL_SIZE
+from fpa_verl.rollouts.fingerprint import tokenizer_fingerprint
+from fpa_verl.rollouts.manifest import Manifest
+from fpa_verl.rollouts.schema import MODEL_STATUSES
+
+Decode = Callable[[list[int]], str]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A trajectory as it is stored.
+
+    Attributes:
+        where: file and row.
+    """
+
+    where: str
+    response_ids: list[int]
+    data_source: str
+    ground_truth: str
+    status: str
+
+
+def check_scores(sample: list[Scored], manifest: Manifest, model: str | None) -> Iterator[Finding]:
+    """Score the sample anew and compare; trajectories whose scorer failed are left out.
+
+    Args:
+        sample: of the dataset.
+        manifest: of the dataset; its origin names the tokenizer.
+        model: folder or name of another copy of the model.
+    """
+    try:
+        decode = decoder(manifest, model)
+    except DatasetError as error:
+        yield Finding("scores", "note", f"no text was scored anew: {error}")
+        return
+    made_with = manifest.fingerprints.get("scorer")
+    if made_with not in (None, scorer_fingerprint()):
+        yield Finding("scores", "note", f"scored by {made_with}; this is {scorer_fingerprint()}")
+    yield from _compare([one for one in sample if one.status in MODEL_STATUSES], decode)
+
+
+def _compare(sample: list[Scored], decode: Decode) -> Iterator[Finding]:
+    texts = [decode(one.response_ids) for one in sample]
+    with ThreadPoolExecutor(POOL_SIZE) as pool:
+        verdicts = list(
+            pool.map(lambda one, text: compute_score(one.data_source, text, one.ground_truth), sample, texts)
+        )
+    failed = sum(verdict["status"] not in MODEL_STATUSES for verdict in verdicts)
+    differ = [
+        (one, verdict)
+        for one, verdict in zip(sample, verdicts, strict=True)
+        if verdict["status"] in MODEL_STATUSES and (verdict["status"] == "right") != (one.status == "right")
+    ]
+    for one, verdict in differ:
+        yield Finding(
+            "scores",
+            "wrong",
+            f"{one.where}: column 'status' is '{one.status}', scored anew '{verdict['status']}' "
+            f"(answer {verdict['extracted']!r}, ground truth {one.ground_truth!r}): collect or import again, so that "
+            "one scorer scores all",
+        )
+    if failed:
+        yield Finding("scores", "note", f"{failed:,} of {len(sample):,} could not be scored: the scorer failed")
+    if not differ:
+        yield Finding("scores", "fine", f"{len(sample) - failed:,} trajectories scored anew, with the same result")
+
+
+def decoder(manifest: Manifest, model: str | None) -> Decode:
+    """Text of token ids, as the scorer saw it, by the tokenizer that the dataset was made with.
+
+    Args:
+        manifest: of the dataset.
+        model: folder or name of another copy of the model.
+
+    Raises:
+        DatasetError: that tokenizer is not at hand, or `model` has another.
+    """
+    name = model or str(manifest.origin.get("model", ""))
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise DatasetError("trajectories are stored as token ids, which `pip install transformers` reads") from error
+    try:
+        # What is at hand: a check downloads nothing, and runs no code that comes with a model.
+        tokenizer = AutoTokenizer.from_pretrained(_local(name), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"no tokenizer at {name!r}, "
+            + ("" if model else "where the manifest says the model was, ")
+            + "and trajectories are stored as token ids; --model FOLDER says where it is"
+        ) from error
+    wanted = manifest.fingerprints.get("tokenizer")
+    if wanted not in (None, tokenizer_fingerprint(tokenizer)):
+        raise DatasetError(
+            f"{name} has another tokenizer than the dataset was made with; --model FOLDER names that one"
+        )
+    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _local(name: str) -> str:
+    if not name:
+        raise ValueError("no model is named")
+    return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name

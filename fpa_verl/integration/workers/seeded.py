@@ -1,0 +1,31 @@
+"""Answers whose draws depend on nothing but the question: what runs in verl's agent loop workers."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+
+# As recipes/agents.yaml names it.
+SEEDED_SINGLE_TURN = "seeded_single_turn"
+
+
+def draw_seed(seed: int, data_source: str, problem_id: str, sample: int) -> int:
+    """Seed of one answer, in [0, 2^31): the same wherever and whenever it is asked for."""
+    text = "\x00".join([str(seed), data_source, problem_id, str(sample)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+class SeededSingleTurn(SingleTurnAgentLoop):
+    """verl's single turn with a seed for every answer.
+
+    The prompt batch says in `first_sample` which answer to its problem the first session of a prompt gives.
+    vLLM draws such requests one by one, which costs some of its speed.
+    """
+
+    async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
+        sample = int(kwargs["first_sample"]) + int(kwargs["session_id"])
+        seed = draw_seed(self.rollout_config.seed, kwargs["data_source"], kwargs["index"], sample)
+        return await super().run({**sampling_params, "seed": seed}, priority, **kwargs)

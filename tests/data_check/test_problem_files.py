@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from fpa_verl.cli import app
+from fpa_verl.data_check import Against, check_problem_file
+from fpa_verl.errors import DatasetError
+from fpa_verl.rollouts.problems import Problem, write_problems
+
+TEXTS = ["What is the sum of two and two?", "What is the product of five and six?"]
+
+
+@pytest.fixture
+def training(tmp_path):
+    problems = [Problem.from_text(f"p{i}", text + "\nAnswer:", str(i), "toy") for i, text in enumerate(TEXTS)]
+    write_problems(tmp_path / "train.parquet", problems, "train")
+    return tmp_path / "train.parquet"
+
+
+@pytest.fixture
+def test_set(tmp_path):
+    path = tmp_path / "test.jsonl"
+    lines = [{"id": f"e{i}", "problem": text, "answer": "1"} for i, text in enumerate([TEXTS[0].upper(), "Other?"])]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def run(*arguments) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    return done.exit_code, " ".join((done.output + str(done.exception or "")).split())
+
+
+def test_a_sound_file(training):
+    (finding,) = check_problem_file(training, Against(suffix="\nAnswer:"))
+    assert (finding.state, finding.detail) == ("fine", "all 2 grade themselves right")
+
+
+def test_a_repeated_text_is_a_note(tmp_path):
+    problems = [Problem.from_text(f"p{i}", "Find x.", "1", "toy") for i in range(2)]
+    write_problems(tmp_path / "p.parquet", problems, "train")
+    findings = list(check_problem_file(tmp_path / "p.parquet", Against(suffix="")))
+    assert [finding.state for finding in findings] == ["fine", "note"]
+    assert findings[1].detail == "the same text: p0, p1"
+
+
+def test_evaluation_problems_among_its_own(training, test_set):
+    code, output = run("data", "check", training, "--against", test_set, "--suffix", "\nAnswer:")
+    assert code == 1
+    assert "test.jsonl: problem 'e0' is training problem 'p0': leave it out of one of the two" in output
+
+
+def test_a_file_that_is_none(tmp_path):
+    (tmp_path / "p.parquet").write_text("no parquet")
+    code, output = run("data", "check", tmp_path / "p.parquet")
+    assert code == 1
+    assert "damaged, or not a parquet file" in output
+
+
+def test_contamination_refuses_a_suffix_that_no_problem_has(training, test_set):
+    code, output = run("data", "contamination", training, test_set, "--suffix", "\nAnswr:")
+    assert code == 1
+    assert "ends in the suffix '\\nAnswr:': --suffix TEXT says what follows each problem" in output
+    # The right one: e0 is p0 in capitals.
+    code, output = run("data", "contamination", training, test_set, "--suffix", "\nAnswer:")
+    assert code == 1
+    assert "test.jsonl 2 1 0" in output
+
+
+def test_contamination_says_where_the_default_suffix_is_not_there(training, test_set):
+    _, output = run("data", "contamination", training, test_set)
+    assert "note: no problem of" in output
+    assert "ends in the suffix '\\nPlease reason step by step" in output
+
+
+def test_without_a_suffix_there_is_nothing_to_say(training, test_set):
+    _, output = run("data", "contamination", training, test_set, "--suffix", "")
+    assert "note:" not in output
+
+
+def test_unreadable_evaluation_problems(training, tmp_path):
+    with pytest.raises(DatasetError, match="no file at"):
+        list(check_problem_file(training, Against((str(tmp_path / "none"),), suffix="\nAnswer:")))
