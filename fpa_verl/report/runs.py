@@ -6,6 +6,7 @@ ledger.jsonl        where the time went (`fpa_verl.report.ledger`)
 evaluations.jsonl   accuracy by step and problem set, with the outcome of every problem
 metrics.N.jsonl     metrics of every step of attempt N, as verl logs them
 batches.jsonl       rows of the rollout dataset that each step of an offline run trained on
+tokens.N.jsonl      log-probs of a few trajectories, token by token, as worker N trained on them (`report.tokens`)
 checkpoints/        verl's checkpoints
 best/               the model of the highest validation accuracy, in Hugging Face format
 
@@ -42,7 +43,7 @@ EVALUATIONS_FILE = "evaluations.jsonl"
 BATCHES_FILE = "batches.jsonl"
 BEST_MODEL = "best"
 # What reports read of a run directory; metrics are one file an attempt.
-REPORTED_FILES = (RUN_FILE, CONFIG_FILE, LEDGER_FILE, EVALUATIONS_FILE, "metrics.*.jsonl")
+REPORTED_FILES = (RUN_FILE, CONFIG_FILE, LEDGER_FILE, EVALUATIONS_FILE, "metrics.*.jsonl", "tokens.*.jsonl")
 UNKNOWN_DEVICE = "unknown device"
 # `kind` in the run.json of `recipe=evaluate`; training runs have none.
 EVALUATION_KIND = "evaluation"

@@ -11,7 +11,7 @@ import pandas as pd
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.index import count, read_index
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
-from fpa_verl.rollouts.selection import Selection, items_of, members_of
+from fpa_verl.rollouts.selection import Selection, items_of, members_of, watched_rows
 from fpa_verl.rollouts.shards import Shards
 
 
@@ -20,7 +20,8 @@ class RolloutDataset:
 
     `items[i]` are the rows that make up item i: one row for unit "trajectory", a right and a wrong one
     for "pair", all trainable rows of a mixed group for "group". Groups all right or all wrong carry no
-    contrast and are left out of each; `manifest.counts` says how many there were.
+    contrast and are left out of each; `manifest.counts` says how many there were. `watched` are the rows, a right
+    and a wrong one of a group, that are followed token by token.
 
     Raises:
         DatasetError: no such dataset, not finished, or a file of it is missing or cut off. Damage inside
@@ -33,6 +34,8 @@ class RolloutDataset:
         self.manifest: Manifest = read_manifest(self.folder)
         self._index = read_index(self.folder, self.manifest.index)
         self._shards = Shards(self.folder, self.manifest, self._index)
+        self.watched = watched_rows(self._index)
+        self._watched = {row for pair in self.watched for row in pair}
         members = members_of(self._index, keep_truncated=self.selection.keep_truncated)
         self.items = items_of(members, self.selection)
         self._pass_rates = np.full(len(self._index), np.nan)
@@ -42,12 +45,16 @@ class RolloutDataset:
         return len(self.items)
 
     def rows(self, item: int) -> list[dict[str, Any]]:
-        """The rows of one item: `SCHEMA`'s columns, `row`, the place in the dataset, and its group's `pass_rate`."""
+        """The rows of one item: `SCHEMA`'s columns, `row`, the place in the dataset, and what `row` adds."""
         return [self.row(row) for row in self.items[item]]
 
     def row(self, row: int) -> dict[str, Any]:
-        """One row that an item holds; `pass_rate` is the share of its group's scored trajectories that are right."""
-        return {**self._shards[row], "row": row, "pass_rate": float(self._pass_rates[row])}
+        """One row that an item holds.
+
+        `pass_rate` is the share of its group's scored trajectories that are right; `watched`, whether it is followed.
+        """
+        known = {"row": row, "pass_rate": float(self._pass_rates[row]), "watched": row in self._watched}
+        return {**self._shards[row], **known}
 
     def lengths(self) -> np.ndarray:
         """Tokens of prompt and response of every row of the dataset."""

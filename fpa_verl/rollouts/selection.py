@@ -14,6 +14,8 @@ from fpa_verl.rollouts.index import group_numbers, scored
 
 Unit = Literal["trajectory", "pair", "group"]
 Outcomes = Literal["both", "right", "wrong"]
+# Groups of which a right and a wrong trajectory are followed token by token.
+WATCHED_GROUPS = 4
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,26 @@ def members_of(index: pd.DataFrame, *, keep_truncated: bool) -> Members:
     trains = trains[np.argsort(group[trains], kind="stable")]
     pass_rate = np.bincount(group, right) / np.maximum(1, np.bincount(group))
     return Members(rows[trains], group[trains], right[trains], pass_rate[group[trains]])
+
+
+def watched_rows(index: pd.DataFrame) -> list[tuple[int, int]]:
+    """A right and a wrong row of each of the first mixed groups, responses that were not cut off where there are any.
+
+    They are the same for every run on a dataset, so that runs can be compared on them, whatever they select.
+    """
+    members = members_of(index, keep_truncated=True)
+    near = np.isin(members.group, np.unique(members.group)[:WATCHED_GROUPS])
+    rows = members.rows[near]
+    candidates = pd.DataFrame(
+        {
+            "group": members.group[near],
+            "wrong": ~members.right[near],
+            "truncated": (index["finish_reason"].iloc[rows] == "length").to_numpy(),
+            "row": rows,
+        }
+    )
+    first = candidates.sort_values(list(candidates)).drop_duplicates(["group", "wrong"])
+    return [(right, wrong) for right, wrong in first["row"].to_numpy().reshape(-1, 2).tolist()]
 
 
 def items_of(members: Members, selection: Selection) -> Items:

@@ -16,6 +16,7 @@ from fpa_verl.integration.trainers.transfer import trajectory_fields
 from fpa_verl.integration.workers.actor import OfflineActorWorker
 from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
+from fpa_verl.report.tokens import read_token_log_probs
 from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.reference_cache import CacheKey
 from tests.integration.running import DEMO, composed
@@ -380,6 +381,63 @@ def test_a_loss_that_is_not_finite_names_its_trajectories(base_model, chained_ad
             parameter.to_local().fill_(torch.nan)
     with pytest.raises(DivergenceError, match="p0/0/0"):
         update(actor, batch(chained_additions)[1])
+
+
+def noting(data, run_dir, step=3):
+    """The batch as the trainer hands it over in a run that notes tokens."""
+    tu.assign_non_tensor(data, note_tokens_in=str(run_dir), attempt=1, step=step)
+    return data
+
+
+@pytest.mark.parametrize("limit", [16384, 150])
+def test_watched_tokens_are_noted_as_they_were_before_the_update(base_model, chained_additions, tmp_path, limit):
+    """In one micro-batch and in several: policy, reference and future policy against transformers, token by token."""
+    actor = worker(base_model, "fpa_offline", f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={limit}")
+    drift(actor)
+    by_hand = ByHand(actor, base_model)
+    rows, data = batch(chained_additions)
+    update(actor, noting(data, tmp_path))
+    noted = read_token_log_probs(tmp_path)
+    # Two groups of one right and three wrong trajectories; the first wrong one of each is watched.
+    assert [row["row"] for row in rows] == list(range(8))
+    assert sorted(noted) == [0, 1, 4, 5]
+    for row, (one,) in noted.items():
+        labels = torch.tensor(rows[row]["response_ids"])
+        h, h_ref = (logits_of(model, rows[row]).double() for model in (by_hand.policy, by_hand.reference))
+        policy, reference = (x.log_softmax(-1).gather(-1, labels[:, None])[:, 0] for x in (h, h_ref))
+        assert one.step == 3
+        # Written with three decimals.
+        assert one.policy == pytest.approx(policy.tolist(), abs=6e-4)
+        assert one.reference == pytest.approx(reference.tolist(), abs=6e-4)
+        assert one.future == pytest.approx(future_log_probs(h, h_ref, labels, 2.0).tolist(), abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kinds"), [("off_rl", {"policy"}), ("dpo", {"policy", "reference"}), ("kto", {"policy", "reference"})]
+)
+def test_what_an_objective_does_not_form_is_not_noted(base_model, chained_additions, tmp_path, recipe, kinds):
+    actor = worker(base_model, recipe)
+    unit = "pair" if actor._policy_loss.rows_per_item == 2 else "trajectory"
+    update(actor, noting(batch(chained_additions, unit)[1], tmp_path))
+    for (one,) in read_token_log_probs(tmp_path).values():
+        assert {kind for kind in ("policy", "reference", "future") if getattr(one, kind) is not None} == kinds
+        if one.reference is not None:
+            # Before its first update the policy is the reference.
+            assert one.policy == pytest.approx(one.reference, abs=1.1e-3)
+
+
+def test_rows_that_fill_a_batch_up_are_not_noted(base_model, chained_additions, tmp_path):
+    rows, data = batch(chained_additions)
+    masks = [torch.zeros if row["row"] == 0 else torch.ones for row in rows]
+    data["response_mask"] = column([mask(len(row["response_ids"])) for mask, row in zip(masks, rows, strict=True)])
+    update(worker(base_model, "fpa_offline"), noting(data, tmp_path))
+    assert sorted(read_token_log_probs(tmp_path)) == [1, 4, 5]
+
+
+def test_nothing_is_noted_unless_it_is_asked_for(base_model, chained_additions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    update(worker(base_model, "fpa_offline"), batch(chained_additions)[1])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_worker_without_the_plugin_says_so(base_model, monkeypatch):

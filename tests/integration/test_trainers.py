@@ -16,6 +16,8 @@ from fpa_verl.evaluation import pass_at_1
 from fpa_verl.evaluation.samples import SampleStore, outcomes
 from fpa_verl.files import read_json_lines
 from fpa_verl.report.runs import find_runs, read_run
+from fpa_verl.report.tokens import TokenLogProbs, read_token_log_probs
+from fpa_verl.rollouts import RolloutDataset
 from tests.integration.running import WITHOUT_VALIDATION, command_for, metrics, offline, train
 
 STEPS = 4
@@ -78,6 +80,26 @@ def test_offline_step_makes_no_old_log_prob_pass(offline_run):
     assert metrics(offline_run)[2]["timing_s/old_log_prob"] < 0.01
 
 
+def noted_tokens(run_dir: Path) -> dict[tuple[int, int], TokenLogProbs]:
+    """By row and step."""
+    return {(row, one.step): one for row, steps in read_token_log_probs(run_dir).items() for one in steps}
+
+
+def test_tokens_of_watched_rows_are_noted_in_every_step_that_trains_on_them(offline_run, workspace):
+    dataset = RolloutDataset(workspace / "rollouts")
+    watched = {row for pair in dataset.watched for row in pair}
+    noted = noted_tokens(offline_run)
+    batches = read_json_lines(offline_run / "batches.jsonl")
+    assert noted.keys() == {(row, batch["step"]) for batch in batches for row in batch["rows"] if row in watched}
+    # Four batches of 16 hold most of the rows.
+    assert noted
+    for (row, step), one in noted.items():
+        assert len(one.policy) == len(one.reference) == len(one.future) == len(dataset.row(row)["response_ids"])
+        if step == 1:
+            assert one.policy == pytest.approx(one.reference, abs=2e-3)
+            assert one.future == pytest.approx(one.reference, abs=2e-3)
+
+
 def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
     done = offline(
         workspace,
@@ -96,6 +118,10 @@ def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
     for step in range(1, STEPS + 1):
         for name in ("actor/pg_loss", "actor/grad_norm"):
             assert two[step][name] == pytest.approx(one[step][name], rel=2e-4, abs=1e-6), (step, name)
+    one, two = noted_tokens(offline_run), noted_tokens(workspace / "two_workers")
+    assert two.keys() == {key for key in one if key[1] <= STEPS}
+    for key, noted in two.items():
+        assert noted.policy == pytest.approx(one[key].policy, abs=5e-3), key
 
 
 @pytest.mark.slow

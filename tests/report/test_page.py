@@ -26,6 +26,7 @@ from fpa_verl.report import wallclock
 from fpa_verl.report.output import write_report
 from fpa_verl.report.page.samples import Token, read_samples
 from fpa_verl.report.runs import find_runs
+from fpa_verl.report.tokens import TokenLogProbs, append_token_log_probs
 from fpa_verl.rollouts import RolloutWriter
 from fpa_verl.rollouts.fingerprint import digest
 from tests.report.conftest import make_run
@@ -85,6 +86,17 @@ def make_dataset(folder, model):
     }
 
 
+def note_tokens(fpa, off_rl):
+    """Row 0 is right, row 1 wrong; they share the first of three tokens. `off_rl` saw row 1 alone, and no reference."""
+    references = [[-0.1, -0.9, -1.0], [-0.1, -3.0, -0.01]]
+    last = [[-0.8, -0.7, -0.1], [-0.8, -6.0, -0.005]]
+    for row in (0, 1):
+        for step, policy in ((1, references[row]), (5, last[row])):
+            noted = TokenLogProbs(row, 1, step + row, policy, references[row], [-2.0, -2.0, -2.0])
+            append_token_log_probs(fpa, 0, noted)
+    append_token_log_probs(off_rl, 0, TokenLogProbs(1, 1, 7, [-1.1, -3.0, -0.01]))
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, tokenizer_folder):
     """The page of three methods, one of them with an attack for a name, and a dataset with one in a response."""
@@ -95,6 +107,7 @@ def page(tmp_path_factory, tokenizer_folder):
         for step in range(1, 21):
             data = {f"dynamics/{side}/log_prob": -float(step % 2) - step for side in ("right", "wrong")}
             append_json_line(run / "metrics.1.jsonl", {"step": step, "data": data})
+    note_tokens(folder / "runs/fpa0", folder / "runs/fpa1")
     make_run(folder / "runs/grpo", [1, 1, 2], recipe="grpo_baseline")
     for i in range(6):
         make_run(folder / f"runs/x{i}", [1, 1, 1], recipe=EVIL, seed=i)
@@ -180,9 +193,9 @@ document.title = JSON.stringify(found);
 </script></body>"""
 
 
-def probed(page, browser):
+def probed(page, browser, probe=PROBE):
     """What a page tells of itself; only its own script may run, so the policy is taken out for the probe."""
-    open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", PROBE)
+    open_page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("</body>", probe)
     dom, _ = browser(open_page)
     return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", dom, flags=re.S)[1]))
 
@@ -199,6 +212,80 @@ def test_tables_sort_and_filter(page, browser):
     assert found["filtered"] == ["grpo"]
 
 
+TOKENS_PROBE = """<script>
+const select = document.querySelector('#view');
+const found = {labelled: document.querySelector('label[for=view]').control === select};
+select.focus();
+found.focused = document.activeElement === select;
+found.scrolled_by_keys = [...document.querySelectorAll('.sample pre')].every((pre) => pre.tabIndex === 0);
+for (const option of select.options) {
+  select.value = option.value;
+  select.selectedIndex = option.index;
+  select.dispatchEvent(new Event('change'));
+  found[option.textContent] = [...document.querySelectorAll('.sample')].map((sample) => ({
+    classes: [...sample.querySelectorAll('pre span')].map((token) => token.className),
+    titles: [...sample.querySelectorAll('pre span')].map((token) => token.title),
+    summary: sample.querySelector('.summary').textContent,
+    legends: [...document.querySelectorAll('.legend')].filter((one) => one.checkVisibility()).map((one) => one.id),
+  }));
+}
+document.title = JSON.stringify(found);
+</script></body>"""
+
+
+def test_tokens_take_the_shades_of_what_is_chosen(page, browser):
+    found = probed(page, browser, TOKENS_PROBE)
+    assert found["labelled"]
+    assert found["focused"]
+    assert found["scrolled_by_keys"]
+    right, wrong = found["sampling policy"]
+    # As before any choice: exp(-0.1) = 0.905, exp(-0.2) = 0.819, exp(-0.3) = 0.741; exp(-3) = 0.0498.
+    assert right["classes"] == ["p3", "p3", "p2"]
+    assert right["titles"] == ["0.905", "0.819", "0.741"]
+    assert wrong["classes"] == ["p3", "p0", "p4"]
+    # One token is shared; after it exp(-(0.2 + 0.3) / 2) = 0.779.
+    assert right["summary"] == "0.905 where shared, 0.779 after"
+    assert right["legends"] == ["probability"]
+    # exp(-1) = 0.368, and exp(-2) = 0.135 of the future policy everywhere.
+    assert found["reference"][0]["titles"] == ["0.905", "0.407", "0.368"]
+    assert found["fpa0: future policy, last noted"][0]["classes"] == ["p0"] * 3
+    assert found["fpa0: policy, first noted"][1]["summary"].startswith("Step 2: 0.905 where shared")
+
+
+def test_the_change_from_the_reference_shows_what_is_pushed_down(page, browser):
+    found = probed(page, browser, TOKENS_PROBE)
+    right, wrong = found["fpa0: change from the reference, last noted"]
+    # Right: exp(-0.7) = 0.497, exp(0.2) = 1.22, exp(0.9) = 2.46. Wrong: 0.497, exp(-3) = 0.0498, exp(0.005) = 1.01.
+    assert right["classes"] == ["d1", "u0", "u1"]
+    assert wrong["classes"] == ["d1", "d0", "same"]
+    # exp(-0.9) = 0.407, exp(-0.7) = 0.497.
+    assert right["titles"][1] == "1.22 times: 0.407 → 0.497"
+    assert right["legends"] == ["change"]
+    # exp((0.2 + 0.9) / 2) = 1.73, exp((-3 + 0.005) / 2) = 0.224.
+    assert right["summary"] == "Step 5: 0.497 times where shared, 1.73 times after"
+    assert wrong["summary"] == "Step 6: 0.497 times where shared, 0.224 times after"
+    unmoved, _ = found["fpa0: change from the reference, first noted"]
+    assert unmoved["classes"] == ["same"] * 3
+    # Against the reference that the other run noted: exp(-1) = 0.368.
+    right, wrong = found["fpa1: change from the reference, last noted"]
+    assert right["classes"] == [""] * 3
+    assert right["summary"] == "Not known of this trajectory"
+    assert wrong["classes"] == ["d1", "same", "same"]
+    assert wrong["titles"][0] == "0.368 times: 0.905 → 0.333"
+
+
+def test_the_chooser_works_under_the_pages_own_policy(page, browser):
+    dom, complaints = browser(page)
+    assert "0.905 where shared, 0.779 after" in dom
+    assert "Content Security Policy" not in complaints
+    assert "Uncaught" not in complaints
+
+
+def test_what_both_share_in_the_beginning_is_underlined(page):
+    # The first token, "c"; of the reading without scripts as well.
+    assert page.count('<u><span class="p3" title="0.905">c</span></u>') == 2
+
+
 @pytest.mark.parametrize("width", [400, 1400])
 def test_the_page_fits_its_window(page, browser, width):
     # A frame, because a window of less than 500 pixels is not to be had; its border takes none of the inside.
@@ -211,8 +298,9 @@ def test_the_page_fits_its_window(page, browser, width):
 def test_samples_are_of_the_very_dataset_or_it_says_why_there_are_none(tmp_path, tokenizer_folder):
     dataset = make_dataset(tmp_path / "rollouts", tokenizer_folder)
     make_run(tmp_path / "a", [1], dataset=dataset)
-    (problem,), why_not = read_samples(find_runs([tmp_path / "a"]))
-    assert why_not is None
+    samples = read_samples(find_runs([tmp_path / "a"]))
+    (problem,) = samples.problems
+    assert samples.why_none is None
     assert problem.prompt == "a b"
     right, wrong = problem.samples
     assert (right.is_right, wrong.is_right) == (True, False)
@@ -220,11 +308,26 @@ def test_samples_are_of_the_very_dataset_or_it_says_why_there_are_none(tmp_path,
     # exp(-0.1) = 0.905, exp(-0.2) = 0.819 and exp(-0.3) = 0.741.
     assert [token.level for token in right.tokens] == [3, 3, 2]
     make_run(tmp_path / "b", [1], dataset={**dataset, "fingerprint": "another"})
-    assert "another dataset by now" in read_samples(find_runs([tmp_path / "b"]))[1]
+    assert "another dataset by now" in read_samples(find_runs([tmp_path / "b"])).why_none
     make_run(tmp_path / "c", [1], dataset={**dataset, "folder": str(tmp_path / "gone")})
-    assert "no rollout dataset at" in read_samples(find_runs([tmp_path / "c"]))[1]
+    assert "no rollout dataset at" in read_samples(find_runs([tmp_path / "c"])).why_none
     make_run(tmp_path / "d", [1])
-    assert read_samples(find_runs([tmp_path / "d"])) == ([], "No run learned from a dataset.")
+    nothing = read_samples(find_runs([tmp_path / "d"]))
+    assert (nothing.problems, nothing.why_none) == ([], "No run learned from a dataset.")
+
+
+def test_a_run_may_have_any_name_and_its_noted_tokens_are_among_the_inputs(tmp_path, tokenizer_folder):
+    dataset = make_dataset(tmp_path / "rollouts", tokenizer_folder)
+    run = make_run(tmp_path / 'runs/"><img src=x>', [1, 2], dataset=dataset)
+    note_tokens(run, run)
+    write_report(wallclock.compare(find_runs([tmp_path / "runs"])), tmp_path / "out", Console(quiet=True))
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ">&#34;&gt;&lt;img src=x&gt;: policy, last noted</option>" in page
+    assert "img" not in {tag for tag, _ in parsed(page)}
+    source = json.loads((tmp_path / "out" / "wallclock.json").read_text())["provenance"]
+    (tokens,) = [one for one in source["inputs"] if one["file"] == "tokens.0.jsonl"]
+    assert tokens["folder"] == str(run)
+    assert tokens["sha256"] == hashlib.sha256((run / "tokens.0.jsonl").read_bytes()).hexdigest()
 
 
 def test_a_token_of_unknown_probability_has_no_shade():

@@ -75,6 +75,25 @@ def test_pass_rate_is_the_whole_groups(dataset):
     assert {row["pass_rate"] for row in wrong if row["problem_id"] == "mixed"} == {1 / 3}
 
 
+def test_the_first_right_and_wrong_row_of_a_mixed_group_are_watched(dataset):
+    opened = RolloutDataset(dataset)
+    # "mixed" begins the dataset, "cut" is its 11th and 12th row; the other groups do not train.
+    assert opened.watched == [(0, 1), (10, 11)]
+    assert [row["row"] for row in all_rows(opened) if row["watched"]] == [0, 1, 10, 11]
+    # Whatever is selected, so that runs can be compared on them.
+    assert RolloutDataset(dataset, Selection(outcomes="wrong", keep_truncated=False)).watched == opened.watched
+
+
+def test_few_rows_are_watched_and_those_cut_off_last(tmp_path):
+    writer = RolloutWriter(tmp_path / "rollouts", PLAN)
+    for i in range(6):
+        cut = trajectory(f"p{i}", 0, "wrong", finish_reason="length")
+        writer.add([cut, trajectory(f"p{i}", 1, "wrong"), trajectory(f"p{i}", 2, "right")])
+    finish(writer)
+    # Of four groups.
+    assert RolloutDataset(tmp_path / "rollouts").watched == [(2, 1), (5, 4), (8, 7), (11, 10)]
+
+
 def test_truncated_can_be_left_out(dataset):
     # "cut" then has one trajectory left and is no longer mixed.
     assert ids(RolloutDataset(dataset, Selection(keep_truncated=False))) == [[("mixed", i)] for i in range(3)]

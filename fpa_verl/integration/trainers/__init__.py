@@ -37,6 +37,10 @@ class OfflineTrainer(KeepsBest, OfflineHooks):
     worker_class = OfflineActorWorker
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        if self.config.note_tokens:
+            batch.extra_info.update(
+                note_tokens_in=str(self.run_dir), attempt=self.ledger.attempt, step=self.global_steps
+            )
         batch = super()._update_actor(batch, metrics)
         rows = [tag["row"] for tag in batch.tags if "row" in tag]
         append_json_line(

@@ -36,6 +36,7 @@ def trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
         "num_turns": 2,
         "row": row["row"],
         "pass_rate": row["pass_rate"],
+        "watched": row["watched"],
         # verl's grouping key, and the name an error gives the trajectory.
         "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
     }

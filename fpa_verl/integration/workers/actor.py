@@ -44,7 +44,10 @@ class OfflineActorWorker(ExportingActorWorker):
             self.role += "_ref"
         super().init_model()
         self._reference = self._open_reference() if self._policy_loss.needs else None
-        self.actor.set_loss_fn(OfflineLoss(actor_config, self._reference))
+        engine = self.actor.engine
+        # Under Ulysses several processes have the same trajectories.
+        worker = engine.get_data_parallel_rank() if engine.is_mp_src_rank_with_outputs() else None
+        self.actor.set_loss_fn(OfflineLoss(actor_config, self._reference, worker))
 
     def _open_reference(self) -> Reference:
         if self._policy_loss.reference != "forward":

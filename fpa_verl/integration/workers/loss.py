@@ -20,6 +20,7 @@ from fpa_verl.errors import DivergenceError, IntegrationError
 from fpa_verl.integration.policy_losses import global_mean
 from fpa_verl.integration.workers.dynamics import trajectory_sums
 from fpa_verl.integration.workers.reference import Reference, ResponsePositions
+from fpa_verl.integration.workers.tokens import note_tokens
 from fpa_verl.objectives import Needs, sequence_mean, sequence_sum, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
 
@@ -30,11 +31,13 @@ class OfflineLoss:
     Args:
         config: the actor's.
         reference: where the policy loss needs one.
+        worker: the number under which this process writes tokens down; None: another has the same trajectories.
     """
 
-    def __init__(self, config: ActorConfig, reference: Reference | None = None) -> None:
+    def __init__(self, config: ActorConfig, reference: Reference | None = None, worker: int | None = None) -> None:
         self._config = config
         self._reference = reference
+        self._worker = worker
 
     def __call__(
         self,
@@ -94,6 +97,8 @@ class OfflineLoss:
         if "refinement" in values:
             metrics["cache_refinement"] = global_mean(sequence_mean(values["refinement"], mask), 1, config)
         _require_finite(loss, log_probs, future_weights, mask, data)
+        if self._worker is not None:
+            note_tokens(self._worker, data, mask, values)
         sums = trajectory_sums(
             log_probs.detach(), rewards[:, 0], mask, ref_log_probs=values.get("ref_log_probs"), future=future_weights
         )

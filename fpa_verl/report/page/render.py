@@ -16,7 +16,7 @@ from fpa_verl.errors import FpaError
 from fpa_verl.report import figures
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.comparisons import COMPARISONS, Options
-from fpa_verl.report.page.samples import read_samples
+from fpa_verl.report.page.samples import CLASSES, read_samples
 from fpa_verl.report.provenance import Provenance
 from fpa_verl.report.runs import Run
 from fpa_verl.report.tables import Table
@@ -52,13 +52,12 @@ class Section:
 def render_page(shown: Comparison, drawn: dict[str, figures.Figure], source: Provenance, options: Options) -> str:
     """The page as HTML: `shown` first, with its figures `drawn`, then every other comparison that its runs allow."""
     others, refused = other_sections(shown, options)
-    samples, without = read_samples(shown.runs)
     script = _text("page.js")
     return _ENVIRONMENT.get_template("page.html.j2").render(
         sections=[section(shown, drawn), *others],
         refused=refused,
-        samples=samples,
-        without_samples=without,
+        samples=read_samples(shown.runs),
+        classes=CLASSES,
         runs=runs_table(shown.runs),
         device=shown.runs[0].info["hardware"]["device"],
         source=source,

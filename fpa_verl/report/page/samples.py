@@ -5,27 +5,21 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from fpa_verl.errors import DatasetError
+from fpa_verl.report.page.views import Views, read_views
 from fpa_verl.report.runs import Run
+from fpa_verl.report.tokens import MAX_TOKENS
+from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.fingerprint import digest
-from fpa_verl.rollouts.manifest import Manifest, read_manifest, require_whole
-from fpa_verl.rollouts.parquet import open_file, reading
-from fpa_verl.rollouts.schema import MODEL_STATUSES, TRAIN
+from fpa_verl.rollouts.manifest import Manifest, read_manifest
 
-PROBLEMS = 4
-# Rows looked through for problems that have both; a dataset of the paper's size is not read to its end.
-ROWS = 1024
-MAX_TOKENS = 1500
 # Upper ends of the classes of probability that the page tells apart.
 CLASSES = (0.2, 0.5, 0.8, 0.95)
-COLUMNS = [
-    *("problem_id", "group", "split", "status", "ground_truth"),
-    *("prompt_ids", "response_ids", "behaviour_log_probs", "finish_reason"),
-]
 Decode = Callable[[list[int]], str]
 
 
@@ -44,10 +38,12 @@ class Token:
 
 @dataclass(frozen=True)
 class Sample:
-    """One trajectory."""
+    """One trajectory, by its row in the dataset; the first `shared` tokens are those of its counterpart."""
 
+    row: int
     status: str
     tokens: list[Token]
+    shared: int
     truncated: bool
 
     @property
@@ -65,48 +61,65 @@ class ProblemSamples:
     samples: list[Sample]
 
 
-def read_samples(runs: list[Run]) -> tuple[list[ProblemSamples], str | None]:
-    """Samples of the first dataset that is at hand; where there are none, why."""
-    datasets = {run.info["dataset"]["fingerprint"]: run.info["dataset"] for run in runs if not run.generates}
-    if not datasets:
-        return [], "No run learned from a dataset."
+@dataclass(frozen=True)
+class Samples:
+    """What the page shows of trajectories; where that is none, `why_none`."""
+
+    problems: list[ProblemSamples] = field(default_factory=list)
+    views: Views = field(default_factory=Views)
+    why_none: str | None = None
+
+
+def read_samples(runs: list[Run]) -> Samples:
+    """Samples of the first dataset that is at hand, and what the runs on it noted of them."""
+    by_dataset: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        if not run.generates:
+            by_dataset[run.info["dataset"]["fingerprint"]].append(run)
+    if not by_dataset:
+        return Samples(why_none="No run learned from a dataset.")
     reasons = []
-    for fingerprint, dataset in datasets.items():
+    for fingerprint, learned in by_dataset.items():
+        folder = Path(learned[0].info["dataset"].get("folder", ""))
         try:
-            return _from_dataset(Path(dataset.get("folder", "")), fingerprint), None
+            return _from_dataset(folder, fingerprint, learned)
         except (DatasetError, OSError) as error:
             reasons.append(str(error))
-    return [], "; ".join(reasons)
+    return Samples(why_none="; ".join(reasons))
 
 
-def _from_dataset(folder: Path, fingerprint: str) -> list[ProblemSamples]:
+def _from_dataset(folder: Path, fingerprint: str, runs: list[Run]) -> Samples:
     manifest = read_manifest(folder)
     if digest([[shard.file, shard.sha256] for shard in manifest.shards]) != fingerprint:
         raise DatasetError(f"{folder} holds another dataset by now than the runs learned from")
     decode = _decoder(manifest)
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    path = require_whole(folder, manifest.shards[0], checksum=True)
-    with reading(path):
-        rows = next(open_file(path).iter_batches(batch_size=ROWS, columns=COLUMNS)).to_pylist()
-    for row in rows:
-        if row["split"] == TRAIN and row["status"] in MODEL_STATUSES:
-            groups[row["problem_id"], row["group"]].append(row)
-    found: list[ProblemSamples] = []
-    for (problem_id, _), rows in groups.items():
-        right, wrong = ([r for r in rows if (r["status"] == "right") is side] for side in (True, False))
-        if right and wrong and len(found) < PROBLEMS:
-            prompt = decode(right[0]["prompt_ids"])
-            samples = [_sample(row, decode) for row in (right[0], wrong[0])]
-            found.append(ProblemSamples(problem_id, prompt, right[0]["ground_truth"], samples))
-    return found
+    dataset = RolloutDataset(folder)
+    pairs = [(dataset.row(right), dataset.row(wrong)) for right, wrong in dataset.watched]
+    if not pairs:
+        return Samples(why_none="No problem of the dataset has both a right and a wrong trajectory.")
+    sampling = {row["row"]: _log_probs(row) for pair in pairs for row in pair}
+    return Samples([_problem(*pair, decode) for pair in pairs], read_views(runs, sampling))
 
 
-def _sample(row: dict[str, Any], decode: Decode) -> Sample:
-    ids = row["response_ids"][:MAX_TOKENS]
+def _log_probs(row: dict[str, Any]) -> list[float] | None:
     log_probs = row["behaviour_log_probs"]
-    probabilities = [None] * len(ids) if log_probs is None else [math.exp(value) for value in log_probs[: len(ids)]]
+    return None if log_probs is None else log_probs[:MAX_TOKENS]
+
+
+def _problem(right: dict[str, Any], wrong: dict[str, Any], decode: Decode) -> ProblemSamples:
+    both = zip(right["response_ids"], wrong["response_ids"], strict=False)
+    shared = sum(1 for _ in takewhile(lambda tokens: tokens[0] == tokens[1], both))
+    samples = [_sample(row, min(shared, MAX_TOKENS), decode) for row in (right, wrong)]
+    return ProblemSamples(right["problem_id"], decode(right["prompt_ids"]), right["ground_truth"], samples)
+
+
+def _sample(row: dict[str, Any], shared: int, decode: Decode) -> Sample:
+    ids = row["response_ids"][:MAX_TOKENS]
+    log_probs = _log_probs(row)
+    probabilities = [None] * len(ids) if log_probs is None else [math.exp(value) for value in log_probs]
     tokens = [Token(text, p) for text, p in zip(_token_texts(ids, decode), probabilities, strict=True)]
-    return Sample(row["status"], tokens, row["finish_reason"] == "length" or len(row["response_ids"]) > len(ids))
+    truncated = row["finish_reason"] == "length" or len(row["response_ids"]) > len(ids)
+    return Sample(row["row"], row["status"], tokens, shared, truncated)
 
 
 def _token_texts(ids: list[int], decode: Decode) -> list[str]:

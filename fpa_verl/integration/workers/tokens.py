@@ -1,0 +1,40 @@
+"""Watched trajectories written down token by token, in the very step that trains on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+
+from fpa_verl.report.tokens import MAX_TOKENS, TokenLogProbs, append_token_log_probs
+
+# What the loss has by name, and what the file calls it.
+NOTED = {"policy": "log_probs", "reference": "ref_log_probs", "future": "future_log_probs"}
+
+
+def note_tokens(worker: int, data: TensorDict, mask: torch.Tensor, values: dict[str, torch.Tensor]) -> None:
+    """Append the watched rows of a micro-batch to the file of this worker.
+
+    Args:
+        worker: number of the file.
+        data: the micro-batch, with `row` and `watched` of every trajectory, `attempt`, `step`, and
+            `note_tokens_in`, the run directory, without which nothing is noted.
+        mask: (B, T).
+        values: by the loss's names, each (B, T).
+    """
+    run_dir = tu.get_non_tensor_data(data, key="note_tokens_in", default=None)
+    if run_dir is None:
+        return
+    lengths = mask.sum(-1).clamp(max=MAX_TOKENS).tolist()
+    for place, (row, watched, length) in enumerate(zip(data["row"], data["watched"], lengths, strict=True)):
+        # Rows without a token fill a batch up and are no trajectories.
+        if watched and length:
+            noted = {
+                kind: values[name][place, :length].detach().float().tolist()
+                for kind, name in NOTED.items()
+                if name in values
+            }
+            record = TokenLogProbs(row=int(row), attempt=data["attempt"], step=data["step"], **noted)
+            append_token_log_probs(Path(run_dir), worker, record)
