@@ -70,26 +70,38 @@ def run(config: DictConfig) -> None:
         outcome.describe(config)
         return
     resume.choose_start(config)
+    hand_over(config)
+    outcome.describe(config)
+
+
+def hand_over(config: DictConfig) -> None:
+    """Run verl's main, and see to what it leaves.
+
+    Raises:
+        FpaError: what stopped it, where that is known.
+    """
     import ray
     from verl.trainer import main_ppo
 
     from fpa_verl.integration.failures import first_cause
+    from fpa_verl.integration.outcome import ledger_folder
+    from fpa_verl.integration.shared_memory import swept
 
     join_cluster(config)
     failed = True
-    try:
-        main_ppo.main.__wrapped__(config)
-        failed = False
-    except Exception as error:
-        cause = first_cause(error)
-        if cause is None:
-            raise
-        raise cause from error
-    finally:
-        # The next job of a multirun has an environment of its own to hand to Ray.
-        ray.shutdown()
-        close_ledger(outcome.ledger_folder(config), started_at=float(os.environ[STARTED_AT]), failed=failed)
-    outcome.describe(config)
+    with swept():
+        try:
+            main_ppo.main.__wrapped__(config)
+            failed = False
+        except Exception as error:
+            cause = first_cause(error)
+            if cause is None:
+                raise
+            raise cause from error
+        finally:
+            # The next job of a multirun has an environment of its own to hand to Ray.
+            ray.shutdown()
+            close_ledger(ledger_folder(config), started_at=float(os.environ[STARTED_AT]), failed=failed)
 
 
 @hydra.main(config_path=str(RECIPES), config_name="main", version_base="1.3")

@@ -282,7 +282,7 @@ def test_the_policy_is_exported_as_a_hugging_face_model(base_model, chained_addi
     drift(actor)
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "of_before").touch()
-    actor.export_hugging_face(str(tmp_path / "best"))
+    actor.export_hugging_face(str(tmp_path / "best"), {"step": 1})
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "best")
     mine = {k: v.full_tensor() for k, v in actor.actor.engine.module.state_dict().items()}
     for name, tensor in model.state_dict().items():
