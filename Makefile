@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Where a CPU build of torch comes from if the configured package index has none.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
+# Processes that test side by side. A file stays with one of them: no two runs with a rollout engine meet.
+WORKERS ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow bench lint types check clean
 
@@ -24,7 +27,7 @@ demo: $(VENV)/.cpu  ## Warm start, collect, train three ways, compare (about 15 
 	$(BIN)/fpa-verl demo --folder runs/demo
 
 test: setup  ## The quick tests, real trainers for a few steps among them
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: setup  ## Longer tests: 10,800 damaged files; real MATH problems, where they are at hand
 	$(BIN)/python -m pytest -m slow
