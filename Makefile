@@ -39,6 +39,7 @@ bench: setup  ## What is measured and not asserted (half an hour); exit status 1
 	done; exit $$missed
 
 lint: setup  ## ruff
+	@! git grep -nE '^(<<<<<<<|>>>>>>>) '
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: setup  ## mypy

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from fpa_verl.errors import DatasetError
 
 
 @contextmanager
@@ -55,6 +59,30 @@ def recover_folder(target: Path) -> None:
 
 def _beside(target: Path) -> tuple[Path, Path]:
     return target.with_name(f".{target.name}.unfinished"), target.with_name(f".{target.name}.replaced")
+
+
+def hold(folder: Path, patience_s: float = 60.0) -> BinaryIO:
+    """Keep `folder` to this process until it ends or closes the file that is returned.
+
+    What a killed command had started may take a while to end: it is waited for.
+
+    Raises:
+        DatasetError: another process still holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / ".lock", "ab")  # noqa: SIM115
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                lock.close()
+                raise DatasetError(
+                    f"{folder}: another command is writing here; wait for its end, or choose another folder"
+                ) from None
+            time.sleep(0.5)
 
 
 def write_json(target: Path, value: Any) -> None:

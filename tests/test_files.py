@@ -6,7 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from fpa_verl.files import append_json_line, atomic_folder, atomic_path, read_json_lines, recover_folder
+from fpa_verl.errors import DatasetError
+from fpa_verl.files import append_json_line, atomic_folder, atomic_path, hold, read_json_lines, recover_folder
 
 
 def test_a_torn_line_goes_before_the_next_is_appended(tmp_path):
@@ -25,6 +26,14 @@ def test_appending_to_what_has_no_whole_line(tmp_path, content):
     file.write_text(content)
     append_json_line(file, {"step": 1})
     assert file.read_text().strip() == '{"step": 1}'
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path):
+    first = hold(tmp_path)
+    with pytest.raises(DatasetError, match="another command is writing here"):
+        hold(tmp_path, patience_s=0.1)
+    first.close()
+    hold(tmp_path, patience_s=0.1).close()
 
 
 FILL = """

@@ -85,9 +85,10 @@ class CollapseWatch:
 
 def require_finite_loss(step: int, metrics: Mapping[str, float]) -> None:
     """Raise DivergenceError where a step's loss is not a number."""
-    loss = metrics.get("actor/pg_loss", 0.0)
-    if not math.isfinite(loss):
+    for name, loss in metrics.items():
+        if not name.startswith("actor/") or not name.endswith("loss") or math.isfinite(loss):
+            continue
         raise DivergenceError(
-            f"step {step}: the loss is {loss}. Lower actor_rollout_ref.actor.optim.lr; the checkpoints of earlier "
+            f"step {step}: {name} is {loss}. Lower actor_rollout_ref.actor.optim.lr; the checkpoints of earlier "
             "steps and run_dir/best are as they were"
         )

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import hydra
@@ -15,11 +16,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fpa_verl.errors import AGAIN, FpaError
+from fpa_verl.integration.settings import as_list, joins_cluster
 from fpa_verl.paths import RECIPES
 from fpa_verl.report.ledger import COMMAND, STARTED_AT, close_ledger
 
 # What a shell expects of a command that Ctrl-C ended.
 INTERRUPTED = 130
+# One entry for each job that ended in an error.
+_failed: list[bool] = []
 # The first job of this process began with the process; later ones of a multirun begin when they run.
 _command_started = [psutil.Process().create_time()]
 
@@ -35,21 +39,45 @@ def set_environment(config: DictConfig) -> None:
 
 
 def place_outputs(config: DictConfig) -> None:
-    """Make run_dir absolute, and one of its own for each job of a multirun."""
+    """Make all paths absolute, and run_dir one of its own for each job of a multirun."""
     hydra_config = HydraConfig.get()
     named = any(override.startswith("run_dir=") for override in hydra_config.overrides.task)
     if hydra_config.mode == RunMode.MULTIRUN and not named:
         config.run_dir = hydra_config.runtime.output_dir
     config.run_dir = str(Path(config.run_dir).expanduser().absolute())
-    config.rollouts = str(Path(config.rollouts).expanduser())
+    config.rollouts = _absolute(config.rollouts)
+    for split in ("train", "test"):
+        if not OmegaConf.is_missing(config.problems, split) and config.problems[split] is not None:
+            config.problems[split] = _absolute(config.problems[split])
+    for files in ("train_files", "val_files"):
+        config.data[files] = [_absolute(name) for name in as_list(config.data[files])]
 
 
-def join_cluster(config: DictConfig) -> None:
-    """Of a cluster that is there, Ray knows processors, devices and addresses, and refuses to be told."""
+def _absolute(name: str) -> str:
+    """Workers on other machines have another working directory."""
+    return str(Path(name).expanduser().absolute())
+
+
+def choose_cluster(config: DictConfig) -> None:
+    """Join the cluster that is named, or stay on this machine, where nobody else can reach the servers."""
     ray_init = config.ray_kwargs.ray_init
-    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
-        with open_dict(ray_init):
-            ray_init.num_cpus = ray_init.num_gpus = ray_init._node_ip_address = None
+    with open_dict(ray_init):
+        if joins_cluster(config):
+            # Ray knows processors and devices of a cluster itself, and refuses to be told.
+            ray_init.num_cpus = ray_init.num_gpus = None
+        else:
+            ray_init.address = "local"
+            # Loopback; Ray takes 127.0.0.1 for a mistake, and looks for another address.
+            ray_init._node_ip_address = "127.0.0.2"
+
+
+def tell_workers(config: DictConfig, **variables: str) -> None:
+    """Set environment variables here and in Ray's workers, whichever machine they are on."""
+    os.environ.update(variables)
+    ray_init = config.ray_kwargs.ray_init
+    with open_dict(ray_init):
+        ray_init.runtime_env = {**(ray_init.get("runtime_env") or {})}
+        ray_init.runtime_env.env_vars = {**(ray_init.runtime_env.get("env_vars") or {}), **variables}
 
 
 def run(config: DictConfig) -> None:
@@ -60,8 +88,9 @@ def run(config: DictConfig) -> None:
     """
     place_outputs(config)
     set_environment(config)
-    os.environ[COMMAND] = shlex.join(["python", "-m", "verl.trainer.main", *HydraConfig.get().overrides.task])
-    os.environ[STARTED_AT] = str(_command_started.pop() if _command_started else time.time())
+    command = shlex.join(["python", "-m", "verl.trainer.main", *HydraConfig.get().overrides.task])
+    started_at = str(_command_started.pop() if _command_started else time.time())
+    tell_workers(config, **{COMMAND: command, STARTED_AT: started_at})
     # From here on verl is imported, with the platform that the recipe names.
     from fpa_verl.integration import outcome, preflight, resume
 
@@ -85,11 +114,11 @@ def hand_over(config: DictConfig) -> None:
 
     from fpa_verl.integration.failures import first_cause
     from fpa_verl.integration.outcome import ledger_folder
-    from fpa_verl.integration.shared_memory import swept
+    from fpa_verl.integration.shared_memory import Sweeper
 
-    join_cluster(config)
+    choose_cluster(config)
     failed = True
-    with swept():
+    with Sweeper() as sweeper:
         try:
             main_ppo.main.__wrapped__(config)
             failed = False
@@ -99,9 +128,12 @@ def hand_over(config: DictConfig) -> None:
                 raise
             raise cause from error
         finally:
+            sweeper.look()
             # The next job of a multirun has an environment of its own to hand to Ray.
             ray.shutdown()
-            close_ledger(ledger_folder(config), started_at=float(os.environ[STARTED_AT]), failed=failed)
+            # A disk that is full must not hide what failed.
+            with suppress(OSError) if failed else nullcontext():
+                close_ledger(ledger_folder(config), started_at=float(os.environ[STARTED_AT]), failed=failed)
 
 
 @hydra.main(config_path=str(RECIPES), config_name="main", version_base="1.3")
@@ -109,9 +141,9 @@ def _composed(config: DictConfig) -> None:
     try:
         run(config)
     except FpaError as error:
-        # hydra would print its own trace of it.
+        # hydra would print its own trace of it, and the other jobs of a multirun are to run all the same.
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _failed.append(True)
     except KeyboardInterrupt:
         print(f"interrupted. {AGAIN}", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -120,3 +152,5 @@ def _composed(config: DictConfig) -> None:
 def main() -> None:
     """Entry point of `verl.trainer.main`."""
     _composed()
+    if _failed:
+        sys.exit(1)

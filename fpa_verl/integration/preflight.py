@@ -22,6 +22,7 @@ from fpa_verl.integration.settings import (
     Sampling,
     TrainedSampling,
     as_list,
+    joins_cluster,
     require_bounds,
 )
 from fpa_verl.integration.versions import check_verl
@@ -55,7 +56,9 @@ def check(config: DictConfig) -> None:
         _check_objective(config)
         _check_rollouts(config)
         _check_reference(config)
-    elif mode != "evaluate":
+    elif mode == "evaluate":
+        _check_seeded(config)
+    else:
         _check_training_problems(config)
     if mode not in ("collect", "cache_reference"):
         _check_evaluation(config)
@@ -239,7 +242,7 @@ def _check_reference(config: DictConfig) -> None:
 
 def _check_gpu(config: DictConfig) -> None:
     # The driver of a Ray cluster need not have a GPU itself.
-    if not torch.cuda.is_available() and "RAY_ADDRESS" not in os.environ:
+    if not torch.cuda.is_available() and not joins_cluster(config):
         raise IntegrationError(
             "no GPU on this machine: add hardware=cpu (and model=tiny task=demo for the demo's), or set RAY_ADDRESS to "
             "a cluster that has some"
@@ -273,6 +276,16 @@ def _check_evaluation(config: DictConfig) -> None:
         raise DatasetError(
             f"{error} (data.val_files; data.val_files=[{held_out}] evaluates on the held-out problems alone)"
         ) from error
+
+
+def _check_seeded(config: DictConfig) -> None:
+    agent = config.actor_rollout_ref.rollout.agent
+    own = agent.agent_loop_config_path or agent.default_agent_loop != "single_turn_agent"
+    if config.evaluation.seeded and own:
+        raise ConfigError(
+            f"evaluation.seeded=true seeds verl's single turn, and actor_rollout_ref.rollout.agent asks for "
+            f"{agent.default_agent_loop}: set evaluation.seeded=false"
+        )
 
 
 def _check_checkpoints(config: DictConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,11 @@ def require_bounds(kind: type, section: DictConfig, key: str) -> None:
     given = {field.name: section[field.name] for field in dataclasses.fields(kind) if field.name in section}
     for name, value, bounds in out_of_bounds(kind(**given)):
         raise ConfigError(f"{key}.{name}={value}: {bounds}")
+
+
+def joins_cluster(config: DictConfig) -> bool:
+    """Whether the run goes to a Ray cluster that is there already."""
+    return bool(os.environ.get("RAY_ADDRESS") or config.ray_kwargs.ray_init.get("address") not in (None, "local"))
 
 
 def validates(config: DictConfig) -> bool:

@@ -1,56 +1,65 @@
 """Shared memory that a run's processes leave behind when Ray ends them: vLLM's and verl's, hundreds of megabytes a run.
 
-Ray kills workers, and with them the processes that would have tidied up. Segments are told by their names and by nobody
-having them mapped any more.
+Ray kills workers, and with them the processes that would have tidied up.
 """
 
 from __future__ import annotations
 
-import os
 import re
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 FOLDER = Path("/dev/shm")
 # Python's multiprocessing, which vLLM uses; verl's buckets of weights.
-PREFIXES = ("psm_", "verl_weights_")
+SEGMENTS = re.compile(rf"{FOLDER}/(?:psm_|verl_weights_)\S+")
+LOOK_EVERY_S = 5.0
 # For workers that have been told to end.
 PATIENCE_S = 20.0
 
 
-@contextmanager
-def swept() -> Iterator[None]:
-    """Remove the segments that came while the block ran, once no process has them mapped."""
-    before = _segments()
-    try:
-        yield
-    finally:
+class Sweeper:
+    """Notes which segments the processes that this one started have mapped, and removes those that they leave.
+
+    On this machine alone: workers on other nodes of a cluster are nobody's children here.
+    """
+
+    def __init__(self) -> None:
+        self._ours: set[Path] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="shared memory", daemon=True)
+
+    def __enter__(self) -> Sweeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
         deadline = time.monotonic() + PATIENCE_S
-        while (left := _segments() - before) and time.monotonic() < deadline:
-            for segment in left - _mapped():
-                with suppress(FileNotFoundError):
-                    segment.unlink()
+        while self._ours and time.monotonic() < deadline:
+            for segment in self._ours - _mapped(psutil.pids()):
+                segment.unlink(missing_ok=True)
+                self._ours.discard(segment)
             time.sleep(0.2)
 
+    def look(self) -> None:
+        """Note what is mapped now."""
+        self._ours |= _mapped([child.pid for child in psutil.Process().children(recursive=True)])
 
-def _segments() -> set[Path]:
-    """Segments of this user that may be a run's."""
-    if not FOLDER.is_dir():
-        return set()
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK_EVERY_S):
+            self.look()
+
+
+def _mapped(processes: list[int]) -> set[Path]:
+    """Segments that one of these processes has mapped."""
     found = set()
-    for path in FOLDER.iterdir():
-        with suppress(FileNotFoundError):
-            if path.name.startswith(PREFIXES) and path.stat().st_uid == os.getuid():
-                found.add(path)
-    return found
-
-
-def _mapped() -> set[Path]:
-    """Segments that a process has mapped; other users' processes cannot have those of this one."""
-    found = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
+    for process in processes:
         with suppress(OSError):
-            found |= {Path(name) for name in re.findall(rf"{FOLDER}/\S+", maps.read_text(errors="replace"))}
+            maps = Path(f"/proc/{process}/maps").read_text(errors="replace")
+            found |= {Path(name) for name in SEGMENTS.findall(maps)}
     return found

@@ -241,6 +241,7 @@ def record_evaluation(
     step: int,
     problems: Mapping[str, Mapping[str, Sequence[int]]],
     asked_for: Mapping[str, int] | None = None,
+    trained: bool = False,
 ) -> None:
     """Append one evaluation.
 
@@ -251,6 +252,7 @@ def record_evaluation(
         problems: data source to problem id to [right, sampled].
         asked_for: samples that were wanted, by data source; those that failed to generate or whose scorer
             failed are missing in `problems`. None: no more than are there.
+        trained: whether this attempt trained that step, and does not go on from it.
     """
     for data_source in asked_for or problems:
         outcomes = problems.get(data_source, {})
@@ -263,6 +265,7 @@ def record_evaluation(
                 "data_source": data_source,
                 "problems": outcomes,
                 "unscored": asked_for[data_source] - sampled if asked_for else 0,
+                "trained": trained,
             },
         )
 
@@ -278,8 +281,9 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     for record in read_json_lines(folder / EVALUATIONS_FILE):
         problems = {key: (right, sampled) for key, (right, sampled) in record["problems"].items()}
         step, source = record["step"], record["data_source"]
-        # A resumed run evaluates the step it starts from once more: the first measurement stands.
-        if (source, step) not in points:
+        # A resumed run evaluates the step it goes on from once more: the first measurement stands. A step that it
+        # trained again is another model.
+        if (source, step) not in points or record.get("trained"):
             cost = spending.at(record["attempt"], step) if step else Cost()
             points[source, step] = Point(step, source, cost, problems, record.get("unscored", 0))
     return Run(folder, info, list(points.values()), spending, label)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from fpa_verl.errors import DatasetError
+from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.integration import checkpoints
 from fpa_verl.integration.resume import choose_start
 from fpa_verl.report.ledger import Ledger
@@ -114,12 +114,34 @@ def test_the_step_it_goes_on_after_is_evaluated_if_it_was_to_be(tmp_path, step, 
     assert config.trainer.val_before_train is evaluated
 
 
-def test_the_users_own_choice_stands(tmp_path):
+def test_what_was_trained_after_the_users_own_choice_counts_no_longer(tmp_path):
+    chosen, later = save(tmp_path, 4), save(tmp_path, 8)
+    config = configuration(tmp_path, resume_mode="resume_path", resume_from_path=str(chosen))
+    choose_start(config)
+    assert config.trainer.resume_from_path == str(chosen)
+    assert checkpoints.damage(chosen) is None
+    assert "not whole" in str(checkpoints.damage(later))
+    # The next checkpoint is kept beside the chosen one.
+    newer = save(tmp_path, 5)
+    checkpoints.keep_newest(tmp_path / "checkpoints", 2)
+    assert checkpoints.checkpoints_in(tmp_path / "checkpoints") == [newer, chosen]
+
+
+def test_a_damaged_one_does_not_take_the_place_of_a_whole_one(tmp_path):
+    oldest, older, damaged = (save(tmp_path, step) for step in (2, 4, 8))
+    (damaged / "data.pt").unlink()
+    choose_start(configuration(tmp_path))
+    newer = save(tmp_path, 5)
+    checkpoints.keep_newest(tmp_path / "checkpoints", 2)
+    assert checkpoints.checkpoints_in(tmp_path / "checkpoints") == [newer, older]
+    assert not oldest.exists()
+
+
+def test_beginning_anew_needs_a_folder_of_its_own(tmp_path):
+    choose_start(configuration(tmp_path, resume_mode="disable"))
     save(tmp_path, 4)
-    for mode in ("disable", "resume_path"):
-        config = configuration(tmp_path, resume_mode=mode, resume_from_path="elsewhere/global_step_2")
-        choose_start(config)
-        assert config.trainer.resume_from_path == "elsewhere/global_step_2"
+    with pytest.raises(ConfigError, match="holds a run already; delete it, or choose run_dir=FOLDER"):
+        choose_start(configuration(tmp_path, resume_mode="disable"))
 
 
 def test_only_sealed_ones_are_counted_when_older_ones_go(tmp_path):

@@ -51,5 +51,7 @@ def test_values_out_of_bounds(values):
 def test_a_loss_that_is_no_number_names_its_step():
     require_finite_loss(3, {"actor/pg_loss": 0.5})
     require_finite_loss(3, {})
-    with pytest.raises(DivergenceError, match="step 3: the loss is nan"):
+    with pytest.raises(DivergenceError, match="actor/kl_loss is inf"):
+        require_finite_loss(3, {"actor/pg_loss": 0.1, "actor/kl_loss": float("inf")})
+    with pytest.raises(DivergenceError, match="step 3: actor/pg_loss is nan"):
         require_finite_loss(3, {"actor/pg_loss": float("nan")})

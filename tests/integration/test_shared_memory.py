@@ -1,37 +1,60 @@
 from __future__ import annotations
 
-import mmap
-from contextlib import suppress
+import subprocess
+import sys
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 
 import pytest
 
 from fpa_verl.integration import shared_memory
+from fpa_verl.integration.shared_memory import Sweeper
+
+HOLDS_ONE = """
+import sys, time
+from multiprocessing import resource_tracker
+from multiprocessing.shared_memory import SharedMemory
+segment = SharedMemory(create=True, size=4096)
+resource_tracker.unregister(segment._name, "shared_memory")
+print(segment.name, flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
-    monkeypatch.setattr(shared_memory, "PATIENCE_S", 0.5)
-    return tmp_path
+def impatient(monkeypatch):
+    monkeypatch.setattr(shared_memory, "PATIENCE_S", 1.0)
 
 
-def segment(folder, name):
-    (folder / name).write_bytes(bytes(4096))
-    return folder / name
+@pytest.fixture
+def child():
+    """A process that holds a segment and will not tidy up."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDS_ONE], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    segment = Path("/dev/shm") / process.stdout.readline().strip()
+    assert segment.exists()
+    yield process, segment
+    process.kill()
+    process.wait()
+    segment.unlink(missing_ok=True)
 
 
-def test_what_came_meanwhile_and_nobody_holds_is_removed(folder):
-    before, other = segment(folder, "psm_before"), segment(folder, "somebody_elses")
-    with suppress(KeyError), shared_memory.swept():
-        segment(folder, "psm_left"), segment(folder, "verl_weights_left"), segment(folder, "another")
-        raise KeyError
-    assert set(folder.iterdir()) == {before, other, folder / "another"}
+def test_what_a_killed_child_leaves_is_removed(child):
+    process, segment = child
+    with Sweeper() as sweeper:
+        sweeper.look()
+        process.kill()
+        process.wait()
+        assert segment.exists()
+    assert not segment.exists()
 
 
-def test_what_a_process_has_mapped_stays(folder):
-    with shared_memory.swept():
-        held = segment(folder, "psm_held")
-        with open(held, "r+b") as file:
-            mapped = mmap.mmap(file.fileno(), 0)
+def test_what_is_still_held_and_what_is_not_a_childs_stays(child):
+    _, held = child
+    other = SharedMemory(create=True, size=4096)
+    other.close()
+    with Sweeper() as sweeper:
+        sweeper.look()
     assert held.exists()
-    mapped.close()
+    assert (Path("/dev/shm") / other.name).exists()
+    other.unlink()

@@ -58,6 +58,12 @@ def test_a_server_that_is_ill_or_gone_is_named_once(server, harm):
             dog.require_alive()
 
 
+def test_a_proxy_has_no_say(server, monkeypatch):
+    # Nobody listens there.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert watchdog.Watchdog([server.address], [], lambda: None).find_dead() is None
+
+
 def test_what_dies_after_the_block_is_nobodys_business(server):
     died = threading.Event()
     with watchdog.Watchdog([server.address], [], died.set) as dog:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
+from fpa_verl.files import hold
 from fpa_verl.integration.identity import device_description, reference_cache_of
 from fpa_verl.integration.trainers.metering import command_started_at
 from fpa_verl.integration.trainers.offline_hooks import OfflineHooks
@@ -36,6 +37,7 @@ class ReferenceCacher(OwnWorkers, OfflineHooks):
         self.dataset = RolloutDataset(self.config.rollouts, Selection())
         self.rows = [row for item in self.dataset.items for row in item]
         self.folder, self.key = reference_cache_of(self.config)
+        self._lock = hold(self.folder)
         reference_cache.begin(
             self.folder, self.key, batch=self.config.data.train_batch_size, workers=self.data_parallel_size
         )

@@ -10,6 +10,7 @@ from typing import Any
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
+from fpa_verl.files import hold
 from fpa_verl.integration.identity import device_description, model_identity
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.trainers.metering import command_started_at
@@ -35,6 +36,7 @@ class Collector(Sampler):
 
     def _prepare(self) -> None:
         self.folder = Path(self.config.rollouts)
+        self._lock = hold(self.folder)
         problems = read_problems(as_list(self.config.data.train_files))
         held_out = hold_out((p.problem_id for p in problems), **self.config.validation)
         self.problems = [p for p in problems if p.problem_id not in held_out]

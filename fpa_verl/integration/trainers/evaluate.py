@@ -11,6 +11,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.samples import Sample, SampleStore, outcomes
+from fpa_verl.files import hold
 from fpa_verl.integration.identity import describe_evaluation
 from fpa_verl.integration.settings import as_list
 from fpa_verl.integration.trainers.metering import command_started_at
@@ -44,6 +45,7 @@ class Evaluator(Sampler):
         problems = read_problems(as_list(self.config.data.val_files))
         info = describe_evaluation(self.config)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(self.folder)
         open_run(self.folder, info)
         self.tasks = [
             Task(problem, sample)

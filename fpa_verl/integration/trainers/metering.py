@@ -11,7 +11,7 @@ import psutil
 from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 
-from fpa_verl.files import atomic_path
+from fpa_verl.files import atomic_path, hold
 from fpa_verl.integration import checkpoints
 from fpa_verl.integration.divergence import require_finite_loss
 from fpa_verl.integration.identity import describe_run
@@ -37,6 +37,8 @@ class Metered(Synchronous):
 
     # Set by whoever ends the run before its last step.
     stopped_early = False
+    _training = False
+    _saved_step: int | None = None
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -45,6 +47,7 @@ class Metered(Synchronous):
         info = describe_run(config)
         self._generates = info["dataset"] is None
         self.run_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(self.run_dir)
         open_run(self.run_dir, info)
         with atomic_path(self.run_dir / CONFIG_FILE) as file:
             OmegaConf.save(config, file, resolve=True)
@@ -63,6 +66,7 @@ class Metered(Synchronous):
     # ---- phases ---------------------------------------------------------------------------------
 
     def on_train_begin(self) -> None:
+        self._training = True
         self.ledger.started()
         super().on_train_begin()
 
@@ -93,12 +97,15 @@ class Metered(Synchronous):
             super().on_step_end()
 
     def _save_checkpoint(self) -> None:
+        if self._saved_step == self.global_steps:
+            return
         folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
         with self.ledger.phase(phases.CHECKPOINTING):
             checkpoints.unseal(folder)
             super()._save_checkpoint()
             checkpoints.seal(folder)
             checkpoints.keep_newest(folder.parent, self._checkpoints_kept)
+        self._saved_step = self.global_steps
 
     def on_train_end(self) -> None:
         super().on_train_end()
@@ -156,5 +163,6 @@ class Metered(Synchronous):
             problems=outcomes,
             # Sessions that failed to generate never get here; verl counts how many were asked for.
             asked_for=asked_for,
+            trained=self._training,
         )
         return super()._val_metrics_update(data_sources, sample_uids, accuracy, *args, **kwargs)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorDiedError, RayError
 
 from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.failures import first_cause, server_died
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 5.0
 # A busy process may be slow to answer; a dead one is told by Ray or by a refused connection.
 ANSWER_WITHIN_S = 60.0
+# A proxy of the environment would answer for servers that it does not know.
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Watchdog:
@@ -69,21 +71,20 @@ class Watchdog:
     def _dead_server(self) -> Exception | None:
         for address in self._servers:
             try:
-                urllib.request.urlopen(f"http://{address}/health", timeout=ANSWER_WITHIN_S).close()
+                _DIRECTLY.open(f"http://{address}/health", timeout=ANSWER_WITHIN_S).close()
             except urllib.error.HTTPError as error:
                 return server_died(address, f"it answers {error.code}")
-            except TimeoutError:
-                continue
             except OSError as error:
-                return server_died(address, str(error))
+                if not isinstance(getattr(error, "reason", error), TimeoutError):
+                    return server_died(address, str(error))
         return None
 
     def _dead_actor(self) -> Exception | None:
         try:
             ray.get([actor.__ray_ready__.remote() for actor in self._actors], timeout=ANSWER_WITHIN_S)
-        except RayActorError as error:
+        except ActorDiedError as error:
             return first_cause(error) or IntegrationError(str(error))
         except RayError:
-            # Slow to answer, or Ray itself is ending.
+            # Slow to answer, out of reach for a moment, or Ray itself is ending.
             return None
         return None

@@ -127,9 +127,9 @@ def test_offline_training_survives_the_death_of_any_process(start, workspace, ba
     before = done_steps(run_dir)
     running.wait_until(lambda: done_steps(run_dir) > before)
     running.kill("gcs_server")
+    # Ray ends the process itself, with its own words.
     assert running.ended() == 1
-    assert last_line(running).startswith("error: ")
-    assert last_line(running).endswith(AGAIN)
+    assert "Failed to connect to GCS" in last_line(running)
     monkeypatch.undo()
 
     # The command itself, in the validation after the last step.

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fpa_verl.integration.launch import choose_cluster, tell_workers
+from tests.integration.running import DEMO, composed
+
+
+@pytest.fixture
+def config(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return composed("fpa_offline", *DEMO)
+
+
+def test_without_a_cluster_a_run_stays_on_this_machine(config):
+    choose_cluster(config)
+    assert config.ray_kwargs.ray_init.address == "local"
+    assert config.ray_kwargs.ray_init._node_ip_address.startswith("127.")
+    assert config.ray_kwargs.ray_init.num_gpus == 1
+
+
+@pytest.mark.parametrize("by", ["environment", "configuration"])
+def test_of_a_cluster_nothing_is_said_that_ray_knows(config, monkeypatch, by):
+    if by == "environment":
+        monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    else:
+        config.ray_kwargs.ray_init = {**config.ray_kwargs.ray_init, "address": "head:6379"}
+    choose_cluster(config)
+    ray_init = config.ray_kwargs.ray_init
+    assert ray_init.num_cpus is ray_init.num_gpus is None
+    assert ray_init.get("_node_ip_address") is None
+    assert ray_init.get("address") != "local"
+
+
+def test_workers_are_told_what_the_command_is_told(config, monkeypatch):
+    monkeypatch.setenv("A_VARIABLE", "before")
+    tell_workers(config, A_VARIABLE="now")
+    assert os.environ["A_VARIABLE"] == "now"
+    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
+    assert variables.A_VARIABLE == "now"
+    assert variables.VERL_PLATFORM == "cpu"
+
+
+def test_recipes_without_variables_of_their_own_are_told_as_well(monkeypatch):
+    monkeypatch.setenv("A_VARIABLE", "before")
+    config = composed("grpo_baseline")
+    tell_workers(config, A_VARIABLE="now")
+    assert config.ray_kwargs.ray_init.runtime_env.env_vars.A_VARIABLE == "now"
