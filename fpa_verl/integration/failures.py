@@ -71,7 +71,8 @@ def _who(error: BaseException) -> str:
     if "class_name" not in found:
         return "a process of the run"
     name = found["class_name"].rsplit(".", 1)[-1]
-    return f"{name} (process {found.get('pid', '?')} on {found.get('ip', '?')})"
+    # One that died while it started has no process yet.
+    return f"{name} (process {found['pid']} on {found['ip']})" if found.keys() >= {"pid", "ip"} else name
 
 
 def _why(error: BaseException) -> str:

@@ -109,6 +109,8 @@ def test_the_death_of_a_node_is_named_and_the_run_goes_on(cluster, start, worksp
     last = running.output.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert "The same command goes on" in last
+    # Until Ray has noticed, it would still send work there.
+    cluster.wait_for_nodes()
     cluster.add_node(num_cpus=16, num_gpus=1)
     done = offline(workspace, base_model, *overrides[2:])
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
