@@ -118,22 +118,24 @@ def hand_over(config: DictConfig) -> None:
 
     choose_cluster(config)
     failed = True
-    with Sweeper() as sweeper:
-        try:
-            main_ppo.main.__wrapped__(config)
-            failed = False
-        except Exception as error:
-            cause = first_cause(error)
-            if cause is None:
-                raise
-            raise cause from error
-        finally:
-            sweeper.look()
-            # The next job of a multirun has an environment of its own to hand to Ray.
-            ray.shutdown()
-            # A disk that is full must not hide what failed.
-            with suppress(OSError) if failed else nullcontext():
-                close_ledger(ledger_folder(config), started_at=float(os.environ[STARTED_AT]), failed=failed)
+    try:
+        with Sweeper() as sweeper:
+            try:
+                main_ppo.main.__wrapped__(config)
+                failed = False
+            finally:
+                sweeper.look()
+                # The next job of a multirun has an environment of its own to hand to Ray.
+                ray.shutdown()
+    except Exception as error:
+        cause = first_cause(error)
+        if cause is None:
+            raise
+        raise cause from error
+    finally:
+        # A disk that is full must not hide what failed.
+        with suppress(OSError) if failed else nullcontext():
+            close_ledger(ledger_folder(config), started_at=float(os.environ[STARTED_AT]), failed=failed)
 
 
 @hydra.main(config_path=str(RECIPES), config_name="main", version_base="1.3")

@@ -149,7 +149,8 @@ def test_command_problems(tmp_path):
     out = tmp_path / "math500.parquet"
     done = run("problems", "math500", "--dataset", source, "--out", str(out), "--limit", "1")
     assert done.exit_code == 0, done.output
-    assert "math500.parquet: 1 problems" in done.output.replace("\n", "")
+    # Lines wrap at the width of a terminal.
+    assert "math500.parquet:1problems" in "".join(done.output.split())
     assert "2 problems, where 500 were expected" in done.output.replace("\n", " ")
     (problem,) = read_problems(str(out))
     assert problem.problem_id == "math500/test/algebra/0.json"

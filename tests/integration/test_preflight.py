@@ -156,9 +156,9 @@ def test_a_verl_outside_the_supported_range(monkeypatch, found):
         versions.check_verl()
 
 
-def test_the_command_prints_one_line_and_exits_1(launch):
+def test_the_command_prints_one_line_and_exits_1(launch, tmp_path):
     done = launch("recipe=fpa_offline", *DEMO, "rollouts=nowhere")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: no rollout dataset at nowhere")
+    assert done.stderr.splitlines()[-1].startswith(f"error: no rollout dataset at {tmp_path}/nowhere")
     assert "Traceback" not in done.stderr
     assert "Started a local Ray" not in done.stderr
