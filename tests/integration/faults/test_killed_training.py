@@ -132,10 +132,12 @@ def test_offline_training_survives_the_death_of_any_process(start, workspace, ba
     assert "Failed to connect to GCS" in last_line(running)
     monkeypatch.undo()
 
-    # The command itself, in the validation after the last step.
+    # verl's driver process, in the validation after the last step. (The command alone is not enough: what it had
+    # started has the seconds that it takes to end, and may finish that validation.)
     running = begin()
     running.wait_until(lambda: (run_dir / "checkpoints" / "global_step_10" / MARKER).exists())
-    running.kill_driver()
+    running.kill("ray::TaskRunner")
+    assert running.ended() == 1
     assert not read_run(run_dir).finished
 
     done = offline(workspace, base_model, *overrides)
