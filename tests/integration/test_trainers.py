@@ -47,8 +47,8 @@ def offline_run(workspace, base_model) -> Path:
 def test_phases_of_a_whole_run_add_up_to_the_wall_clock_of_its_command(offline_run):
     spending = read_run(offline_run).spending
     seconds = float((offline_run / "wall_clock").read_text())
-    # Python itself takes a second or two to end after the last line, which is more than 1 % of a run this short.
-    assert sum(spending.wall_seconds.values()) == pytest.approx(seconds, rel=0.01, abs=2.5)
+    # Python itself takes seconds to end after the last line, which is more than 1 % of a run this short.
+    assert sum(spending.wall_seconds.values()) == pytest.approx(seconds, rel=0.01, abs=4)
 
 
 def test_offline_training_starts_from_the_reference_and_moves_away(offline_run):
