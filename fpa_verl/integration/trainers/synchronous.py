@@ -9,7 +9,8 @@ from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-from fpa_verl.integration.trainers.watchdog import Watchdog
+from fpa_verl.integration.failures import first_cause
+from fpa_verl.integration.trainers.watchdog import Watchdog, first_dead
 
 
 class Synchronous(PPOTrainer):
@@ -37,6 +38,9 @@ class Synchronous(PPOTrainer):
                 self.work(agent_loop_manager)
             except Exception as error:
                 cause = self.watchdog.cause or self.watchdog.find_dead()
+                if cause is None and first_cause(error) is None:
+                    # A worker whose partner died says that a connection was closed.
+                    cause = first_dead(self._training_workers)
                 if cause is None:
                     raise
                 raise cause from error
@@ -47,8 +51,12 @@ class Synchronous(PPOTrainer):
 
     def _let_nobody_wait(self) -> None:
         """End the training workers: one may be waiting for the dead, and the trainer for it."""
-        for worker in getattr(getattr(self, "actor_rollout_wg", None), "workers", []):
+        for worker in self._training_workers:
             ray.kill(worker)
+
+    @property
+    def _training_workers(self) -> list[Any]:
+        return list(getattr(getattr(self, "actor_rollout_wg", None), "workers", []))
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         buffer = super()._build_replay_buffer()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import ActorDiedError, RayActorError, RayError
 
 from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.failures import first_cause, server_died
@@ -88,3 +88,20 @@ class Watchdog:
             # Slow to answer, out of reach for a moment, or Ray itself is ending.
             return None
         return None
+
+
+def first_dead(actors: Sequence[Any], within_s: float = 30.0) -> Exception | None:
+    """Who of these Ray actors is dead; one that is busy counts as alive.
+
+    Args:
+        actors: any of Ray's.
+        within_s: as long as Ray may take to notice that a node is gone.
+    """
+    asked = [actor.__ray_ready__.remote() for actor in actors]
+    answered = ray.wait(asked, num_returns=len(asked), timeout=within_s)[0] if asked else []
+    for answer in answered:
+        try:
+            ray.get(answer)
+        except RayActorError as error:
+            return first_cause(error) or IntegrationError(str(error))
+    return None
