@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 FOLDER = Path("/dev/shm")
-# Python's multiprocessing, which vLLM uses; verl's buckets of weights.
-SEGMENTS = re.compile(rf"{FOLDER}/(?:psm_|verl_weights_)\S+")
+# Memory and semaphores of Python's multiprocessing, which vLLM uses; verl's buckets of weights.
+SEGMENTS = re.compile(rf"{FOLDER}/(?:psm_|sem\.mp-|verl_weights_)\S+")
 LOOK_EVERY_S = 5.0
 # For workers that have been told to end.
 PATIENCE_S = 20.0
