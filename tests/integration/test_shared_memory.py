@@ -11,12 +11,13 @@ from fpa_verl.integration import shared_memory
 from fpa_verl.integration.shared_memory import Sweeper
 
 HOLDS_ONE = """
-import sys, time
-from multiprocessing import resource_tracker
+import time
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.shared_memory import SharedMemory
-segment = SharedMemory(create=True, size=4096)
+segment, lock = SharedMemory(create=True, size=4096), get_context("spawn").Lock()
 resource_tracker.unregister(segment._name, "shared_memory")
-print(segment.name, flush=True)
+resource_tracker.unregister(lock._semlock.name, "semaphore")
+print(segment.name, "sem." + lock._semlock.name[1:], flush=True)
 time.sleep(600)
 """
 
@@ -28,25 +29,26 @@ def impatient(monkeypatch):
 
 @pytest.fixture
 def child():
-    """A process that holds a segment and will not tidy up."""
+    """A process that holds memory and a semaphore and will not tidy up."""
     process = subprocess.Popen([sys.executable, "-c", HOLDS_ONE], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    segment = Path("/dev/shm") / process.stdout.readline().strip()
-    assert segment.exists()
-    yield process, segment
+    left = [Path("/dev/shm") / name for name in process.stdout.readline().split()]
+    assert all(path.exists() for path in left)
+    yield process, left
     process.kill()
     process.wait()
-    segment.unlink(missing_ok=True)
+    for path in left:
+        path.unlink(missing_ok=True)
 
 
 def test_what_a_killed_child_leaves_is_removed(child):
-    process, segment = child
+    process, left = child
     with Sweeper() as sweeper:
         sweeper.look()
         process.kill()
         process.wait()
-        assert segment.exists()
-    assert not segment.exists()
+        assert all(path.exists() for path in left)
+    assert not any(path.exists() for path in left)
 
 
 def test_what_is_still_held_and_what_is_not_a_childs_stays(child):
@@ -55,6 +57,6 @@ def test_what_is_still_held_and_what_is_not_a_childs_stays(child):
     other.close()
     with Sweeper() as sweeper:
         sweeper.look()
-    assert held.exists()
+    assert all(path.exists() for path in held)
     assert (Path("/dev/shm") / other.name).exists()
     other.unlink()
