@@ -31,7 +31,8 @@ def first_cause(error: Exception) -> FpaError | None:
         return cause
     if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
         return IntegrationError(f"the disk is full{_of(cause)}: make room. {AGAIN}")
-    if "PytorchStreamWriter failed" in str(cause):
+    # What torch says of a file that it cannot write.
+    if "inline_container.cc" in str(cause):
         return IntegrationError(
             f"a checkpoint could not be written; the disk may be full ({_first_line(cause)}). {AGAIN}"
         )
