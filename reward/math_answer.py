@@ -134,8 +134,7 @@ def compute_score(
         data_source: name of the problem set; every set is scored alike.
         solution_str: the response as text.
         ground_truth: the gold answer, LaTeX or plain.
-        extra_info: of the problem; its `problem_id` (or source and index) is echoed, so that results
-            can be matched later.
+        extra_info: of the problem; nothing in it changes a score.
 
     Returns:
         score and acc (1.0 or 0.0); status: right, wrong, no_answer (the model's doing), timeout,
@@ -149,12 +148,4 @@ def compute_score(
     else:
         answer = last_boxed(solution_str)
     score = float(status == "right")
-    info = extra_info or {}
-    problem_id = str(info.get("problem_id") or f"{data_source}/{info.get('index', '')}")
-    return {
-        "score": score,
-        "acc": score,
-        "status": status,
-        "extracted": answer or "",
-        "problem_id": problem_id,
-    }
+    return {"score": score, "acc": score, "status": status, "extracted": answer or ""}

@@ -1,6 +1,7 @@
 """The answers of an evaluation, kept whole: every number of it can be computed again from them.
 
-`samples/part-NNNNN.parquet` in the run directory, one row an answer, appended in whole files.
+`samples/part-NNNNN.parquet` in the directory of `recipe=evaluate`, `samples/STEP/part-NNNNN.parquet` in that of a run
+that trains; one row an answer, appended in whole files.
 """
 
 from __future__ import annotations
@@ -48,10 +49,11 @@ class SampleStore:
 
     Args:
         run_dir: of the evaluation.
+        step: folder of one evaluation of several.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        self._folder = run_dir / FOLDER
+    def __init__(self, run_dir: Path, step: str = "") -> None:
+        self._folder = run_dir / FOLDER / step
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("part-*.parquet"))

@@ -48,10 +48,23 @@ def require_same_model(config: DictConfig, folder: str) -> None:
             )
 
 
+def evaluation_problems(config: DictConfig) -> list[Problem]:
+    """The problems of all evaluation sets."""
+    return read_problems(as_list(config.data.val_files))
+
+
+def samples_of(data_source: str, config: DictConfig) -> int:
+    """Answers to each problem of a set: the recipe's number, or the paper's for its benchmarks."""
+    if config.evaluation.samples is not None:
+        return int(config.evaluation.samples)
+    known = BENCHMARKS.get(data_source)
+    return known.samples if known else int(config.actor_rollout_ref.rollout.val_kwargs.n)
+
+
 def evaluation_identity(config: DictConfig) -> dict[str, Any]:
     """Fingerprint of each evaluation set and how it is sampled."""
     by_source: dict[str, list[Problem]] = {}
-    for problem in read_problems(as_list(config.data.val_files)):
+    for problem in evaluation_problems(config):
         by_source.setdefault(problem.data_source, []).append(problem)
     sampling = config.actor_rollout_ref.rollout.val_kwargs
     return {
@@ -59,7 +72,7 @@ def evaluation_identity(config: DictConfig) -> dict[str, Any]:
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
-        "samples": sampling.n,
+        "samples": {source: samples_of(source, config) for source in sorted(by_source)},
         "max_response_tokens": config.data.max_response_length,
     }
 
@@ -192,22 +205,6 @@ def describe_run(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def samples_by_source(config: DictConfig) -> dict[str, int]:
-    """Answers to a problem that `recipe=evaluate` asks for: the recipe's number, or the paper's for its benchmarks."""
-
-    def wanted(source: str) -> int:
-        if config.evaluation.samples is not None:
-            return int(config.evaluation.samples)
-        known = BENCHMARKS.get(source)
-        return known.samples if known else int(config.scale.eval_samples)
-
-    return {source: wanted(source) for source in sorted(evaluation_identity(config)["problem_sets"])}
-
-
 def describe_evaluation(config: DictConfig) -> dict[str, Any]:
     """The content of run.json for `recipe=evaluate`, which trains nothing."""
-    info = describe_run(config)
-    rollout = config.actor_rollout_ref.rollout
-    sampling = {name: rollout[name] for name in ("temperature", "top_p", "top_k")}
-    info["evaluation"] |= {**sampling, "samples": samples_by_source(config)}
-    return {**info, "kind": EVALUATION_KIND, "training": None}
+    return {**describe_run(config), "kind": EVALUATION_KIND, "training": None}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig
 
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError
@@ -38,6 +38,12 @@ from fpa_verl.rollouts.reference_cache import SOURCES
 VERIFIED_AT_START = 8_000_000_000
 # Trainers that sample nothing they train on, or train nothing.
 NOT_ONLINE = ("offline", "cache_reference", "evaluate", "collect")
+# Settings of verl's own validation, which the plugin's evaluation stands in for.
+OF_VERLS_VALIDATION = {
+    "data.val_max_samples": "set evaluation.samples, or name a smaller file in data.val_files",
+    "data.val_batch_size": "all answers are asked for at once; leave it null",
+    "trainer.validation_data_dir": "the answers are kept in run_dir/samples; leave it null",
+}
 
 
 def check(config: DictConfig) -> None:
@@ -56,12 +62,11 @@ def check(config: DictConfig) -> None:
         _check_objective(config)
         _check_rollouts(config)
         _check_reference(config)
-    elif mode == "evaluate":
-        _check_seeded(config)
-    else:
+    elif mode != "evaluate":
         _check_training_problems(config)
     if mode not in ("collect", "cache_reference"):
         _check_evaluation(config)
+        _check_seeded(config)
         _check_early_stopping(config)
         _check_checkpoints(config)
     identity.model_identity(config)
@@ -92,13 +97,7 @@ def _check_bounds(config: DictConfig) -> None:
     require_bounds(Sampling, rollout.val_kwargs, "actor_rollout_ref.rollout.val_kwargs")
     require_bounds(Batches, config.data, "data")
     require_bounds(EarlyStopping, config.early_stopping, "early_stopping")
-    if "evaluation" in config:
-        require_bounds(Evaluation, config.evaluation, "evaluation")
-        for name in set(config.evaluation) - {"samples", "seeded"}:
-            raise ConfigError(
-                f"evaluation.{name}={config.evaluation[name]} would change nothing: answers are sampled by "
-                "actor_rollout_ref.rollout.val_kwargs (temperature, top_p, top_k), as many as evaluation.samples says"
-            )
+    require_bounds(Evaluation, config.evaluation, "evaluation")
 
 
 def _actor_config(config: DictConfig) -> Any:
@@ -269,8 +268,21 @@ def _check_training_problems(config: DictConfig) -> None:
 
 
 def _check_evaluation(config: DictConfig) -> None:
+    for key, instead in OF_VERLS_VALIDATION.items():
+        if OmegaConf.select(config, key) not in (None, -1):
+            raise ConfigError(f"{key}={OmegaConf.select(config, key)} would change nothing: {instead}")
+    if config.actor_rollout_ref.rollout.val_kwargs.n != config.scale.eval_samples:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.val_kwargs.n={config.actor_rollout_ref.rollout.val_kwargs.n}: set "
+            "evaluation.samples, which holds for every problem set"
+        )
+    for name in set(config.evaluation) - {"samples", "seeded"}:
+        raise ConfigError(
+            f"evaluation.{name}={config.evaluation[name]} would change nothing: answers are sampled by "
+            "actor_rollout_ref.rollout.val_kwargs (temperature, top_p, top_k), as many as evaluation.samples says"
+        )
     try:
-        read_problems(as_list(config.data.val_files))
+        identity.evaluation_problems(config)
     except DatasetError as error:
         held_out = f"{config.rollouts}/validation.parquet"
         raise DatasetError(

@@ -7,6 +7,7 @@ evaluations.jsonl   accuracy by step and problem set, with the outcome of every 
 metrics.N.jsonl     metrics of every step of attempt N, as verl logs them
 batches.jsonl       rows of the rollout dataset that each step of an offline run trained on
 tokens.N.jsonl      log-probs of a few trajectories, token by token, as worker N trained on them (`report.tokens`)
+samples/            the answers of `recipe=evaluate`; of a run that trains in a folder for each attempt and step
 checkpoints/        verl's checkpoints
 best/               the model of the highest validation accuracy, in Hugging Face format
 
@@ -205,6 +206,11 @@ def metrics_file(attempt: int) -> str:
     return f"metrics.{attempt}.jsonl"
 
 
+def answers_of_step(attempt: int, step: int) -> str:
+    """Folder within samples/ of what a training run answered: a step that was trained again is another model."""
+    return f"attempt_{attempt}/step_{step}"
+
+
 def open_run(folder: Path, info: dict[str, Any]) -> None:
     """Begin an attempt: write run.json, or check that the one there describes this very run.
 
@@ -311,7 +317,7 @@ def read_logged_run(path: Path, label: str | None = None, device: str | None = N
         "fingerprints": {},
         "evaluation": {
             "problem_sets": dict.fromkeys(mean.data_source for mean in found),
-            "samples": max((mean.samples for mean in found), default=None),
+            "samples": {mean.data_source: mean.samples for mean in found},
         },
         "dataset": None,
         "hardware": {"devices": max(spending.devices, default=0), "device": log.device or device or UNKNOWN_DEVICE},

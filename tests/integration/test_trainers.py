@@ -15,7 +15,7 @@ from fpa_verl.demo import task
 from fpa_verl.evaluation import pass_at_1
 from fpa_verl.evaluation.samples import SampleStore, outcomes
 from fpa_verl.files import read_json_lines
-from fpa_verl.report.runs import find_runs, read_run
+from fpa_verl.report.runs import answers_of_step, find_runs, read_run
 from fpa_verl.report.tokens import TokenLogProbs, read_token_log_probs
 from fpa_verl.rollouts import RolloutDataset
 from tests.integration.running import WITHOUT_VALIDATION, command_for, metrics, offline, train
@@ -318,6 +318,10 @@ def test_grpo_trains_and_is_written_down(workspace, base_model):
     assert logged.spending.devices == run.spending.devices
     measured = [[p.accuracy for p in one.of_source(task.DATA_SOURCE)] for one in (run, logged)]
     assert measured[0] == pytest.approx(measured[1])
+    # The answers of every evaluation are kept, and give its accuracy again.
+    for point in run.of_source(task.DATA_SOURCE):
+        kept = SampleStore(run.folder, answers_of_step(attempt=1, step=point.step)).read()
+        assert outcomes(kept) == point.problems
 
 
 @pytest.mark.slow
@@ -352,7 +356,7 @@ SCORER_THAT_FAILS_ON_HALF = """
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_):
     status = "right" if len(solution_str) % 2 else "timeout"
     score = float(status == "right")
-    return {"score": score, "acc": score, "status": status, "extracted": "", "problem_id": extra_info["problem_id"]}
+    return {"score": score, "acc": score, "status": status, "extracted": ""}
 """
 
 

@@ -11,17 +11,16 @@ import torch
 from omegaconf import OmegaConf
 
 from fpa_verl.errors import ConfigError
-from fpa_verl.integration.trainers import sampling, unscored
-from fpa_verl.integration.trainers.evaluate import Evaluator, Task
-from fpa_verl.integration.trainers.metering import Metered
-from fpa_verl.integration.trainers.sampling import Rollout, Sampler
+from fpa_verl.integration.trainers import asking, unscored
+from fpa_verl.integration.trainers.answering import Answering, Task
+from fpa_verl.integration.trainers.asking import Asks, Question, Rollout
 from fpa_verl.integration.trainers.unscored import SetsUnscoredApart
 from fpa_verl.integration.trainers.verdicts import returned_by_scorer
 from fpa_verl.reward.math_answer import compute_score
 from fpa_verl.rollouts.problems import Problem
 
 CONFIG = OmegaConf.create({"reward": {"custom_reward_function": {"path": "mine/scorer.py", "name": "grade"}}})
-WITHOUT_STATUS = {"acc": 1.0, "problem_id": "p"}
+WITHOUT_STATUS = {"acc": 1.0}
 MESSAGE = r"the scorer grade in mine/scorer.py returned no 'status' for a response: return what docs/own_task.md lists"
 PROBLEM = Problem.from_text("p", "1 + 1", "2", "toy")
 
@@ -46,24 +45,8 @@ def test_a_status_that_nobody_knows():
 def test_the_page_that_the_error_names_lists_what_our_scorer_returns():
     page = (Path(__file__).parents[2] / "docs" / "own_task.md").read_text().partition("## Your own scorer")[2]
     listed = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
-    assert listed == ["score", "acc", "status", "problem_id", "extracted"]
+    assert listed == ["score", "acc", "status", "extracted"]
     assert set(listed) == set(compute_score("toy", r"\boxed{2}", "2"))
-
-
-def test_validation():
-    trainer = SimpleNamespace(config=CONFIG)
-    infos = {"reward": [1.0, 0.0], "acc": [1.0, 0.0], "problem_id": ["p", "q"]}
-    with pytest.raises(ConfigError, match=MESSAGE):
-        Metered._val_metrics_update(trainer, ["toy", "toy"], ["a", "b"], infos, expected_acc_counts={})
-    # verl fills up with None where some responses have an entry.
-    with pytest.raises(ConfigError, match=MESSAGE):
-        Metered._val_metrics_update(
-            trainer, ["toy", "toy"], ["a", "b"], {**infos, "status": ["right", None]}, expected_acc_counts={}
-        )
-    with pytest.raises(ConfigError, match="returned no 'problem_id'"):
-        Metered._val_metrics_update(
-            trainer, ["toy"], ["a"], {"acc": [1.0], "status": ["right"]}, expected_acc_counts={}
-        )
 
 
 def test_grpo(monkeypatch):
@@ -74,10 +57,11 @@ def test_grpo(monkeypatch):
         SetsUnscoredApart._compute_advantage(SimpleNamespace(config=CONFIG), batch, {})
 
 
-def test_collection_and_evaluation(monkeypatch):
+@pytest.mark.parametrize("question", [Question(n=1), Question(n=1, validate=True)])
+def test_collection_and_evaluation(monkeypatch, question):
     uids = []
 
-    def submit(prompts):
+    def submit(prompts, partition):
         uids.extend(prompts["uid"])
 
     def sample(**_):
@@ -85,24 +69,25 @@ def test_collection_and_evaluation(monkeypatch):
 
     stored = {name: [torch.tensor([1, 2])] for name in ("prompts", "responses", "rollout_log_probs", "rm_scores")}
     stored["extra_fields"] = [{"reward_extra_info": WITHOUT_STATUS}]
-    monkeypatch.setattr(sampling.tq, "kv_batch_get", lambda **_: stored)
+    monkeypatch.setattr(asking.tq, "kv_batch_get", lambda **_: stored)
 
     class Unstarted(SimpleNamespace):
-        roll_out = Sampler.roll_out
-        _ask = Sampler._ask
+        roll_out = Asks.roll_out
+        _ask = Asks._ask
 
     sampler = Unstarted(
         config=CONFIG,
         stop_ids={2},
-        _submit_batch_to_rollout=submit,
+        global_steps=0,
+        _submit=submit,
         replay_buffer=SimpleNamespace(sample=sample),
     )
     with pytest.raises(ConfigError, match=MESSAGE):
-        sampler.roll_out([PROBLEM])
+        sampler.roll_out([PROBLEM], question)
 
 
 def test_an_evaluation_keeps_the_answers_that_were_graded():
     rollout = Rollout(PROBLEM, 0, 0, [1], [2], [-0.1], 1.0, {"status": "right"}, "right", "stop")
     tokenizer = SimpleNamespace(decode=lambda ids, **_: "2")
     with pytest.raises(ConfigError, match="returned no 'extracted'"):
-        Evaluator._sample(SimpleNamespace(config=CONFIG, tokenizer=tokenizer), Task(PROBLEM, 0), rollout)
+        Answering._sample(SimpleNamespace(config=CONFIG, tokenizer=tokenizer), Task(PROBLEM, 0), rollout)

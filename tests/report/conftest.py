@@ -11,7 +11,11 @@ TRAINING = {"objective": "fpa", "hyper_parameters": {"lam": 2.0}, "learning_rate
 INFO = {
     "recipe": "fpa_offline",
     "fingerprints": {"model": "m", "tokenizer": "t", "template": "c", "scorer": "s"},
-    "evaluation": {"problem_sets": {"toy/validation": "v", "toy": "e"}, "temperature": 0.7, "samples": 2},
+    "evaluation": {
+        "problem_sets": {"toy/validation": "v", "toy": "e"},
+        "temperature": 0.7,
+        "samples": {"toy/validation": 2, "toy": 2},
+    },
     "dataset": None,
     "hardware": {"devices": 2, "device": "H"},
     "versions": {},

@@ -326,7 +326,7 @@ def test_problem_sets_and_samples_must_be_the_same(tmp_path):
     with pytest.raises(DatasetError, match=r"logged an accuracy on math, and on none of toy/validation, toy"):
         wallclock.compare(find_runs([math, tmp_path / "fpa"], "H"))
     sixteen = write_log("file", tmp_path / "logs", {0: {"val-core/toy/acc/mean@16": 0.2}}, name="sixteen")
-    with pytest.raises(MismatchError, match=r"their evaluation's samples differs \(2 and 16\)"):
+    with pytest.raises(MismatchError, match=r"their evaluation's samples of toy differs \(2 and 16\)"):
         wallclock.compare(find_runs([tmp_path / "fpa", sixteen], "H"))
 
 

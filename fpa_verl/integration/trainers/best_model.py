@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fpa_verl.files import recover_folder
-from fpa_verl.integration.trainers.metering import Metered
 from fpa_verl.integration.trainers.own_workers import OwnWorkers
+from fpa_verl.integration.trainers.validating import Validates
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.configurations import best_step, validation_accuracy, validation_sources
 from fpa_verl.report.runs import BEST_MODEL, read_run
 
 
-class KeepsBest(OwnWorkers, Metered):
+class KeepsBest(OwnWorkers, Validates):
     """Mixin before a verl trainer: after each validation, keep the model if it is the best so far.
 
     Best is the highest mean accuracy on the validation problems, the earliest of equals; the base

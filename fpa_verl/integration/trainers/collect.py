@@ -13,8 +13,9 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from fpa_verl.files import hold
 from fpa_verl.integration.identity import device_description, model_identity
 from fpa_verl.integration.settings import as_list
+from fpa_verl.integration.trainers.asking import Question, Rollout
 from fpa_verl.integration.trainers.metering import command_started_at
-from fpa_verl.integration.trainers.sampling import Rollout, Sampler
+from fpa_verl.integration.trainers.sampling import Sampler
 from fpa_verl.integration.versions import installed_versions
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import Ledger
@@ -73,7 +74,12 @@ class Collector(Sampler):
         self.global_steps = 0
         self.ledger.started()
         left = self.in_batches(
-            self._missing, self._collect, total=len(self.problems), desc="Collecting", unit="problem"
+            self._missing,
+            self._collect,
+            size=self.config.data.train_batch_size,
+            total=len(self.problems),
+            desc="Collecting",
+            unit="problem",
         )
         self.ledger.write("end", self.global_steps)
         self._finish(problems_missing=len(left))
@@ -86,7 +92,7 @@ class Collector(Sampler):
         """Write one shard of complete groups; the number of problems in it."""
         try:
             with self.ledger.phase(phases.GENERATION):
-                rollouts = self.roll_out(problems)
+                rollouts = self.roll_out(problems, Question(n=self.config.actor_rollout_ref.rollout.n))
         finally:
             # Paid for, whether or not it came to an end.
             self.ledger.write("step", self.global_steps)

@@ -1,9 +1,8 @@
-"""Run record, ledger and evaluations of any verl trainer, through its own hooks."""
+"""Run record and ledger of any verl trainer, through its own hooks."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from fpa_verl.integration import checkpoints
 from fpa_verl.integration.divergence import require_finite_loss
 from fpa_verl.integration.identity import describe_run
 from fpa_verl.integration.trainers.synchronous import Synchronous
-from fpa_verl.integration.trainers.verdicts import returned_by_scorer
 from fpa_verl.report import ledger as phases
 from fpa_verl.report.ledger import STARTED_AT, Ledger
 from fpa_verl.report.metrics import PEAK_MEMORY
-from fpa_verl.report.runs import CONFIG_FILE, metrics_file, open_run, record_evaluation
-from fpa_verl.rollouts.schema import MODEL_STATUSES
+from fpa_verl.report.runs import CONFIG_FILE, metrics_file, open_run
 
 # verl looks for finished rollouts every 2 s, which is most of a small model's step.
 POLL_INTERVAL_S = 0.2
@@ -44,11 +41,11 @@ class Metered(Synchronous):
         super().__init__(config)
         self.replay_buffer.poll_interval = POLL_INTERVAL_S
         self.run_dir = Path(config.run_dir).absolute()
-        info = describe_run(config)
-        self._generates = info["dataset"] is None
+        self.info = describe_run(config)
+        self._generates = self.info["dataset"] is None
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.run_dir)
-        open_run(self.run_dir, info)
+        open_run(self.run_dir, self.info)
         with atomic_path(self.run_dir / CONFIG_FILE) as file:
             OmegaConf.save(config, file, resolve=True)
         # verl deletes the older one before the newer is whole.
@@ -57,8 +54,8 @@ class Metered(Synchronous):
         self.ledger = Ledger(
             self.run_dir,
             started_at=command_started_at(),
-            devices=info["hardware"]["devices"],
-            versions=info["versions"],
+            devices=self.info["hardware"]["devices"],
+            versions=self.info["versions"],
         )
         # verl's file logger empties the file it opens: each attempt gets one of its own.
         os.environ["VERL_FILE_LOGGER_PATH"] = str(self.run_dir / metrics_file(self.ledger.attempt))
@@ -139,30 +136,3 @@ class Metered(Synchronous):
     def _write(self, kind: str, step: int, **record: Any) -> None:
         early = {"stopped_early": True} if self.stopped_early else {}
         self.ledger.write(kind, step, total_steps=self.total_training_steps, **record, **early)
-
-    def _val_metrics_update(
-        self, data_sources: Any, sample_uids: Any, reward_extra_infos_dict: dict, *args: Any, **kwargs: Any
-    ) -> dict:
-        outcomes: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-        names = list(reward_extra_infos_dict)
-        verdicts = [dict(zip(names, row, strict=True)) for row in zip(*reward_extra_infos_dict.values(), strict=True)]
-        # verl bootstraps every numeric column; score and reward only repeat acc.
-        accuracy = {"acc": [returned_by_scorer(verdict, "acc", self.config) for verdict in verdicts]}
-        for source, verdict in zip(data_sources, verdicts, strict=True):
-            tally = outcomes[str(source)][returned_by_scorer(verdict, "problem_id", self.config)]
-            status = returned_by_scorer(verdict, "status", self.config)
-            tally[0] += status == "right"
-            tally[1] += status in MODEL_STATUSES
-        asked_for: Counter[str] = Counter()
-        for (source, _), samples in kwargs["expected_acc_counts"].items():
-            asked_for[source] += samples
-        record_evaluation(
-            self.run_dir,
-            attempt=self.ledger.attempt,
-            step=self.global_steps,
-            problems=outcomes,
-            # Sessions that failed to generate never get here; verl counts how many were asked for.
-            asked_for=asked_for,
-            trained=self._training,
-        )
-        return super()._val_metrics_update(data_sources, sample_uids, accuracy, *args, **kwargs)

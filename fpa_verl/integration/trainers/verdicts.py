@@ -18,7 +18,7 @@ def returned_by_scorer(verdict: Mapping[str, Any], name: str, config: DictConfig
 
     Args:
         verdict: all that it returned beside the score; None stands for what is missing.
-        name: status, problem_id, acc or extracted.
+        name: status or extracted.
         config: the recipe, which says whose function it was.
 
     Raises:
