@@ -49,6 +49,22 @@ def chained_additions(tmp_path_factory, base_model) -> Path:
 
 
 @pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    """What Ray would have set for the only worker."""
+    meeting_point = tmp_path_factory.mktemp("distributed") / "file"
+    with pytest.MonkeyPatch.context() as patch:
+        ranks = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+        for name, value in {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
+            patch.setenv(name, value)
+        patch.setenv("DIST_INIT_METHOD", f"file://{meeting_point}")
+        yield
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
 def workspace(tmp_path_factory, chained_additions) -> Path:
     folder = tmp_path_factory.mktemp("trainers")
     (folder / "rollouts").symlink_to(chained_additions)

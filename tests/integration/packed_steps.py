@@ -1,0 +1,90 @@
+"""One process of a step without padding, which test_packing.py starts as often as sequences are divided.
+
+    RANK=0 WORLD_SIZE=2 ... python -m tests.integration.packed_steps MODEL DATASET CACHES SHARES
+
+prints a JSON line for every source of the reference: the metrics of one FPA step.
+
+verl packs sequences and divides them (Ulysses) around flash attention, which needs a GPU. Here the kernel
+alone is another: torch's attention under a mask that keeps packed sequences apart. The all-to-all before and
+after it, the slices, the padding and the gathering of outputs are verl's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import flash_attention_mask
+from verl.models.transformers import monkey_patch
+
+from tests.integration.stepping import batch, drift, from_cache, update, worker
+
+NAME = "packed"
+
+
+def packed_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: torch.Tensor | None,
+    query_length: int,
+    *_: Any,
+    position_ids: torch.Tensor,
+    scaling: float | None = None,
+    **__: Any,
+) -> torch.Tensor:
+    """(1, N, heads, head_dim) in the place of transformers' _flash_attention_forward."""
+    # A sequence begins where positions do.
+    sequence = (position_ids[0] == 0).cumsum(0)
+    order = torch.arange(query_length)
+    seen = (sequence[:, None] == sequence[None, :]) & (order[:, None] >= order[None, :])
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    attended = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=seen, scale=scaling, enable_gqa=True
+    )
+    return attended.transpose(1, 2)
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    position_ids: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """As transformers calls an attention, (1, heads, N, head_dim), to verl's around the kernel."""
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    attended = monkey_patch._ulysses_flash_attention_forward(
+        query, key, value, attention_mask, query.shape[1], position_ids=position_ids, scaling=scaling
+    )
+    return attended, None
+
+
+def main() -> None:
+    base_model, dataset, caches, shares = sys.argv[1:]
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, flash_attention_mask)
+    monkey_patch._flash_attention_forward = packed_attention
+    for source in ("forward", "hidden", "topk"):
+        actor = worker(
+            base_model,
+            "fpa_offline",
+            "actor_rollout_ref.model.use_remove_padding=true",
+            f"actor_rollout_ref.model.override_config.attn_implementation={NAME}",
+            f"actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size={shares}",
+            *(() if source == "forward" else from_cache(source, f"{caches}/{source}")),
+        )
+        drift(actor)
+        found = update(actor, batch(dataset)[1])
+        if found:
+            print(json.dumps({"source": source, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
