@@ -7,18 +7,15 @@ N tokens of a packed batch.
 import importlib
 import pkgutil
 
-from fpa_verl.objectives.forward_kl import forward_kl
-from fpa_verl.objectives.future_policy import (
+from fpa_verl.objectives.coarse_reference import (
     CoarseReference,
-    RemadeLogits,
-    SelectedRows,
     coarse_future_log_probs,
     coarse_future_policy,
     coarsen,
-    future_log_probs,
-    label_log_probs,
-    log_normaliser,
 )
+from fpa_verl.objectives.forward_kl import forward_kl
+from fpa_verl.objectives.future_policy import future_log_probs, label_log_probs, log_normaliser
+from fpa_verl.objectives.logits import RemadeLogits, SelectedRows
 from fpa_verl.objectives.objective import OBJECTIVES, Needs, Objective, hyper_parameter, of_pair
 from fpa_verl.objectives.trajectories import Trajectories, sequence_mean, sequence_sum, trajectory_weights
 

@@ -50,14 +50,16 @@ class OfflineActorWorker(ExportingActorWorker):
         self.actor.set_loss_fn(OfflineLoss(actor_config, self._reference, worker))
 
     def _open_reference(self) -> Reference:
+        compiled = bool(self.config.actor.use_torch_compile)
         if self._policy_loss.reference != "forward":
             cache = ReferenceCache(Path(self._policy_loss.reference_cache))
-            return CachedReference(cache, self._frozen_head() if cache.source == "hidden" else None)
+            head = self._frozen_head() if cache.source == "hidden" else None
+            return CachedReference(cache, head, compiled=compiled)
         if self.ref is None:
             raise IntegrationError(
                 "verl's worker built no reference model: fpa_verl/integration/workers/actor.py must follow it"
             )
-        return ForwardReference(self.ref.engine)
+        return ForwardReference(self.ref.engine, compiled=compiled)
 
     def _head(self) -> Any:
         return self.actor.engine.module.get_output_embeddings()

@@ -32,6 +32,7 @@ from fpa_verl.objectives import (
     future_log_probs,
     label_log_probs,
 )
+from fpa_verl.objectives.logits import Logits, taken
 from fpa_verl.rollouts.reference_cache import ReferenceCache
 
 
@@ -124,13 +125,18 @@ class ReferenceView(ABC):
 
 
 class ForwardReference(Reference):
-    """The frozen base model behind verl's own engine, asked for logits in the actor's layout."""
+    """The frozen base model behind verl's own engine, asked for logits in the actor's layout.
 
-    def __init__(self, engine: BaseEngine) -> None:
-        self._engine = engine
+    Args:
+        engine: of the base model.
+        compiled: as in `future_log_probs`.
+    """
+
+    def __init__(self, engine: BaseEngine, *, compiled: bool = False) -> None:
+        self._engine, self._compiled = engine, compiled
 
     def at(self, micro_batch: TensorDict, positions: ResponsePositions) -> LogitsView:
-        return LogitsView(positions.select(logits_of(self._engine, micro_batch)), positions)
+        return LogitsView(positions.select(logits_of(self._engine, micro_batch)), positions, self._compiled)
 
 
 @torch.no_grad()
@@ -155,17 +161,19 @@ def logits_of(engine: BaseEngine, micro_batch: TensorDict) -> torch.Tensor:
 class LogitsView(ReferenceView):
     """From the reference's logits, (M, V) by position or made a chunk at a time."""
 
-    def __init__(self, logits: Any, positions: ResponsePositions) -> None:
-        self._logits, self._positions = logits, positions
+    def __init__(self, logits: Logits, positions: ResponsePositions, compiled: bool) -> None:
+        self._logits, self._labels, self._index = logits, positions.labels, positions.index
+        self._compiled = compiled
 
     def log_probs(self) -> torch.Tensor:
-        return label_log_probs(self._logits, self._positions.labels)
+        return label_log_probs(self._logits, self._labels, compiled=self._compiled)
 
     def future_policy(self, logits: SelectedRows, lam: float) -> dict[str, torch.Tensor]:
-        return {"future_log_probs": future_log_probs(logits, self._logits, self._positions.labels, lam)}
+        future = future_log_probs(logits, self._logits, self._labels, lam, compiled=self._compiled)
+        return {"future_log_probs": future}
 
     def forward_kl(self, logits: torch.Tensor) -> torch.Tensor:
-        return forward_kl(logits[self._positions.index], self._logits[slice(None)])
+        return forward_kl(logits[self._index], taken(self._logits.rows(slice(None))))
 
 
 class CachedReference(Reference):
@@ -174,10 +182,11 @@ class CachedReference(Reference):
     Args:
         cache: of the dataset that is trained on.
         head: the reference's (V, d) output embeddings; for source "hidden" only.
+        compiled: as in `future_log_probs`.
     """
 
-    def __init__(self, cache: ReferenceCache, head: torch.Tensor | None = None) -> None:
-        self._cache, self._head = cache, head
+    def __init__(self, cache: ReferenceCache, head: torch.Tensor | None = None, *, compiled: bool = False) -> None:
+        self._cache, self._head, self._compiled = cache, head, compiled
 
     def at(self, micro_batch: TensorDict, positions: ResponsePositions) -> ReferenceView:
         device = positions.index.device
@@ -189,38 +198,40 @@ class CachedReference(Reference):
             assert self._head is not None
             # An offloaded actor had its weights on the host when the head was copied.
             self._head = self._head.to(device)
-            return LogitsView(RemadeLogits(arrays["hidden"], self._head, self._cache.scoring_temperature), positions)
+            remade = RemadeLogits(arrays["hidden"], self._head, self._cache.scoring_temperature)
+            return LogitsView(remade, positions, self._compiled)
         if self._cache.source == "topk":
             kept = CoarseReference(arrays["label"], arrays["tokens"], arrays["log_probs"], arrays["tail"])
-            return CoarseView(kept, positions)
-        return ChosenView(arrays["label"], positions)
+            return CoarseView(kept, positions, self._compiled)
+        return ChosenView(arrays["label"], positions, self._compiled)
 
 
 class CoarseView(ReferenceView):
     """From the K tokens of a "topk" cache."""
 
-    def __init__(self, kept: CoarseReference, positions: ResponsePositions) -> None:
-        self._kept, self._positions = kept, positions
+    def __init__(self, kept: CoarseReference, positions: ResponsePositions, compiled: bool) -> None:
+        self._kept, self._positions, self._compiled = kept, positions, compiled
 
     def log_probs(self) -> torch.Tensor:
         return self._kept.labels
 
     def future_policy(self, logits: SelectedRows, lam: float) -> dict[str, torch.Tensor]:
-        estimate = coarse_future_policy(logits, self._kept, self._positions.labels, lam)
+        labels = self._positions.labels
+        estimate = coarse_future_policy(logits, self._kept, labels, lam, compiled=self._compiled)
         return {"future_log_probs": estimate.log_probs, "refinement": estimate.refinement}
 
 
 class ChosenView(ReferenceView):
     """From the label's log-probability alone: the future policy without its normaliser."""
 
-    def __init__(self, labels: torch.Tensor, positions: ResponsePositions) -> None:
-        self._labels, self._positions = labels, positions
+    def __init__(self, labels: torch.Tensor, positions: ResponsePositions, compiled: bool) -> None:
+        self._labels, self._positions, self._compiled = labels, positions, compiled
 
     def log_probs(self) -> torch.Tensor:
         return self._labels
 
     def future_policy(self, logits: SelectedRows, lam: float) -> dict[str, torch.Tensor]:
-        policy = label_log_probs(logits, self._positions.labels)
+        policy = label_log_probs(logits, self._positions.labels, compiled=self._compiled)
         return {"future_log_probs": (1 + lam) * policy - lam * self._labels}
 
 

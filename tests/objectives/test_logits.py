@@ -1,0 +1,72 @@
+"""Work on (N, V) logits by chunks: how much memory it takes, and the same work compiled."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import pytest
+import torch
+
+from fpa_verl.objectives import (
+    RemadeLogits,
+    SelectedRows,
+    coarse_future_policy,
+    coarsen,
+    future_log_probs,
+    label_log_probs,
+)
+
+N, V, HIDDEN, K = 64, 4096, 32, 16
+# Two rows at a time.
+CHUNK = 2 * V
+FLOAT32 = 4
+
+
+def peak_bytes(work) -> int:
+    """What torch's allocator holds at most while `work` runs, beside what it held before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+def drawn(dtype: torch.dtype):
+    torch.manual_seed(0)
+    logits = (torch.randn(N, V) * 3).to(dtype)
+    ref = (logits + torch.randn(N, V)).to(dtype)
+    index = torch.randperm(N)
+    return SelectedRows(logits, index), SelectedRows(ref, index), torch.randint(V, (N,))
+
+
+def works(dtype: torch.dtype):
+    """Name to a function of `compiled`: all that is done with logits in a step."""
+    logits, ref, labels = drawn(dtype)
+    kept = coarsen(ref, labels, K)
+    remade = RemadeLogits(torch.randn(N, HIDDEN, dtype=dtype), torch.randn(V, HIDDEN, dtype=dtype), 0.7)
+
+    def of(function, *arguments):
+        return lambda **options: function(*arguments, chunk_elements=CHUNK, **options)
+
+    return {
+        "forward": of(future_log_probs, logits, ref, labels, 2.0),
+        "hidden": of(future_log_probs, logits, remade, labels, 2.0),
+        "topk": lambda **options: of(coarse_future_policy, logits, kept, labels, 2.0)(**options).log_probs,
+        "labels": of(label_log_probs, logits, labels),
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("source", ["forward", "hidden", "topk", "labels"])
+def test_extra_memory_is_a_few_chunks_whatever_the_number_of_tokens(source, dtype):
+    """What docs/reference_cache.md promises: four float32 chunks, beside a few numbers a token."""
+    chunk = CHUNK * FLOAT32
+    # All logits in float32 would be 32 chunks.
+    assert chunk < peak_bytes(works(dtype)[source]) < 4 * chunk + 8 * N * FLOAT32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("source", ["forward", "hidden", "topk", "labels"])
+def test_compiled_work_gives_the_same_numbers(source, dtype):
+    work = works(dtype)[source]
+    torch.testing.assert_close(work(compiled=True), work(), rtol=0, atol=2e-5)
