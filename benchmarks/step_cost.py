@@ -74,7 +74,7 @@ class Bench:
     """One micro-batch of sequences of equal length, all of them response, and one step by each source."""
 
     def __init__(self, arguments: argparse.Namespace, sources: tuple[str, ...]) -> None:
-        self.device = arguments.device
+        self.device, self.compiled = arguments.device, arguments.compile
         dtype = getattr(torch, arguments.dtype)
         self.policy = model_of(arguments.layers, self.device, dtype)
         self.policy.gradient_checkpointing_enable()
@@ -128,12 +128,13 @@ class Bench:
     @torch.no_grad()
     def _future(self, source: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if source == "topk":
-            return coarse_future_log_probs(logits, self.kept, labels, LAM)
+            return coarse_future_log_probs(logits, self.kept, labels, LAM, compiled=self.compiled)
         if source == "hidden":
-            return future_log_probs(logits, RemadeLogits(self.hidden, self.head, 1 / self.scale), labels, LAM)
+            remade = RemadeLogits(self.hidden, self.head, 1 / self.scale)
+            return future_log_probs(logits, remade, labels, LAM, compiled=self.compiled)
         assert self.reference is not None
         reference = self.reference(self.ids[:, :-1]).logits.flatten(0, 1).mul_(self.scale)
-        return future_log_probs(logits, reference, labels, LAM)
+        return future_log_probs(logits, reference, labels, LAM, compiled=self.compiled)
 
 
 def synchronise(device: str) -> None:
@@ -147,6 +148,22 @@ def seconds(work: Callable[[], None], device: str) -> float:
     work()
     synchronise(device)
     return time.perf_counter() - start
+
+
+def product_rate(arguments: argparse.Namespace) -> float:
+    """Floating point operations a second of square matrix products, the best of a few."""
+    size = 8_192 if arguments.device == "cuda" else 2_048
+    a, b = (torch.randn(size, size, device=arguments.device).to(getattr(torch, arguments.dtype)) for _ in range(2))
+    return 2 * size**3 / min(seconds(lambda: a @ b, arguments.device) for _ in range(10))
+
+
+def operations_a_token(length: int) -> float:
+    """Of forward and backward of the whole model, recomputation not counted: 6 a weight, and attention's."""
+    # Query and output of 32 heads, key and value of 8, of 128 each; gate, up and down.
+    layer = HIDDEN * 128 * 2 * (32 + 8) + 3 * HIDDEN * 9_728
+    # Causal: a token sees half the others on average, in two products.
+    attention = 2 * 32 * 128 * length / 2
+    return 6 * (WHOLE * (layer + attention) + VOCABULARY * HIDDEN)
 
 
 def step_seconds(arguments: argparse.Namespace, layers: int) -> list[dict[str, float]]:
@@ -185,7 +202,10 @@ def time_ratios(arguments: argparse.Namespace) -> bool:
         step = {"off_rl": off_rl}
         ratios = {source: 1 + extra / off_rl for source, extra in added.items()}
         print(f"one layer, measured: off_rl {low['off_rl']:.2f} s, " + ", ".join(f"{n} {low[n]:.2f} s" for n in GOALS))
-    print(f"off_rl_tokens_per_second_of_{WHOLE}_layers: {tokens / step['off_rl']:.1f}")
+    rate = tokens / step["off_rl"]
+    print(f"off_rl_tokens_per_second_of_{WHOLE}_layers: {rate:.1f}")
+    utilisation = rate * operations_a_token(arguments.length) / product_rate(arguments)
+    print(f"model_flop_utilisation_off_rl: {utilisation:.2f} of the measured rate of matrix products")
     met = True
     for source, goal in GOALS.items():
         print(f"step_ratio_{source}: {ratios[source]:.3f} (goal <= {goal})")
@@ -195,7 +215,9 @@ def time_ratios(arguments: argparse.Namespace) -> bool:
 
 def peak_bytes(source: str, arguments: argparse.Namespace) -> int:
     """Peak memory of one step by `source`, in a process of its own."""
-    passed = [f"--{name}={value}" for name, value in vars(arguments).items() if name != "memory_of"]
+    flags = {"memory_of", "compile"}
+    passed = [f"--{name}={value}" for name, value in vars(arguments).items() if name not in flags]
+    passed.append("--compile" if arguments.compile else "--no-compile")
     done = subprocess.run(
         [sys.executable, __file__, *passed, f"--memory-of={source}"],
         stdout=subprocess.PIPE,
@@ -241,6 +263,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--dtype", default="bfloat16" if on_gpu else "float32")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--entropy", type=float, default=0.5, help="mean entropy of the next token, in nats")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=on_gpu, help="of FPA's own work")
     parser.add_argument("--memory-of", choices=SOURCES, help=argparse.SUPPRESS)
     return parser.parse_args()
 

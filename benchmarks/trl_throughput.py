@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -22,41 +21,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from verl_runs import WARM_UP, make_model, make_rollouts, run
+
 GOAL = 1.0
 HIDDEN, LAYERS = 256, 4
-PAIRS, STEPS, WARM_UP = 16, 8, 2
+PAIRS, STEPS = 16, 8
 ROUNDS = 2
 SHORTEST, LONGEST = 96, 384
 BETA = "0.1"
-
-
-def make_inputs(folder: Path) -> None:
-    """A model, and as many pairs as all steps take: digits, one response of each pair with the right answer."""
-    import torch
-
-    from fpa_verl.demo.model import character_tokenizer, small_qwen3
-    from fpa_verl.rollouts.importing import import_rollouts
-
-    tokenizer = character_tokenizer()
-    torch.manual_seed(0)
-    small_qwen3(tokenizer, hidden=HIDDEN, layers=LAYERS).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    draw = random.Random(0)
-
-    def digits(count: int) -> str:
-        return "".join(draw.choices("0123456789", k=count))
-
-    records = []
-    for i in range(PAIRS * STEPS):
-        problem = digits(32)
-        for answer in ("7", "8"):
-            response = digits(draw.randint(SHORTEST, LONGEST)) + rf"\boxed{{{answer}}}"
-            records.append({"problem": problem, "response": response, "ground_truth": "7", "id": f"p{i}"})
-    (folder / "text.jsonl").write_text("\n".join(map(json.dumps, records)))
-    import_rollouts(
-        folder / "text.jsonl", str(folder / "model"), folder / "rollouts", suffix="", validation_fraction=0.0
-    )
-    (folder / "records.json").write_text(json.dumps(records))
 
 
 def tokens_per_step(folder: Path) -> float:
@@ -68,25 +40,16 @@ def tokens_per_step(folder: Path) -> float:
 
 def ours(recipe: str, folder: Path, number: int) -> float:
     """Seconds a step of the real command."""
-    run_dir = folder / f"{recipe}{number}"
-    command = [
-        *(sys.executable, "-m", "verl.trainer.main", f"recipe={recipe}", "hardware=cpu", "model=tiny", "task=demo"),
-        f"actor_rollout_ref.model.path={folder}/model",
-        f"rollouts={folder}/rollouts",
-        f"data.val_files=[{folder}/rollouts/train.parquet]",
-        f"run_dir={run_dir}",
-        *("scale.max_prompt_tokens=64", f"scale.max_response_tokens={LONGEST + 32}"),
-        f"scale.max_model_tokens={LONGEST + 128}",
+    steps = run(
+        recipe,
+        folder,
+        f"{recipe}{number}",
+        LONGEST,
         f"data.train_batch_size={PAIRS if recipe == 'dpo' else 2 * PAIRS}",
         *("data.selection.pairs_per_group=1",) * (recipe == "dpo"),
         f"trainer.total_training_steps={STEPS}",
-        *("trainer.test_freq=-1", "trainer.val_before_train=false", "trainer.save_freq=-1"),
-    ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
-    lines = (run_dir / "metrics.1.jsonl").read_text().splitlines()
-    return statistics.median(json.loads(line)["data"]["timing_s/step"] for line in lines[WARM_UP:])
+    )
+    return statistics.median(step["timing_s/step"] for step in steps)
 
 
 def theirs(recipe: str, folder: Path) -> float:
@@ -169,7 +132,9 @@ def main() -> None:
     missed = False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_inputs(folder)
+        make_model(folder, hidden=HIDDEN, layers=LAYERS)
+        records = make_rollouts(folder, PAIRS * STEPS, SHORTEST, LONGEST)
+        (folder / "records.json").write_text(json.dumps(records))
         tokens = tokens_per_step(folder)
         for recipe in ("dpo", "kto"):
             rounds = [(ours(recipe, folder, number), theirs(recipe, folder)) for number in range(ROUNDS)]

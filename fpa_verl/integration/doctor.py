@@ -148,7 +148,7 @@ def ray_worker() -> Iterator[Finding]:
 
         return list(POLICY_LOSS_REGISTRY)
 
-    joins = "RAY_ADDRESS" in os.environ
+    joins = bool(os.environ.get("RAY_ADDRESS"))
     environment = {} if _has_gpu() else {"VERL_PLATFORM": "cpu"}
     own: dict[str, Any] = {} if joins else {"num_cpus": 1, "include_dashboard": False}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": environment}, **own)

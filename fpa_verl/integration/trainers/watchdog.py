@@ -57,7 +57,8 @@ class Watchdog:
 
     def find_dead(self) -> Exception | None:
         """Look now."""
-        return self._dead_server() or self._dead_actor()
+        # Slow to answer or out of reach for a moment is not dead.
+        return self._dead_server() or first_dead(self._actors, ANSWER_WITHIN_S, dead=ActorDiedError)
 
     def _watch(self) -> None:
         while not self._over.wait(LOOK_EVERY_S):
@@ -79,29 +80,25 @@ class Watchdog:
                     return server_died(address, str(error))
         return None
 
-    def _dead_actor(self) -> Exception | None:
-        try:
-            ray.get([actor.__ray_ready__.remote() for actor in self._actors], timeout=ANSWER_WITHIN_S)
-        except ActorDiedError as error:
-            return first_cause(error) or IntegrationError(str(error))
-        except RayError:
-            # Slow to answer, out of reach for a moment, or Ray itself is ending.
-            return None
-        return None
 
-
-def first_dead(actors: Sequence[Any], within_s: float = 30.0) -> Exception | None:
+def first_dead(
+    actors: Sequence[Any], within_s: float = 30.0, *, dead: type[RayActorError] = RayActorError
+) -> Exception | None:
     """Who of these Ray actors is dead; one that is busy counts as alive.
 
     Args:
         actors: any of Ray's.
         within_s: as long as Ray may take to notice that a node is gone.
+        dead: what Ray raises of one that is.
     """
     asked = [actor.__ray_ready__.remote() for actor in actors]
     answered = ray.wait(asked, num_returns=len(asked), timeout=within_s)[0] if asked else []
     for answer in answered:
         try:
             ray.get(answer)
-        except RayActorError as error:
+        except dead as error:
             return first_cause(error) or IntegrationError(str(error))
+        except RayError:
+            # Ray itself may be ending.
+            continue
     return None
