@@ -35,6 +35,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 from fpa_verl.objectives import (
     CoarseReference,
     RemadeLogits,
+    SelectedRows,
     Trajectories,
     coarse_future_log_probs,
     coarsen,
@@ -112,7 +113,9 @@ class Bench:
     def step(self, source: str) -> None:
         labels = self.ids[:, 1:]
         logits = self.policy(self.ids[:, :-1]).logits.flatten(0, 1).mul(self.scale)
-        future = None if source == "off_rl" else self._future(source, logits.detach(), labels.flatten())
+        # As the worker has them: rows of the engine's logits by index.
+        rows = SelectedRows(logits.detach(), torch.arange(len(logits), device=logits.device))
+        future = None if source == "off_rl" else self._future(source, rows, labels.flatten())
         chosen = logits.gather(-1, labels.reshape(-1, 1)).squeeze(-1) - torch.logsumexp(logits, -1)
         mask = torch.ones_like(labels, dtype=torch.bool)
         batch = Trajectories(
@@ -126,14 +129,15 @@ class Bench:
         self.policy.zero_grad()
 
     @torch.no_grad()
-    def _future(self, source: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _future(self, source: str, logits: SelectedRows, labels: torch.Tensor) -> torch.Tensor:
         if source == "topk":
             return coarse_future_log_probs(logits, self.kept, labels, LAM, compiled=self.compiled)
         if source == "hidden":
             remade = RemadeLogits(self.hidden, self.head, 1 / self.scale)
             return future_log_probs(logits, remade, labels, LAM, compiled=self.compiled)
         assert self.reference is not None
-        reference = self.reference(self.ids[:, :-1]).logits.flatten(0, 1).mul_(self.scale)
+        ref_logits = self.reference(self.ids[:, :-1]).logits.flatten(0, 1).mul_(self.scale)
+        reference = SelectedRows(ref_logits, torch.arange(len(ref_logits), device=ref_logits.device))
         return future_log_probs(logits, reference, labels, LAM, compiled=self.compiled)
 
 

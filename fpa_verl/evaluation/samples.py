@@ -1,7 +1,7 @@
 """The answers of an evaluation, kept whole: every number of it can be computed again from them.
 
-`samples/part-NNNNN.parquet` in the directory of `recipe=evaluate`, `samples/STEP/part-NNNNN.parquet` in that of a run
-that trains; one row an answer, appended in whole files.
+`samples/part-NNNNN.parquet` in the directory of `recipe=evaluate`, `samples/attempt_N/step_S/part-NNNNN.parquet` in
+that of a run that trains; one row an answer, appended in whole files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fpa_verl.rollouts.parquet import read_table, write_table
 from fpa_verl.rollouts.schema import MODEL_STATUSES
 
 FOLDER = "samples"
-REMEDY = "delete it and repeat the evaluation, which asks for the missing answers"
+REMEDY = "delete it; `recipe=evaluate` asks for the missing answers when it is repeated"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import torch
 
 from fpa_verl.objectives.logits import Logits, Rows, choose, chunks, rows_of, work_dtype, worked
 
+NO_LABEL = -(1 << 40)
+
 
 def check_shapes(logits: Logits | torch.Tensor, labels: torch.Tensor, lam: float) -> None:
     """Raise ValueError for what is not (N, V) logits, (N,) labels and a strength of at least 0."""
@@ -18,13 +20,18 @@ def check_shapes(logits: Logits | torch.Tensor, labels: torch.Tensor, lam: float
 
 
 def _label_log_probs(logits: Rows, labels: torch.Tensor) -> torch.Tensor:
-    return -torch.nn.functional.cross_entropy(worked(logits), labels, reduction="none")
+    return _chosen(worked(logits), labels)
+
+
+def _chosen(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    # Without an `ignore_index`: every label counts, and -100 is an error.
+    return -torch.nn.functional.cross_entropy(logits, labels.long(), reduction="none", ignore_index=NO_LABEL)
 
 
 def _future_log_probs(logits: Rows, ref_logits: Rows, labels: torch.Tensor, lam: float) -> torch.Tensor:
-    # h_ref + (1 + lam) (h_theta - h_ref): where both are the same, exactly that.
-    future = torch.lerp(worked(ref_logits), worked(logits), 1 + lam)
-    return -torch.nn.functional.cross_entropy(future, labels, reduction="none")
+    # h_ref + (1 + lam) (h_theta - h_ref): where both are the same and finite, exactly that.
+    policy = worked(logits)
+    return _chosen(torch.lerp(worked(ref_logits).to(policy.dtype), policy, 1 + lam), labels)
 
 
 @torch.no_grad()
@@ -46,13 +53,12 @@ def future_log_probs(
 
     Args:
         logits: h_theta, shape (N, V). Read, never written.
-        ref_logits: h_ref at the same positions and scoring temperature, shape (N, V), in a dtype that is
-            computed in as that of `logits` is.
+        ref_logits: h_ref at the same positions and scoring temperature, shape (N, V).
         labels: the token that follows each position, shape (N,).
         lam: extrapolation strength; 0 gives the policy itself.
         chunk_elements: elements to work on at a time. The extra memory is at most four times as many float32,
             whatever N is; None: `logits.CHUNK_ELEMENTS`, by device.
-        compiled: let torch compile the work on a chunk, which then needs no memory beside what is read.
+        compiled: let torch compile the work on a chunk, which then takes one chunk in float32 at most.
 
     Returns:
         log pi_hat(labels), shape (N,), detached; float64 for float64 logits, else float32.

@@ -206,6 +206,15 @@ def metrics_file(attempt: int) -> str:
     return f"metrics.{attempt}.jsonl"
 
 
+def _read_info(file: Path) -> dict[str, Any]:
+    """What run.json holds; where it has one number of samples for all problem sets, that of each."""
+    info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    evaluation = info["evaluation"]
+    if isinstance(evaluation.get("samples"), int):
+        evaluation["samples"] = dict.fromkeys(evaluation["problem_sets"], evaluation["samples"])
+    return info
+
+
 def answers_of_step(attempt: int, step: int) -> str:
     """Folder within samples/ of what a training run answered: a step that was trained again is another model."""
     return f"attempt_{attempt}/step_{step}"
@@ -219,7 +228,7 @@ def open_run(folder: Path, info: dict[str, Any]) -> None:
     """
     file = folder / RUN_FILE
     if file.exists():
-        before = _identity(json.loads(file.read_text(encoding="utf-8")))
+        before = _identity(_read_info(file))
         now = _identity(json.loads(json.dumps(info)))
         changed = [key for key in now if before[key] != now[key]]
         if changed:
@@ -281,7 +290,7 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     file = folder / RUN_FILE
     if not file.exists():
         raise DatasetError(f"{folder} is no run directory ({RUN_FILE} is missing): give folders that a recipe wrote")
-    info = json.loads(file.read_text(encoding="utf-8"))
+    info = _read_info(file)
     spending = read_spending(folder)
     points: dict[tuple[str, int], Point] = {}
     for record in read_json_lines(folder / EVALUATIONS_FILE):

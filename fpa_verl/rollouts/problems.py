@@ -12,7 +12,7 @@ import random
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class Problem:
     """(role, content) pairs of the chat that poses the problem."""
     ground_truth: str
     data_source: str
+    extra_info: dict[str, Any] = field(default_factory=dict, compare=False)
+    """What else the file says of it, for a scorer that wants to know."""
 
     @classmethod
     def from_text(cls, problem_id: str, text: str, ground_truth: str, data_source: str) -> Problem:
@@ -71,7 +73,7 @@ def as_problem(row: dict[str, Any], where: str) -> Problem:
             f"{where} is not in verl's problem schema ({error!r}): it needs data_source, prompt and "
             "reward_model.ground_truth; `fpa-verl data problems` makes such a file from JSON Lines"
         ) from error
-    return Problem(str(problem_id), chat, "" if truth is None else str(truth), source)
+    return Problem(str(problem_id), chat, "" if truth is None else str(truth), source, dict(info))
 
 
 def read_problems(files: str | Sequence[str]) -> list[Problem]:
@@ -124,13 +126,13 @@ def write_problems(path: Path, problems: Iterable[Problem], split: str) -> None:
     them from the test problems.
     """
     source_suffix = VALIDATION_SUFFIX if split == VALIDATION else ""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "data_source": problem.data_source + source_suffix,
             "prompt": problem.chat,
             "ability": "math",
             "reward_model": {"style": "rule", "ground_truth": problem.ground_truth},
-            "extra_info": {"problem_id": problem.problem_id, "index": index, "split": split},
+            "extra_info": {**problem.extra_info, "problem_id": problem.problem_id, "index": index, "split": split},
         }
         for index, problem in enumerate(problems)
     ]

@@ -39,20 +39,22 @@ def test_a_packed_step_is_the_padded_one(base_model, chained_additions, caches, 
     """Of one process, and of two that share every sequence."""
     arguments = [str(argument) for argument in (base_model, chained_additions, caches, shares)]
     environment = {**os.environ, "WORLD_SIZE": str(shares), "DIST_INIT_METHOD": f"file://{tmp_path}/meeting_point"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.packed_steps", *arguments],
-            cwd=Path(__file__).parents[2],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": "0"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(shares)
-    ]
-    outputs = [process.communicate(timeout=300) for process in processes]
-    assert not any(process.returncode for process in processes), "\n".join(err[-3000:] for _, err in outputs)
-    steps = [json.loads(line) for line in outputs[0][0].splitlines() if line.startswith('{"source"')]
+    logs = [tmp_path / f"{rank}.log" for rank in range(shares)]
+    processes = []
+    try:
+        for rank, log in enumerate(logs):
+            with log.open("w") as out:
+                command = [sys.executable, "-m", "tests.integration.packed_steps", *arguments]
+                own = {**environment, "RANK": str(rank), "LOCAL_RANK": "0"}
+                root = Path(__file__).parents[2]
+                processes.append(subprocess.Popen(command, cwd=root, env=own, stdout=out, stderr=subprocess.STDOUT))
+        statuses = [process.wait(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    texts = [log.read_text() for log in logs]
+    assert not any(statuses), "\n".join(text[-3000:] for text in texts)
+    steps = [json.loads(line) for text in texts for line in text.splitlines() if line.startswith('{"source"')]
     assert [step["source"] for step in steps] == ["forward", *SOURCES]
     for step in steps:
         for name in ("loss", "grad_norm", "right/future_weight", "wrong/future_weight"):

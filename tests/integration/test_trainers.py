@@ -321,7 +321,7 @@ def test_grpo_trains_and_is_written_down(workspace, base_model):
     # The answers of every evaluation are kept, and give its accuracy again.
     for point in run.of_source(task.DATA_SOURCE):
         kept = SampleStore(run.folder, answers_of_step(attempt=1, step=point.step)).read()
-        assert outcomes(kept) == point.problems
+        assert outcomes(kept[kept["data_source"] == task.DATA_SOURCE]) == point.problems
 
 
 @pytest.mark.slow

@@ -67,6 +67,25 @@ def test_extra_memory_is_a_few_chunks_whatever_the_number_of_tokens(source, dtyp
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("source", ["forward", "hidden", "topk", "labels"])
-def test_compiled_work_gives_the_same_numbers(source, dtype):
+def test_compiled_work_gives_the_same_numbers_in_less_memory(source, dtype):
     work = works(dtype)[source]
     torch.testing.assert_close(work(compiled=True), work(), rtol=0, atol=2e-5)
+    assert peak_bytes(lambda: work(compiled=True)) < 1.1 * CHUNK * FLOAT32 + 8 * N * FLOAT32
+
+
+def test_a_label_that_is_none_is_an_error():
+    """-100, which torch's cross-entropy passes over unless it is told not to."""
+    logits, ref, labels = drawn(torch.float32)
+    labels[3] = -100
+    for work in (lambda: label_log_probs(logits, labels), lambda: future_log_probs(logits, ref, labels, 2.0)):
+        with pytest.raises((IndexError, RuntimeError)):
+            work()
+
+
+def test_policy_and_reference_may_differ_in_dtype():
+    torch.manual_seed(1)
+    logits, ref = torch.randn(3, 7, dtype=torch.float64), torch.randn(3, 7, dtype=torch.float32)
+    labels = torch.tensor([0, 3, 6])
+    exact = future_log_probs(logits, ref.double(), labels, 2.0)
+    assert torch.equal(future_log_probs(logits, ref, labels, 2.0), exact)
+    torch.testing.assert_close(future_log_probs(ref, logits, labels, 0.0), label_log_probs(ref, labels))

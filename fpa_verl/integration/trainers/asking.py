@@ -149,6 +149,9 @@ class Asks(Synchronous):
                 raise
             tq.kv_clear(keys=list(place_of), partition_id=partition)
             return []
+        if not batch.keys:
+            # What verl makes of the same in a validation.
+            return []
         keys = _last_outputs(batch.keys)
         fields = ["prompts", "responses", "rm_scores", "extra_fields"]
         wanted = fields if question.validate else [*fields, "rollout_log_probs"]
@@ -208,7 +211,7 @@ def _prompts(
         "raw_prompt": [p.chat for p in problems],
         "data_source": [p.data_source for p in problems],
         "reward_model": [{"style": "rule", "ground_truth": p.ground_truth} for p in problems],
-        "extra_info": [{"problem_id": p.problem_id} for p in problems],
+        "extra_info": [{**p.extra_info, "problem_id": p.problem_id} for p in problems],
         "index": [p.problem_id for p in problems],
         "first_sample": list(first_samples),
         # How many sessions the agent loop starts, whatever the configuration says.

@@ -35,8 +35,8 @@ class Evaluator(Answering, Sampler):
         self._lock = hold(self.run_dir)
         open_run(self.run_dir, info)
         self.answers = Answers(problems, info["evaluation"]["samples"], SampleStore(self.run_dir))
-        done = {problem_id for _, problem_id, _ in self.answers.store.done()}
-        self.answered = next((p for p in problems if p.problem_id in done), None)
+        done = {(source, problem_id) for source, problem_id, _ in self.answers.store.done()}
+        self.answered = next((p for p in problems if (p.data_source, p.problem_id) in done), None)
         self.ledger = Ledger(
             self.run_dir, started_at=command_started_at(), devices=self.devices, versions=info["versions"]
         )

@@ -91,14 +91,15 @@ def first_dead(
         within_s: as long as Ray may take to notice that a node is gone.
         dead: what Ray raises of one that is.
     """
-    asked = [actor.__ray_ready__.remote() for actor in actors]
-    answered = ray.wait(asked, num_returns=len(asked), timeout=within_s)[0] if asked else []
-    for answer in answered:
-        try:
-            ray.get(answer)
-        except dead as error:
-            return first_cause(error) or IntegrationError(str(error))
-        except RayError:
-            # Ray itself may be ending.
-            continue
+    try:
+        asked = [actor.__ray_ready__.remote() for actor in actors]
+        answered = ray.wait(asked, num_returns=len(asked), timeout=within_s)[0] if asked else []
+        for answer in answered:
+            try:
+                ray.get(answer)
+            except dead as error:
+                return first_cause(error) or IntegrationError(str(error))
+    except RayError:
+        # Ray itself is ending, or an actor is out of reach for a moment.
+        return None
     return None
