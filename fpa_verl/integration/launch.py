@@ -69,6 +69,8 @@ def choose_cluster(config: DictConfig) -> None:
             ray_init.address = "local"
             # Loopback; Ray takes 127.0.0.1 for a mistake, and looks for another address.
             ray_init._node_ip_address = "127.0.0.2"
+            # Ray's head keeps what became of 100,000 tasks: 200 MB, which GRPO fills in some hundred steps.
+            ray_init._system_config = {"task_events_max_num_task_in_gcs": 5_000}
 
 
 def tell_workers(config: DictConfig, **variables: str) -> None:
