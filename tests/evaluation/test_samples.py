@@ -60,5 +60,5 @@ def test_a_response_without_an_answer_does_not_vote(store):
 def test_a_damaged_file_is_named(store, tmp_path):
     file = tmp_path / "samples" / "part-00001.parquet"
     file.write_bytes(file.read_bytes().replace(b"wrong", b"right", 1))
-    with pytest.raises(DatasetError, match=r"part-00001\.parquet is damaged.*repeat the evaluation"):
+    with pytest.raises(DatasetError, match=r"part-00001\.parquet is damaged.*asks for the missing answers"):
         store.read()
