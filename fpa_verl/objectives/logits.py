@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-# Elements of a chunk of rows. On a CPU 16 MiB of float32, which allocators and caches like best; elsewhere
-# 128 MiB, or 220 tokens of a 151,936-token vocabulary, so that kernels are few.
-CHUNK_ELEMENTS = {"cpu": 1 << 22}
-CHUNK_ELEMENTS_ELSEWHERE = 1 << 25
+# Elements of a chunk of rows: 128 MiB of float32, or 220 tokens of a 151,936-token vocabulary, so that kernels
+# are few and a head is read seldom. Logits that are there already go through a CPU in 16 MiB, which allocators
+# and caches like better.
+CHUNK_ELEMENTS = 1 << 25
+CHUNK_ELEMENTS_ON_CPU = 1 << 22
 
 
 class Rows(NamedTuple):
@@ -88,10 +89,17 @@ def worked(rows: Rows) -> torch.Tensor:
     return taken(rows).to(work_dtype(rows.tensor.dtype))
 
 
-def chunks(logits: Logits | torch.Tensor, elements: int | None) -> Iterator[slice]:
-    """Slices of the rows, each of at most `elements` elements, or one row; None: as the device likes it."""
+def chunks(logits: Logits | torch.Tensor, elements: int | None, *, remade: bool = False) -> Iterator[slice]:
+    """Slices of the rows, each of at most `elements` elements, or one row.
+
+    Args:
+        logits: (N, V).
+        elements: None: as the device likes it.
+        remade: whether a head is read for every chunk.
+    """
     rows, width = logits.shape
-    elements = elements or CHUNK_ELEMENTS.get(logits.device.type, CHUNK_ELEMENTS_ELSEWHERE)
+    in_cache = logits.device.type == "cpu" and not remade
+    elements = elements or (CHUNK_ELEMENTS_ON_CPU if in_cache else CHUNK_ELEMENTS)
     step = max(1, elements // width)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
