@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 from omegaconf import DictConfig
 
 from fpa_verl.evaluation.samples import Sample, SampleStore, outcomes
@@ -95,22 +96,27 @@ class Answering(Asks):
             ground_truth=task.problem.ground_truth,
         )
 
-    def record(self, answers: Answers, step: int, *, trained: bool = False) -> None:
+    def record(self, answers: Answers, step: int, *, trained: bool = False) -> pd.DataFrame:
         """Write the counts into the run directory.
 
         Args:
             answers: as far as they came; those that did not are counted as such.
             step: of the model that gave them.
             trained: whether this attempt trained that step, and does not go on from it.
+
+        Returns:
+            The answers that it counted, with the columns of `Sample`.
         """
+        found = answers.store.read()
         record_evaluation(
             self.run_dir,
             attempt=self.ledger.attempt,
             step=step,
-            problems={str(source): outcomes(part) for source, part in answers.store.read().groupby("data_source")},
+            problems={str(source): outcomes(part) for source, part in found.groupby("data_source")},
             asked_for=answers.asked_for,
             trained=trained,
         )
+        return found
 
 
 def know_seeds(config: DictConfig) -> None:

@@ -38,8 +38,7 @@ class Validates(Metered, Answering):
             logger.warning(
                 "step %d: %d of %d answers could not be generated", self.global_steps, len(left), len(answers.tasks)
             )
-        self.record(answers, self.global_steps, trained=self._training)
-        found = answers.store.read()
+        found = self.record(answers, self.global_steps, trained=self._training)
         self._maybe_log_val_generations(
             inputs=self._prompts_of(found),
             outputs=found["response"].tolist(),

@@ -94,12 +94,15 @@ def first_dead(
     try:
         asked = [actor.__ray_ready__.remote() for actor in actors]
         answered = ray.wait(asked, num_returns=len(asked), timeout=within_s)[0] if asked else []
-        for answer in answered:
-            try:
-                ray.get(answer)
-            except dead as error:
-                return first_cause(error) or IntegrationError(str(error))
     except RayError:
-        # Ray itself is ending, or an actor is out of reach for a moment.
+        # Ray itself is ending.
         return None
+    for answer in answered:
+        try:
+            ray.get(answer)
+        except dead as error:
+            return first_cause(error) or IntegrationError(str(error))
+        except RayError:
+            # Out of reach for a moment; another may be dead.
+            continue
     return None
