@@ -85,7 +85,7 @@ def train_with_trl(recipe: str, folder: Path, micro_batches: int) -> None:
         def on_step_end(self, *_: object, **__: object) -> None:
             self.marks.append(time.perf_counter())
 
-    records = json.loads((folder / "records.json").read_text())
+    records = [json.loads(line) for line in (folder / "text.jsonl").read_text().splitlines()]
     policy, reference = (AutoModelForCausalLM.from_pretrained(folder / "model") for _ in range(2))
     options = {
         "output_dir": str(folder / f"trl_{recipe}"),
@@ -140,8 +140,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_model(folder, hidden=HIDDEN, layers=LAYERS)
-        records = make_rollouts(folder, PAIRS * STEPS, SHORTEST, LONGEST)
-        (folder / "records.json").write_text(json.dumps(records))
+        make_rollouts(folder, PAIRS * STEPS, SHORTEST, LONGEST)
         tokens = tokens_per_step(folder)
         for recipe in ("dpo", "kto"):
             rounds = [

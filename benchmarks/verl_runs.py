@@ -7,7 +7,6 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 WARM_UP = 2
 
@@ -27,8 +26,8 @@ def make_model(folder: Path, *, hidden: int, layers: int, vocabulary: int | None
     tokenizer.save_pretrained(folder / "model")
 
 
-def make_rollouts(folder: Path, problems: int, shortest: int, longest: int) -> list[dict[str, Any]]:
-    """Pairs of a right and a wrong response in `folder`/rollouts: digits, and an answer. The records, pair by pair."""
+def make_rollouts(folder: Path, problems: int, shortest: int, longest: int) -> None:
+    """Pairs of a right and a wrong response, digits and an answer: text.jsonl, and the dataset rollouts/."""
     from fpa_verl.rollouts.importing import import_rollouts
 
     draw = random.Random(0)
@@ -46,7 +45,6 @@ def make_rollouts(folder: Path, problems: int, shortest: int, longest: int) -> l
     import_rollouts(
         folder / "text.jsonl", str(folder / "model"), folder / "rollouts", suffix="", validation_fraction=0.0
     )
-    return records
 
 
 def run(recipe: str, folder: Path, name: str, longest: int, *overrides: str) -> list[dict[str, float]]:

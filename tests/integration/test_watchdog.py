@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.trainers import watchdog
@@ -44,6 +46,27 @@ def server():
 def quick(monkeypatch):
     monkeypatch.setattr(watchdog, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(watchdog.ray, "get", lambda *_, **__: [])
+
+
+def test_a_dead_actor_is_found_behind_one_out_of_reach(monkeypatch):
+    """Out of reach for a moment is not dead, but hides nobody who is."""
+    errors = {"away": ActorUnavailableError("no answer", None), "dead": ActorDiedError(), "well": None}
+
+    def get(answer):
+        if errors[answer]:
+            raise errors[answer]
+
+    monkeypatch.setattr(watchdog.ray, "get", get)
+    monkeypatch.setattr(watchdog.ray, "wait", lambda asked, **_: (asked, []))
+
+    def actors(*names):
+        return [SimpleNamespace(__ray_ready__=SimpleNamespace(remote=lambda name=name: name)) for name in names]
+
+    assert watchdog.Watchdog([], actors("well", "away"), lambda: None).find_dead() is None
+    found = watchdog.Watchdog([], actors("well", "away", "dead"), lambda: None).find_dead()
+    assert isinstance(found, IntegrationError)
+    # Where a worker's partner died, one that cannot be reached is on the node that is gone.
+    assert watchdog.first_dead(actors("well", "away")) is not None
 
 
 @pytest.mark.parametrize("harm", [lambda server: setattr(server, "status", 503), lambda server: server.stop()])
