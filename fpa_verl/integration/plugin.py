@@ -19,9 +19,11 @@ check_verl()
 PlatformRegistry.register(platform="cpu")(PlatformCPU)
 
 if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
+    from fpa_verl.integration.cpu.attention import register_when_needed
     from fpa_verl.integration.cpu.patches import activate
 
     activate()
+    register_when_needed()
 
 
 @when_imported("verl.trainer.ppo.core_algos")

@@ -58,12 +58,16 @@ def check(config: DictConfig) -> None:
     _check_bounds(config)
     if config.trainer.device == "cuda":
         _check_gpu(config)
+    elif config.trainer.device == "cpu":
+        _check_cpu(config)
     if mode in ("offline", "cache_reference"):
         _check_objective(config)
         _check_rollouts(config)
         _check_reference(config)
     elif mode != "evaluate":
         _check_training_problems(config)
+    if mode not in NOT_ONLINE:
+        _check_micro_batches(config, config.data.max_prompt_length + config.data.max_response_length)
     if mode not in ("collect", "cache_reference"):
         _check_evaluation(config)
         _check_seeded(config)
@@ -175,6 +179,9 @@ def _check_rollouts(config: DictConfig) -> None:
         return
     dataset.require_items(config.data.train_batch_size)
     _check_batches(config, dataset)
+    # verl keeps a pair in one micro-batch.
+    together = 2 if config.data.selection.unit == "pair" else 1
+    _check_micro_batches(config, int(dataset.lengths()[dataset.items.rows].reshape(-1, together).sum(1).max()))
 
 
 def _sequence_parallel_size(config: DictConfig) -> int:
@@ -216,6 +223,17 @@ def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
         )
 
 
+def _check_micro_batches(config: DictConfig, longest: int) -> None:
+    """`longest`: tokens that cannot be divided among micro-batches."""
+    actor, shares = config.actor_rollout_ref.actor, _sequence_parallel_size(config)
+    limit = actor.ppo_max_token_len_per_gpu
+    if actor.use_dynamic_bsz and longest > limit * shares:
+        raise ConfigError(
+            f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={limit}: {longest} tokens must go into one "
+            f"micro-batch; set it to {-(-longest // shares)} or more"
+        )
+
+
 def _check_reference(config: DictConfig) -> None:
     """A cache that the run reads is there, whole and of this very reference; one to be made can be made."""
     source = config.reference.source
@@ -252,6 +270,14 @@ def _check_gpu(config: DictConfig) -> None:
         raise IntegrationError(
             "verl trains with flash attention on a GPU, and flash_attn is not installed: pip install 'fpa-verl[gpu]', "
             "or choose another with +actor_rollout_ref.model.override_config.attn_implementation=sdpa"
+        )
+
+
+def _check_cpu(config: DictConfig) -> None:
+    if _sequence_parallel_size(config) > 1:
+        raise ConfigError(
+            "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size: verl shares sequences around flash "
+            "attention, which needs a GPU; set it to 1"
         )
 
 

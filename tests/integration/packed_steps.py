@@ -1,17 +1,17 @@
-"""One process of a step without padding, which test_packing.py starts as often as sequences are divided.
+"""One process of a step in which several share every sequence (Ulysses), as test_packing.py starts them.
 
-    RANK=0 WORLD_SIZE=2 ... python -m tests.integration.packed_steps MODEL DATASET CACHES SHARES
+    RANK=0 WORLD_SIZE=2 ... python -m tests.integration.packed_steps MODEL DATASET CACHES
 
 prints a JSON line for every source of the reference: the metrics of one FPA step.
 
-verl packs sequences and divides them (Ulysses) around flash attention, which needs a GPU. Here the kernel
-alone is another: torch's attention under a mask that keeps packed sequences apart. The all-to-all before and
-after it, the slices, the padding and the gathering of outputs are verl's.
+verl divides sequences around flash attention, which needs a GPU. Here the kernel alone is another, the CPU
+platform's. The all-to-all before and after it, the slices, the padding and the gathering of outputs are verl's.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -20,9 +20,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import flash_attention_mask
 from verl.models.transformers import monkey_patch
 
+from fpa_verl.integration.cpu.attention import packed_sdpa
 from tests.integration.stepping import batch, drift, from_cache, update, worker
 
-NAME = "packed"
+NAME = "packed_among_processes"
 
 
 def packed_attention(
@@ -30,22 +31,14 @@ def packed_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     _mask: torch.Tensor | None,
-    query_length: int,
-    *_: Any,
-    position_ids: torch.Tensor,
-    scaling: float | None = None,
-    **__: Any,
+    _query_length: int,
+    *,
+    module: torch.nn.Module,
+    **options: Any,
 ) -> torch.Tensor:
     """(1, N, heads, head_dim) in the place of transformers' _flash_attention_forward."""
-    # A sequence begins where positions do.
-    sequence = (position_ids[0] == 0).cumsum(0)
-    order = torch.arange(query_length)
-    seen = (sequence[:, None] == sequence[None, :]) & (order[:, None] >= order[None, :])
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    attended = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=seen, scale=scaling, enable_gqa=True
-    )
-    return attended.transpose(1, 2)
+    return packed_sdpa(module, query, key, value, None, **options)[0]
 
 
 def attention(
@@ -61,13 +54,13 @@ def attention(
     """As transformers calls an attention, (1, heads, N, head_dim), to verl's around the kernel."""
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     attended = monkey_patch._ulysses_flash_attention_forward(
-        query, key, value, attention_mask, query.shape[1], position_ids=position_ids, scaling=scaling
+        query, key, value, attention_mask, query.shape[1], position_ids=position_ids, scaling=scaling, module=module
     )
     return attended, None
 
 
 def main() -> None:
-    base_model, dataset, caches, shares = sys.argv[1:]
+    base_model, dataset, caches = sys.argv[1:]
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, flash_attention_mask)
     monkey_patch._flash_attention_forward = packed_attention
@@ -75,9 +68,8 @@ def main() -> None:
         actor = worker(
             base_model,
             "fpa_offline",
-            "actor_rollout_ref.model.use_remove_padding=true",
             f"actor_rollout_ref.model.override_config.attn_implementation={NAME}",
-            f"actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size={shares}",
+            f"actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size={os.environ['WORLD_SIZE']}",
             *(() if source == "forward" else from_cache(source, f"{caches}/{source}")),
         )
         drift(actor)

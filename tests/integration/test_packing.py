@@ -1,4 +1,4 @@
-"""Padding removal and Ulysses: verl's own, without flash attention's kernel, give the weights of the padded path."""
+"""Padding removal and Ulysses: verl's own, without flash attention's kernel, give the step of the padded path."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from fpa_verl.errors import IntegrationError
+from fpa_verl.integration.cpu.attention import packed_sdpa
 from tests.integration.stepping import batch, cached, drift, from_cache, update, worker
 
 SOURCES = {"hidden": 0, "topk": 4}
@@ -23,21 +26,35 @@ def caches(one_process, base_model, chained_additions, tmp_path_factory) -> Path
     return folder
 
 
+def step(base_model, dataset, caches, source, *overrides):
+    actor = worker(
+        base_model, "fpa_offline", *(() if source == "forward" else from_cache(source, caches / source)), *overrides
+    )
+    drift(actor)
+    return update(actor, batch(dataset)[1])
+
+
 @pytest.fixture(scope="module")
 def padded(base_model, chained_additions, caches):
-    found = {}
-    for source in ("forward", *SOURCES):
-        overrides = () if source == "forward" else from_cache(source, caches / source)
-        actor = worker(base_model, "fpa_offline", *overrides)
-        drift(actor)
-        found[source] = update(actor, batch(chained_additions)[1])
-    return found
+    alone = "actor_rollout_ref.model.use_remove_padding=false"
+    return {source: step(base_model, chained_additions, caches, source, alone) for source in ("forward", *SOURCES)}
 
 
-@pytest.mark.parametrize("shares", [1, 2])
-def test_a_packed_step_is_the_padded_one(base_model, chained_additions, caches, padded, tmp_path, shares):
-    """Of one process, and of two that share every sequence."""
-    arguments = [str(argument) for argument in (base_model, chained_additions, caches, shares)]
+def require_same(found, padded):
+    for name in ("loss", "grad_norm", "right/future_weight", "wrong/future_weight"):
+        assert found[name] == pytest.approx(padded[name], rel=2e-5, abs=1e-6), name
+
+
+@pytest.mark.parametrize("source", ["forward", *SOURCES])
+def test_a_packed_step_is_the_padded_one(base_model, chained_additions, caches, padded, source):
+    require_same(step(base_model, chained_additions, caches, source), padded[source])
+
+
+@pytest.mark.parametrize("shares", [2])
+def test_processes_that_share_every_sequence_take_the_padded_step(
+    base_model, chained_additions, caches, padded, tmp_path, shares
+):
+    arguments = [str(argument) for argument in (base_model, chained_additions, caches)]
     environment = {**os.environ, "WORLD_SIZE": str(shares), "DIST_INIT_METHOD": f"file://{tmp_path}/meeting_point"}
     logs = [tmp_path / f"{rank}.log" for rank in range(shares)]
     processes = []
@@ -55,7 +72,29 @@ def test_a_packed_step_is_the_padded_one(base_model, chained_additions, caches, 
     texts = [log.read_text() for log in logs]
     assert not any(statuses), "\n".join(text[-3000:] for text in texts)
     steps = [json.loads(line) for text in texts for line in text.splitlines() if line.startswith('{"source"')]
-    assert [step["source"] for step in steps] == ["forward", *SOURCES]
-    for step in steps:
-        for name in ("loss", "grad_norm", "right/future_weight", "wrong/future_weight"):
-            assert step[name] == pytest.approx(padded[step["source"]][name], rel=2e-5, abs=1e-6), (step["source"], name)
+    assert [found["source"] for found in steps] == ["forward", *SOURCES]
+    for found in steps:
+        require_same(found, padded[found["source"]])
+
+
+def one_sequence(length: int) -> dict[str, torch.Tensor]:
+    heads = torch.randn(1, 2, length, 8, generator=torch.Generator().manual_seed(0))
+    return {"query": heads, "key": heads, "value": heads, "position_ids": torch.arange(length)[None]}
+
+
+def test_packed_sequences_do_not_see_each_other():
+    apart = [one_sequence(length) for length in (1, 5, 3)]
+    packed = {
+        name: torch.cat([each[name] for each in apart], dim=-2 if name != "position_ids" else -1) for name in apart[0]
+    }
+    module = torch.nn.Module()
+    found = packed_sdpa(module, attention_mask=None, **packed)[0]
+    alone = [packed_sdpa(module, attention_mask=None, **each)[0] for each in apart]
+    assert torch.equal(found, torch.cat(alone, dim=1))
+
+
+@pytest.mark.parametrize("asked", [{"sliding_window": 4}, {"softcap": 30.0}])
+def test_attention_of_another_kind_is_refused(asked):
+    with pytest.raises(IntegrationError, match="use_remove_padding=false"):
+        packed_sdpa(torch.nn.Module(), attention_mask=None, **one_sequence(5), **asked)
+    packed_sdpa(torch.nn.Module(), attention_mask=None, **one_sequence(4), sliding_window=4)

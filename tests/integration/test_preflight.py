@@ -90,6 +90,8 @@ def test_a_sound_recipe_passes(check):
         (["data.train_batch_size=3", "trainer.n_gpus_per_node=2"], ConfigError, "does not divide among 2 workers"),
         (["actor_rollout_ref.actor.loss_agg_mode=token-mean"], ConfigError, "set it to seq-mean-token-mean"),
         (["actor_rollout_ref.actor.ppo_epochs=2"], ConfigError, "set it to 1"),
+        (["actor_rollout_ref.actor.ppo_max_token_len_per_gpu=16"], ConfigError, "one micro-batch; set it to"),
+        (["actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2"], ConfigError, "needs a GPU; set"),
         (["data.selection.unit=group", "data.train_batch_size=4"], ConfigError, "rollout.n=1: an item.*set it to 4"),
         (["trainer.total_training_steps=999", "trainer.total_epochs=2"], ConfigError, "raise trainer.total_epochs"),
         (["data.selection.unit=tree"], FpaError, "data.selection.unit=tree"),
@@ -105,6 +107,11 @@ def test_bad_input(check, overrides, error, message):
 def test_the_online_run_wants_the_split_that_collect_makes(check, tmp_path):
     with pytest.raises(DatasetError, match="recipe=collect"):
         check(f"rollouts={tmp_path}", recipe="grpo_baseline")
+
+
+def test_an_online_run_has_room_for_its_longest_answer(check, chained_additions):
+    with pytest.raises(ConfigError, match=r"ppo_max_token_len_per_gpu=64: 80 tokens .* set it to 80 or more"):
+        check("actor_rollout_ref.actor.ppo_max_token_len_per_gpu=64", recipe="grpo_baseline")
 
 
 def test_a_gpu_recipe_on_a_machine_without_one(check, monkeypatch):
