@@ -48,7 +48,7 @@ from fpa_verl.objectives.off_rl import OffRL
 VOCABULARY, HIDDEN = 151_936, 2_560
 WHOLE = 36
 SMALL, LARGE = 1, 3
-LAM, K = 2.0, 64
+LAM, K, SAMPLES = 2.0, 32, 32
 SOURCES = ("off_rl", "topk", "hidden", "forward")
 GOALS = {"topk": 1.02, "hidden": 1.05, "forward": 1.40}
 MEMORY_GOALS = {"topk": 1.02, "hidden": 1.02}
@@ -107,8 +107,15 @@ class Bench:
             self.head = self.policy.lm_head.weight.detach().clone()
         if "topk" in sources:
             logits = self.policy(self.ids[:, :-1]).logits.flatten(0, 1) * self.scale
-            kept = coarsen(logits, labels, K)
-            self.kept = CoarseReference(kept.labels, kept.tokens.int(), kept.log_probs.half(), kept.tail)
+            kept = coarsen(logits, labels, K, SAMPLES)
+            self.kept = CoarseReference(
+                kept.labels,
+                kept.tokens.int(),
+                kept.log_probs.half(),
+                kept.tail,
+                kept.samples.int(),
+                kept.sample_log_probs.half(),
+            )
 
     def step(self, source: str) -> None:
         labels = self.ids[:, 1:]
@@ -277,7 +284,8 @@ def main() -> None:
     if arguments.memory_of:
         measure_memory(arguments)
         return
-    print(f"{arguments.layers} layers, {arguments.tokens} tokens, {arguments.dtype}, {arguments.device}; k = {K}")
+    shape = f"{arguments.layers} layers, {arguments.tokens} tokens, {arguments.dtype}, {arguments.device}"
+    print(f"{shape}; k = {K} and {SAMPLES} samples")
     met = time_ratios(arguments) & memory_ratios(arguments)
     sys.exit(not met)
 

@@ -80,7 +80,8 @@ def evaluation_identity(config: DictConfig) -> dict[str, Any]:
 def _approximation(policy_loss: Any, config: DictConfig) -> dict[str, Any]:
     if Needs.FUTURE_POLICY not in policy_loss.needs or policy_loss.reference not in ("topk", "chosen"):
         return {}
-    return {"reference": f"topk {config.reference.k}" if policy_loss.reference == "topk" else "chosen"}
+    reference = config.reference
+    return {"reference": f"topk {reference.k}+{reference.samples}" if reference.source == "topk" else "chosen"}
 
 
 def dataset_fingerprint(manifest: Manifest) -> str:
@@ -98,6 +99,7 @@ def cache_key(config: DictConfig) -> CacheKey:
         scoring_temperature=config.actor_rollout_ref.actor.policy_loss.scoring_temperature,
         source=source,
         k=config.reference.k if source == "topk" else 0,
+        samples=config.reference.samples if source == "topk" else 0,
         dtype=compute_dtype(config.actor_rollout_ref.actor),
     )
 

@@ -19,6 +19,7 @@ from fpa_verl.integration.settings import (
     Batches,
     EarlyStopping,
     Evaluation,
+    KeptTokens,
     Sampling,
     TrainedSampling,
     as_list,
@@ -246,9 +247,10 @@ def _check_reference(config: DictConfig) -> None:
         return
     if source not in SOURCES:
         raise ConfigError(f"reference.source={source}: recipe=cache_reference makes one of {', '.join(SOURCES)}")
+    require_bounds(KeptTokens, config.reference, "reference")
     vocabulary = AutoConfig.from_pretrained(local_model_dir(config.actor_rollout_ref.model.path)).vocab_size
-    if not 1 <= config.reference.k <= vocabulary:
-        raise ConfigError(f"reference.k={config.reference.k}: from 1 to the vocabulary's {vocabulary}")
+    if config.reference.k > vocabulary:
+        raise ConfigError(f"reference.k={config.reference.k}: set it to the vocabulary's {vocabulary} or less")
     if _sequence_parallel_size(config) > 1:
         raise ConfigError(
             "recipe=cache_reference writes whole sequences: set "

@@ -59,6 +59,17 @@ class Batches:
     max_response_length: int = bounded(1, at_least=1, whole=True)
 
 
+@dataclass(frozen=True)
+class KeptTokens:
+    """`reference`, source topk: the most likely tokens of a position, and samples of the others.
+
+    One sample alone would not tell how far it is off.
+    """
+
+    k: int = bounded(1, at_least=1, whole=True)
+    samples: int = bounded(2, at_least=2, whole=True)
+
+
 def require_bounds(kind: type, section: DictConfig, key: str) -> None:
     """Check those fields of `kind` that a section of the configuration sets.
 

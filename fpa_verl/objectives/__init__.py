@@ -17,7 +17,13 @@ from fpa_verl.objectives.forward_kl import forward_kl
 from fpa_verl.objectives.future_policy import future_log_probs, label_log_probs, log_normaliser
 from fpa_verl.objectives.logits import RemadeLogits, SelectedRows
 from fpa_verl.objectives.objective import OBJECTIVES, Needs, Objective, hyper_parameter, of_pair
-from fpa_verl.objectives.trajectories import Trajectories, sequence_mean, sequence_sum, trajectory_weights
+from fpa_verl.objectives.trajectories import (
+    Trajectories,
+    error_of_mean,
+    sequence_mean,
+    sequence_sum,
+    trajectory_weights,
+)
 
 __all__ = [
     "OBJECTIVES",
@@ -30,6 +36,7 @@ __all__ = [
     "coarse_future_log_probs",
     "coarse_future_policy",
     "coarsen",
+    "error_of_mean",
     "forward_kl",
     "future_log_probs",
     "hyper_parameter",

@@ -1,4 +1,4 @@
-"""What a cache keeps of the reference, and the future policy from that: its normaliser is bounded from below."""
+"""What a cache keeps of the reference, and the future policy from that: a few tokens, and samples of the rest."""
 
 from __future__ import annotations
 
@@ -13,36 +13,49 @@ from fpa_verl.objectives.logits import Logits, Rows, choose, chunks, rows_of, wo
 
 @dataclass(frozen=True)
 class CoarseReference:
-    """What is kept of the reference at N positions: K tokens, the label among them, and the rest as one bucket.
+    """What is kept of the reference at N positions: K tokens, the label among them, and M samples of the rest.
 
     Attributes:
         labels: log pi_ref of the label, (N,) float32.
         tokens: distinct token ids, (N, K); the label and the most likely others.
         log_probs: log pi_ref of `tokens`, (N, K).
         tail: log of the mass of all other tokens, (N,) float32; -inf where K is the vocabulary.
+        samples: ids of tokens of the tail, (N, M), as often as they are likely; M may be 0.
+        sample_log_probs: log pi_ref of `samples`, (N, M).
     """
 
     labels: torch.Tensor
     tokens: torch.Tensor
     log_probs: torch.Tensor
     tail: torch.Tensor
+    samples: torch.Tensor
+    sample_log_probs: torch.Tensor
 
 
 @torch.no_grad()
 def coarsen(
-    ref_logits: Logits | torch.Tensor, labels: torch.Tensor, k: int, *, chunk_elements: int | None = None
+    ref_logits: Logits | torch.Tensor,
+    labels: torch.Tensor,
+    k: int,
+    samples: int = 0,
+    *,
+    chunk_elements: int | None = None,
 ) -> CoarseReference:
-    """Keep the label and the k - 1 or k most likely tokens of each position, (N, V) -> `CoarseReference` with K = k.
+    """Keep the k most likely tokens of each position and samples of the others: (N, V) logits, (N,) labels.
 
-    Where the label is not among the k most likely, it takes the place of the last of them.
+    Where the label is not among the k most likely, it takes the place of the last of them. The samples are
+    quantiles of the tail, its tokens in order of their ids: as many random draws would be, but spread evenly
+    and the same every time.
 
     Raises:
-        ValueError: k is not between 1 and V.
+        ValueError: k is not between 1 and V, or `samples` is negative.
     """
     check_shapes(ref_logits, labels, 0.0)
     vocabulary = ref_logits.shape[1]
     if not 1 <= k <= vocabulary:
         raise ValueError(f"k must be between 1 and the vocabulary's {vocabulary}; got {k}")
+    if samples < 0:
+        raise ValueError(f"samples must be at least 0; got {samples}")
     parts = []
     for part in chunks(ref_logits, chunk_elements):
         log_probs = worked(rows_of(ref_logits, part)).log_softmax(-1)
@@ -52,9 +65,20 @@ def coarsen(
         tokens[missing, -1] = label[missing, 0]
         kept = log_probs.gather(-1, tokens)
         chosen = log_probs.gather(-1, label).squeeze(-1)
-        tail = log_probs.scatter_(-1, tokens, -torch.inf).logsumexp(-1)
-        parts.append((chosen, tokens, kept, tail))
+        rest = log_probs.scatter_(-1, tokens, -torch.inf)
+        drawn = _quantiles(rest, samples)
+        parts.append((chosen, tokens, kept, rest.logsumexp(-1), drawn, rest.gather(-1, drawn)))
     return CoarseReference(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _quantiles(log_probs: torch.Tensor, count: int) -> torch.Tensor:
+    """Ids of `count` tokens, (n, V) -> (n, count): the cumulative distribution at the middles of equal parts."""
+    if not count:
+        return torch.empty(len(log_probs), 0, dtype=torch.long, device=log_probs.device)
+    cumulative = log_probs.exp().cumsum_(-1)
+    middles = (torch.arange(count, device=log_probs.device) + 0.5) / count * cumulative[:, -1:]
+    # A distribution without mass has no quantile; any token will do.
+    return torch.searchsorted(cumulative, middles, right=True).clamp(max=log_probs.shape[1] - 1)
 
 
 @dataclass(frozen=True)
@@ -62,13 +86,12 @@ class CoarseEstimate:
     """The future policy from a `CoarseReference`.
 
     Attributes:
-        log_probs: log pi_hat of the labels, (N,), from above.
-        refinement: (N,), how much log Z^ grew from K/2 to K tokens: never negative, and a sign of how
-            much more there is to come. 0 where K is 1.
+        log_probs: log pi_hat of the labels, (N,); from above where there are no samples.
+        error: standard error of that by the spread of the samples, (N,); NaN for fewer than two.
     """
 
     log_probs: torch.Tensor
-    refinement: torch.Tensor
+    error: torch.Tensor
 
 
 def coarse_future_log_probs(
@@ -95,13 +118,19 @@ def coarse_future_policy(
     chunk_elements: int | None = None,
     compiled: bool = False,
 ) -> CoarseEstimate:
-    """`future_log_probs` with the normaliser of the coarse-grained distributions.
+    """`future_log_probs` with a normaliser from K tokens and samples of the rest. One pass over the vocabulary.
 
         log pi_hat(y_t) = (1+lam) log pi_theta(y_t) - lam log pi_ref(y_t) - log Z^_t
-        Z^_t = sum over the K tokens and the tail of  P_theta^(1+lam) P_ref^(-lam)
+        Z^_t = sum over the K tokens of  pi_theta^(1+lam) pi_ref^(-lam)
+               + P_theta^(1+lam) P_ref^(-lam) (1 + mean over the samples of  b(rho))
 
-    By the data-processing inequality 1 <= Z^_t <= Z_t, and Z^_t grows with K: the result never falls
-    below the exact one. One pass over the vocabulary.
+    P is the mass of the tail, rho = (pi_theta / pi_ref) / (P_theta / P_ref) at a sample, and
+    b(x) = x^(1+lam) - 1 - (1+lam) (x - 1). In the tail E_ref[rho] = 1, so that E_ref[1 + b] = E_ref[rho^(1+lam)]:
+    what the tail adds to Z_t, without bias. The linear term is a control variate: where policy and reference
+    are the same in the tail, up to a factor, nothing is left to chance.
+
+    Without samples the tail counts as one bucket, and by the data-processing inequality 1 <= Z^_t <= Z_t, growing
+    with K: the result never falls below the exact one. As b is never negative, samples only take away from that.
 
     Args:
         logits: h_theta, (N, V).
@@ -116,7 +145,7 @@ def coarse_future_policy(
     """
     check_shapes(logits, labels, lam)
     dtype = work_dtype(logits.dtype)
-    log_probs, refinement = (torch.empty(labels.shape, dtype=dtype, device=logits.device) for _ in range(2))
+    log_probs, error = (torch.empty(labels.shape, dtype=dtype, device=logits.device) for _ in range(2))
     tail_mass = choose(_tail_mass, compiled=compiled)
     for part in chunks(logits, chunk_elements):
         rows, tokens = rows_of(logits, part), reference.tokens[part].long()
@@ -124,37 +153,28 @@ def coarse_future_policy(
         chosen = _at(rows, labels[part].unsqueeze(-1)).squeeze(-1).to(dtype)
         tail = tail_mass(rows, tokens)
         norm = torch.logaddexp(kept.logsumexp(-1), tail)
-        kept, tail = kept - norm.unsqueeze(-1), tail - norm
-        ref_kept, ref_tail = reference.log_probs[part].to(dtype), reference.tail[part].to(dtype)
-        log_z = _coarse_log_normaliser(kept, tail, ref_kept, ref_tail, lam)
+        ref_tail = reference.tail[part].to(dtype)
+        terms = ((1 + lam) * (kept - norm.unsqueeze(-1)) - lam * reference.log_probs[part].to(dtype)).logsumexp(-1)
+        # A tail that is empty on both sides adds nothing; -inf + inf would be NaN.
+        bucket = torch.where(tail == -torch.inf, tail, (1 + lam) * (tail - norm) - lam * ref_tail)
+        sampled = _at(rows, reference.samples[part].long()).to(dtype) - reference.sample_log_probs[part].to(dtype)
+        spread, uncertainty = _spread(sampled - (tail - ref_tail).unsqueeze(-1), lam)
+        log_z = torch.logaddexp(terms, bucket + torch.where(bucket == -torch.inf, 0, spread.log1p()))
         log_probs[part] = (1 + lam) * (chosen - norm) - lam * reference.labels[part].to(dtype) - log_z
-        refinement[part] = log_z - _half_as_fine(kept, tail, ref_kept, ref_tail, lam)
-    return CoarseEstimate(log_probs, refinement)
+        error[part] = torch.where(bucket == -torch.inf, 0, uncertainty * (bucket - log_z).exp())
+    return CoarseEstimate(log_probs, error)
+
+
+def _spread(log_rho: torch.Tensor, lam: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of b over the samples, (n, M) -> (n,), and its standard error; none without samples."""
+    if not log_rho.shape[1]:
+        return log_rho.new_zeros(len(log_rho)), log_rho.new_full((len(log_rho),), torch.nan)
+    log_rho = log_rho.double()
+    b = torch.expm1((1 + lam) * log_rho) - (1 + lam) * torch.expm1(log_rho)
+    error = b.std(-1) / b.shape[1] ** 0.5 if b.shape[1] > 1 else torch.full_like(b[:, 0], torch.nan)
+    return b.clamp(min=0).mean(-1), error
 
 
 def _at(rows: Rows, tokens: torch.Tensor) -> torch.Tensor:
     """(n, V) rows at (n, K) tokens."""
     return rows.tensor.gather(-1, tokens) if rows.at is None else rows.tensor[rows.at.unsqueeze(-1), tokens]
-
-
-def _half_as_fine(
-    kept: torch.Tensor, tail: torch.Tensor, ref_kept: torch.Tensor, ref_tail: torch.Tensor, lam: float
-) -> torch.Tensor:
-    """Log Z^ of the first K/2 tokens, (N,), the others in the tail."""
-    half = kept.shape[1] // 2
-    if not half:
-        return _coarse_log_normaliser(kept, tail, ref_kept, ref_tail, lam)
-    wider, ref_wider = (
-        torch.logaddexp(mass, tokens[:, half:].logsumexp(-1)) for tokens, mass in ((kept, tail), (ref_kept, ref_tail))
-    )
-    return _coarse_log_normaliser(kept[:, :half], wider, ref_kept[:, :half], ref_wider, lam)
-
-
-def _coarse_log_normaliser(
-    kept: torch.Tensor, tail: torch.Tensor, ref_kept: torch.Tensor, ref_tail: torch.Tensor, lam: float
-) -> torch.Tensor:
-    """Log Z^, (N,), from log-probs of the kept tokens, (N, K), and of the tails, (N,)."""
-    terms = ((1 + lam) * kept - lam * ref_kept).logsumexp(-1)
-    # A tail that is empty on both sides adds nothing; -inf + inf would be NaN.
-    rest = torch.where(tail == -torch.inf, tail, (1 + lam) * tail - lam * ref_tail)
-    return torch.logaddexp(terms, rest)

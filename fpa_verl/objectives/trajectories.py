@@ -18,6 +18,11 @@ def sequence_mean(values: torch.Tensor, response_mask: torch.Tensor) -> torch.Te
     return sequence_sum(values, response_mask) / response_mask.sum(-1).clamp(min=1)
 
 
+def error_of_mean(errors: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
+    """Standard error of the mean over the response tokens, from those of the tokens, (B, T) -> (B,)."""
+    return (sequence_mean(errors.square(), response_mask) / response_mask.sum(-1).clamp(min=1)).sqrt()
+
+
 @torch.no_grad()
 def trajectory_weights(log_probs: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
     """Length-normalised probability of each trajectory, detached, shape (B,).

@@ -9,10 +9,12 @@ A cache is a folder `reference/SOURCE` in the rollout dataset:
 Arrays of a source, by response token:
 
     chosen   label (float32)
-    topk     label and tail (float32), tokens (K x int32), log_probs (K x float16)
+    topk     label and tail (float32), tokens (K x int32), log_probs (K x float16), samples (M x int32),
+             sample_log_probs (M x float16)
     hidden   hidden (d x the compute dtype)
 
-`label` is log pi_ref of the response token; `tail` the log of the mass outside the K tokens.
+`label` is log pi_ref of the response token; `tail` the log of the mass outside the K tokens, of which the M
+samples are.
 Parts are memory-mapped: reading takes memory for what is read, whatever the size of the cache.
 """
 
@@ -53,7 +55,7 @@ class CacheKey:
         dataset: fingerprint of the rollout dataset's shards.
         scoring_temperature: what logits are divided by.
         source: one of `SOURCES`.
-        k: tokens kept a position, for "topk"; else 0.
+        k, samples: tokens kept a position, and samples of the others, for "topk"; else 0.
         dtype: of the forward pass that made it.
     """
 
@@ -64,6 +66,7 @@ class CacheKey:
     scoring_temperature: float
     source: str
     k: int
+    samples: int
     dtype: str
 
 

@@ -85,16 +85,23 @@ def drift(actor) -> None:
             parameter.add_(step)
 
 
-def cached(base_model, dataset, source, k, folder):
+def cached(base_model, dataset, source, k, samples, folder):
     """A cache of the whole dataset, made by the worker in batches of 5; the folder."""
     actor = worker(base_model, "off_rl")
     rollouts = RolloutDataset(dataset)
-    key = CacheKey("m", "t", "c", "d", scoring_temperature=1.0, source=source, k=k, dtype="fp32")
+    key = CacheKey("m", "t", "c", "d", scoring_temperature=1.0, source=source, k=k, samples=samples, dtype="fp32")
     reference_cache.begin(folder, key, batch=5, workers=1)
     rows = [row for item in rollouts.items for row in item]
     for number, start in enumerate(range(0, len(rows), 5)):
         data = column_batch([rollouts.row(row) for row in rows[start : start + 5]])
-        tu.assign_non_tensor(data, cache_folder=str(folder), cache_batch=number, cache_source=source, cache_k=k)
+        tu.assign_non_tensor(
+            data,
+            cache_folder=str(folder),
+            cache_batch=number,
+            cache_source=source,
+            cache_k=k,
+            cache_samples=samples,
+        )
         actor.cache_reference(data)
     reference_cache.finish(folder, key, {"device_seconds": {"reference": 1.0}}, rows=rows)
     return folder

@@ -15,14 +15,14 @@ from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.cpu.attention import packed_sdpa
 from tests.integration.stepping import batch, cached, drift, from_cache, update, worker
 
-SOURCES = {"hidden": 0, "topk": 4}
+SOURCES = {"hidden": (0, 0), "topk": (4, 4)}
 
 
 @pytest.fixture(scope="module")
 def caches(one_process, base_model, chained_additions, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("caches")
-    for source, k in SOURCES.items():
-        cached(base_model, chained_additions, source, k, folder / source)
+    for source, tokens in SOURCES.items():
+        cached(base_model, chained_additions, source, *tokens, folder / source)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The cached reference: one-sided error, bounds that tighten with K, and equality where nothing is left out."""
+"""The cached reference: bounds that tighten with K, an estimate by samples, equality where nothing is left out."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def example(seed: int, drift: float = 1.0, scale: float = 3.0, dtype=torch.float
     return logits, ref, torch.randint(V, (N,), generator=generator)
 
 
-def coarse(logits, ref, labels, lam, k):
-    return coarse_future_log_probs(logits, coarsen(ref, labels, k), labels, lam)
+def coarse(logits, ref, labels, lam, k, samples=0):
+    return coarse_future_log_probs(logits, coarsen(ref, labels, k, samples), labels, lam)
 
 
 def test_kept_tokens_by_hand():
@@ -64,21 +64,71 @@ def test_never_below_the_exact_value_and_tighter_with_every_token(seed, lam, dri
     torch.testing.assert_close(bounds[-1], exact)
 
 
-def test_refinement_is_the_step_from_half_as_many_tokens():
+def test_samples_by_hand():
+    """Quantiles 1/4 and 3/4 of what is left of (0.5, 0.1, 0.2, 0.2) without the first: of (0.2, 0.4, 0.4)."""
+    ref = torch.log(torch.tensor([[0.5, 0.1, 0.2, 0.2]], dtype=torch.float64))
+    reference = coarsen(ref, torch.tensor([0]), 1, samples=2)
+    assert reference.samples.tolist() == [[2, 3]]
+    assert reference.sample_log_probs.exp().tolist()[0] == pytest.approx([0.2, 0.2])
+    logits = torch.log(torch.tensor([[0.5, 0.02, 0.36, 0.12]], dtype=torch.float64))
+    # Tails of one mass, so that rho is 1.8 and 0.6; lam 1: b(x) = (x - 1)^2 = 0.64 and 0.16, mean 0.4.
+    # Z^ = 0.5^2 / 0.5 + 0.5^2 / 0.5 (1 + 0.4) = 1.2; pi_hat = 0.5^2 / 0.5 / Z^.
+    found = coarse_future_policy(logits, reference, torch.tensor([0]), 1.0)
+    assert found.log_probs.exp().item() == pytest.approx(0.5 / 1.2)
+    # b is 0.24 to either side of its mean: the standard error of that mean.
+    assert found.error.item() == pytest.approx(0.5 * 0.24 / 1.2)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    lam=st.sampled_from([0.5, 2.0, 5.0]),
+    drift=st.sampled_from([0.1, 1.0, 3.0]),
+    samples=st.integers(1, 9),
+)
+@settings(max_examples=50, deadline=None)
+def test_samples_only_take_away_from_the_bound(seed, lam, drift, samples):
+    logits, ref, labels = example(seed, drift)
+    assert bool((coarse(logits, ref, labels, lam, 4, samples) <= coarse(logits, ref, labels, lam, 4) + 1e-9).all())
+
+
+@given(seed=st.integers(0, 10_000), lam=st.sampled_from([0.5, 2.0]), drift=st.sampled_from([0.1, 0.5]))
+@settings(max_examples=50, deadline=None)
+def test_many_samples_are_the_whole_tail(seed, lam, drift):
+    logits, ref, labels = example(seed, drift)
+    exact = future_log_probs(logits, ref, labels, lam)
+    bound, sampled = (coarse(logits, ref, labels, lam, 4, samples) - exact for samples in (0, 20_000))
+    assert sampled.abs().max() < 0.05 * bound.max()
+
+
+@pytest.mark.parametrize("drift", [0.1, 0.3])
+def test_the_error_says_how_far_the_estimate_is_off(drift):
+    deviations = []
+    for seed in range(20):
+        logits, ref, labels = example(seed, drift)
+        found = coarse_future_policy(logits, coarsen(ref, labels, 4, 16), labels, 2.0)
+        exact = future_log_probs(logits, ref, labels, 2.0)
+        deviations.append((found.log_probs - exact) / found.error)
+    # Quantiles are spread more evenly than random draws: nearer than the error says, seldom much farther.
+    assert 0.2 < torch.cat(deviations).abs().median() < 1
+    assert torch.cat(deviations).abs().quantile(0.9) < 3
+
+
+def test_no_error_without_samples_or_with_nothing_left_to_chance():
     logits, ref, labels = example(7)
-    labels = ref.argmax(-1)  # then the first half of the tokens is what half as many would be
-    found = coarse_future_policy(logits, coarsen(ref, labels, 16), labels, 2.0)
-    torch.testing.assert_close(found.refinement, coarse(logits, ref, labels, 2.0, 8) - found.log_probs)
-    assert bool((found.refinement >= 0).all())
-    assert coarse_future_policy(logits, coarsen(ref, labels, 1), labels, 2.0).refinement.abs().max() == 0
-    # Nothing to refine where the policy is the reference.
-    assert coarse_future_policy(ref, coarsen(ref, labels, 16), labels, 2.0).refinement.abs().max() < 1e-12
+    for samples in (0, 1):
+        assert coarse_future_policy(logits, coarsen(ref, labels, 4, samples), labels, 2.0).error.isnan().all()
+    assert coarse_future_policy(ref, coarsen(ref, labels, 4, 8), labels, 2.0).error.abs().max() < 1e-12
+    # All tokens are kept: there is no tail.
+    found = coarse_future_policy(logits, coarsen(ref, labels, V, 8), labels, 2.0)
+    assert found.error.abs().max() == 0
+    torch.testing.assert_close(found.log_probs, future_log_probs(logits, ref, labels, 2.0))
 
 
 def test_lambda_zero_and_policy_at_the_reference():
     logits, ref, labels = example(1)
-    torch.testing.assert_close(coarse(logits, ref, labels, 0.0, 4), label_log_probs(logits, labels))
-    torch.testing.assert_close(coarse(ref, ref, labels, 3.0, 4), label_log_probs(ref, labels))
+    for samples in (0, 8):
+        torch.testing.assert_close(coarse(logits, ref, labels, 0.0, 4, samples), label_log_probs(logits, labels))
+        torch.testing.assert_close(coarse(ref, ref, labels, 3.0, 4, samples), label_log_probs(ref, labels))
 
 
 def test_a_tail_too_small_to_subtract_from_one():
@@ -92,20 +142,22 @@ def test_a_tail_too_small_to_subtract_from_one():
 
 def test_chunks_change_nothing_and_bfloat16_logits_are_read_as_they_are():
     logits, ref, labels = example(2, dtype=torch.float32)
-    reference = coarsen(ref, labels, 8)
+    reference = coarsen(ref, labels, 8, 8)
     whole = coarse_future_log_probs(logits.bfloat16(), reference, labels, 2.0)
     in_parts = coarse_future_log_probs(logits.bfloat16(), reference, labels, 2.0, chunk_elements=3 * V)
     torch.testing.assert_close(in_parts, whole, rtol=0, atol=0)
     torch.testing.assert_close(coarse_future_log_probs(logits.bfloat16().float(), reference, labels, 2.0), whole)
-    parts = coarsen(ref, labels, 8, chunk_elements=V)
-    for name in ("labels", "tokens", "log_probs", "tail"):
+    parts = coarsen(ref, labels, 8, 8, chunk_elements=V)
+    for name in ("labels", "tokens", "log_probs", "tail", "samples", "sample_log_probs"):
         torch.testing.assert_close(getattr(parts, name), getattr(reference, name))
 
 
 def test_float16_log_probs_are_enough():
     logits, ref, labels = example(4, drift=0.3, dtype=torch.float32)
-    reference = coarsen(ref, labels, 16)
-    rounded = replace(reference, log_probs=reference.log_probs.half())
+    reference = coarsen(ref, labels, 16, 16)
+    rounded = replace(
+        reference, log_probs=reference.log_probs.half(), sample_log_probs=reference.sample_log_probs.half()
+    )
     lam = 2.0
     difference = coarse_future_log_probs(logits, rounded, labels, lam) - coarse_future_log_probs(
         logits, reference, labels, lam
@@ -131,6 +183,12 @@ def test_nothing_is_written_to_the_logits():
     coarse(logits, ref, labels, 2.0, 4)
     assert torch.equal(logits, before[0])
     assert torch.equal(ref, before[1])
+
+
+def test_samples_are_not_negative():
+    logits, ref, labels = example(0)
+    with pytest.raises(ValueError, match="samples must be at least 0; got -1"):
+        coarse(logits, ref, labels, 1.0, 4, -1)
 
 
 @pytest.mark.parametrize("k", [0, V + 1])

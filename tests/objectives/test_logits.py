@@ -41,7 +41,7 @@ def drawn(dtype: torch.dtype):
 def works(dtype: torch.dtype):
     """Name to a function of `compiled`: all that is done with logits in a step."""
     logits, ref, labels = drawn(dtype)
-    kept = coarsen(ref, labels, K)
+    kept = coarsen(ref, labels, K, K)
     remade = RemadeLogits(torch.randn(N, HIDDEN, dtype=dtype), torch.randn(V, HIDDEN, dtype=dtype), 0.7)
 
     def of(function, *arguments):

@@ -232,7 +232,9 @@ class Check(Rows):
 class Cache(Target):
     """A reference cache of two parts with three arrays of different kinds."""
 
-    KEY = reference_cache.CacheKey("m", "t", "c", "d", scoring_temperature=1.0, source="topk", k=2, dtype="fp32")
+    KEY = reference_cache.CacheKey(
+        "m", "t", "c", "d", scoring_temperature=1.0, source="topk", k=2, samples=2, dtype="fp32"
+    )
     PARTS = (([7, 2, 9], [2, 3, 2]), ([4, 0], [1, 4]))
 
     def write(self) -> None:

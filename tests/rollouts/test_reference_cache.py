@@ -13,7 +13,7 @@ from fpa_verl.rollouts import reference_cache
 from fpa_verl.rollouts.reference_cache import CacheKey, ReferenceCache, part_name, read_cache_file, write_part
 from fpa_verl.rollouts.sealed_json import write_sealed_json
 
-KEY = CacheKey("m", "t", "c", "d", scoring_temperature=1.0, source="chosen", k=0, dtype="fp32")
+KEY = CacheKey("m", "t", "c", "d", scoring_temperature=1.0, source="chosen", k=0, samples=0, dtype="fp32")
 # Rows in the order of the parts, with their lengths: row 7 has tokens 0, 1; row 2 has 10, 11, 12; row 4 has 20.
 PARTS = [([7, 2], [2, 3], [0.0, 1, 10, 11, 12]), ([4], [1], [20.0])]
 

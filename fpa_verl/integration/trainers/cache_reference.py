@@ -72,7 +72,11 @@ class ReferenceCacher(OwnWorkers, OfflineHooks):
         keys = [f"cache{number}-{place}_0_0" for place in range(len(filled))]
         batch = put_trajectories(keys, [self.dataset.row(row) for row in filled], step=0)
         batch.extra_info.update(
-            cache_folder=str(self.folder), cache_batch=number, cache_source=self.key.source, cache_k=self.key.k
+            cache_folder=str(self.folder),
+            cache_batch=number,
+            cache_source=self.key.source,
+            cache_k=self.key.k,
+            cache_samples=self.key.samples,
         )
         try:
             self.actor_rollout_wg.cache_reference(batch)

@@ -18,7 +18,7 @@ from fpa_verl.report.metrics import read_metrics
 
 logger = logging.getLogger(__name__)
 
-# Of log w, between k/2 and k tokens of the cache: docs/reference_cache.md.
+# Standard error of log w, mean over trajectories: beyond it one of a hundred is off by 1e-3.
 TOO_COARSE = 4e-4
 
 
@@ -81,17 +81,16 @@ class OfflineHooks(Synchronous):
         return batch
 
     def _warn_where_the_cache_is_too_coarse(self, metrics: dict) -> None:
-        refinement = metrics.get("actor/cache_refinement", 0.0)
-        if refinement <= TOO_COARSE or self._warned:
+        error = metrics.get("actor/cache_error", 0.0)
+        if error <= TOO_COARSE or self._warned:
             return
         self._warned = True
-        reference = self.config.reference
         logger.warning(
-            "step %d: the policy has moved so far that k=%d tokens of the reference are too few "
-            "(actor/cache_refinement %.1e, above %.0e): weights of wrong trajectories come out too high. Train with "
-            "reference.source=hidden or forward, or make the cache with a larger reference.k",
+            "step %d: the policy has moved so far that the reference cache is too coarse for it (actor/cache_error, of "
+            "log w: %.1e, above %.0e). Train with reference.source=hidden or forward, or make the cache with more "
+            "reference.samples than %d",
             self.global_steps,
-            reference.k,
-            refinement,
+            error,
             TOO_COARSE,
+            self.config.reference.samples,
         )

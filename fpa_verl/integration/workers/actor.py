@@ -74,13 +74,14 @@ class OfflineActorWorker(ExportingActorWorker):
     def cache_reference(self, data: TensorDict) -> TensorDict:
         """Write what the cache keeps of the base model on these trajectories; this rank's part of the batch.
 
-        The batch carries `cache_folder`, `cache_batch`, `cache_source` and `cache_k`.
+        The batch carries `cache_folder`, `cache_batch`, `cache_source`, `cache_k` and `cache_samples`.
         """
-        folder, number, source, k = (data[f"cache_{name}"] for name in ("folder", "batch", "source", "k"))
+        folder, number, source = (data[f"cache_{name}"] for name in ("folder", "batch", "source"))
         tu.assign_non_tensor(
             data, distillation_use_topk=True, temperature=self._policy_loss.scoring_temperature, force_group_size=1
         )
-        recorder = Recorder(source, k, self._head() if source == "hidden" else None)
+        head = self._head() if source == "hidden" else None
+        recorder = Recorder(source, data["cache_k"], data["cache_samples"], head)
         try:
             self._pass_with(recorder, data)
         finally:

@@ -21,7 +21,7 @@ from fpa_verl.integration.policy_losses import global_mean
 from fpa_verl.integration.workers.dynamics import trajectory_sums
 from fpa_verl.integration.workers.reference import Reference, ResponsePositions
 from fpa_verl.integration.workers.tokens import note_tokens
-from fpa_verl.objectives import Needs, sequence_mean, sequence_sum, trajectory_weights
+from fpa_verl.objectives import Needs, error_of_mean, sequence_mean, sequence_sum, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
 
 
@@ -68,7 +68,7 @@ class OfflineLoss:
 
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
         config, policy_loss = self._config, self._config.policy_loss
-        names = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl", "refinement")
+        names = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl", "error")
         values = {name: no_padding_2_padding(model_output[name], data) for name in names if name in model_output}
         if self._reference is not None and "ref_log_probs" not in values:
             raise IntegrationError(
@@ -94,8 +94,8 @@ class OfflineLoss:
             kl = global_mean(sequence_mean(values["forward_kl"], mask), 1, config)
             loss = loss + policy_loss.forward_kl_coef * kl
             metrics["forward_kl"] = kl.detach()
-        if "refinement" in values:
-            metrics["cache_refinement"] = global_mean(sequence_mean(values["refinement"], mask), 1, config)
+        if "error" in values:
+            metrics["cache_error"] = global_mean(error_of_mean(values["error"], mask), 1, config)
         _require_finite(loss, log_probs, future_weights, mask, data)
         if self._worker is not None:
             note_tokens(self._worker, data, mask, values)

@@ -2,7 +2,7 @@
 
 forward   the frozen base model's logits in the same step: exact, no storage, one forward
 hidden    cached last hidden states, logits re-made through the reference's head: exact to rounding
-topk      cached label and K most likely tokens, the rest as one bucket: the future policy from above
+topk      cached label, K most likely tokens and samples of the rest: an estimate of the normaliser
 chosen    cached label alone: no normaliser, so the future policy is over-estimated; an ablation
 
 Shape letters: N packed positions of a micro-batch as the engine has them, M response tokens among them,
@@ -116,7 +116,7 @@ class ReferenceView(ABC):
         """The future policy against the policy's (M, V) logits, each (M,).
 
         future_log_probs   log pi_hat of the labels
-        refinement         what the finer half of a coarse reference changed; absent where it is exact
+        error              standard error of that, of a coarse reference; absent where it is exact
         """
 
     def forward_kl(self, logits: torch.Tensor) -> torch.Tensor:
@@ -201,13 +201,13 @@ class CachedReference(Reference):
             remade = RemadeLogits(arrays["hidden"], self._head, self._cache.scoring_temperature)
             return LogitsView(remade, positions, self._compiled)
         if self._cache.source == "topk":
-            kept = CoarseReference(arrays["label"], arrays["tokens"], arrays["log_probs"], arrays["tail"])
-            return CoarseView(kept, positions, self._compiled)
+            labels = arrays.pop("label")
+            return CoarseView(CoarseReference(labels, **arrays), positions, self._compiled)
         return ChosenView(arrays["label"], positions, self._compiled)
 
 
 class CoarseView(ReferenceView):
-    """From the K tokens of a "topk" cache."""
+    """From the tokens and samples of a "topk" cache."""
 
     def __init__(self, kept: CoarseReference, positions: ResponsePositions, compiled: bool) -> None:
         self._kept, self._positions, self._compiled = kept, positions, compiled
@@ -218,7 +218,7 @@ class CoarseView(ReferenceView):
     def future_policy(self, logits: SelectedRows, lam: float) -> dict[str, torch.Tensor]:
         labels = self._positions.labels
         estimate = coarse_future_policy(logits, self._kept, labels, lam, compiled=self._compiled)
-        return {"future_log_probs": estimate.log_probs, "refinement": estimate.refinement}
+        return {"future_log_probs": estimate.log_probs, "error": estimate.error}
 
 
 class ChosenView(ReferenceView):
@@ -240,12 +240,12 @@ class Recorder:
 
     Args:
         source: of the cache.
-        k: for "topk".
+        k, samples: for "topk".
         head: the module whose input is the last hidden state; for "hidden".
     """
 
-    def __init__(self, source: str, k: int, head: torch.nn.Module | None = None) -> None:
-        self._source, self._k = source, k
+    def __init__(self, source: str, k: int, samples: int, head: torch.nn.Module | None = None) -> None:
+        self._source, self._k, self._samples = source, k, samples
         self._hidden: torch.Tensor | None = None
         self._hook = None if head is None else head.register_forward_pre_hook(self._keep_hidden)
         self.rows: list[int] = []
@@ -270,12 +270,14 @@ class Recorder:
         if self._source == "chosen":
             return {"label": label_log_probs(logits, positions.labels)}
         if self._source == "topk":
-            kept = coarsen(logits, positions.labels, self._k)
+            kept = coarsen(logits, positions.labels, self._k, self._samples)
             return {
                 "label": kept.labels,
                 "tail": kept.tail,
                 "tokens": kept.tokens.to(torch.int32),
                 "log_probs": kept.log_probs.to(torch.float16),
+                "samples": kept.samples.to(torch.int32),
+                "sample_log_probs": kept.sample_log_probs.to(torch.float16),
             }
         assert self._hidden is not None
         return {"hidden": _packed(self._hidden, data)[positions.index]}
