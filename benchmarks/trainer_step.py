@@ -4,15 +4,17 @@
 
 The real commands on made-up trajectories: the true vocabulary (151,936) over a small Qwen3, so that logits are
 a larger part of a step than in Qwen3-4B and the ratios are on the high side. `recipe=off_rl`, then
-`recipe=fpa_offline` with every source of the reference, caches made by `recipe=cache_reference` before; each
-figure is the median of the steps after the first ones. The goals are for Qwen3-4B (step_cost.py holds them):
-here ratios are printed as they are. The share outside the update has its goal here: 64 trajectories a step as
-in the paper, shorter ones, so that what verl does for each of them weighs more than it would.
+`recipe=fpa_offline` with every source of the reference, caches made by `recipe=cache_reference` before, and
+what they take; each figure is the median of the steps after the first ones. The goals are for Qwen3-4B
+(step_cost.py holds them): here ratios are printed as they are. The share outside the update has its goal here:
+64 trajectories a step as in the paper, shorter ones, so that what verl does for each of them weighs more than
+it would.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
@@ -25,6 +27,14 @@ ROWS, STEPS = 64, 3
 SHORTEST, LONGEST = 96, 128
 SOURCES = ("topk", "hidden", "forward")
 SHARE_GOAL = 0.05
+
+
+def cache_cost(folder: Path, source: str, epoch: float) -> str:
+    """Of the whole dataset, which the updates of an epoch go through in so many seconds."""
+    content = json.loads((folder / "rollouts" / "reference" / source / "cache.json").read_text())
+    seconds = sum(content["cost"]["device_seconds"].values())
+    size = content["bytes"] / content["tokens"]
+    return f"{size:.0f} bytes a token; filled in {seconds:.1f} s, {seconds / epoch:.2f} of an epoch of Off-RL's updates"
 
 
 def main() -> None:
@@ -44,6 +54,7 @@ def main() -> None:
         for source in SOURCES:
             if source != "forward":
                 run("cache_reference", folder, f"cache_{source}", LONGEST, *batch, f"reference.source={source}")
+                print(f"cache_{source}: {cache_cost(folder, source, (WARM_UP + STEPS) * update)}", flush=True)
             fpa = run("fpa_offline", folder, source, LONGEST, *steps, f"reference.source={source}")
             ratio = statistics.median(step["timing_s/update_actor"] for step in fpa) / update
             print(f"trainer_step_ratio_{source}: {ratio:.3f}", flush=True)
