@@ -55,3 +55,25 @@ def test_a_loss_that_is_no_number_names_its_step():
         require_finite_loss(3, {"actor/pg_loss": 0.1, "actor/kl_loss": float("inf")})
     with pytest.raises(DivergenceError, match="step 3: actor/pg_loss is nan"):
         require_finite_loss(3, {"actor/pg_loss": float("nan")})
+
+
+def warnings(caplog):
+    return [record for record in caplog.records if record.name.startswith("fpa_verl")]
+
+
+def test_a_reference_cache_that_has_become_too_coarse_is_warned_of_once(caplog):
+    from omegaconf import OmegaConf
+
+    from fpa_verl.integration.trainers.offline_hooks import TOO_COARSE, OfflineHooks
+
+    trainer = OfflineHooks.__new__(OfflineHooks)
+    trainer._warned, trainer.global_steps = False, 7
+    trainer.config = OmegaConf.create({"reference": {"source": "topk", "k": 32, "samples": 32}})
+    for error in ({}, {"actor/cache_error": TOO_COARSE}):
+        trainer._warn_where_the_cache_is_too_coarse(error)
+    assert not warnings(caplog)
+    for _ in range(2):
+        trainer._warn_where_the_cache_is_too_coarse({"actor/cache_error": 2 * TOO_COARSE})
+    (record,) = warnings(caplog)
+    assert "step 7: " in record.message
+    assert "more reference.samples than 32" in record.message
