@@ -124,8 +124,9 @@ def errors(count: int, drift: float) -> tuple[Errors, float]:
 
 
 def seen(estimate: CoarseEstimate) -> float:
-    """What a run sees of its own error in log w: the standard error of a response's mean."""
-    return float(error_of_mean(estimate.error[None], torch.ones(1, len(estimate.error)))[0])
+    """What a run sees of its own error in log w of a response."""
+    every = torch.ones(1, len(estimate.error))
+    return float(error_of_mean(estimate.error[None], every)[0] + estimate.missed.mean())
 
 
 def rounded(policy: torch.Tensor, states: torch.Tensor, head: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

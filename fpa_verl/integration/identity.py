@@ -78,7 +78,7 @@ def evaluation_identity(config: DictConfig) -> dict[str, Any]:
 
 
 def _approximation(policy_loss: Any, config: DictConfig) -> dict[str, Any]:
-    if Needs.FUTURE_POLICY not in policy_loss.needs or policy_loss.reference not in ("topk", "chosen"):
+    if Needs.FUTURE_POLICY not in policy_loss.needs or config.reference.source not in ("topk", "chosen"):
         return {}
     reference = config.reference
     return {"reference": f"topk {reference.k}+{reference.samples}" if reference.source == "topk" else "chosen"}
@@ -122,6 +122,7 @@ def reference_identity(config: DictConfig) -> dict[str, Any] | None:
     return {
         "source": key.source,
         "k": key.k,
+        "samples": key.samples,
         "bytes": content["bytes"],
         "device_seconds": seconds,
         "cost": content["cost"],

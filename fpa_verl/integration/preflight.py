@@ -39,6 +39,7 @@ from fpa_verl.rollouts.reference_cache import SOURCES
 VERIFIED_AT_START = 8_000_000_000
 # Trainers that sample nothing they train on, or train nothing.
 NOT_ONLINE = ("offline", "cache_reference", "evaluate", "collect")
+SAMPLES_ONLY = ("collect", "evaluate")
 # Settings of verl's own validation, which the plugin's evaluation stands in for.
 OF_VERLS_VALIDATION = {
     "data.val_max_samples": "set evaluation.samples, or name a smaller file in data.val_files",
@@ -59,8 +60,8 @@ def check(config: DictConfig) -> None:
     _check_bounds(config)
     if config.trainer.device == "cuda":
         _check_gpu(config)
-    elif config.trainer.device == "cpu":
-        _check_cpu(config)
+    if mode not in SAMPLES_ONLY:
+        _check_ulysses(config)
     if mode in ("offline", "cache_reference"):
         _check_objective(config)
         _check_rollouts(config)
@@ -136,11 +137,6 @@ def _check_objective(config: DictConfig) -> None:
         )
     if config.actor_rollout_ref.model.get("lora_rank", 0) > 0:
         raise ConfigError("actor_rollout_ref.model.lora_rank: offline runs train all weights; set it to 0")
-    if actor.get("ulysses_sequence_parallel_size", 1) != 1:
-        raise ConfigError(
-            "actor_rollout_ref.actor.ulysses_sequence_parallel_size is deprecated in verl: set "
-            "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size, which the reference follows"
-        )
     if actor.use_kl_loss:
         raise ConfigError(
             "actor_rollout_ref.actor.use_kl_loss=true is for online runs; an offline objective takes "
@@ -175,11 +171,10 @@ def _check_rollouts(config: DictConfig) -> None:
     dataset = RolloutDataset(folder, Selection(**config.data.selection))
     if dataset.bytes <= VERIFIED_AT_START:
         dataset.verify()
-    if config.trainer.v1.trainer_mode == "cache_reference":
-        dataset.require_items(1)
-        return
-    dataset.require_items(config.data.train_batch_size)
-    _check_batches(config, dataset)
+    caches = config.trainer.v1.trainer_mode == "cache_reference"
+    dataset.require_items(1 if caches else config.data.train_batch_size)
+    if not caches:
+        _check_batches(config, dataset)
     # verl keeps a pair in one micro-batch.
     together = 2 if config.data.selection.unit == "pair" else 1
     _check_micro_batches(config, int(dataset.lengths()[dataset.items.rows].reshape(-1, together).sum(1).max()))
@@ -225,14 +220,18 @@ def _check_batches(config: DictConfig, dataset: RolloutDataset) -> None:
 
 
 def _check_micro_batches(config: DictConfig, longest: int) -> None:
-    """`longest`: tokens that cannot be divided among micro-batches."""
-    actor, shares = config.actor_rollout_ref.actor, _sequence_parallel_size(config)
-    limit = actor.ppo_max_token_len_per_gpu
-    if actor.use_dynamic_bsz and longest > limit * shares:
-        raise ConfigError(
-            f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={limit}: {longest} tokens must go into one "
-            f"micro-batch; set it to {-(-longest // shares)} or more"
-        )
+    """`longest`: tokens that cannot be divided among micro-batches, or may turn out so."""
+    if not config.actor_rollout_ref.actor.use_dynamic_bsz:
+        return
+    shares = _sequence_parallel_size(config)
+    # Of updates, and of passes without gradient.
+    for key in ("actor.ppo_max_token_len_per_gpu", "rollout.log_prob_max_token_len_per_gpu"):
+        limit = OmegaConf.select(config.actor_rollout_ref, key)
+        if longest > limit * shares:
+            raise ConfigError(
+                f"actor_rollout_ref.{key}={limit}: up to {longest} tokens go into one micro-batch; set it to "
+                f"{-(-longest // shares)} or more"
+            )
 
 
 def _check_reference(config: DictConfig) -> None:
@@ -247,10 +246,11 @@ def _check_reference(config: DictConfig) -> None:
         return
     if source not in SOURCES:
         raise ConfigError(f"reference.source={source}: recipe=cache_reference makes one of {', '.join(SOURCES)}")
-    require_bounds(KeptTokens, config.reference, "reference")
-    vocabulary = AutoConfig.from_pretrained(local_model_dir(config.actor_rollout_ref.model.path)).vocab_size
-    if config.reference.k > vocabulary:
-        raise ConfigError(f"reference.k={config.reference.k}: set it to the vocabulary's {vocabulary} or less")
+    if source == "topk":
+        require_bounds(KeptTokens, config.reference, "reference")
+        vocabulary = AutoConfig.from_pretrained(local_model_dir(config.actor_rollout_ref.model.path)).vocab_size
+        if config.reference.k > vocabulary:
+            raise ConfigError(f"reference.k={config.reference.k}: set it to the vocabulary's {vocabulary} or less")
     if _sequence_parallel_size(config) > 1:
         raise ConfigError(
             "recipe=cache_reference writes whole sequences: set "
@@ -267,7 +267,7 @@ def _check_gpu(config: DictConfig) -> None:
             "a cluster that has some"
         )
     chosen = (config.actor_rollout_ref.model.get("override_config") or {}).get("attn_implementation")
-    trains = config.trainer.v1.trainer_mode not in ("collect", "evaluate")
+    trains = config.trainer.v1.trainer_mode not in SAMPLES_ONLY
     if trains and chosen is None and importlib.util.find_spec("flash_attn") is None:
         raise IntegrationError(
             "verl trains with flash attention on a GPU, and flash_attn is not installed: pip install 'fpa-verl[gpu]', "
@@ -275,8 +275,13 @@ def _check_gpu(config: DictConfig) -> None:
         )
 
 
-def _check_cpu(config: DictConfig) -> None:
-    if _sequence_parallel_size(config) > 1:
+def _check_ulysses(config: DictConfig) -> None:
+    if config.actor_rollout_ref.actor.get("ulysses_sequence_parallel_size", 1) != 1:
+        raise ConfigError(
+            "actor_rollout_ref.actor.ulysses_sequence_parallel_size is deprecated in verl: set "
+            "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size, which the reference follows"
+        )
+    if config.trainer.device == "cpu" and _sequence_parallel_size(config) > 1:
         raise ConfigError(
             "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size: verl shares sequences around flash "
             "attention, which needs a GPU; set it to 1"

@@ -10,6 +10,8 @@ import torch
 from fpa_verl.objectives.future_policy import check_shapes
 from fpa_verl.objectives.logits import Logits, Rows, choose, chunks, rows_of, work_dtype, worked
 
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True)
 class CoarseReference:
@@ -44,8 +46,8 @@ def coarsen(
     """Keep the k most likely tokens of each position and samples of the others: (N, V) logits, (N,) labels.
 
     Where the label is not among the k most likely, it takes the place of the last of them. The samples are
-    quantiles of the tail, its tokens in order of their ids: as many random draws would be, but spread evenly
-    and the same every time.
+    quantiles of the tail, its tokens in order of their ids: every token as often as it is likely, but spread more
+    evenly than independent draws. Where the first lies goes around from position to position, without a seed.
 
     Raises:
         ValueError: k is not between 1 and V, or `samples` is negative.
@@ -66,19 +68,25 @@ def coarsen(
         kept = log_probs.gather(-1, tokens)
         chosen = log_probs.gather(-1, label).squeeze(-1)
         rest = log_probs.scatter_(-1, tokens, -torch.inf)
-        drawn = _quantiles(rest, samples)
+        drawn = _quantiles(rest, samples, first_position=part.start)
         parts.append((chosen, tokens, kept, rest.logsumexp(-1), drawn, rest.gather(-1, drawn)))
     return CoarseReference(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _quantiles(log_probs: torch.Tensor, count: int) -> torch.Tensor:
-    """Ids of `count` tokens, (n, V) -> (n, count): the cumulative distribution at the middles of equal parts."""
+def _quantiles(log_probs: torch.Tensor, count: int, *, first_position: int) -> torch.Tensor:
+    """Ids of `count` tokens, (n, V) -> (n, count): the cumulative distribution at equal distances."""
+    n, vocabulary = log_probs.shape
     if not count:
-        return torch.empty(len(log_probs), 0, dtype=torch.long, device=log_probs.device)
-    cumulative = log_probs.exp().cumsum_(-1)
-    middles = (torch.arange(count, device=log_probs.device) + 0.5) / count * cumulative[:, -1:]
-    # A distribution without mass has no quantile; any token will do.
-    return torch.searchsorted(cumulative, middles, right=True).clamp(max=log_probs.shape[1] - 1)
+        return torch.empty(n, 0, dtype=torch.long, device=log_probs.device)
+    # Of a distribution without mass any token will do.
+    peak = log_probs.amax(-1, keepdim=True).clamp(min=torch.finfo(log_probs.dtype).min)
+    cumulative = (log_probs - peak).exp_().cumsum_(-1)
+    position = torch.arange(first_position, first_position + n, device=log_probs.device, dtype=torch.float64)
+    # Multiples of the golden ratio fill the unit interval evenly.
+    offset = (position * GOLDEN_RATIO % 1).unsqueeze(-1)
+    levels = (torch.arange(count, device=log_probs.device) + offset) / count
+    found = torch.searchsorted(cumulative, levels.to(cumulative.dtype) * cumulative[:, -1:], right=True)
+    return found.clamp(max=vocabulary - 1)
 
 
 @dataclass(frozen=True)
@@ -88,10 +96,13 @@ class CoarseEstimate:
     Attributes:
         log_probs: log pi_hat of the labels, (N,); from above where there are no samples.
         error: standard error of that by the spread of the samples, (N,); NaN for fewer than two.
+        missed: by how much it is too high, (N,), for tokens that the policy has come to like and no sample shows:
+            cautiously, and 0 where the samples account for the policy's tail up to chance. NaN where `error` is.
     """
 
     log_probs: torch.Tensor
     error: torch.Tensor
+    missed: torch.Tensor
 
 
 def coarse_future_log_probs(
@@ -125,9 +136,14 @@ def coarse_future_policy(
                + P_theta^(1+lam) P_ref^(-lam) (1 + mean over the samples of  b(rho))
 
     P is the mass of the tail, rho = (pi_theta / pi_ref) / (P_theta / P_ref) at a sample, and
-    b(x) = x^(1+lam) - 1 - (1+lam) (x - 1). In the tail E_ref[rho] = 1, so that E_ref[1 + b] = E_ref[rho^(1+lam)]:
-    what the tail adds to Z_t, without bias. The linear term is a control variate: where policy and reference
-    are the same in the tail, up to a factor, nothing is left to chance.
+    b(x) = x^(1+lam) - 1 - (1+lam) (x - 1). In the tail E_ref[rho] = 1, so that E_ref[1 + b] = E_ref[rho^(1+lam)],
+    what the tail adds to Z_t: over the draw of the samples Z^_t has no bias, and its logarithm one of second
+    order. The linear term is a control variate: where policy and reference are the same in the tail, up to a
+    factor, nothing is left to chance.
+
+    That E_ref[rho] = 1 also tells of tokens that no sample shows: let the samples' mean fall short of it by s. What M
+    samples miss holds about 1/M of the reference's tail, or less, and adds s^(1+lam) M^lam to E_ref[rho^(1+lam)] at
+    least (Jensen).
 
     Without samples the tail counts as one bucket, and by the data-processing inequality 1 <= Z^_t <= Z_t, growing
     with K: the result never falls below the exact one. As b is never negative, samples only take away from that.
@@ -145,7 +161,7 @@ def coarse_future_policy(
     """
     check_shapes(logits, labels, lam)
     dtype = work_dtype(logits.dtype)
-    log_probs, error = (torch.empty(labels.shape, dtype=dtype, device=logits.device) for _ in range(2))
+    log_probs, error, missed = (torch.empty(labels.shape, dtype=dtype, device=logits.device) for _ in range(3))
     tail_mass = choose(_tail_mass, compiled=compiled)
     for part in chunks(logits, chunk_elements):
         rows, tokens = rows_of(logits, part), reference.tokens[part].long()
@@ -158,21 +174,30 @@ def coarse_future_policy(
         # A tail that is empty on both sides adds nothing; -inf + inf would be NaN.
         bucket = torch.where(tail == -torch.inf, tail, (1 + lam) * (tail - norm) - lam * ref_tail)
         sampled = _at(rows, reference.samples[part].long()).to(dtype) - reference.sample_log_probs[part].to(dtype)
-        spread, uncertainty = _spread(sampled - (tail - ref_tail).unsqueeze(-1), lam)
-        log_z = torch.logaddexp(terms, bucket + torch.where(bucket == -torch.inf, 0, spread.log1p()))
+        spread, uncertainty, unseen = _spread(sampled - (tail - ref_tail).unsqueeze(-1), lam)
+        empty = bucket == -torch.inf
+        log_z = torch.logaddexp(terms, bucket + torch.where(empty, 0, spread.log1p()))
         log_probs[part] = (1 + lam) * (chosen - norm) - lam * reference.labels[part].to(dtype) - log_z
-        error[part] = torch.where(bucket == -torch.inf, 0, uncertainty * (bucket - log_z).exp())
-    return CoarseEstimate(log_probs, error)
+        share = (bucket - log_z).exp()
+        error[part] = torch.where(empty, 0, uncertainty * share)
+        missed[part] = torch.where(empty, 0, (unseen * share).log1p())
+    return CoarseEstimate(log_probs, error, missed)
 
 
-def _spread(log_rho: torch.Tensor, lam: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean of b over the samples, (n, M) -> (n,), and its standard error; none without samples."""
-    if not log_rho.shape[1]:
-        return log_rho.new_zeros(len(log_rho)), log_rho.new_full((len(log_rho),), torch.nan)
+def _spread(log_rho: torch.Tensor, lam: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of (n, M) samples the mean of b, its standard error, and what is missing in it at least; each (n,)."""
+    n, count = log_rho.shape
+    unknown = log_rho.new_full((n,), torch.nan)
+    if not count:
+        return log_rho.new_zeros(n), unknown, unknown
     log_rho = log_rho.double()
-    b = torch.expm1((1 + lam) * log_rho) - (1 + lam) * torch.expm1(log_rho)
-    error = b.std(-1) / b.shape[1] ** 0.5 if b.shape[1] > 1 else torch.full_like(b[:, 0], torch.nan)
-    return b.clamp(min=0).mean(-1), error
+    b = (torch.expm1((1 + lam) * log_rho) - (1 + lam) * torch.expm1(log_rho)).clamp(min=0)
+    if count == 1:
+        return b.squeeze(-1), unknown, unknown
+    rho = log_rho.exp()
+    # Twice the standard error of the mean is put down to chance.
+    short = (1 - rho.mean(-1) - 2 * rho.std(-1) / count**0.5).clamp(min=0)
+    return b.mean(-1), b.std(-1) / count**0.5, short ** (1 + lam) * count**lam
 
 
 def _at(rows: Rows, tokens: torch.Tensor) -> torch.Tensor:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from fpa_verl.errors import IntegrationError
-from fpa_verl.integration.cpu.attention import packed_sdpa
+from fpa_verl.integration.cpu.attention import NAME, packed_sdpa
 from tests.integration.stepping import batch, cached, drift, from_cache, update, worker
 
 SOURCES = {"hidden": (0, 0), "topk": (4, 4)}
@@ -93,8 +94,33 @@ def test_packed_sequences_do_not_see_each_other():
     assert torch.equal(found, torch.cat(alone, dim=1))
 
 
-@pytest.mark.parametrize("asked", [{"sliding_window": 4}, {"softcap": 30.0}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"sliding_window": 4},
+        {"softcap": 30.0},
+        # Some models keep the positions from their attention, and those of a picture have three.
+        {"position_ids": None},
+        {"position_ids": torch.arange(5).expand(3, 1, 5)},
+        {"position_ids": torch.arange(5)[None] + 2},
+    ],
+)
 def test_attention_of_another_kind_is_refused(asked):
-    with pytest.raises(IntegrationError, match="use_remove_padding=false"):
-        packed_sdpa(torch.nn.Module(), attention_mask=None, **one_sequence(5), **asked)
+    with pytest.raises(IntegrationError, match="attn_implementation=sdpa"):
+        packed_sdpa(torch.nn.Module(), attention_mask=None, **{**one_sequence(5), **asked})
     packed_sdpa(torch.nn.Module(), attention_mask=None, **one_sequence(4), sliding_window=4)
+
+
+@pytest.mark.parametrize("sides", ["right", "left", "none"])
+def test_what_is_not_packed_is_left_to_sdpa(base_model, sides):
+    """Padded batches, and answers that a model generates."""
+    models = [AutoModelForCausalLM.from_pretrained(base_model, attn_implementation=name) for name in (NAME, "sdpa")]
+    ids = torch.arange(3, 3 + 2 * 12).view(2, 12)
+    mask = torch.ones_like(ids)
+    if sides != "none":
+        mask[1, slice(9, None) if sides == "right" else slice(0, 3)] = 0
+    mine, theirs = (model(input_ids=ids, attention_mask=mask).logits[mask.bool()] for model in models)
+    torch.testing.assert_close(mine, theirs)
+    if sides != "right":
+        mine, theirs = (model.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=False) for model in models)
+        assert torch.equal(mine, theirs)

@@ -12,6 +12,10 @@ from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationErro
 from fpa_verl.integration import outcome, preflight, versions
 from tests.integration.running import DEMO, composed
 
+UPDATE_TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
+PASS_TOKENS = "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu"
+DEPRECATED = "actor_rollout_ref.actor.ulysses_sequence_parallel_size"
+
 
 @pytest.fixture
 def check(base_model, chained_additions):
@@ -50,8 +54,11 @@ def test_a_sound_recipe_passes(check):
         (["actor_rollout_ref.actor.shuffle=true"], ConfigError, "shuffle=True"),
         (["actor_rollout_ref.model.use_fused_kernels=true"], ConfigError, "use_fused_kernels=true hides the logits"),
         (["actor_rollout_ref.model.lora_rank=8"], ConfigError, "train all weights"),
-        (["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2"], ConfigError, "which the reference follows"),
+        ([f"{DEPRECATED}=2"], ConfigError, "which the reference follows"),
         (["recipe=cache_reference", "reference.k=0"], ConfigError, "reference.k=0: a whole number of at least 1"),
+        (["recipe=cache_reference", f"{UPDATE_TOKENS}=16"], ConfigError, "one micro-batch"),
+        (["recipe=kto", f"{PASS_TOKENS}=16"], ConfigError, "log_prob_max_token"),
+        (["recipe=grpo_baseline", f"{DEPRECATED}=2"], ConfigError, "deprecated"),
         (["recipe=cache_reference", "reference.samples=1"], ConfigError, "samples=1: a whole number of at least 2"),
         (["recipe=cache_reference", "reference.k=999999"], ConfigError, "k=999999: set it to the vocabulary's"),
         (["collapse.floor=1.5"], ConfigError, "collapse.floor=1.5: a share between 0 and 1"),
@@ -92,7 +99,7 @@ def test_a_sound_recipe_passes(check):
         (["data.train_batch_size=3", "trainer.n_gpus_per_node=2"], ConfigError, "does not divide among 2 workers"),
         (["actor_rollout_ref.actor.loss_agg_mode=token-mean"], ConfigError, "set it to seq-mean-token-mean"),
         (["actor_rollout_ref.actor.ppo_epochs=2"], ConfigError, "set it to 1"),
-        (["actor_rollout_ref.actor.ppo_max_token_len_per_gpu=16"], ConfigError, "one micro-batch; set it to"),
+        ([f"{UPDATE_TOKENS}=16"], ConfigError, "one micro-batch; set it"),
         (["actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2"], ConfigError, "needs a GPU; set"),
         (["data.selection.unit=group", "data.train_batch_size=4"], ConfigError, "rollout.n=1: an item.*set it to 4"),
         (["trainer.total_training_steps=999", "trainer.total_epochs=2"], ConfigError, "raise trainer.total_epochs"),
@@ -112,8 +119,8 @@ def test_the_online_run_wants_the_split_that_collect_makes(check, tmp_path):
 
 
 def test_an_online_run_has_room_for_its_longest_answer(check, chained_additions):
-    with pytest.raises(ConfigError, match=r"ppo_max_token_len_per_gpu=64: 80 tokens .* set it to 80 or more"):
-        check("actor_rollout_ref.actor.ppo_max_token_len_per_gpu=64", recipe="grpo_baseline")
+    with pytest.raises(ConfigError, match=r"ppo_max_token_len_per_gpu=64: up to 80 tokens .* set it to 80 or more"):
+        check(f"{UPDATE_TOKENS}=64", recipe="grpo_baseline")
 
 
 def test_a_gpu_recipe_on_a_machine_without_one(check, monkeypatch):

@@ -65,18 +65,57 @@ def test_never_below_the_exact_value_and_tighter_with_every_token(seed, lam, dri
 
 
 def test_samples_by_hand():
-    """Quantiles 1/4 and 3/4 of what is left of (0.5, 0.1, 0.2, 0.2) without the first: of (0.2, 0.4, 0.4)."""
+    """Quantiles 0 and 1/2 of what is left of (0.5, 0.1, 0.2, 0.2) without the first: of (0.2, 0.4, 0.4)."""
     ref = torch.log(torch.tensor([[0.5, 0.1, 0.2, 0.2]], dtype=torch.float64))
     reference = coarsen(ref, torch.tensor([0]), 1, samples=2)
-    assert reference.samples.tolist() == [[2, 3]]
-    assert reference.sample_log_probs.exp().tolist()[0] == pytest.approx([0.2, 0.2])
-    logits = torch.log(torch.tensor([[0.5, 0.02, 0.36, 0.12]], dtype=torch.float64))
-    # Tails of one mass, so that rho is 1.8 and 0.6; lam 1: b(x) = (x - 1)^2 = 0.64 and 0.16, mean 0.4.
+    assert reference.samples.tolist() == [[1, 2]]
+    assert reference.sample_log_probs.exp().tolist()[0] == pytest.approx([0.1, 0.2])
+    logits = torch.log(torch.tensor([[0.5, 0.06, 0.36, 0.08]], dtype=torch.float64))
+    # Tails of one mass, so that rho is 0.6 and 1.8; lam 1: b(x) = (x - 1)^2 = 0.16 and 0.64, mean 0.4.
     # Z^ = 0.5^2 / 0.5 + 0.5^2 / 0.5 (1 + 0.4) = 1.2; pi_hat = 0.5^2 / 0.5 / Z^.
     found = coarse_future_policy(logits, reference, torch.tensor([0]), 1.0)
     assert found.log_probs.exp().item() == pytest.approx(0.5 / 1.2)
     # b is 0.24 to either side of its mean: the standard error of that mean.
     assert found.error.item() == pytest.approx(0.5 * 0.24 / 1.2)
+    # Mean of rho: 1.2, no less than 1.
+    assert found.missed.item() == 0
+
+
+def test_what_no_sample_shows_by_hand():
+    """The fourth token, which the policy has come to like, is not among the quantiles 0 and 1/2 of (0.4, 0.4, 0.2)."""
+    ref = torch.log(torch.tensor([[0.5, 0.2, 0.2, 0.1]], dtype=torch.float64))
+    reference = coarsen(ref, torch.tensor([0]), 1, samples=2)
+    assert reference.samples.tolist() == [[1, 2]]
+    logits = torch.log(torch.tensor([[0.5, 0.1, 0.1, 0.3]], dtype=torch.float64))
+    found = coarse_future_policy(logits, reference, torch.tensor([0]), 1.0)
+    # rho is 0.5 at both: b is 0.25, and Z^ = 0.5 + 0.5 * 1.25. Short by 0.5, which adds 0.5^2 * 2 to the tail's 0.5.
+    assert found.log_probs.exp().item() == pytest.approx(0.5 / 1.125)
+    assert found.error.item() == pytest.approx(0, abs=1e-9)
+    assert found.missed.exp().item() == pytest.approx(1 + 0.5 * 0.5 / 1.125)
+    # Z is 0.5 + 0.05 + 0.05 + 0.9 = 1.5.
+    exact = future_log_probs(logits, ref, torch.tensor([0]), 1.0)
+    assert exact <= found.log_probs - found.missed
+
+
+def test_a_rare_token_that_the_policy_has_come_to_like_is_noticed():
+    ref = torch.full((1, 1000), 1e-5, dtype=torch.float64).log()
+    ref[0, :5] = torch.tensor([0.5, 0.25, 0.15, 0.05, 0.04]).log()
+    logits = ref.clone()
+    logits[0, -1] = torch.tensor(0.2).log()
+    found = coarse_future_policy(logits, coarsen(ref, torch.tensor([0]), 4, 32), torch.tensor([0]), 2.0)
+    exact = future_log_probs(logits, ref, torch.tensor([0]), 2.0)
+    assert (found.log_probs - exact).item() > 1
+    assert found.missed.item() > 1
+
+
+def test_samples_of_a_tail_that_float32_cannot_hold():
+    """Mass of about 1e-48: its quantiles are those of what it is in proportion."""
+    ref = torch.tensor([[-110.0, -112.0, -111.0, 0.0]] * 2)
+    reference = coarsen(ref, torch.tensor([3, 3]), 1, samples=64)
+    shares = torch.stack([(reference.samples == token).float().mean(-1) for token in range(4)], -1)
+    expected = torch.tensor([0.665, 0.090, 0.245, 0.0])  # softmax of (0, -2, -1)
+    assert (shares - expected).abs().max() < 2 / 64
+    assert torch.isfinite(coarse_future_policy(ref, reference, torch.tensor([3, 3]), 2.0).log_probs).all()
 
 
 @given(
@@ -116,11 +155,13 @@ def test_the_error_says_how_far_the_estimate_is_off(drift):
 def test_no_error_without_samples_or_with_nothing_left_to_chance():
     logits, ref, labels = example(7)
     for samples in (0, 1):
-        assert coarse_future_policy(logits, coarsen(ref, labels, 4, samples), labels, 2.0).error.isnan().all()
-    assert coarse_future_policy(ref, coarsen(ref, labels, 4, 8), labels, 2.0).error.abs().max() < 1e-12
+        found = coarse_future_policy(logits, coarsen(ref, labels, 4, samples), labels, 2.0)
+        assert (found.error.isnan() & found.missed.isnan()).all()
+    found = coarse_future_policy(ref, coarsen(ref, labels, 4, 8), labels, 2.0)
+    assert (found.error + found.missed).abs().max() < 1e-12
     # All tokens are kept: there is no tail.
     found = coarse_future_policy(logits, coarsen(ref, labels, V, 8), labels, 2.0)
-    assert found.error.abs().max() == 0
+    assert (found.error + found.missed).abs().max() == 0
     torch.testing.assert_close(found.log_probs, future_log_probs(logits, ref, labels, 2.0))
 
 

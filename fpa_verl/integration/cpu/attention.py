@@ -1,11 +1,12 @@
-"""Attention over packed sequences on a CPU, so that verl removes padding there as flash attention lets it on a GPU.
+"""Attention over packed sequences on a CPU, a sequence at a time: what flash attention does for verl on a GPU.
 
-`recipes/hardware/cpu.yaml` asks for it by name, as transformers' own are asked for. Sequences that are
-padded after all get transformers' `sdpa`.
+transformers' own `sdpa` takes packed sequences as well, under a mask as large as the square of all their
+tokens. `recipes/hardware/cpu.yaml` asks for this one by name; whatever is not packed it leaves to `sdpa`.
 """
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -28,9 +29,13 @@ def _register(_: ModuleType) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    def mask(attention_mask: torch.Tensor | None = None, **sizes: Any) -> torch.Tensor | None:
-        # Packed sequences come without a mask, and need none as large as their square.
-        return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **sizes)
+    def mask(
+        batch_size: int, q_length: int, kv_length: int, attention_mask: torch.Tensor | None = None, **options: Any
+    ) -> torch.Tensor | None:
+        # As verl packs: one row, no mask, no cache.
+        if batch_size == 1 and q_length == kv_length and attention_mask is None:
+            return None
+        return sdpa_mask(batch_size, q_length, kv_length, attention_mask=attention_mask, **options)
 
     AttentionInterface.register(NAME, packed_sdpa)
     AttentionMaskInterface.register(NAME, mask)
@@ -52,18 +57,18 @@ def packed_sdpa(
     A sequence begins wherever the (1, N) `position_ids` do.
 
     Raises:
-        IntegrationError: the model's attention is of a kind that needs a mask.
+        IntegrationError: the model does not say where sequences begin, or its attention needs a mask.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if attention_mask is not None or position_ids is None or len(query) > 1:
+    if attention_mask is not None or len(query) > 1 or query.shape[2] != key.shape[2]:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    lengths = sequence_lengths(position_ids[0])
-    if any(options.get(name) is not None for name in UNKNOWN) or max(lengths) > (sliding_window or max(lengths)):
+    lengths = sequence_lengths(position_ids)
+    reaches_all = max(lengths, default=math.inf) <= (sliding_window or query.shape[2])
+    if not reaches_all or any(options.get(name) is not None for name in UNKNOWN):
         raise IntegrationError(
-            f"attn_implementation={NAME} has causal attention to whole sequences alone, and this model asks for more: "
-            "set actor_rollout_ref.model.override_config.attn_implementation=eager and "
-            "actor_rollout_ref.model.use_remove_padding=false"
+            f"attn_implementation={NAME} has causal attention to whole sequences alone, which is not that of "
+            f"{type(module).__name__}: set actor_rollout_ref.model.override_config.attn_implementation=sdpa"
         )
     queries, keys, values = (heads.split(lengths, dim=2) for heads in (query, key, value))
     attended = [
@@ -73,7 +78,9 @@ def packed_sdpa(
     return torch.cat(attended, dim=1), None
 
 
-def sequence_lengths(positions: torch.Tensor) -> list[int]:
-    """Of sequences packed one after another, from the (N,) positions of their tokens."""
-    starts = (positions == 0).nonzero().squeeze(1)
-    return torch.diff(starts, append=starts.new_tensor([len(positions)])).tolist()
+def sequence_lengths(position_ids: torch.Tensor | None) -> list[int]:
+    """Of sequences packed one after another, from the (1, N) positions of their tokens; none where those do not say."""
+    if position_ids is None or position_ids.dim() != 2 or position_ids[0, 0] != 0:
+        return []
+    starts = (position_ids[0] == 0).nonzero().squeeze(1)
+    return torch.diff(starts, append=starts.new_tensor([position_ids.shape[1]])).tolist()

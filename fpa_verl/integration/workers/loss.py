@@ -68,7 +68,7 @@ class OfflineLoss:
 
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
         config, policy_loss = self._config, self._config.policy_loss
-        names = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl", "error")
+        names = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl", "future_error", "future_missed")
         values = {name: no_padding_2_padding(model_output[name], data) for name in names if name in model_output}
         if self._reference is not None and "ref_log_probs" not in values:
             raise IntegrationError(
@@ -94,8 +94,10 @@ class OfflineLoss:
             kl = global_mean(sequence_mean(values["forward_kl"], mask), 1, config)
             loss = loss + policy_loss.forward_kl_coef * kl
             metrics["forward_kl"] = kl.detach()
-        if "error" in values:
-            metrics["cache_error"] = global_mean(error_of_mean(values["error"], mask), 1, config)
+        if "future_error" in values:
+            # Errors of tokens cancel out, what was missed adds up.
+            error = error_of_mean(values["future_error"], mask) + sequence_mean(values["future_missed"], mask)
+            metrics["cache_error"] = global_mean(error, 1, config)
         _require_finite(loss, log_probs, future_weights, mask, data)
         if self._worker is not None:
             note_tokens(self._worker, data, mask, values)

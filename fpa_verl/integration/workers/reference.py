@@ -116,7 +116,8 @@ class ReferenceView(ABC):
         """The future policy against the policy's (M, V) logits, each (M,).
 
         future_log_probs   log pi_hat of the labels
-        error              standard error of that, of a coarse reference; absent where it is exact
+        future_error       standard error of that, of a coarse reference; absent where it is exact
+        future_missed      by how much it is too high at least; likewise
         """
 
     def forward_kl(self, logits: torch.Tensor) -> torch.Tensor:
@@ -218,7 +219,11 @@ class CoarseView(ReferenceView):
     def future_policy(self, logits: SelectedRows, lam: float) -> dict[str, torch.Tensor]:
         labels = self._positions.labels
         estimate = coarse_future_policy(logits, self._kept, labels, lam, compiled=self._compiled)
-        return {"future_log_probs": estimate.log_probs, "error": estimate.error}
+        return {
+            "future_log_probs": estimate.log_probs,
+            "future_error": estimate.error,
+            "future_missed": estimate.missed,
+        }
 
 
 class ChosenView(ReferenceView):
