@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fpa_verl.objectives.logits import Logits, RemadeLogits, Rows, choose, chunks, rows_of, work_dtype, worked
+from fpa_verl.objectives.logits import Logits, Rows, choose, chunks, rows_of, work_dtype, worked
 
 NO_LABEL = -(1 << 40)
 
@@ -76,7 +76,7 @@ def future_log_probs(
         return label_log_probs(logits, labels, chunk_elements=chunk_elements, compiled=compiled)
     kernel = choose(_future_log_probs, compiled=compiled)
     out = torch.empty(labels.shape, dtype=work_dtype(logits.dtype), device=logits.device)
-    for part in chunks(logits, chunk_elements, remade=isinstance(ref_logits, RemadeLogits)):
+    for part in chunks(logits, chunk_elements):
         out[part] = kernel(rows_of(logits, part), rows_of(ref_logits, part), labels[part], lam)
     return out
 
@@ -89,7 +89,7 @@ def label_log_probs(
     check_shapes(logits, labels, 0.0)
     kernel = choose(_label_log_probs, compiled=compiled)
     out = torch.empty(labels.shape, dtype=work_dtype(logits.dtype), device=logits.device)
-    for part in chunks(logits, chunk_elements, remade=isinstance(logits, RemadeLogits)):
+    for part in chunks(logits, chunk_elements):
         out[part] = kernel(rows_of(logits, part), labels[part])
     return out
 

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 # Elements of a chunk of rows: 128 MiB of float32, or 220 tokens of a 151,936-token vocabulary, so that kernels
-# are few and a head is read seldom. Logits that are there already go through a CPU in 16 MiB, which allocators
-# and caches like better.
+# are few; on a CPU 16 MiB, which allocators and caches like better.
 CHUNK_ELEMENTS = 1 << 25
 CHUNK_ELEMENTS_ON_CPU = 1 << 22
 
@@ -52,21 +51,33 @@ class SelectedRows:
 
 
 class RemadeLogits:
-    """(M, V) logits made again from last hidden states.
+    """(M, V) logits made again from last hidden states, a block of rows at a time, for the head is read for each.
 
     Args:
         hidden: (M, d).
         head: (V, d), the output embeddings of the model that gave the hidden states.
         temperature: what the logits are divided by.
+        block_elements: of a block, the last of which is kept for the chunks that are asked for.
     """
 
-    def __init__(self, hidden: torch.Tensor, head: torch.Tensor, temperature: float) -> None:
+    def __init__(
+        self, hidden: torch.Tensor, head: torch.Tensor, temperature: float, *, block_elements: int = CHUNK_ELEMENTS
+    ) -> None:
         self._hidden, self._head, self._temperature = hidden, head, temperature
+        self._block_rows = max(1, block_elements // len(head))
+        self._block, self._start = head.new_empty(0, len(head)), 0
         self.shape = torch.Size((len(hidden), len(head)))
         self.device, self.dtype = hidden.device, head.dtype
 
     def rows(self, part: slice) -> Rows:
-        return Rows(torch.nn.functional.linear(self._hidden[part], self._head).div_(self._temperature))
+        start, stop, _ = part.indices(len(self._hidden))
+        if start < self._start or stop > self._start + len(self._block):
+            # The one before goes first: never two of them.
+            del self._block
+            states = self._hidden[start : max(stop, start + self._block_rows)]
+            self._block = torch.nn.functional.linear(states, self._head).div_(self._temperature)
+            self._start = start
+        return Rows(self._block[start - self._start : stop - self._start])
 
 
 def rows_of(logits: Logits | torch.Tensor, part: slice) -> Rows:
@@ -89,17 +100,10 @@ def worked(rows: Rows) -> torch.Tensor:
     return taken(rows).to(work_dtype(rows.tensor.dtype))
 
 
-def chunks(logits: Logits | torch.Tensor, elements: int | None, *, remade: bool = False) -> Iterator[slice]:
-    """Slices of the rows, each of at most `elements` elements, or one row.
-
-    Args:
-        logits: (N, V).
-        elements: None: as the device likes it.
-        remade: whether a head is read for every chunk.
-    """
+def chunks(logits: Logits | torch.Tensor, elements: int | None) -> Iterator[slice]:
+    """Slices of the rows of (N, V) logits, of at most so many elements or one row; None: as the device likes it."""
     rows, width = logits.shape
-    in_cache = logits.device.type == "cpu" and not remade
-    elements = elements or (CHUNK_ELEMENTS_ON_CPU if in_cache else CHUNK_ELEMENTS)
+    elements = elements or (CHUNK_ELEMENTS_ON_CPU if logits.device.type == "cpu" else CHUNK_ELEMENTS)
     step = max(1, elements // width)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))

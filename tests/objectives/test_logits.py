@@ -42,7 +42,8 @@ def works(dtype: torch.dtype):
     """Name to a function of `compiled`: all that is done with logits in a step."""
     logits, ref, labels = drawn(dtype)
     kept = coarsen(ref, labels, K, K)
-    remade = RemadeLogits(torch.randn(N, HIDDEN, dtype=dtype), torch.randn(V, HIDDEN, dtype=dtype), 0.7)
+    hidden, head = torch.randn(N, HIDDEN, dtype=dtype), torch.randn(V, HIDDEN, dtype=dtype)
+    remade = RemadeLogits(hidden, head, 0.7, block_elements=CHUNK)
 
     def of(function, *arguments):
         return lambda **options: function(*arguments, chunk_elements=CHUNK, **options)
@@ -71,6 +72,19 @@ def test_compiled_work_gives_the_same_numbers_in_less_memory(source, dtype):
     work = works(dtype)[source]
     torch.testing.assert_close(work(compiled=True), work(), rtol=0, atol=2e-5)
     assert peak_bytes(lambda: work(compiled=True)) < 1.1 * CHUNK * FLOAT32 + 8 * N * FLOAT32
+
+
+def test_logits_are_remade_in_blocks_of_any_size():
+    """Chunks within a block, across its end, and larger than one."""
+    hidden, head = torch.randn(11, 8, dtype=torch.float64), torch.randn(V, 8, dtype=torch.float64)
+    labels, logits = torch.randint(V, (11,)), torch.randn(11, V, dtype=torch.float64)
+    expected = future_log_probs(logits, hidden @ head.T / 0.7, labels, 2.0)
+    for block in (1, 3, 4, 100):
+        for chunk in (1, 2, 3, 11):
+            remade = RemadeLogits(hidden, head, 0.7, block_elements=block * V)
+            torch.testing.assert_close(
+                future_log_probs(logits, remade, labels, 2.0, chunk_elements=chunk * V), expected
+            )
 
 
 def test_a_label_that_is_none_is_an_error():
