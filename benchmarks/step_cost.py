@@ -177,17 +177,17 @@ def operations_a_token(length: int) -> float:
     return 6 * (WHOLE * (layer + attention) + VOCABULARY * HIDDEN)
 
 
-def step_seconds(arguments: argparse.Namespace, layers: int) -> dict[str, float]:
+def step_seconds(arguments: argparse.Namespace, layers: int, sources: tuple[str, ...] = SOURCES) -> dict[str, float]:
     """Seconds of a step by source, the fastest of the rounds, for a model of so many layers."""
-    bench = Bench(argparse.Namespace(**{**vars(arguments), "layers": layers}), SOURCES)
-    for source in SOURCES:
+    bench = Bench(argparse.Namespace(**{**vars(arguments), "layers": layers}), sources)
+    for source in sources:
         bench.step(source)
     rounds = []
     for number in range(arguments.rounds):
         # Each round begins with another source: whoever comes first finds the caches cold.
-        order = [SOURCES[(number + place) % len(SOURCES)] for place in range(len(SOURCES))]
+        order = [sources[(number + place) % len(sources)] for place in range(len(sources))]
         rounds.append({source: seconds(lambda s=source: bench.step(s), arguments.device) for source in order})
-    return {source: min(one[source] for one in rounds) for source in SOURCES}
+    return {source: min(one[source] for one in rounds) for source in sources}
 
 
 def whole_step(small: float, large: float) -> float:
@@ -201,11 +201,13 @@ def time_ratios(arguments: argparse.Namespace) -> bool:
     if arguments.layers == WHOLE:
         step = step_seconds(arguments, WHOLE)
     else:
-        small, large = (step_seconds(arguments, layers) for layers in (SMALL, LARGE))
-        for layers, found in ((SMALL, small), (LARGE, large)):
-            print(f"{layers} layers, measured: " + ", ".join(f"{source} {found[source]:.2f} s" for source in SOURCES))
-        step = {source: whole_step(small[source], large[source]) for source in ("off_rl", "forward")}
         # What a cached source adds does not depend on the layers.
+        small, large = step_seconds(arguments, SMALL), step_seconds(arguments, LARGE, ("off_rl", "forward"))
+        for layers, found in ((SMALL, small), (LARGE, large)):
+            print(
+                f"{layers} layers, measured: " + ", ".join(f"{source} {took:.2f} s" for source, took in found.items())
+            )
+        step = {source: whole_step(small[source], large[source]) for source in large}
         step |= {source: step["off_rl"] + small[source] - small["off_rl"] for source in ("topk", "hidden")}
     ratios = {source: step[source] / step["off_rl"] for source in GOALS}
     rate = tokens / step["off_rl"]
