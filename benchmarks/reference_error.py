@@ -43,10 +43,10 @@ VOCABULARY, LAM, LENGTH, RANK, HIDDEN = 151_936, 2.0, 64, 8, 128
 DEMO = 0.16
 DRIFTS = (0.1, DEMO, 0.3, 1.0)
 # What recipe=cache_reference keeps.
-DEFAULT = (32, 32)
-KEPT = ((16, 0), (64, 0), (256, 0), (16, 16), DEFAULT, (64, 64), (128, 128))
+DEFAULT = (64, 64)
+KEPT = ((16, 0), (64, 0), (256, 0), (16, 16), (32, 32), DEFAULT, (128, 128))
 # Of a vocabulary of 99.
-KEPT_OF_DEMO = ((8, 0), (16, 0), (8, 8), (16, 16), DEFAULT)
+KEPT_OF_DEMO = ((8, 0), (16, 0), (8, 8), (16, 16), (32, 32))
 BUCKETS = (16, 256)
 GOAL = 1e-3
 

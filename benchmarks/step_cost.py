@@ -48,7 +48,7 @@ from fpa_verl.objectives.off_rl import OffRL
 VOCABULARY, HIDDEN = 151_936, 2_560
 WHOLE = 36
 SMALL, LARGE = 1, 5
-LAM, K, SAMPLES = 2.0, 32, 32
+LAM, K, SAMPLES = 2.0, 64, 64
 SOURCES = ("off_rl", "topk", "hidden", "forward")
 GOALS = {"topk": 1.02, "hidden": 1.05, "forward": 1.40}
 MEMORY_GOALS = {"topk": 1.02, "hidden": 1.02}
