@@ -21,12 +21,10 @@ import argparse
 import statistics
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 
 from fpa_verl.objectives import (
-    CoarseReference,
     coarse_future_policy,
     coarsen,
     error_of_mean,
@@ -69,18 +67,6 @@ def name_of(k: int, samples: int) -> str:
     return f"topk {k}+{samples}"
 
 
-def as_cached(ref: torch.Tensor, labels: torch.Tensor, k: int, samples: int) -> CoarseReference:
-    """What a cache gives back of the reference."""
-    kept = coarsen(ref, labels, k, samples)
-    return replace(
-        kept,
-        labels=kept.labels.float(),
-        log_probs=kept.log_probs.half(),
-        tail=kept.tail.float(),
-        sample_log_probs=kept.sample_log_probs.half(),
-    )
-
-
 def bucketed(logits: torch.Tensor, ref: torch.Tensor, labels: torch.Tensor, k: int, buckets: int) -> torch.Tensor:
     """Log pi_hat of the labels with a tail of `buckets` buckets, token id modulo `buckets`."""
     log_p, log_r = logits.log_softmax(-1), ref.log_softmax(-1)
@@ -110,7 +96,7 @@ def errors(count: int, drift: float) -> tuple[Errors, float]:
             "chosen": (1 + LAM) * label_log_probs(logits, labels) - LAM * label_log_probs(ref, labels),
         }
         for kept in KEPT:
-            estimate = coarse_future_policy(logits, as_cached(ref, labels, *kept), labels, LAM)
+            estimate = coarse_future_policy(logits, coarsen(ref, labels, *kept).stored(), labels, LAM)
             estimates[name_of(*kept)] = estimate.log_probs
             if kept[1]:
                 found.setdefault(f"  seen at {name_of(*kept)}", []).append(seen(estimate))
@@ -168,7 +154,7 @@ def finished_run(policy: str, reference: str, rollouts: str, rows: int = 200) ->
         labels = ids[0, len(row["prompt_ids"]) :]
         exact = future_log_probs(h, h_ref, labels, LAM)
         for kept in KEPT_OF_DEMO:
-            estimate = coarse_future_policy(h, as_cached(h_ref, labels, *kept), labels, LAM).log_probs
+            estimate = coarse_future_policy(h, coarsen(h_ref, labels, *kept).stored(), labels, LAM).log_probs
             found.setdefault(name_of(*kept), []).append(abs(float((estimate - exact).mean())))
     return statistics.mean(drifts), found
 

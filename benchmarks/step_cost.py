@@ -33,7 +33,6 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from fpa_verl.objectives import (
-    CoarseReference,
     RemadeLogits,
     SelectedRows,
     Trajectories,
@@ -107,15 +106,7 @@ class Bench:
             self.head = self.policy.lm_head.weight.detach().clone()
         if "topk" in sources:
             logits = self.policy(self.ids[:, :-1]).logits.flatten(0, 1) * self.scale
-            kept = coarsen(logits, labels, K, SAMPLES)
-            self.kept = CoarseReference(
-                kept.labels,
-                kept.tokens.int(),
-                kept.log_probs.half(),
-                kept.tail,
-                kept.samples.int(),
-                kept.sample_log_probs.half(),
-            )
+            self.kept = coarsen(logits, labels, K, SAMPLES).stored()
 
     def step(self, source: str) -> None:
         labels = self.ids[:, 1:]

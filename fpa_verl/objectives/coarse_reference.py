@@ -33,6 +33,17 @@ class CoarseReference:
     samples: torch.Tensor
     sample_log_probs: torch.Tensor
 
+    def stored(self) -> CoarseReference:
+        """As a cache keeps it: ids in 4 bytes, the label's and the tail's log-prob in 4, all others in 2."""
+        return CoarseReference(
+            labels=self.labels.float(),
+            tokens=self.tokens.int(),
+            log_probs=self.log_probs.half(),
+            tail=self.tail.float(),
+            samples=self.samples.int(),
+            sample_log_probs=self.sample_log_probs.half(),
+        )
+
 
 @torch.no_grad()
 def coarsen(
@@ -172,10 +183,10 @@ def coarse_future_policy(
         ref_tail = reference.tail[part].to(dtype)
         terms = ((1 + lam) * (kept - norm.unsqueeze(-1)) - lam * reference.log_probs[part].to(dtype)).logsumexp(-1)
         # A tail that is empty on both sides adds nothing; -inf + inf would be NaN.
-        bucket = torch.where(tail == -torch.inf, tail, (1 + lam) * (tail - norm) - lam * ref_tail)
+        empty = tail == -torch.inf
+        bucket = torch.where(empty, tail, (1 + lam) * (tail - norm) - lam * ref_tail)
         sampled = _at(rows, reference.samples[part].long()).to(dtype) - reference.sample_log_probs[part].to(dtype)
         spread, uncertainty, unseen = _spread(sampled - (tail - ref_tail).unsqueeze(-1), lam)
-        empty = bucket == -torch.inf
         log_z = torch.logaddexp(terms, bucket + torch.where(empty, 0, spread.log1p()))
         log_probs[part] = (1 + lam) * (chosen - norm) - lam * reference.labels[part].to(dtype) - log_z
         share = (bucket - log_z).exp()

@@ -275,15 +275,8 @@ class Recorder:
         if self._source == "chosen":
             return {"label": label_log_probs(logits, positions.labels)}
         if self._source == "topk":
-            kept = coarsen(logits, positions.labels, self._k, self._samples)
-            return {
-                "label": kept.labels,
-                "tail": kept.tail,
-                "tokens": kept.tokens.to(torch.int32),
-                "log_probs": kept.log_probs.to(torch.float16),
-                "samples": kept.samples.to(torch.int32),
-                "sample_log_probs": kept.sample_log_probs.to(torch.float16),
-            }
+            arrays = dict(vars(coarsen(logits, positions.labels, self._k, self._samples).stored()))
+            return {"label": arrays.pop("labels"), **arrays}
         assert self._hidden is not None
         return {"hidden": _packed(self._hidden, data)[positions.index]}
 
