@@ -80,9 +80,9 @@ def report(
         _report_power(power, runs or [], on, out)
         return
     from fpa_verl.report.comparisons import COMPARISONS, Options
-    from fpa_verl.report.output import write_report
+    from fpa_verl.report.output import report_folder, write_report
     from fpa_verl.report.provenance import command_line
-    from fpa_verl.report.runs import find_runs, report_folder
+    from fpa_verl.runs.find import find_runs
 
     given = runs or ["runs"]
     found = find_runs(given, device)
@@ -95,10 +95,10 @@ def report(
 
 
 def _report_power(difference: float, given: list[str], on: str | None, out: Path | None) -> None:
-    from fpa_verl.report.output import write_tables
-    from fpa_verl.report.power import required
+    from fpa_verl.report.output import report_folder, write_tables
     from fpa_verl.report.provenance import command_line
-    from fpa_verl.report.runs import find_runs, report_folder
+    from fpa_verl.runs.find import find_runs
+    from fpa_verl.study.power import required
 
     found = find_runs(given, with_evaluations=True)
     if given and not found:
@@ -154,10 +154,10 @@ def plan(
     utilisation: Annotated[float, typer.Option(help="Share of the peak that training reaches.")] = 0.4,
 ) -> None:
     """What collecting, offline and online training would cost, from rates given or measured. Workload: the paper's."""
-    from fpa_verl.report import tables
-    from fpa_verl.report.plan import Workload, as_table, assumptions, complete, measured_rates, model_rates
-    from fpa_verl.report.plan import plan as make_plan
-    from fpa_verl.report.runs import find_runs
+    from fpa_verl import tables
+    from fpa_verl.runs.find import find_runs
+    from fpa_verl.study.cost_ahead import Workload, as_table, assumptions, complete, measured_rates, model_rates
+    from fpa_verl.study.cost_ahead import plan as make_plan
 
     work = Workload(
         response_tokens, prompt_tokens, problems, rollouts, trained_share, epochs, online_steps, online_prompts
@@ -209,13 +209,13 @@ def doctor(
     ray: Annotated[bool, typer.Option(help="Start Ray, or join RAY_ADDRESS, and look into a worker.")] = True,
 ) -> None:
     """Check this machine, and a recipe if one is given; exit status 1 where a run could not start."""
-    from fpa_verl.cli.findings import print_findings
-    from fpa_verl.integration.doctor import examine
+    from fpa_verl.findings import print_findings
+    from fpa_verl.integration.command.doctor import examine
 
     with console.status("looking"):
         found = list(examine(overrides or [], with_ray=ray))
     print_findings(console, found)
-    if any(finding.state == "broken" for finding in found):
+    if any(finding.state == "wrong" for finding in found):
         raise typer.Exit(1)
 
 

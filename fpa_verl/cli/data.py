@@ -59,8 +59,8 @@ def contamination(
     """
     from fpa_verl.evaluation.contamination import ProblemIndex
     from fpa_verl.evaluation.problem_sets import read_problem_set
-    from fpa_verl.report.tables import Table, for_terminal
     from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+    from fpa_verl.tables import Table, for_terminal
 
     def texts_of(source: str) -> dict[str, str]:
         found = read_problem_set(source, BOXED_INSTRUCTION if suffix is None else suffix)
@@ -142,8 +142,8 @@ def check(
 
     docs/dataset.md says what is looked at.
     """
-    from fpa_verl.cli.findings import print_findings
-    from fpa_verl.data_check import Against, Finding, check_dataset, check_problem_file
+    from fpa_verl.data_check import Against, check_dataset, check_problem_file
+    from fpa_verl.findings import Finding, print_findings
     from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
 
     others = Against(tuple(against or ()), near, BOXED_INSTRUCTION if suffix is None else suffix)

@@ -4,7 +4,6 @@ Looks, and changes nothing. Nothing that is read is executed: no pickle, and no 
 """
 
 from fpa_verl.data_check.dataset import check_dataset
-from fpa_verl.data_check.findings import Finding
 from fpa_verl.data_check.problem_files import Against, check_problem_file
 
-__all__ = ["Against", "Finding", "check_dataset", "check_problem_file"]
+__all__ = ["Against", "check_dataset", "check_problem_file"]

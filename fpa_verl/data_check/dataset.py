@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fpa_verl.data_check.findings import Faults, Finding
+from fpa_verl.data_check.faults import Faults
 from fpa_verl.data_check.groups import group_faults, repeated_responses
 from fpa_verl.data_check.problem_files import Against, check_ground_truths
 from fpa_verl.data_check.scores import Scored, check_scores
 from fpa_verl.data_check.splits import check_splits
 from fpa_verl.errors import DatasetError
+from fpa_verl.findings import Finding
 from fpa_verl.rollouts.dataset import miscounted
 from fpa_verl.rollouts.index import read_index
 from fpa_verl.rollouts.manifest import FORMAT_VERSION, Manifest, read_manifest, require_whole

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fpa_verl.rollouts.index import group_numbers
-from fpa_verl.rollouts.rows import Fault
+from fpa_verl.rollouts.row_checks import Fault
 
 
 def group_faults(rows: pd.DataFrame, rollouts_per_problem: int | None) -> Iterator[Fault]:

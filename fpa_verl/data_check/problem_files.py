@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fpa_verl.data_check.findings import Faults, Finding
+from fpa_verl.data_check.faults import Faults
 from fpa_verl.evaluation.contamination import NEAR, Match, ProblemIndex
 from fpa_verl.evaluation.ground_truths import unusable
 from fpa_verl.evaluation.problem_sets import ProblemSet, read_problem_set
+from fpa_verl.findings import Finding
 from fpa_verl.reward.math_answer import check_ground_truth
 from fpa_verl.reward.sandbox import POOL_SIZE
 from fpa_verl.rollouts.problems import BOXED_INSTRUCTION

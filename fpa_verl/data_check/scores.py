@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fpa_verl.data_check.findings import Finding
 from fpa_verl.errors import DatasetError
+from fpa_verl.findings import Finding
 from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
 from fpa_verl.reward.sandbox import POOL_SIZE
 from fpa_verl.rollouts.fingerprint import tokenizer_fingerprint

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from fpa_verl.data_check.findings import Faults, Finding
+from fpa_verl.data_check.faults import Faults
 from fpa_verl.data_check.problem_files import Against, contamination, matches_found
 from fpa_verl.errors import FpaError
 from fpa_verl.evaluation.contamination import ProblemIndex
 from fpa_verl.evaluation.problem_sets import ProblemSet
-from fpa_verl.rollouts.fingerprint import problems_fingerprint
+from fpa_verl.findings import Finding
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.parquet import read_table
-from fpa_verl.rollouts.problems import Problem, read_problems
+from fpa_verl.rollouts.problems import Problem, problems_fingerprint, read_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION
 
 SUBJECT = "problems"

@@ -18,11 +18,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from fpa_verl.demo import task
 from fpa_verl.errors import FpaError
-from fpa_verl.report import wallclock
+from fpa_verl.report.comparisons import wallclock
 from fpa_verl.report.output import write_report
-from fpa_verl.report.runs import find_runs, is_finished
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.problems import Problem, write_problems
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.ledger import read_spending
 
 TRAIN_PROBLEMS, TEST_PROBLEMS = 240, 128
 PROBLEM_SEED = 1
@@ -68,7 +69,9 @@ def run_demo(
     _stage("collect", collected, lambda: run_recipe("collect", folder, folder / "rollouts", 0, overrides))
     for recipe in recipes:
         run_dir = folder / (recipe if seed == 0 else f"{recipe}_seed{seed}")
-        _stage(run_dir.name, is_finished(run_dir), partial(run_recipe, recipe, folder, run_dir, seed, overrides))
+        _stage(
+            run_dir.name, read_spending(run_dir).finished, partial(run_recipe, recipe, folder, run_dir, seed, overrides)
+        )
     write_report(wallclock.compare(find_runs([folder])), folder / "report", console)
     console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
 

@@ -12,8 +12,8 @@ from types import ModuleType
 from verl.plugin.platform.platform_manager import PlatformRegistry
 from wrapt import when_imported
 
+from fpa_verl.integration.config.versions import check_verl
 from fpa_verl.integration.cpu.platform import PlatformCPU
-from fpa_verl.integration.versions import check_verl
 
 check_verl()
 PlatformRegistry.register(platform="cpu")(PlatformCPU)

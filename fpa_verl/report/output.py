@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from fpa_verl import tables
 from fpa_verl.files import atomic_path, write_json
-from fpa_verl.report import figures, tables
+from fpa_verl.report import figures
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.comparisons import Options
 from fpa_verl.report.page import render_page
 from fpa_verl.report.provenance import Provenance, default_command, provenance
+from fpa_verl.runs.run import Run
 
 PAGE = "report.html"
 
@@ -55,6 +59,13 @@ def write_tables(comparison: Comparison, out: Path, console: Console, command: s
     write_json(out / f"{comparison.name}.json", _finite({**comparison.as_json(), "provenance": source.as_json()}))
     _write_text(out / f"{comparison.name}.md", tables.as_markdown(shown, notes))
     return source
+
+
+def report_folder(given: Sequence[str | Path], runs: list[Run]) -> Path:
+    """Where a report on the runs found at `given` goes: beside them."""
+    if len(given) == 1 and Path(given[0]).is_dir():
+        return Path(given[0]) / "report"
+    return Path(os.path.commonpath([run.folder.absolute().parent for run in runs] or [Path.cwd()])) / "report"
 
 
 def _write_text(target: Path, text: str) -> None:

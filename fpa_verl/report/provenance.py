@@ -12,8 +12,8 @@ from typing import Any
 
 import fpa_verl
 from fpa_verl.files import sha256_of
-from fpa_verl.report.runs import Run
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
+from fpa_verl.runs.run import Run
 
 PACKAGES = ("numpy", "matplotlib", "jinja2")
 
@@ -49,7 +49,7 @@ def provenance(runs: list[Run], command: str) -> Provenance:
     versions = {"fpa-verl": fpa_verl.__version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
     files = [file for run in runs for file in run.files]
-    manifests = dict.fromkeys(Path(run.info["dataset"].get("folder", "")) for run in runs if not run.generates)
+    manifests = dict.fromkeys(Path(run.dataset.folder) for run in runs if run.dataset)
     files += [folder / MANIFEST_FILE for folder in manifests if (folder / MANIFEST_FILE).is_file()]
     inputs = [Input(file.parent, file.name, file.stat().st_size, sha256_of(file)) for file in files]
     return Provenance(command, versions, inputs)

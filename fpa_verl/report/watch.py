@@ -17,11 +17,12 @@ from rich.text import Text
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import read_json_lines
-from fpa_verl.report.comparison import problem_sets
-from fpa_verl.report.curves import SECONDS_PER_HOUR, Curve, CurvePoint, curve_of
-from fpa_verl.report.ledger import LEDGER_FILE
-from fpa_verl.report.runs import CONFIG_FILE, Run, find_runs
-from fpa_verl.report.tables import percent
+from fpa_verl.report.comparable import problem_sets
+from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, Curve, CurvePoint, curve_of
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.names import CONFIG_FILE, LEDGER_FILE
+from fpa_verl.runs.run import Run
+from fpa_verl.tables import percent
 
 # The pace is that of the last so many steps, evaluations among them.
 PACE_STEPS = 50

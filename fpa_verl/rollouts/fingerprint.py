@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,6 @@ from fpa_verl.files import sha256_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from fpa_verl.rollouts.problems import Problem
 
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 # Keys of config.json that say who wrote the file and not what the model computes.
@@ -96,8 +93,3 @@ def base_fingerprints(
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "template": template_fingerprint(tokenizer, template_kwargs),
     }
-
-
-def problems_fingerprint(problems: Iterable[Problem]) -> str:
-    """Digest of ids, prompts and ground truths, whatever their order."""
-    return digest(sorted([p.problem_id, p.chat, p.ground_truth] for p in problems))

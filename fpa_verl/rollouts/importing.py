@@ -22,15 +22,9 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.files import sha256_of
 from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
 from fpa_verl.reward.sandbox import POOL_SIZE
-from fpa_verl.rollouts.fingerprint import (
-    base_fingerprints,
-    digest,
-    local_model_dir,
-    problems_fingerprint,
-    vocabulary_size,
-)
+from fpa_verl.rollouts.fingerprint import base_fingerprints, digest, local_model_dir, vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
-from fpa_verl.rollouts.problems import Problem, hold_out, json_lines, text_of, write_problems
+from fpa_verl.rollouts.problems import Problem, hold_out, json_lines, problems_fingerprint, text_of, write_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
 from fpa_verl.rollouts.writer import RolloutWriter
 

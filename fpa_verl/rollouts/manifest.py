@@ -9,6 +9,7 @@ from typing import Any
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import sha256_of
+from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.sealed_json import read_sealed_json, write_sealed_json
 
 MANIFEST_FILE = "manifest.json"
@@ -82,6 +83,11 @@ class Manifest:
     def device_seconds(self) -> float:
         """Device-seconds spent on making the dataset, all phases together."""
         return float(sum(self.cost.get("device_seconds", {}).values()))
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the dataset's shards."""
+        return digest([[shard.file, shard.sha256] for shard in self.shards])
 
     @property
     def vocabulary_size(self) -> int | None:

@@ -54,6 +54,11 @@ class Problem:
         return bool(self.ground_truth.strip())
 
 
+def problems_fingerprint(problems: Iterable[Problem]) -> str:
+    """Digest of ids, prompts and ground truths, whatever their order."""
+    return digest(sorted([p.problem_id, p.chat, p.ground_truth] for p in problems))
+
+
 def as_problem(row: dict[str, Any], where: str) -> Problem:
     """One row of verl's schema; `where` names file and row in errors."""
     try:

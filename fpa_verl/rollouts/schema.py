@@ -66,6 +66,11 @@ class Trajectory:
     max_response_tokens: int
 
 
+def is_validation(data_source: str) -> bool:
+    """Whether a problem set is one of held-out training problems, to choose by and not to judge by."""
+    return data_source.endswith(VALIDATION_SUFFIX)
+
+
 def to_table(trajectories: list[Trajectory]) -> pa.Table:
     """Trajectories as one arrow table of `SCHEMA`."""
     columns: dict[str, list[Any]] = {

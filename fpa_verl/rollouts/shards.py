@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.manifest import Manifest, require_whole
 from fpa_verl.rollouts.parquet import open_file, reading
-from fpa_verl.rollouts.rows import Fault, IndexColumns, faults, index_faults
+from fpa_verl.rollouts.row_checks import Fault, IndexColumns, faults, index_faults
 from fpa_verl.rollouts.schema import SCHEMA, schema_difference
 
 # Rows that are read and kept together: reading one at random costs the decoding of so many.

@@ -8,8 +8,8 @@ import pytest
 
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts import RolloutWriter, Trajectory
-from fpa_verl.rollouts.fingerprint import base_fingerprints, problems_fingerprint, vocabulary_size
-from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, Problem, write_problems
+from fpa_verl.rollouts.fingerprint import base_fingerprints, vocabulary_size
+from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, Problem, problems_fingerprint, write_problems
 
 # Ten additions; the last two are held out. Two rollouts a problem, a right one and a wrong one.
 SUMS = [(a, a + 3) for a in range(2, 12)]

@@ -6,8 +6,8 @@ from fpa_verl.demo import task
 from fpa_verl.demo.pipeline import _PROGRESS
 from fpa_verl.demo.task import Problem
 from fpa_verl.files import append_json_line
-from fpa_verl.report.runs import is_finished
 from fpa_verl.reward.math_answer import compute_score
+from fpa_verl.runs.ledger import read_spending
 from tests.integration.running import DEMO, composed
 
 
@@ -53,6 +53,6 @@ def test_a_run_is_finished_when_its_ledger_ends(tmp_path):
     common = {"time": 0.0, "attempt": 1}
     append_json_line(tmp_path / "ledger.jsonl", {"kind": "attempt", "devices": 1, **common})
     append_json_line(tmp_path / "ledger.jsonl", {"kind": "step", "step": 1, **common})
-    assert not is_finished(tmp_path)
+    assert not read_spending(tmp_path).finished
     append_json_line(tmp_path / "ledger.jsonl", {"kind": "end", "step": 2, **common})
-    assert is_finished(tmp_path)
+    assert read_spending(tmp_path).finished

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fpa_verl.evaluation import pass_at_1, power
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
-from fpa_verl.report.power import required
+from fpa_verl.study.power import required
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
 

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from torch.distributed.tensor import DTensor, distribute_tensor
 from verl.utils import tensordict_utils as tu
 
-from fpa_verl.integration.trainers.transfer import trajectory_fields
+from fpa_verl.integration.servers.transfer import trajectory_fields
 from fpa_verl.integration.workers.actor import OfflineActorWorker
 from fpa_verl.rollouts import RolloutDataset, Selection, reference_cache
 from fpa_verl.rollouts.reference_cache import CacheKey

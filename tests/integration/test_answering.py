@@ -14,13 +14,13 @@ import torch
 from omegaconf import OmegaConf
 
 from fpa_verl.errors import IntegrationError
-from fpa_verl.evaluation.samples import SampleStore, outcomes
-from fpa_verl.integration.trainers import asking
-from fpa_verl.integration.trainers.answering import Answering, Answers
-from fpa_verl.integration.trainers.asking import Question, _last_outputs, _prompts
+from fpa_verl.integration.servers.client import Question, _last_outputs, _prompts
+from fpa_verl.integration.servers.evaluation import Answering, Answers
 from fpa_verl.integration.trainers.validating import Validates
-from fpa_verl.report.runs import answers_of_step, read_run
 from fpa_verl.rollouts.problems import Problem
+from fpa_verl.runs.answers import AnswerStore, outcomes
+from fpa_verl.runs.names import answers_of_step
+from fpa_verl.runs.run import read_run
 
 A, B = (Problem.from_text(name, f"{name}?", "1", "toy") for name in ("a", "b"))
 OTHER = Problem.from_text("a", "another a?", "1", "other")
@@ -110,7 +110,7 @@ def trainer(tmp_path, monkeypatch):
 
 
 def answers(tmp_path, *problems, samples=2):
-    return Answers(list(problems), defaultdict(lambda: samples), SampleStore(tmp_path))
+    return Answers(list(problems), defaultdict(lambda: samples), AnswerStore(tmp_path))
 
 
 def test_every_answer_is_asked_for_once_and_kept(trainer, tmp_path):
@@ -167,7 +167,7 @@ def test_a_run_that_trains_records_keeps_and_logs(trainer, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({**info, "hardware": {"devices": 1}, "dataset": None}))
     (point,) = read_run(tmp_path).points
     assert (point.step, point.problems, point.unscored) == (7, {"a": (1, 1), "b": (0, 2)}, 1)
-    kept = SampleStore(tmp_path, answers_of_step(attempt=1, step=7)).read()
+    kept = AnswerStore(tmp_path, answers_of_step(attempt=1, step=7)).read()
     assert outcomes(kept) == point.problems
     assert kept["finish_reason"].tolist() == ["stop"] * 4
     # What an older version wrote as one number for all sets is read as that of each.

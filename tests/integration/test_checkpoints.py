@@ -7,9 +7,9 @@ import torch
 from omegaconf import OmegaConf
 
 from fpa_verl.errors import ConfigError, DatasetError
-from fpa_verl.integration import checkpoints
-from fpa_verl.integration.resume import choose_start
-from fpa_verl.report.ledger import Ledger
+from fpa_verl.integration.command.resume import choose_start
+from fpa_verl.integration.safety import checkpoints
+from fpa_verl.runs.ledger import Ledger
 
 
 def save(root, step, *, sealed=True):

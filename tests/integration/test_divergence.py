@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fpa_verl.errors import ConfigError, DivergenceError
-from fpa_verl.integration.divergence import RIGHT_WEIGHT, CollapseRule, CollapseWatch, require_finite_loss
+from fpa_verl.integration.safety.divergence import RIGHT_WEIGHT, CollapseRule, CollapseWatch, require_finite_loss
 
 
 def seen(watch, weights, start=1):
@@ -64,7 +64,7 @@ def warnings(caplog):
 def test_a_reference_cache_that_has_become_too_coarse_is_warned_of_once(caplog):
     from omegaconf import OmegaConf
 
-    from fpa_verl.integration.trainers.offline_hooks import TOO_COARSE, OfflineHooks
+    from fpa_verl.integration.trainers.offline import TOO_COARSE, OfflineHooks
 
     trainer = OfflineHooks.__new__(OfflineHooks)
     trainer._warned, trainer.global_steps = False, 7

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fpa_verl import cli
-from fpa_verl.integration import doctor
+from fpa_verl.integration.command import doctor
 from tests.integration.running import DEMO
 from tests.rollouts.conftest import change_manifest
 
@@ -19,7 +19,7 @@ def examined(*overrides: str, with_ray: bool = False) -> dict[str, doctor.Findin
 def test_a_machine_that_runs_these_tests_is_sound():
     found = examined()
     assert set(found) >= {"packages", "plugin", "accelerator", "scorer", "memory", "disk"}
-    assert not [finding for finding in found.values() if finding.state == "broken"]
+    assert not [finding for finding in found.values() if finding.state == "wrong"]
     assert "verl 0.9.1" in found["packages"].detail
 
 
@@ -27,7 +27,7 @@ def test_one_broken_thing_hides_no_other(monkeypatch):
     monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "none")
     monkeypatch.setattr(doctor, "requires", lambda _: ["verl>=99", "a-package-nobody-has"])
     found = examined()
-    assert found["plugin"].state == "broken"
+    assert found["plugin"].state == "wrong"
     assert "unset it, or add fpa_verl to it" in found["plugin"].detail
     assert found["packages"].detail == (
         "verl 0.9.1 is not >=99; a-package-nobody-has is missing: pip install 'fpa-verl[cpu]'"
@@ -37,7 +37,7 @@ def test_one_broken_thing_hides_no_other(monkeypatch):
 
 def test_little_room_is_doubtful(monkeypatch):
     monkeypatch.setattr(doctor, "DISK_GB", 1_000_000)
-    assert examined()["disk"].state == "doubtful"
+    assert examined()["disk"].state == "note"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_dataset_of_another_scorer_is_doubtful(chained_additions, base_model, 
     shutil.copytree(chained_additions, tmp_path / "d")
     assert dataset().state == "fine"
     change_manifest(tmp_path / "d", lambda manifest: manifest["fingerprints"].update(scorer="math_answer 1"))
-    assert dataset().state == "doubtful"
+    assert dataset().state == "note"
     assert "was scored by math_answer 1" in dataset().detail
 
 

@@ -12,7 +12,7 @@ from verl.utils import tensordict_utils as tu
 from fpa_verl.errors import DivergenceError, IntegrationError
 from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
-from fpa_verl.report.tokens import read_token_log_probs
+from fpa_verl.runs.tokens import read_token_log_probs
 from tests.integration.stepping import batch, cached, column, drift, from_cache, update, worker
 
 pytestmark = pytest.mark.usefixtures("one_process")

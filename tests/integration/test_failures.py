@@ -7,7 +7,7 @@ import pytest
 from ray.exceptions import NodeDiedError, RayTaskError
 
 from fpa_verl.errors import AGAIN, DatasetError, IntegrationError
-from fpa_verl.integration.failures import first_cause
+from fpa_verl.integration.safety.failures import first_cause
 
 
 def in_two_tasks(cause):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fpa_verl.integration.launch import choose_cluster, tell_workers
+from fpa_verl.integration.command.launch import choose_cluster, tell_workers
 from tests.integration.running import DEMO, composed
 
 

@@ -7,7 +7,7 @@ import torch
 from verl.utils import tensordict_utils as tu
 
 from fpa_verl.integration.workers.tokens import note_tokens
-from fpa_verl.report.tokens import MAX_TOKENS, read_token_log_probs
+from fpa_verl.runs.tokens import MAX_TOKENS, read_token_log_probs
 
 
 def micro_batch(run_dir, rows, watched):

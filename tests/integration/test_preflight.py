@@ -9,7 +9,8 @@ import torch
 
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
-from fpa_verl.integration import outcome, preflight, versions
+from fpa_verl.integration.command import outcome, preflight
+from fpa_verl.integration.config import versions
 from tests.integration.running import DEMO, composed
 
 UPDATE_TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fpa_verl.integration import shared_memory
-from fpa_verl.integration.shared_memory import Sweeper
+from fpa_verl.integration.safety import shared_memory
+from fpa_verl.integration.safety.shared_memory import Sweeper
 
 HOLDS_ONE = """
 import time

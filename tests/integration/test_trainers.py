@@ -13,11 +13,13 @@ import pytest
 
 from fpa_verl.demo import task
 from fpa_verl.evaluation import pass_at_1
-from fpa_verl.evaluation.samples import SampleStore, outcomes
 from fpa_verl.files import read_json_lines
-from fpa_verl.report.runs import answers_of_step, find_runs, read_run
-from fpa_verl.report.tokens import TokenLogProbs, read_token_log_probs
 from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.runs.answers import AnswerStore, outcomes
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.names import answers_of_step
+from fpa_verl.runs.run import read_run
+from fpa_verl.runs.tokens import TokenLogProbs, read_token_log_probs
 from tests.integration.running import WITHOUT_VALIDATION, command_for, metrics, offline, train
 
 STEPS = 4
@@ -320,7 +322,7 @@ def test_grpo_trains_and_is_written_down(workspace, base_model):
     assert measured[0] == pytest.approx(measured[1])
     # The answers of every evaluation are kept, and give its accuracy again.
     for point in run.of_source(task.DATA_SOURCE):
-        kept = SampleStore(run.folder, answers_of_step(attempt=1, step=point.step)).read()
+        kept = AnswerStore(run.folder, answers_of_step(attempt=1, step=point.step)).read()
         assert outcomes(kept[kept["data_source"] == task.DATA_SOURCE]) == point.problems
 
 
@@ -333,7 +335,7 @@ def test_evaluating_keeps_every_answer_and_asks_only_for_missing_ones(workspace,
     # 16 problems, 3 answers each, 20 at a time: 20 + 20 + 8.
     parts = sorted((run_dir / "samples").glob("part-*.parquet"))
     assert [len(pd.read_parquet(part)) for part in parts] == [20, 20, 8]
-    samples = SampleStore(run_dir).read()
+    samples = AnswerStore(run_dir).read()
     assert (samples["response_tokens"] <= 64).all()
     run = read_run(run_dir)
     (point,) = run.points
@@ -348,7 +350,7 @@ def test_evaluating_keeps_every_answer_and_asks_only_for_missing_ones(workspace,
     again = train("evaluate", workspace, base_model, *overrides)
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
     # The same eight answers, though they were in flight with others or alone.
-    pd.testing.assert_frame_equal(SampleStore(run_dir).read(), samples)
+    pd.testing.assert_frame_equal(AnswerStore(run_dir).read(), samples)
     assert len(read_run(run_dir).points) == 1
 
 

@@ -11,11 +11,10 @@ import torch
 from omegaconf import OmegaConf
 
 from fpa_verl.errors import ConfigError
-from fpa_verl.integration.trainers import asking, unscored
-from fpa_verl.integration.trainers.answering import Answering, Task
-from fpa_verl.integration.trainers.asking import Asks, Question, Rollout
-from fpa_verl.integration.trainers.unscored import SetsUnscoredApart
-from fpa_verl.integration.trainers.verdicts import returned_by_scorer
+from fpa_verl.integration.servers.client import Asks, Question, Rollout
+from fpa_verl.integration.servers.evaluation import Answering, Task
+from fpa_verl.integration.servers.verdicts import returned_by_scorer
+from fpa_verl.integration.trainers.scorer_failures import SetsUnscoredApart
 from fpa_verl.reward.math_answer import compute_score
 from fpa_verl.rollouts.problems import Problem
 

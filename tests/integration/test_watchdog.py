@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from fpa_verl.errors import IntegrationError
-from fpa_verl.integration.trainers import watchdog
+from fpa_verl.integration.safety import watchdog
 
 
 class Server:

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.files import append_json_line
-from fpa_verl.report import cost
-from fpa_verl.report.runs import find_runs
-from tests.report.conftest import make_run
+from fpa_verl.report.comparisons import cost
+from fpa_verl.runs.find import find_runs
+from tests.runs.directories import make_run
 
 DATASET = {
     "fingerprint": "d",

@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import append_json_line
-from fpa_verl.report import dynamics
-from fpa_verl.report.runs import find_runs, read_run
-from tests.report.conftest import make_run
+from fpa_verl.report.comparisons import dynamics
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.run import read_run
+from tests.runs.directories import make_run
 
 
 def log(run, attempt, steps, **values):

@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError
-from fpa_verl.report import lambdas
-from fpa_verl.report.runs import find_runs
-from tests.report.conftest import make_run, settings
+from fpa_verl.report.comparisons import lambdas
+from fpa_verl.runs.find import find_runs
+from tests.runs.directories import make_run, settings
 
 
 def off_rl(**changes):

@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError
-from fpa_verl.report import objectives
-from fpa_verl.report.configurations import best_step
-from fpa_verl.report.runs import find_runs, read_run
-from tests.report.conftest import INFO, make_run, settings
+from fpa_verl.report.comparisons import objectives
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.run import read_run
+from fpa_verl.runs.validation import best_step
+from tests.runs.directories import INFO, make_run, settings
 
 
 def compare(folder, **more):
@@ -63,8 +64,8 @@ def test_best_step_is_the_earliest_of_the_highest_validation_accuracy(tmp_path):
 def test_several_problem_sets_are_averaged(tmp_path):
     sets = {**INFO["evaluation"], "problem_sets": {"toy": "e", "other": "o", "toy/validation": "v"}}
     run = make_run(tmp_path / "a", [1, 4], validation=[1, 2], evaluation=sets)
-    from fpa_verl.report.runs import record_evaluation
-    from tests.report.conftest import outcomes
+    from fpa_verl.runs.record import record_evaluation
+    from tests.runs.directories import outcomes
 
     for step, right in enumerate((0, 2)):
         record_evaluation(run, attempt=1, step=step, problems={"other": outcomes(right)})

@@ -22,15 +22,15 @@ from typer.testing import CliRunner
 
 from fpa_verl.cli import app
 from fpa_verl.files import append_json_line
-from fpa_verl.report import wallclock
+from fpa_verl.report.comparisons import wallclock
 from fpa_verl.report.output import write_report
 from fpa_verl.report.page.samples import Token, read_samples
-from fpa_verl.report.runs import find_runs
-from fpa_verl.report.tokens import TokenLogProbs, append_token_log_probs
 from fpa_verl.rollouts import RolloutWriter
 from fpa_verl.rollouts.fingerprint import digest
-from tests.report.conftest import make_run
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.tokens import TokenLogProbs, append_token_log_probs
 from tests.rollouts.conftest import trajectory
+from tests.runs.directories import make_run
 
 EVIL = "</pre><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

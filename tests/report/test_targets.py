@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report import wallclock, wallclock_tables
-from fpa_verl.report.bootstrap import estimate, first_passage
-from fpa_verl.report.runs import find_runs, record_evaluation
-from fpa_verl.report.targets import break_even, cost_per_run, ratio
-from tests.report.conftest import make_run
+from fpa_verl.report.comparisons import wallclock, wallclock_tables
+from fpa_verl.report.statistics.bootstrap import estimate, first_passage
+from fpa_verl.report.statistics.targets import break_even, cost_per_run, ratio
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.record import record_evaluation
+from tests.runs.directories import make_run
 
 INF, NAN = np.inf, np.nan
 DATASET = {"fingerprint": "d", "device_seconds": 3600.0, "cost": {"device": "H", "devices": 1}}

@@ -11,9 +11,11 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.files import append_json_line
-from fpa_verl.report import wallclock
-from fpa_verl.report.runs import find_runs, open_run, read_run, record_evaluation
-from tests.report.conftest import INFO, make_run
+from fpa_verl.report.comparisons import wallclock
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.record import open_run, record_evaluation
+from fpa_verl.runs.run import read_run
+from tests.runs.directories import INFO, make_run
 
 # 3,600 device-seconds of generation.
 DATASET = {"fingerprint": "d", "device_seconds": 3600.0, "cost": {"device": "H"}}
@@ -155,7 +157,7 @@ def test_report_needs_neither_torch_nor_verl_nor_ray():
     import sys
 
     code = (
-        "import sys, fpa_verl.cli, fpa_verl.report.figures, fpa_verl.report.tables;"
+        "import sys, fpa_verl.cli, fpa_verl.report.figures, fpa_verl.tables;"
         "print(sorted({'torch', 'verl', 'ray', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import append_json_line
-from fpa_verl.report.curves import curve_of
-from fpa_verl.report.runs import find_runs, read_run
+from fpa_verl.report.statistics.curves import curve_of
 from fpa_verl.report.watch import best_at, duration, frame, progress_of
-from tests.report.conftest import make_run
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.run import read_run
+from tests.runs.directories import make_run
 
 DATASET = {"fingerprint": "d", "device_seconds": 3600.0, "cost": {"device": "H", "devices": 2}}
 

@@ -19,10 +19,10 @@ import fpa_verl.integration.trainers.collect
 import fpa_verl.integration.trainers.evaluate  # noqa: F401
 from fpa_verl.files import append_json_line
 from fpa_verl.integration.trainers.best_model import KeepsBest
-from fpa_verl.integration.trainers.offline_hooks import OfflineHooks
-from fpa_verl.integration.trainers.unscored import SetsUnscoredApart
+from fpa_verl.integration.trainers.offline import OfflineHooks
+from fpa_verl.integration.trainers.scorer_failures import SetsUnscoredApart
 from fpa_verl.integration.workers.actor import OfflineActorWorker
-from fpa_verl.report.runs import BATCHES_FILE
+from fpa_verl.runs.names import BATCHES_FILE
 
 
 @register_trainer("metered_sync")

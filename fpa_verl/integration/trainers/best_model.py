@@ -7,9 +7,10 @@ from typing import Any
 from fpa_verl.files import recover_folder
 from fpa_verl.integration.trainers.own_workers import OwnWorkers
 from fpa_verl.integration.trainers.validating import Validates
-from fpa_verl.report import ledger as phases
-from fpa_verl.report.configurations import best_step, validation_accuracy, validation_sources
-from fpa_verl.report.runs import BEST_MODEL, read_run
+from fpa_verl.runs import ledger as phases
+from fpa_verl.runs.names import BEST_MODEL
+from fpa_verl.runs.run import read_run
+from fpa_verl.runs.validation import best_step, validation_accuracy, validation_sources
 
 
 class KeepsBest(OwnWorkers, Validates):

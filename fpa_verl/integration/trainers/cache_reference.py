@@ -10,16 +10,16 @@ from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.files import hold
-from fpa_verl.integration.identity import device_description, reference_cache_of
-from fpa_verl.integration.trainers.metering import command_started_at
-from fpa_verl.integration.trainers.offline_hooks import OfflineHooks
+from fpa_verl.integration.config.identity import device_description, reference_cache_of
+from fpa_verl.integration.config.typed_command import command_started_at
+from fpa_verl.integration.servers.transfer import PARTITION, put_trajectories
+from fpa_verl.integration.trainers.offline import OfflineHooks
 from fpa_verl.integration.trainers.own_workers import OwnWorkers
-from fpa_verl.integration.trainers.transfer import PARTITION, put_trajectories
 from fpa_verl.integration.workers.actor import OfflineActorWorker
-from fpa_verl.report import ledger as phases
-from fpa_verl.report.ledger import Ledger
 from fpa_verl.rollouts import RolloutDataset, Selection, reference_cache
 from fpa_verl.rollouts.reference_cache import is_readable, part_name
+from fpa_verl.runs import ledger as phases
+from fpa_verl.runs.ledger import Ledger
 
 
 @register_trainer("cache_reference")

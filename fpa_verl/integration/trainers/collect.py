@@ -11,20 +11,20 @@ from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.files import hold
-from fpa_verl.integration.identity import device_description, model_identity
-from fpa_verl.integration.settings import as_list
-from fpa_verl.integration.trainers.asking import Question, Rollout
-from fpa_verl.integration.trainers.metering import command_started_at
+from fpa_verl.integration.config.identity import device_description, model_identity
+from fpa_verl.integration.config.settings import as_list
+from fpa_verl.integration.config.typed_command import command_started_at
+from fpa_verl.integration.config.versions import installed_versions
+from fpa_verl.integration.servers.client import Question, Rollout
 from fpa_verl.integration.trainers.sampling import Sampler
-from fpa_verl.integration.versions import installed_versions
-from fpa_verl.report import ledger as phases
-from fpa_verl.report.ledger import Ledger
 from fpa_verl.reward.math_answer import scorer_fingerprint
-from fpa_verl.rollouts.fingerprint import problems_fingerprint, vocabulary_size
+from fpa_verl.rollouts.fingerprint import vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
-from fpa_verl.rollouts.problems import Problem, hold_out, read_problems, write_problems
+from fpa_verl.rollouts.problems import Problem, hold_out, problems_fingerprint, read_problems, write_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
 from fpa_verl.rollouts.writer import RolloutWriter
+from fpa_verl.runs import ledger as phases
+from fpa_verl.runs.ledger import Ledger
 
 
 @register_trainer("collect")

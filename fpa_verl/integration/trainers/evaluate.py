@@ -9,17 +9,17 @@ from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.evaluation.samples import SampleStore
 from fpa_verl.files import hold
-from fpa_verl.integration.identity import describe_evaluation, evaluation_problems
-from fpa_verl.integration.trainers.answering import Answering, Answers, know_seeds
-from fpa_verl.integration.trainers.asking import Question, Rollout
-from fpa_verl.integration.trainers.metering import command_started_at
+from fpa_verl.integration.config.identity import describe_evaluation, evaluation_problems
+from fpa_verl.integration.config.typed_command import command_started_at
+from fpa_verl.integration.servers.client import Question, Rollout
+from fpa_verl.integration.servers.evaluation import Answering, Answers, know_seeds
 from fpa_verl.integration.trainers.sampling import Sampler
-from fpa_verl.report import ledger as phases
-from fpa_verl.report.ledger import Ledger
-from fpa_verl.report.runs import open_run
 from fpa_verl.rollouts.problems import Problem
+from fpa_verl.runs import ledger as phases
+from fpa_verl.runs.answers import AnswerStore
+from fpa_verl.runs.ledger import Ledger
+from fpa_verl.runs.record import open_run
 
 
 @register_trainer("evaluate")
@@ -34,7 +34,7 @@ class Evaluator(Answering, Sampler):
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.run_dir)
         open_run(self.run_dir, info)
-        self.answers = Answers(problems, info["evaluation"]["samples"], SampleStore(self.run_dir))
+        self.answers = Answers(problems, info["evaluation"]["samples"], AnswerStore(self.run_dir))
         done = {(source, problem_id) for source, problem_id, _ in self.answers.store.done()}
         self.answered = next((p for p in problems if (p.data_source, p.problem_id) in done), None)
         self.ledger = Ledger(

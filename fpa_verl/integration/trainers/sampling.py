@@ -5,8 +5,8 @@ from __future__ import annotations
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.workers.rollout.llm_server import LLMServerManager
 
-from fpa_verl.integration.trainers.asking import Asks
-from fpa_verl.integration.trainers.metering import POLL_INTERVAL_S
+from fpa_verl.integration.servers.client import Asks
+from fpa_verl.integration.trainers.metered import POLL_INTERVAL_S
 
 
 class Sampler(Asks):

@@ -14,8 +14,8 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.ray_utils import auto_await
 
-from fpa_verl.integration.settings import as_list, validates
-from fpa_verl.integration.trainers.transfer import PARTITION, put_trajectories
+from fpa_verl.integration.config.settings import as_list, validates
+from fpa_verl.integration.servers.transfer import PARTITION, put_trajectories
 from fpa_verl.rollouts import RolloutDataset, Selection
 
 

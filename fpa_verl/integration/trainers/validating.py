@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from fpa_verl.evaluation import pass_at_1
-from fpa_verl.evaluation.samples import SampleStore, outcomes
-from fpa_verl.integration.identity import evaluation_problems
-from fpa_verl.integration.trainers.answering import Answering, Answers, know_seeds
-from fpa_verl.integration.trainers.metering import Metered
-from fpa_verl.report.runs import answers_of_step
+from fpa_verl.integration.config.identity import evaluation_problems
+from fpa_verl.integration.servers.evaluation import Answering, Answers, know_seeds
+from fpa_verl.integration.trainers.metered import Metered
 from fpa_verl.rollouts.schema import MODEL_STATUSES
+from fpa_verl.runs.answers import AnswerStore, outcomes
+from fpa_verl.runs.names import answers_of_step
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Validates(Metered, Answering):
     def _validate(self) -> dict[str, float]:
         """Metrics of a validation, as verl calls them."""
         folder = answers_of_step(self.ledger.attempt, self.global_steps)
-        answers = Answers(self._problems, self._samples, SampleStore(self.run_dir, folder))
+        answers = Answers(self._problems, self._samples, AnswerStore(self.run_dir, folder))
         if left := self.ask_for(answers, batch=len(answers.tasks)):
             logger.warning(
                 "step %d: %d of %d answers could not be generated", self.global_steps, len(left), len(answers.tasks)

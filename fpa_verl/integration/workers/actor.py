@@ -16,7 +16,7 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.torch_dtypes import PrecisionType
 
 from fpa_verl.errors import IntegrationError
-from fpa_verl.integration.settings import compute_dtype
+from fpa_verl.integration.config.settings import compute_dtype
 from fpa_verl.integration.workers.export import ExportingActorWorker
 from fpa_verl.integration.workers.loss import LogRatios, OfflineLoss
 from fpa_verl.integration.workers.reference import CachedReference, ForwardReference, Recorder, Reference

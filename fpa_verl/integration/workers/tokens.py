@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
-from fpa_verl.report.tokens import MAX_TOKENS, TokenLogProbs, append_token_log_probs
+from fpa_verl.runs.tokens import MAX_TOKENS, TokenLogProbs, append_token_log_probs
 
 # What the loss has by name, and what the file calls it.
 NOTED = {"policy": "log_probs", "reference": "ref_log_probs", "future": "future_log_probs"}

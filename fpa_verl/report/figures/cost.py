@@ -6,20 +6,11 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
-from fpa_verl.report.configurations import configurations, labels
-from fpa_verl.report.cost import Costs
+from fpa_verl.report.comparisons.cost import Costs
 from fpa_verl.report.figures.drawing import COLOURS, draw, finish, new_figure, shortened
-from fpa_verl.report.ledger import (
-    CHECKPOINTING,
-    EVALUATION,
-    GENERATION,
-    IDLE,
-    LOG_PROBS,
-    STARTUP,
-    TRAINING,
-    WEIGHT_SYNC,
-)
-from fpa_verl.report.runs import Run
+from fpa_verl.report.statistics.configurations import configurations, labels
+from fpa_verl.runs.ledger import CHECKPOINTING, EVALUATION, GENERATION, IDLE, LOG_PROBS, STARTUP, TRAINING, WEIGHT_SYNC
+from fpa_verl.runs.run import Run
 
 DATA = "dataset"
 # What is part of the cost in full colour, the rest pale; each with a hatching for print in grey.

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fpa_verl.report.configurations import configurations, labels
-from fpa_verl.report.dynamics import GRADIENT_NORM, PANELS, RIGHT_ALONE, SIDES, Dynamics
+from fpa_verl.report.comparisons.dynamics import GRADIENT_NORM, PANELS, RIGHT_ALONE, SIDES, Dynamics
 from fpa_verl.report.figures.drawing import draw, finish, new_figure, shortened, style_of
+from fpa_verl.report.statistics.configurations import configurations, labels
 
 # Points of a curve: a longer one is drawn as means over equal stretches of steps.
 POINTS = 300

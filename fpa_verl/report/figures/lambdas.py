@@ -6,8 +6,8 @@ from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
+from fpa_verl.report.comparisons.lambdas import Lambdas
 from fpa_verl.report.figures.drawing import draw, finish, legend_below, new_figure, shortened, style_of
-from fpa_verl.report.lambdas import Lambdas
 
 
 @draw.register

@@ -6,8 +6,8 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
+from fpa_verl.report.comparisons.objectives import Objectives
 from fpa_verl.report.figures.drawing import COLOURS, draw, finish, new_figure, shortened
-from fpa_verl.report.objectives import Objectives
 
 
 @draw.register

@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from fpa_verl.report.bootstrap import LEVEL
-from fpa_verl.report.curves import Axis, MethodCurve
+from fpa_verl.report.comparisons.wallclock import REUSES, WallClock
 from fpa_verl.report.figures.drawing import draw, finish, legend_below, new_figure, shortened, style_of
-from fpa_verl.report.targets import cost_per_run
-from fpa_verl.report.wallclock import REUSES, WallClock
+from fpa_verl.report.statistics.bootstrap import LEVEL
+from fpa_verl.report.statistics.curves import Axis, MethodCurve
+from fpa_verl.report.statistics.targets import cost_per_run
 
 
 @draw.register

@@ -18,8 +18,8 @@ from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.comparisons import COMPARISONS, Options
 from fpa_verl.report.page.samples import CLASSES, read_samples
 from fpa_verl.report.provenance import Provenance
-from fpa_verl.report.runs import Run
-from fpa_verl.report.tables import Table
+from fpa_verl.runs.run import Run
+from fpa_verl.tables import Table
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("fpa_verl.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -12,11 +12,10 @@ from typing import Any
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.page.views import Views, read_views
-from fpa_verl.report.runs import Run
-from fpa_verl.report.tokens import MAX_TOKENS
 from fpa_verl.rollouts import RolloutDataset
-from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.manifest import Manifest, read_manifest
+from fpa_verl.runs.run import Run
+from fpa_verl.runs.tokens import MAX_TOKENS
 
 # Upper ends of the classes of probability that the page tells apart.
 CLASSES = (0.2, 0.5, 0.8, 0.95)
@@ -74,13 +73,13 @@ def read_samples(runs: list[Run]) -> Samples:
     """Samples of the first dataset that is at hand, and what the runs on it noted of them."""
     by_dataset: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        if not run.generates:
-            by_dataset[run.info["dataset"]["fingerprint"]].append(run)
+        if run.dataset:
+            by_dataset[run.dataset.fingerprint].append(run)
     if not by_dataset:
         return Samples(why_none="No run learned from a dataset.")
     reasons = []
     for fingerprint, learned in by_dataset.items():
-        folder = Path(learned[0].info["dataset"].get("folder", ""))
+        folder = Path(learned[0].dataset.folder if learned[0].dataset else "")
         try:
             return _from_dataset(folder, fingerprint, learned)
         except (DatasetError, OSError) as error:
@@ -90,7 +89,7 @@ def read_samples(runs: list[Run]) -> Samples:
 
 def _from_dataset(folder: Path, fingerprint: str, runs: list[Run]) -> Samples:
     manifest = read_manifest(folder)
-    if digest([[shard.file, shard.sha256] for shard in manifest.shards]) != fingerprint:
+    if manifest.fingerprint != fingerprint:
         raise DatasetError(f"{folder} holds another dataset by now than the runs learned from")
     decode = _decoder(manifest)
     dataset = RolloutDataset(folder)

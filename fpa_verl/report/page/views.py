@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-from fpa_verl.report.configurations import configurations
-from fpa_verl.report.runs import Run
-from fpa_verl.report.tokens import TokenLogProbs, read_token_log_probs
+from fpa_verl.report.statistics.configurations import configurations
+from fpa_verl.runs.run import Run
+from fpa_verl.runs.tokens import TokenLogProbs, read_token_log_probs
 
 # More would make the page too large: 8 trajectories of 1,500 tokens take up to 0.3 MB a run.
 RUNS = 8

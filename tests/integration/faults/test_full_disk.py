@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from fpa_verl.report.runs import read_run
+from fpa_verl.runs.run import read_run
 from tests.integration.running import WITHOUT_VALIDATION, offline
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fpa_verl.report.runs import read_run
+from fpa_verl.runs.run import read_run
 from tests.integration.faults.conftest import RAY_AGENTS, title
 
 pytestmark = pytest.mark.slow

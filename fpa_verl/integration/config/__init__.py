@@ -1,0 +1,1 @@
+"""What a composed configuration says, read once and typed: settings, versions, fingerprints, kinds of runs."""

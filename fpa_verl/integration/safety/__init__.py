@@ -1,0 +1,1 @@
+"""What can go wrong while a run goes on, noticed and named: deaths, damage, divergence, leftovers."""

@@ -1,0 +1,34 @@
+"""The comparisons by name, as `--compare` takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparisons import cost, dynamics, lambdas, objectives, wallclock
+from fpa_verl.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Options:
+    """What of the runs is asked for.
+
+    Attributes:
+        data_source: the problem set to judge on; None chooses.
+        targets: accuracies to reach, fractions of 1; None chooses.
+        against: the method to measure the others by; None chooses.
+    """
+
+    data_source: str | None = None
+    targets: list[float] | None = None
+    against: str | None = None
+
+
+COMPARISONS: dict[str, Callable[[list[Run], Options], Comparison]] = {
+    "wallclock": lambda runs, o: wallclock.compare(runs, o.data_source, o.targets, o.against),
+    "cost": lambda runs, o: cost.compare(runs),
+    "objectives": lambda runs, o: objectives.compare(runs, o.data_source),
+    "lambda": lambda runs, o: lambdas.compare(runs, o.data_source),
+    "dynamics": lambda runs, o: dynamics.compare(runs),
+}

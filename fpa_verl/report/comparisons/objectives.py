@@ -1,0 +1,136 @@
+"""`--compare objectives`: accuracy of every recipe (the paper's Tables 1, 2 and 5), chosen on validation problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable
+from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.statistics.configurations import Configuration, configurations, flat, varied
+from fpa_verl.runs.run import Run
+from fpa_verl.tables import Table, mean_and_spread, percent
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The configuration of a method that validation chose, among how many, by which settings."""
+
+    chosen: Configuration
+    candidates: int
+    settings: dict[str, Any]
+
+
+def choose(group: list[Configuration]) -> Choice:
+    """The configuration of highest validation accuracy.
+
+    Raises:
+        DatasetError: there are several, and no validation accuracy to choose by.
+    """
+    if len(group) > 1 and any(configuration.validation() is None for configuration in group):
+        raise DatasetError(
+            f"{group[0].method} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
+            "on validation problems to choose by: report one of them alone"
+        )
+    chosen = max(group, key=lambda configuration: configuration.validation() or 0.0)
+    settings = flat(chosen.settings)
+    return Choice(chosen, len(group), {name: settings.get(name) for name in varied(group)})
+
+
+@dataclass(frozen=True)
+class Objectives(Comparison):
+    """One choice a method, the best first."""
+
+    runs: list[Run]
+    choices: list[Choice]
+    sources: list[str]
+    left_out: list[str]
+
+    name = "objectives"
+    title = "Objectives"
+
+    def tables(self) -> list[Table]:
+        tables = [self.accuracy_table()]
+        if any(choice.candidates > 1 for choice in self.choices):
+            tables.append(self.choice_table())
+        return tables
+
+    def accuracy_table(self) -> Table:
+        several = len(self.sources) > 1
+        has_validation = any(choice.chosen.validation() is not None for choice in self.choices)
+        header = ["recipe", "seeds", *self.sources, *(["mean"] if several else [])]
+        header += ["best val.", "validation"] if has_validation else []
+        rows = []
+        for choice in self.choices:
+            one = choice.chosen
+            cells = [mean_and_spread(one.accuracies(source)) for source in self.sources]
+            if several:
+                cells = [cell.split(" ")[0] for cell in cells] + [mean_and_spread(one.mean_accuracies(self.sources))]
+            if has_validation:
+                validation = one.validation()
+                cells.append(mean_and_spread(one.mean_accuracies(self.sources, best=True)))
+                cells.append("-" if validation is None else percent(validation))
+            rows.append([one.method, str(len(one.runs)), *cells])
+        return Table("Accuracy (%): mean over seeds ± standard deviation, at the last step", header, rows)
+
+    def choice_table(self) -> Table:
+        rows = [
+            [
+                choice.chosen.method,
+                str(choice.candidates),
+                ", ".join(f"{name}={value}" for name, value in choice.settings.items()) or "-",
+            ]
+            for choice in self.choices
+        ]
+        return Table("Settings chosen by the accuracy on validation problems", ["recipe", "tried", "chosen"], rows)
+
+    def notes(self) -> list[str]:
+        notes = list(self.left_out)
+        if any(choice.chosen.validation() is not None for choice in self.choices):
+            notes.append("best val.: at the step of the highest accuracy on the validation problems")
+        if single := [choice.chosen.method for choice in self.choices if len(choice.chosen.runs) == 1]:
+            notes.append(f"One seed only, so no spread: {', '.join(single)}")
+        return [*notes, *notes_on(self.runs)]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"compare": self.name, "recipes": [_choice_json(choice, self.sources) for choice in self.choices]}
+
+
+def _choice_json(choice: Choice, sources: list[str]) -> dict[str, Any]:
+    one = choice.chosen
+    means = one.mean_accuracies(sources)
+    return {
+        "recipe": one.method,
+        "settings": one.settings,
+        "configurations_tried": choice.candidates,
+        "validation_accuracy": one.validation(),
+        "runs": [run.name for run in one.runs],
+        "accuracy": {source: one.accuracies(source) for source in sources},
+        "accuracy_at_best_validation": {source: one.accuracies(source, best=True) for source in sources},
+        "mean": mean(means),
+        "standard_deviation": stdev(means) if len(means) > 1 else None,
+    }
+
+
+def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
+    """One row a method: the settings chosen on validation problems, the accuracy on all others.
+
+    Args:
+        runs: of any number of recipes, settings and seeds.
+        data_source: judge on this problem set alone.
+
+    Raises:
+        DatasetError: no run, a run without evaluations, or nothing to choose settings by.
+        MismatchError: runs that cannot be compared.
+    """
+    runs, left_out = finished(runs)
+    require_comparable(runs)
+    sources = problem_sets(runs, data_source)
+    groups: dict[str, list[Configuration]] = {}
+    for configuration in configurations(runs):
+        groups.setdefault(configuration.method, []).append(configuration)
+    choices = [choose(group) for group in groups.values()]
+    ordered = sorted(choices, key=lambda choice: mean(choice.chosen.mean_accuracies(sources)), reverse=True)
+    return Objectives(runs, ordered, sources, left_out)

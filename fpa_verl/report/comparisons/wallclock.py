@@ -1,0 +1,216 @@
+"""`--compare wallclock`: accuracy against device-hours and wall-clock hours (the paper's Figure 6).
+
+The dataset's generation stands in front of the offline curves; start-up and evaluation are shown apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.report.comparable import (
+    evaluated,
+    notes_on,
+    problem_sets,
+    require_comparable,
+    require_same_device_as_data,
+    with_whole_cost,
+)
+from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparisons import wallclock_tables
+from fpa_verl.report.statistics.bootstrap import LEVEL, REPLICATES, SEED, Replicates, resample
+from fpa_verl.report.statistics.configurations import configurations
+from fpa_verl.report.statistics.curves import Curve, Floats, MethodCurve, curve_of, method_curves
+from fpa_verl.report.statistics.targets import TimeToTarget, cost_per_run, times_to_targets
+from fpa_verl.runs.ledger import PHASES
+from fpa_verl.runs.run import Run
+from fpa_verl.tables import Table
+
+# How many runs share a dataset, in the view of reused data.
+REUSES = (1, 2, 5, 10, 20, 50, 100)
+
+
+@dataclass(frozen=True)
+class WallClock(Comparison):
+    """Everything the tables, the figures and the JSON show.
+
+    Attributes:
+        curves: one a run.
+        methods: one a method, over its seeds.
+        against: the method that the others are measured by.
+    """
+
+    data_source: str
+    runs: list[Run]
+    curves: list[Curve]
+    methods: list[MethodCurve]
+    targets: list[float]
+    against: MethodCurve | None
+    left_out: list[str]
+
+    name = "wallclock"
+    title = "Accuracy against cost"
+
+    @cached_property
+    def replicates(self) -> list[Replicates]:
+        return resample(self.methods)
+
+    @cached_property
+    def times(self) -> list[TimeToTarget]:
+        return times_to_targets(self.methods, self.replicates, self.targets, self.against)
+
+    @property
+    def unit(self) -> tuple[str, str, float]:
+        """Hours, or minutes where everything is short: in words, short, and what an hour is in it."""
+        longest = max(curve.points[-1].device_hours for curve in self.curves)
+        return ("hours", "h", 1.0) if longest >= 1 else ("minutes", "min", 60.0)
+
+    def band(self, place: int) -> tuple[Floats, Floats]:
+        """Interval of a method's accuracy at every evaluation, (E,) and (E,); NaN where replicates measured nothing."""
+        if not len(self.replicates[place].accuracy):
+            nothing = np.full(len(self.methods[place].steps), np.nan)
+            return nothing, nothing
+        lower, upper = np.quantile(self.replicates[place].accuracy, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        return lower, upper
+
+    @property
+    def reuse_target(self) -> float | None:
+        """The highest target that the method compared with and one with a dataset both reached."""
+        told = [t.target for t in self.times if t.break_even and not np.isnan(t.break_even.value)]
+        return max(told, default=None)
+
+    def tables(self) -> list[Table]:
+        return wallclock_tables.tables(self)
+
+    def notes(self) -> list[str]:
+        imported = [
+            f"{run.name}: its data was imported; what generating it cost is not known and not counted"
+            for run in self.runs
+            if not run.data_cost_is_known
+        ]
+        unscored = [
+            f"{run.name}: {run.unscored} samples of its evaluations could not be generated or scored and are left out"
+            for run in self.runs
+            if run.unscored
+        ]
+        return [*self.left_out, *imported, *unscored, *notes_on(self.runs), *self._statistics_notes()]
+
+    def _statistics_notes(self) -> list[str]:
+        notes = []
+        for curve in self.methods:
+            evaluations = max(len(run.of_source(self.data_source)) for run in curve.runs)
+            if len(curve.steps) < evaluations:
+                notes.append(
+                    f"{curve.name}: {len(curve.steps)} of {evaluations} evaluations were made by all its seeds"
+                )
+        return notes
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "compare": self.name,
+            "data_source": self.data_source,
+            "cost": "device-hours; dataset generation included, start-up and evaluation left out",
+            "targets": self.targets,
+            "bootstrap": {"replicates": REPLICATES, "seed": SEED, "level": LEVEL, "over": ["problems", "seeds"]},
+            "against": self.against.name if self.against else None,
+            "methods": [self._method_json(place, curve) for place, curve in enumerate(self.methods)],
+            "runs": [_run_json(run, curve, self.targets) for run, curve in zip(self.runs, self.curves, strict=True)],
+        }
+
+    def _method_json(self, place: int, curve: MethodCurve) -> dict[str, Any]:
+        lower, upper = self.band(place)
+        columns = (curve.steps, curve.mean_hours("device"), curve.mean_hours("wall"), curve.mean_accuracy())
+        names = ("step", "device_hours", "wall_hours", "accuracy", "low", "high")
+        return {
+            "method": curve.name,
+            "runs": [run.name for run in curve.runs],
+            "dataset_hours": curve.data,
+            "curve": [
+                dict(zip(names, (column.item() for column in point), strict=True))
+                for point in zip(*columns, lower, upper, strict=True)
+            ],
+            "targets": [_time_json(time, curve) for time in self.times if time.method == curve.name],
+        }
+
+
+def _time_json(time: TimeToTarget, curve: MethodCurve) -> dict[str, Any]:
+    content: dict[str, Any] = {"target": time.target}
+    content |= {f"{axis}_hours": value.as_json() for axis, value in time.hours.items()}
+    if time.ratio and time.wall_ratio:
+        content |= {"ratio": time.ratio.as_json(), "wall_ratio": time.wall_ratio.as_json()}
+    if time.break_even:
+        content["break_even_runs"] = {**time.break_even.as_json(), "never": bool(np.isinf(time.break_even.value))}
+        if np.isfinite(time.run_hours):
+            costs = cost_per_run(curve.data["device"], time.run_hours, np.array(REUSES, dtype=float))
+            content["device_hours_a_run"] = dict(zip(map(str, REUSES), costs.tolist(), strict=True))
+    return content
+
+
+def _run_json(run: Run, curve: Curve, targets: list[float]) -> dict[str, Any]:
+    return {
+        "run": run.name,
+        "recipe": run.recipe,
+        "method": run.method,
+        "fingerprints": run.info["fingerprints"],
+        "evaluation": run.info["evaluation"],
+        "dataset": run.dataset.as_json() if run.dataset else None,
+        "hardware": run.info["hardware"],
+        "versions": run.info["versions"],
+        "device_seconds": {
+            "dataset": run.dataset_device_seconds,
+            **{phase: run.phase_device_seconds.get(phase, None if run.log else 0.0) for phase in PHASES},
+        },
+        "device_hours_to_target": {f"{target:.4f}": curve.device_hours_to(target) for target in targets},
+        "curve": [vars(point) for point in curve.points],
+    }
+
+
+def default_targets(methods: list[MethodCurve]) -> list[float]:
+    """Three accuracies between the base model and the best that any method reached, in full per cents."""
+    base = [curve.mean_accuracy()[0] for curve in methods if curve.steps[0] == 0]
+    start = float(np.nanmax(base) if base else np.nanmin([curve.mean_accuracy()[0] for curve in methods]))
+    best = float(np.nanmax([np.nanmax(curve.mean_accuracy()) for curve in methods]))
+    fractions = (0.5, 0.75, 0.9)
+    return sorted({round(start + share * (best - start), 2) for share in fractions})
+
+
+def _against(methods: list[MethodCurve], name: str | None) -> MethodCurve | None:
+    """The method of that name; by default the first that generates its own data, else the first of several.
+
+    Raises:
+        DatasetError: no method has that name.
+    """
+    if name is None:
+        return next((curve for curve in methods if curve.generates), methods[0] if len(methods) > 1 else None)
+    for curve in methods:
+        if curve.name == name:
+            return curve
+    raise DatasetError(f"no method '{name}': choose --against from {', '.join(curve.name for curve in methods)}")
+
+
+def compare(
+    runs: list[Run], data_source: str | None = None, targets: list[float] | None = None, against: str | None = None
+) -> WallClock:
+    """Line up runs on the cost axes, seeds of a method together.
+
+    Raises:
+        DatasetError: no run, a run without evaluations, or no method of the name `against`.
+        MismatchError: runs that cannot be compared.
+    """
+    runs, not_evaluated = evaluated(runs)
+    runs, cost_unknown = with_whole_cost(runs)
+    require_comparable(runs)
+    for run in runs:
+        require_same_device_as_data(run)
+    source = problem_sets(runs, data_source)[0]
+    for run in runs:
+        if not run.of_source(source):
+            raise DatasetError(f"{run.folder} has no evaluation on {source} yet: wait for one, or leave the run out")
+    methods = method_curves(configurations(runs), source)
+    curves = [curve_of(run, source) for run in runs]
+    chosen = targets or default_targets(methods)
+    return WallClock(source, runs, curves, methods, chosen, _against(methods, against), not_evaluated + cost_unknown)

@@ -1,0 +1,1 @@
+"""Curves, intervals and times to a target: the numbers behind every comparison."""

@@ -1,0 +1,83 @@
+"""Which runs repeat one another: those of one method at the same settings, that differ in the seed alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from fpa_verl.runs.run import Run
+from fpa_verl.runs.validation import best_step, evaluated_steps, point_at, validation_accuracy, validation_sources
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A method at certain settings; its runs differ in the seed alone."""
+
+    method: str
+    settings: dict[str, Any]
+    runs: list[Run]
+
+    def accuracies(self, data_source: str, *, best: bool = False) -> list[float]:
+        """Accuracy of each run at its last evaluation, or at the one that validation chooses."""
+        return [point_at(run, self.step_of(run, best=best), data_source).accuracy for run in self.runs]
+
+    def mean_accuracies(self, data_sources: list[str], *, best: bool = False) -> list[float]:
+        """Their mean over some problem sets, for each run."""
+        by_source = [self.accuracies(source, best=best) for source in data_sources]
+        return [mean(values) for values in zip(*by_source, strict=True)]
+
+    def validation(self) -> float | None:
+        """Mean accuracy on the validation problems over the runs; None where they were not evaluated."""
+        if not validation_sources(self.runs[0]):
+            return None
+        return mean(validation_accuracy(run, evaluated_steps(run)[-1]) for run in self.runs)
+
+    def step_of(self, run: Run, *, best: bool) -> int:
+        """The last step evaluated, or the one that validation chooses where there is one."""
+        return best_step(run) if best and validation_sources(run) else evaluated_steps(run)[-1]
+
+
+def configurations(runs: list[Run]) -> list[Configuration]:
+    """Runs grouped by method and settings, in the order in which they were given."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        key = run.method, json.dumps(_settings(run), sort_keys=True)
+        groups.setdefault(key, []).append(run)
+    return [Configuration(method, _settings(members[0]), members) for (method, _), members in groups.items()]
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Training settings and the dataset: runs that differ in any of it are no seeds of one another."""
+    return {**run.training, "dataset": run.dataset.fingerprint if run.dataset else None}
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        found.update(flat(value, f"{key}.") if isinstance(value, dict) else {key: value})
+    return found
+
+
+def varied(group: list[Configuration]) -> list[str]:
+    """Names of the settings in which the configurations of a method differ."""
+    settings = [flat(configuration.settings) for configuration in group]
+    names = dict.fromkeys(name for one in settings for name in one)
+    return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1]
+
+
+def labels(everything: list[Configuration]) -> list[str]:
+    """A name for each: the method, and where it was run with several settings, those in which they differ."""
+
+    def label(one: Configuration) -> str:
+        same_method = [other for other in everything if other.method == one.method]
+        if len(same_method) > 1 and not one.runs[0].training:
+            return f"{one.method} (settings not recorded)"
+        settings = flat(one.settings)
+        differing = varied([other for other in same_method if other.runs[0].training])
+        return " ".join([one.method, *(f"{name.split('.')[-1]}={settings.get(name)}" for name in differing)])
+
+    return [label(one) for one in everything]

@@ -1,0 +1,113 @@
+"""The answers of an evaluation, kept whole: every number of it can be computed again from them.
+
+`samples/part-NNNNN.parquet` in the directory of `recipe=evaluate`, `samples/attempt_N/step_S/part-NNNNN.parquet` in
+that of a run that trains; one row an answer, appended in whole files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from fpa_verl.evaluation.accuracy import Outcomes, Votes
+from fpa_verl.reward.latex import UnreadableError, canonical, tight
+from fpa_verl.rollouts.parquet import read_table, write_table
+from fpa_verl.rollouts.schema import MODEL_STATUSES
+from fpa_verl.runs.names import ANSWERS_FOLDER
+
+REMEDY = "delete it; `recipe=evaluate` asks for the missing answers when it is repeated"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to one problem.
+
+    Attributes:
+        sample: from 0, within the problem.
+        status: the scorer's; those outside `MODEL_STATUSES` are in no accuracy.
+        extracted: the answer that was graded.
+        finish_reason: "stop", or "length" for a response that was cut off.
+    """
+
+    data_source: str
+    problem_id: str
+    sample: int
+    response: str
+    response_tokens: int
+    extracted: str
+    status: str
+    finish_reason: str
+    ground_truth: str
+
+
+class AnswerStore:
+    """The answers of one evaluation on disk.
+
+    Args:
+        run_dir: of the evaluation.
+        step: folder of one evaluation of several.
+    """
+
+    def __init__(self, run_dir: Path, step: str = "") -> None:
+        self._folder = run_dir / ANSWERS_FOLDER / step
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("part-*.parquet"))
+
+    def add(self, samples: Iterable[Answer]) -> None:
+        """Write one more file, whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(file.stem.split("-")[1]) for file in self._files()), default=-1)
+        table = pa.Table.from_pylist([asdict(sample) for sample in samples])
+        write_table(self._folder / f"part-{number:05d}.parquet", table)
+
+    def read(self) -> pd.DataFrame:
+        """All answers, with the columns of `Answer`, ordered by problem set, problem and sample.
+
+        Raises:
+            DatasetError: a file of them is damaged.
+        """
+        frames = [read_table(file, remedy=REMEDY).to_pandas() for file in self._files()]
+        if not frames:
+            return pd.DataFrame(columns=list(Answer.__dataclass_fields__))
+        return pd.concat(frames).sort_values(["data_source", "problem_id", "sample"], ignore_index=True)
+
+    def done(self) -> set[tuple[str, str, int]]:
+        """(problem set, problem, sample) of every answer that is there."""
+        key = ["data_source", "problem_id", "sample"]
+        frames = (read_table(file, key, remedy=REMEDY).to_pandas() for file in self._files())
+        return {row for frame in frames for row in frame.itertuples(index=False, name=None)}
+
+
+def outcomes(samples: pd.DataFrame) -> Outcomes:
+    """Problem id to (right, sampled), of one problem set; answers that could not be scored are in neither."""
+    scored = samples[samples["status"].isin(MODEL_STATUSES)]
+    right = (scored["status"] == "right").groupby(scored["problem_id"], sort=False)
+    return {str(problem): (int(sum_), int(count)) for problem, sum_, count in right.agg(["sum", "count"]).itertuples()}
+
+
+def _spelling(answer: str) -> str:
+    """As the scorer spells it; what it cannot read stands for itself."""
+    try:
+        return tight(canonical(answer))
+    except UnreadableError:
+        return answer.strip()
+
+
+def votes(samples: pd.DataFrame) -> Votes:
+    """Problem id to (answer, right) of every scored answer, None where a response holds none.
+
+    Right answers are one, however they are written; wrong ones vote together where the scorer
+    spells them alike.
+    """
+    scored = samples[samples["status"].isin(MODEL_STATUSES)]
+    found: dict[str, list[tuple[str | None, bool]]] = {}
+    for row in scored.itertuples():
+        is_right = row.status == "right"
+        answer = row.ground_truth if is_right else None if row.status == "no_answer" else _spelling(row.extracted)
+        found.setdefault(row.problem_id, []).append((answer, is_right))
+    return found

@@ -1,0 +1,223 @@
+"""A run, read: from its directory, or from the log that verl left of a run without the plugin."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.evaluation import pass_at_1
+from fpa_verl.files import read_json_lines
+from fpa_verl.runs.inputs import DATASET, Input, everything_owed, read_inputs
+from fpa_verl.runs.ledger import Cost, Spending, add_up, read_spending
+from fpa_verl.runs.metrics import Metrics, by_metric, read_metrics
+from fpa_verl.runs.names import EVALUATIONS_FILE, REPORTED_FILES, RUN_FILE
+from fpa_verl.runs.verl_logs import VerlLog, read_log
+from fpa_verl.runs.verl_metrics import accuracies, caveats, ledger_records, missing_steps, require_own_trajectories
+
+UNKNOWN_DEVICE = "unknown device"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluation of one problem set.
+
+    Attributes:
+        cost: the run's own up to this evaluation; the dataset's not included.
+        problems: problem id to (right, sampled).
+        unscored: samples that are in neither number.
+        logged_mean: the accuracy in verl's log, where outcomes of single problems are not at hand; else None.
+    """
+
+    step: int
+    data_source: str
+    cost: Cost
+    problems: dict[str, tuple[int, int]]
+    unscored: int = 0
+    logged_mean: float | None = None
+
+    @property
+    def device_seconds(self) -> float:
+        return self.cost.device_seconds
+
+    @property
+    def accuracy(self) -> float:
+        return pass_at_1(self.problems).mean if self.logged_mean is None else self.logged_mean
+
+    @property
+    def standard_error(self) -> float:
+        """Over the problems; NaN where their outcomes are not at hand."""
+        return pass_at_1(self.problems).standard_error
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, read, or the log of a run that has none.
+
+    Attributes:
+        folder: the run directory; of a logged run where its log is.
+        label: the method's name where the user gave it one.
+        log: None for a run directory.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    points: list[Point]
+    spending: Spending
+    label: str | None = None
+    log: VerlLog | None = None
+
+    @property
+    def name(self) -> str:
+        return self.log.name if self.log else self.folder.name
+
+    @property
+    def files(self) -> list[Path]:
+        """What reports read of it."""
+        if self.log:
+            return self.log.files
+        return [file for pattern in REPORTED_FILES for file in sorted(self.folder.glob(pattern))]
+
+    @property
+    def missing_steps(self) -> list[int]:
+        """Steps whose cost is in no file."""
+        return missing_steps(self.log) if self.log else []
+
+    @property
+    def caveats(self) -> list[str]:
+        """What a reader must know of where the numbers come from."""
+        return [f"{self.name}: {caveat}" for caveat in caveats(self.log)] if self.log else []
+
+    @property
+    def metrics(self) -> Metrics:
+        if self.log:
+            return by_metric((record.step, record.metrics) for record in self.log.records)
+        return read_metrics(self.folder)
+
+    @property
+    def method(self) -> str:
+        """What the run is compared as: the recipe, unless the user named it otherwise."""
+        return self.label or self.recipe
+
+    @property
+    def phase_device_seconds(self) -> dict[str, float]:
+        return self.spending.device_seconds
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its last step, or stopped early."""
+        return self.spending.finished
+
+    @property
+    def unscored(self) -> int:
+        """Samples of all evaluations together that are in no accuracy."""
+        return sum(point.unscored for point in self.points)
+
+    @cached_property
+    def inputs(self) -> list[Input]:
+        """What was made before the run and that it needs."""
+        return read_inputs(self.info)
+
+    @property
+    def dataset(self) -> Input | None:
+        """The stored trajectories that the run learns from; None for one that generates its own."""
+        return next((one for one in self.inputs if one.kind == DATASET), None)
+
+    @property
+    def generates(self) -> bool:
+        """Whether the run makes its own trajectories (online), and learns from no stored ones."""
+        return self.dataset is None
+
+    @property
+    def recipe(self) -> str:
+        return str(self.info["recipe"])
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What the run optimised and how: objective, hyper-parameters, learning rate, batch, selection."""
+        return dict(self.info.get("training") or {})
+
+    @property
+    def data_cost(self) -> Cost:
+        """What making all inputs cost; nothing for a run that has none.
+
+        Where it is not written down how many devices made one, it is taken to be as many as the run held.
+        """
+        paid = [one.paid(self.info["hardware"]["devices"]) for one in everything_owed(self.inputs)]
+        return Cost(sum((one.device_seconds for one in paid), 0.0), sum((one.wall_seconds for one in paid), 0.0))
+
+    @property
+    def dataset_device_seconds(self) -> float:
+        return self.data_cost.device_seconds
+
+    @property
+    def data_cost_is_known(self) -> bool:
+        """False for imported text: somebody paid for it, but nobody wrote down how much."""
+        return all(one.cost_is_known for one in everything_owed(self.inputs) if one.kind == DATASET)
+
+    def of_source(self, data_source: str) -> list[Point]:
+        return sorted((p for p in self.points if p.data_source == data_source), key=lambda p: p.step)
+
+
+def read_info(file: Path) -> dict[str, Any]:
+    """What run.json holds; where it has one number of samples for all problem sets, that of each."""
+    info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    evaluation = info["evaluation"]
+    if isinstance(evaluation.get("samples"), int):
+        evaluation["samples"] = dict.fromkeys(evaluation["problem_sets"], evaluation["samples"])
+    return info
+
+
+def read_run(folder: Path, label: str | None = None) -> Run:
+    """Read a run directory, finished or not."""
+    file = folder / RUN_FILE
+    if not file.exists():
+        raise DatasetError(f"{folder} is no run directory ({RUN_FILE} is missing): give folders that a recipe wrote")
+    info = read_info(file)
+    spending = read_spending(folder)
+    points: dict[tuple[str, int], Point] = {}
+    for record in read_json_lines(folder / EVALUATIONS_FILE):
+        problems = {key: (right, sampled) for key, (right, sampled) in record["problems"].items()}
+        step, source = record["step"], record["data_source"]
+        # A resumed run evaluates the step it goes on from once more: the first measurement stands. A step that it
+        # trained again is another model.
+        if (source, step) not in points or record.get("trained"):
+            cost = spending.at(record["attempt"], step) if step else Cost()
+            points[source, step] = Point(step, source, cost, problems, record.get("unscored", 0))
+    return Run(folder, info, list(points.values()), spending, label)
+
+
+def read_logged_run(path: Path, label: str | None = None, device: str | None = None) -> Run:
+    """Read the log that verl left of a run without the plugin, as far as it goes.
+
+    Args:
+        path: as `verl_logs.find_logs` gives it.
+        label: name to compare the run under. None: its path, for no log says which runs are seeds of one method.
+        device: on which it ran, where the log does not say.
+    """
+    log = read_log(path)
+    require_own_trajectories(log)
+    spending = add_up(ledger_records(log))
+    found = accuracies(log)
+    points: dict[tuple[str, int], Point] = {}
+    for mean in found:
+        step = mean.record.step
+        cost = spending.at(mean.record.attempt, step) if step else Cost()
+        points.setdefault((mean.data_source, step), Point(step, mean.data_source, cost, {}, logged_mean=mean.value))
+    info = {
+        "recipe": "verl",
+        "fingerprints": {},
+        "evaluation": {
+            "problem_sets": dict.fromkeys(mean.data_source for mean in found),
+            "samples": {mean.data_source: mean.samples for mean in found},
+        },
+        "inputs": [],
+        "hardware": {"devices": max(spending.devices, default=0), "device": log.device or device or UNKNOWN_DEVICE},
+        "versions": {},
+    }
+    return Run(path, info, list(points.values()), spending, label or str(path), log)
+
+

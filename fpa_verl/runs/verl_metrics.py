@@ -1,0 +1,170 @@
+"""What the metrics in verl's log say about a run: where its time went, on how many devices, what it reached.
+
+verl 0.9.1 times the parts of a step and, outside of it, validation. What the parts leave of a step is `idle`. Where
+the log has a clock, so is what lies between two steps: metrics, logging, dumps.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.runs.ledger import CHECKPOINTING, EVALUATION, GENERATION, IDLE, LOG_PROBS, TRAINING, WEIGHT_SYNC
+from fpa_verl.runs.metrics import DYNAMICS, PEAK_MEMORY, TOKENS
+from fpa_verl.runs.verl_logs import Record, VerlLog
+
+STEP, TESTING = "timing_s/step", "timing_s/testing"
+STEP_SECONDS, THROUGHPUT = "perf/time_per_step", "perf/throughput"
+PHASE_OF = {
+    "timing_s/gen": GENERATION,
+    "timing_s/old_log_prob": LOG_PROBS,
+    "timing_s/ref": LOG_PROBS,
+    "timing_s/update_actor": TRAINING,
+    "timing_s/update_critic": TRAINING,
+    "timing_s/update_weights": WEIGHT_SYNC,
+    "timing_s/save_checkpoint": CHECKPOINTING,
+    TESTING: EVALUATION,
+}
+# Of every problem set, verl puts the mean of one variable over all samples among its core metrics.
+CORE_MEAN = re.compile(r"val-core/(?P<source>.+)/(?P<variable>[^/]+)/mean@(?P<samples>\d+)")
+REWARD = "reward"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The accuracy on a problem set at a step, as verl logged it.
+
+    Attributes:
+        variable: what it is the mean of: `acc` where the reward function returns one, else `reward`.
+        samples: of each problem.
+    """
+
+    record: Record
+    data_source: str
+    value: float
+    variable: str
+    samples: int
+
+
+def means(log: VerlLog) -> list[Mean]:
+    """Every evaluation of every problem set, in the order of the log."""
+    return [
+        Mean(record, match["source"], value, match["variable"], int(match["samples"]))
+        for record in log.records
+        for name, value in record.metrics.items()
+        if (match := _core_mean(name))
+    ]
+
+
+# The same few names come with every step.
+_core_mean = lru_cache(maxsize=1024)(CORE_MEAN.fullmatch)
+
+
+def require_own_trajectories(log: VerlLog) -> None:
+    """Refuse the log of an offline recipe: its cost without that of its data would be a wrong one.
+
+    Raises:
+        DatasetError: it has the metrics that those recipes alone have.
+    """
+    if any(name.startswith(DYNAMICS) for record in log.records for name in record.metrics):
+        raise DatasetError(
+            f"{log.path} is the log of an offline recipe, and what its data cost is not in it: give the run directory"
+        )
+
+
+def accuracies(log: VerlLog) -> list[Mean]:
+    """The means that can be accuracies: those of problem sets on which all lie between 0 and 1."""
+    found = means(log)
+    beyond = {mean.data_source for mean in found if not 0 <= mean.value <= 1}
+    return [mean for mean in found if mean.data_source not in beyond]
+
+
+def caveats(log: VerlLog) -> list[str]:
+    """What a log cannot say, in words."""
+    told = accuracies(log)
+    rewards = sorted({mean.data_source for mean in told if mean.variable == REWARD})
+    left_out = sorted({mean.data_source for mean in means(log)} - {mean.data_source for mean in told})
+    missing = missing_steps(log)
+    found = [
+        f"read from verl's log {log.path}: no outcomes of single problems, so no interval; base model, scorer and "
+        "problems are not recorded and were not compared; without start-up and the validation before the first step"
+    ]
+    if rewards:
+        found.append(f"accuracy on {', '.join(rewards)} is the mean reward, for the reward function returns no `acc`")
+    if left_out:
+        found.append(f"rewards on {', '.join(left_out)} are not between 0 and 1, so no accuracy: left out")
+    if missing:
+        found.append(f"{len(missing):,} steps are not in its log (the first is {missing[0]:,}), nor is their cost")
+    return found
+
+
+def missing_steps(log: VerlLog) -> list[int]:
+    """Steps before the last one whose time is not in the log."""
+    timed = {record.step for record in log.records if STEP in record.metrics}
+    return sorted(set(range(1, max(timed, default=0))) - timed)
+
+
+def ledger_records(log: VerlLog) -> list[dict[str, Any]]:
+    """The log as a ledger of the same run would have it, start-up missing.
+
+    Whether a run came to its end is in no log: the last record is taken for it.
+
+    Raises:
+        DatasetError: the log does not say how many devices were held.
+    """
+    found: list[dict[str, Any]] = []
+    for attempt, group in groupby(log.records, key=lambda record: record.attempt):
+        records = list(group)
+        held = devices_held(log, records)
+        found.append({"kind": "attempt", "time": records[0].time, "attempt": attempt, "devices": held})
+        for before, record in zip([None, *records], records, strict=False):
+            found.append(
+                {
+                    "kind": "end" if record is log.records[-1] else "step",
+                    "time": record.time,
+                    "attempt": attempt,
+                    "step": record.step,
+                    "seconds": _seconds(record, before),
+                    "tokens": record.metrics.get(TOKENS),
+                    "peak_memory_gb": record.metrics.get(PEAK_MEMORY),
+                }
+            )
+    return found
+
+
+def devices_held(log: VerlLog, records: list[Record]) -> int:
+    """How many devices these steps had: verl divides by them to get tokens a device and second.
+
+    0 where only validation was logged, which has no time.
+
+    Raises:
+        DatasetError: there are steps, and none says.
+    """
+    for record in records:
+        tokens, seconds, rate = (record.metrics.get(name) for name in (TOKENS, STEP_SECONDS, THROUGHPUT))
+        if tokens and seconds and rate:
+            return round(tokens / (seconds * rate))
+    if any(STEP in record.metrics for record in records):
+        raise DatasetError(f"{log.path} does not say how many devices the run held ({THROUGHPUT} is missing)")
+    return 0
+
+
+def _seconds(record: Record, before: Record | None) -> dict[str, float]:
+    """Wall-clock seconds by phase from the record before to this one; nothing where only validation was logged."""
+    if STEP not in record.metrics:
+        return {}
+    seconds: dict[str, float] = {}
+    for name, phase in PHASE_OF.items():
+        if name in record.metrics:
+            seconds[phase] = seconds.get(phase, 0.0) + record.metrics[name]
+    if before is None or before.time is None or record.time is None:
+        elapsed = record.metrics[STEP] + record.metrics.get(TESTING, 0.0)
+    else:
+        elapsed = record.time - before.time
+    # Parts of asynchronous trainers may overlap.
+    seconds[IDLE] = max(0.0, elapsed - sum(seconds.values()))
+    return seconds

@@ -1,0 +1,110 @@
+"""Plans, against sums made by hand."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from fpa_verl.cli import app
+from fpa_verl.errors import ConfigError
+from fpa_verl.files import append_json_line
+from fpa_verl.runs.find import find_runs
+from fpa_verl.study.cost_ahead import Rates, Workload, assumptions, complete, measured_rates, model_rates, plan
+from tests.runs.directories import make_run
+
+# 100 problems x 4 rollouts of 20 + 80 tokens; half of them trained on, twice; 10 online steps of 5 prompts x 4.
+SMALL = Workload(
+    response_tokens=80.0,
+    prompt_tokens=20.0,
+    problems=100,
+    rollouts=4,
+    trained_share=0.5,
+    epochs=2,
+    online_steps=10,
+    online_prompts=5,
+)
+RATES = Rates(generation=100.0, training=50.0, forward=200.0)
+
+
+def seconds(phases):
+    return {(phase.side, phase.name): phase.device_hours * 3600 for phase in phases}
+
+
+def test_tokens_over_rates():
+    assert seconds(plan(SMALL, RATES)) == pytest.approx(
+        {
+            ("offline", "collect"): 400 * 80 / 100,
+            ("offline", "reference"): 400 * 100 / 200,
+            ("offline", "training"): 400 * 100 / 50,
+            ("online", "generation"): 200 * 80 / 100,
+            ("online", "log-probs"): 200 * 100 / 200,
+            ("online", "training"): 200 * 100 / 50,
+        }
+    )
+
+
+def test_a_cache_passes_each_trajectory_once():
+    # 200 trajectories of 100 tokens and not 2 epochs of them.
+    assert seconds(plan(SMALL, RATES, cached=True))["offline", "reference"] == pytest.approx(200 * 100 / 200)
+
+
+def test_rates_from_the_arithmetic_and_from_one_another():
+    # 1e12 x 0.5 / (6 x 1e9) = 83.3 and / (2 x 1e9) = 250 tokens a second.
+    assert model_rates(1e9, 1e12, 0.5) == pytest.approx({"training": 83.333333, "forward": 250.0})
+    assert complete({"generation": 10.0, "training": 20.0}) == Rates(10.0, 20.0, 60.0)
+
+
+def test_rates_measured_by_runs(tmp_path):
+    dataset = {
+        "fingerprint": "d",
+        "device_seconds": 100.0,
+        "cost": {"device": "H", "devices": 2, "device_seconds": {"generation": 100.0}},
+        "counts": {"response_tokens": 5_000},
+    }
+    run = make_run(tmp_path / "a", [1], dataset=dataset)
+    record = {"kind": "step", "time": 0, "attempt": 1, "step": 1, "seconds": {"training": 10.0}, "tokens": 1_600}
+    append_json_line(run / "ledger.jsonl", record)
+    # 5,000 / 100, and 1,600 tokens in 10 s on 2 devices.
+    assert measured_rates(find_runs([tmp_path])) == {"generation": 50.0, "training": 80.0}
+    assert measured_rates([]) == {}
+
+
+def test_nothing_is_guessed():
+    with pytest.raises(ConfigError, match="no rate of generation: give --generation-rate"):
+        complete({"training": 1.0})
+    with pytest.raises(ConfigError, match="--parameters"):
+        complete({"generation": 1.0})
+    with pytest.raises(ConfigError, match="forward must be above 0"):
+        complete({"generation": 1.0, "training": 1.0, "forward": 0.0})
+
+
+def test_the_paper_lies_between_what_no_overhead_and_some_would_make_of_it():
+    """The paper's 21 h against 3 h is a ratio of 7.
+
+    Without overheads, online over offline is (1536 k trajectories) x (1/g + c) over 96 k x 1/g + 288 k x c, where c
+    are the seconds a token of a forward and a backward: 16 where generation is all, 5.33 where training is.
+    """
+    work = Workload(response_tokens=800.0, prompt_tokens=0.0)
+
+    def online_over_offline(rates):
+        hours = {"offline": 0.0, "online": 0.0}
+        for phase in plan(work, rates):
+            hours[phase.side] += phase.device_hours
+        return hours["online"] / hours["offline"]
+
+    assert online_over_offline(Rates(1.0, 1e12, 1e12)) == pytest.approx(16, rel=1e-6)
+    assert online_over_offline(Rates(1e12, 1.0, 3.0)) == pytest.approx(16 / 3, rel=1e-6)
+
+
+def test_command_prints_sums_and_assumptions():
+    options = ["--response-tokens", "80", "--prompt-tokens", "20", "--problems", "100", "--rollouts", "4"]
+    options += ["--trained-share", "0.5", "--epochs", "2", "--online-steps", "10", "--online-prompts", "5"]
+    options += ["--generation-rate", "100", "--training-rate", "50", "--forward-rate", "200"]
+    done = CliRunner().invoke(app, ["plan", *options])
+    assert done.exit_code == 0, done.output
+    # 320 + 200 + 800 = 1,320 s and 160 + 100 + 400 = 660 s, in minutes, and on 2 devices.
+    assert "offline, all" in done.output
+    assert next(line.split()[-2:] for line in done.output.splitlines() if "offline, all" in line) == ["22.00", "11.00"]
+    assert next(line.split()[-2:] for line in done.output.splitlines() if "online, all" in line) == ["11.00", "5.50"]
+    assert len(assumptions()) == 6
+    assert "6. Start-up" in done.output
