@@ -33,6 +33,12 @@ def _register_algorithms(core_algos: ModuleType) -> None:
     policy_losses.register(core_algos)
 
 
+@when_imported("verl.experimental.agent_loop.agent_loop")
+def _register_agent_loops(agent_loop: ModuleType) -> None:
+    # As above: verl's own decorator registers the class.
+    import fpa_verl.integration.servers.seeded  # noqa: F401
+
+
 @when_imported("verl.trainer.ppo.v1")
 def _register_trainers(v1: ModuleType) -> None:
     # verl's own decorators register the classes when the module is imported.

@@ -1,17 +1,19 @@
-"""The objectives as verl policy losses, and R in {+1, -1} as a verl advantage.
+"""What verl's registries know of us: the offline policy loss as a configuration, the objectives, and R as an advantage.
 
-verl's signature carries everything an objective needs, each thing in the place of its kind:
+The offline trainer's engine calls an objective itself (`workers.loss`). verl's registry of policy losses holds a thin
+adapter of each, for those who look there and for loops of one's own:
 
     log_prob             log pi_theta of the response tokens
     old_log_prob         log pi_ref: the reference is the policy that wrote the trajectories
-    advantages           R in {+1, -1}, or what the objective makes of it
+    advantages           R in {+1, -1}
     rollout_is_weights   the future policy's weights
-    config               hyper-parameters, and in `global_batch_info` what belongs to the whole batch
+    config               hyper-parameters, and in `global_batch_info` the size of the whole batch
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -21,6 +23,7 @@ from verl.workers.config import PolicyLossConfig
 
 from fpa_verl.errors import ConfigError, IntegrationError
 from fpa_verl.objectives import OBJECTIVES, Needs, Objective, Trajectories
+from fpa_verl.roles import SINGLE, Roles
 from fpa_verl.rollouts.reference_cache import SOURCES
 
 KEY = "actor_rollout_ref.actor.policy_loss"
@@ -76,9 +79,14 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
         return needs | {Needs.REFERENCE} if self.forward_kl_coef or self.track_reference else needs
 
     @property
-    def rows_per_item(self) -> int:
+    def needs_reference(self) -> bool:
+        """Whether the step must ask the reference for anything."""
+        return not self.needs <= {Needs.PASS_RATES}
+
+    @property
+    def roles(self) -> Roles:
         """Adjacent rows of a batch that no split may take apart."""
-        return 1 if self.objective is None else self.objective.rows_per_item
+        return SINGLE if self.objective is None else self.objective.roles
 
 
 def offline_policy_loss(loss_mode: str, **settings: Any) -> OfflinePolicyLossConfig:
@@ -106,11 +114,15 @@ def offline_policy_loss(loss_mode: str, **settings: Any) -> OfflinePolicyLossCon
     return OfflinePolicyLossConfig(loss_mode=loss_mode, objective=objective, **settings)
 
 
-def global_mean(losses: torch.Tensor, rows_per_item: int, config: Any) -> torch.Tensor:
-    """Mean over the items of the global batch: a micro-batch's share of it, as verl's `agg_loss` has it."""
-    info = config.global_batch_info
-    items = info["global_batch_size"] / rows_per_item
-    return losses.sum() / items * info["dp_size"]
+def global_mean(losses: torch.Tensor, rows_per_item: int, batch: Mapping[str, Any]) -> torch.Tensor:
+    """A micro-batch's share of the mean over the items of the global batch, as verl's `agg_loss` has it.
+
+    Args:
+        losses: of the items of a micro-batch.
+        rows_per_item: rows of an item.
+        batch: `global_batch_size` in rows, and `dp_size`, over whose workers verl averages gradients.
+    """
+    return losses.sum() / (batch["global_batch_size"] / rows_per_item) * batch["dp_size"]
 
 
 def as_policy_loss(kind: type[Objective]) -> Any:
@@ -136,7 +148,6 @@ def as_policy_loss(kind: type[Objective]) -> Any:
                 f"actor_rollout_ref.actor.loss_agg_mode={loss_agg_mode}: the offline objectives say themselves how "
                 f"tokens are averaged; set it to {LOSS_AGG_MODE}"
             )
-        _require_inputs(objective, rollout_is_weights, config)
         batch = Trajectories(
             log_probs=log_prob,
             response_mask=response_mask,
@@ -144,24 +155,18 @@ def as_policy_loss(kind: type[Objective]) -> Any:
             rewards=advantages[:, 0],
             ref_log_probs=old_log_prob,
             future_weights=rollout_is_weights,
-            reference_point=config.global_batch_info.get("reference_point"),
+            roles=objective.roles * (len(log_prob) // objective.rows_per_item),
         )
-        return global_mean(objective(batch), objective.rows_per_item, config), {}
+        if missing := objective.missing(batch):
+            raise IntegrationError(
+                f"the policy loss '{objective.name}' got no {missing[0].value}: it needs "
+                "trainer.v1.trainer_mode=offline (as the offline recipes set it)"
+            )
+        return global_mean(objective(batch), objective.rows_per_item, config.global_batch_info), {}
 
     policy_loss.__doc__ = kind.__doc__
     policy_loss.__name__ = policy_loss.__qualname__ = kind.name
     return policy_loss
-
-
-def _require_inputs(objective: Objective, future_weights: torch.Tensor | None, config: Any) -> None:
-    missing = [need.value for need in objective.needs if need is Needs.FUTURE_POLICY and future_weights is None]
-    if Needs.REFERENCE_POINT in objective.needs and config.global_batch_info.get("reference_point") is None:
-        missing.append(Needs.REFERENCE_POINT.value)
-    if missing:
-        raise IntegrationError(
-            f"the policy loss '{objective.name}' got no {missing[0]}: it needs trainer.v1.trainer_mode=offline "
-            "(as the offline recipes set it)"
-        )
 
 
 def signed_reward(

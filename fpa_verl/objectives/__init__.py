@@ -16,7 +16,7 @@ from fpa_verl.objectives.coarse_reference import (
 from fpa_verl.objectives.forward_kl import forward_kl
 from fpa_verl.objectives.future_policy import future_log_probs, label_log_probs, log_normaliser
 from fpa_verl.objectives.logits import RemadeLogits, SelectedRows
-from fpa_verl.objectives.objective import OBJECTIVES, Needs, Objective, hyper_parameter, of_pair
+from fpa_verl.objectives.objective import OBJECTIVES, Needs, Objective, hyper_parameter
 from fpa_verl.objectives.trajectories import (
     Trajectories,
     error_of_mean,
@@ -42,7 +42,6 @@ __all__ = [
     "hyper_parameter",
     "label_log_probs",
     "log_normaliser",
-    "of_pair",
     "sequence_mean",
     "sequence_sum",
     "trajectory_weights",

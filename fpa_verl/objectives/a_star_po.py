@@ -35,14 +35,17 @@ class AStarPO(Objective):
 
     @property
     def needs(self) -> frozenset[Needs]:
-        return frozenset({Needs.REFERENCE})
+        return frozenset({Needs.REFERENCE, Needs.PASS_RATES})
 
     def optimal_values(self, pass_rates: torch.Tensor) -> torch.Tensor:
         """V* of a group of which the share `pass_rates` is right: r takes but two values."""
         return self.beta1 * torch.log1p(pass_rates * math.expm1(1 / self.beta1))
 
-    def advantages(self, rewards: torch.Tensor, pass_rates: torch.Tensor) -> torch.Tensor:
+    def optimal_advantages(self, rewards: torch.Tensor, pass_rates: torch.Tensor) -> torch.Tensor:
+        """R - V*, from R and the pass rate of the group, each (B,)."""
         return (rewards > 0).to(rewards.dtype) - self.optimal_values(pass_rates)
 
     def losses(self, batch: Trajectories) -> torch.Tensor:
-        return (self.beta2 * batch.log_ratio() - batch.rewards).square()
+        assert batch.pass_rates is not None
+        advantages = self.optimal_advantages(batch.rewards, batch.pass_rates)
+        return (self.beta2 * batch.log_ratio() - advantages).square()

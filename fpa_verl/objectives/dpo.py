@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import logsigmoid
 
-from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter, of_pair
+from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter
 from fpa_verl.objectives.trajectories import Trajectories
+from fpa_verl.roles import PAIR
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class DPO(Objective):
     """
 
     name = "dpo"
-    unit = "pair"
+    roles = PAIR
     beta: float = hyper_parameter(0.1, above=0)
 
     @property
@@ -36,8 +37,8 @@ class DPO(Objective):
         return self.beta
 
     def losses(self, batch: Trajectories) -> torch.Tensor:
-        right, wrong = of_pair(batch.log_ratio())
-        return -logsigmoid(self.strength * (right - wrong))
+        chosen, rejected = self.by_role(batch.log_ratio())
+        return -logsigmoid(self.strength * (chosen - rejected))
 
 
 @dataclass(frozen=True)

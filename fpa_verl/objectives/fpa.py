@@ -28,6 +28,10 @@ class FPA(Objective):
     def needs(self) -> frozenset[Needs]:
         return frozenset({Needs.FUTURE_POLICY} if self.lam else ())
 
+    @property
+    def extrapolation(self) -> float:
+        return self.lam
+
     def weights(self, batch: Trajectories) -> torch.Tensor:
         """w(y) under the future policy (Eq. 5), which at lam = 0 is the policy, (B,)."""
         if not self.lam:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from fpa_verl.bounds import bounded, out_of_bounds
 from fpa_verl.objectives.trajectories import Trajectories
+from fpa_verl.roles import SINGLE, Roles
 
 
 class Needs(Enum):
@@ -19,10 +20,20 @@ class Needs(Enum):
     REFERENCE = "log-probabilities of the response under the reference"
     FUTURE_POLICY = "weights of the future policy, from the reference's logits"
     REFERENCE_POINT = "z0, from one more forward over the batch"
+    PASS_RATES = "share of right trajectories in the group of each"
+
+    @property
+    def field(self) -> str:
+        """Where `Trajectories` holds it."""
+        return _FIELDS[self]
 
 
-# Rows of a batch that make one item. The two of a pair are adjacent, the right one first.
-ROWS_PER_ITEM = {"trajectory": 1, "pair": 2}
+_FIELDS = {
+    Needs.REFERENCE: "ref_log_probs",
+    Needs.FUTURE_POLICY: "future_weights",
+    Needs.REFERENCE_POINT: "reference_point",
+    Needs.PASS_RATES: "pass_rates",
+}
 
 OBJECTIVES: dict[str, type[Objective]] = {}
 
@@ -43,8 +54,8 @@ class Objective(ABC):
     """
 
     name: ClassVar[str]
-    # The unit that a loss belongs to, and that no split of a batch may take apart.
-    unit: ClassVar[Literal["trajectory", "pair"]] = "trajectory"
+    # The adjacent rows that a loss belongs to, in this order, and that no split of a batch may take apart.
+    roles: ClassVar[Roles] = SINGLE
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -62,34 +73,39 @@ class Objective(ABC):
         return frozenset()
 
     @property
+    def extrapolation(self) -> float:
+        """Lambda of the future policy whose weights are among the `needs` (Eq. 4); 0: it needs none."""
+        return 0.0
+
+    @property
     def rows_per_item(self) -> int:
-        """Rows of a batch that share one loss: 2 where the unit is a pair."""
-        return ROWS_PER_ITEM[self.unit]
+        """Rows of a batch that share one loss."""
+        return len(self.roles)
 
-    def advantages(self, rewards: torch.Tensor, pass_rates: torch.Tensor) -> torch.Tensor:
-        """What stands for the reward in `losses`; R itself unless overridden.
+    def by_role(self, values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The values of the rows of each role, (B,) -> (B / roles,) for every one of them."""
+        return tuple(values[place :: len(self.roles)] for place in range(len(self.roles)))
 
-        Args:
-            rewards: R in {+1, -1}, (B,).
-            pass_rates: share of right trajectories in the whole group of each, (B,).
-        """
-        return rewards
+    def missing(self, batch: Trajectories) -> list[Needs]:
+        """What the objective needs and the batch does not hold."""
+        return [need for need in Needs if need in self.needs and getattr(batch, need.field) is None]
 
     @abstractmethod
     def losses(self, batch: Trajectories) -> torch.Tensor:
-        """The loss of every item: (B,) for unit "trajectory", (B/2,) for unit "pair"."""
+        """The loss of every item, (B / roles,)."""
 
     def __call__(self, batch: Trajectories) -> torch.Tensor:
-        """`losses`, where an item with an empty response adds zero and still back-propagates."""
-        has_tokens = batch.response_mask.bool().any(-1)
-        if self.unit == "pair":
-            if not bool((batch.rewards[0::2] > 0).all() and (batch.rewards[1::2] < 0).all()):
-                raise ValueError(f"{self.name} needs pairs: adjacent rows, the right trajectory first")
-            has_tokens = has_tokens[0::2] & has_tokens[1::2]
+        """`losses`, where an item with an empty response adds zero and still back-propagates.
+
+        Raises:
+            ValueError: something that the objective needs is missing, or rows are not in the order of its roles.
+        """
+        if missing := self.missing(batch):
+            raise ValueError(f"{self.name} got no {missing[0].value}")
+        rows = batch.response_mask.shape[0]
+        if self.rows_per_item > 1 and batch.roles != self.roles * (rows // self.rows_per_item):
+            what = "pairs" if self.rows_per_item == 2 else f"items of {self.rows_per_item} rows"
+            raise ValueError(f"{self.name} needs {what}: adjacent rows, their `roles` {', '.join(self.roles)}")
+        has_tokens = batch.response_mask.bool().any(-1).view(-1, self.rows_per_item).all(-1)
         losses = self.losses(batch)
         return torch.where(has_tokens, losses, losses.new_zeros(()))
-
-
-def of_pair(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The values of the right and the wrong trajectory of each pair: (B,) -> (B/2,), (B/2,)."""
-    return values[0::2], values[1::2]

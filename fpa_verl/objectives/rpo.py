@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from fpa_verl.objectives.dpo import DPO, DPOFPA
-from fpa_verl.objectives.objective import hyper_parameter, of_pair
+from fpa_verl.objectives.objective import hyper_parameter
 from fpa_verl.objectives.trajectories import Trajectories
 
 
 @dataclass(frozen=True)
 class RPO(DPO):
-    """DPO and, beside it, maximum likelihood of the right trajectory.
+    """DPO and, beside it, maximum likelihood of the chosen trajectory.
 
         loss(y_w, y_l) = DPO(y_w, y_l) - alpha (1/|y_w|) log pi_theta(y_w|x)
 
@@ -25,8 +25,8 @@ class RPO(DPO):
     alpha: float = hyper_parameter(1.0, at_least=0)
 
     def losses(self, batch: Trajectories) -> torch.Tensor:
-        right, _ = of_pair(batch.mean_log_prob())
-        return super().losses(batch) - self.alpha * right
+        chosen, _ = self.by_role(batch.mean_log_prob())
+        return super().losses(batch) - self.alpha * chosen
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from fpa_verl.objectives.fpa import FPA
-from fpa_verl.objectives.objective import Objective, of_pair
+from fpa_verl.objectives.objective import Objective
 from fpa_verl.objectives.trajectories import Trajectories
+from fpa_verl.roles import PAIR
 
 
 @dataclass(frozen=True)
 class SimPER(Objective):
-    """Length-normalised probability of the wrong trajectory less that of the right one (Eq. 9).
+    """Length-normalised probability of the rejected trajectory less that of the chosen one (Eq. 9).
 
         loss(y_w, y_l) = -pi_theta(y_w|x)^(1/|y_w|) + pi_theta(y_l|x)^(1/|y_l|)
 
@@ -21,11 +22,11 @@ class SimPER(Objective):
     """
 
     name = "simper"
-    unit = "pair"
+    roles = PAIR
 
     def losses(self, batch: Trajectories) -> torch.Tensor:
-        right, wrong = of_pair(batch.mean_log_prob().exp())
-        return wrong - right
+        chosen, rejected = self.by_role(batch.mean_log_prob().exp())
+        return rejected - chosen
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class SimPERFPA(FPA):
     """SimPER's gradient, with the future policy's weights in place of the policy's own (Eq. 3 on pairs)."""
 
     name = "simper_fpa"
-    unit = "pair"
+    roles = PAIR
 
     def losses(self, batch: Trajectories) -> torch.Tensor:
-        right, wrong = of_pair(super().losses(batch))
-        return right + wrong
+        chosen, rejected = self.by_role(super().losses(batch))
+        return chosen + rejected

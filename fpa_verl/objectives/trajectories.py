@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from fpa_verl.roles import Roles
+
 
 def sequence_sum(values: torch.Tensor, response_mask: torch.Tensor) -> torch.Tensor:
     """Sum over the response tokens, (B, T) -> (B,)."""
@@ -39,11 +41,13 @@ class Trajectories:
     Attributes:
         log_probs: log pi_theta of the response tokens, (B, T); the only input that carries gradient.
         response_mask: which of them count, (B, T).
-        rewards: (B,): R in {+1, -1}, or what `Objective.advantages` makes of it. Its sign is that of R.
+        rewards: R in {+1, -1}, (B,): +1 where the scorer says right.
         ref_log_probs: log pi_ref of the same tokens, (B, T); pi_ref is the base model, which also
             wrote the trajectories. None unless the objective asks for it.
         future_weights: w(y) under the future policy (Eq. 5), (B,). None unless asked for.
         reference_point: z0 of KTO, a scalar of the global batch. None unless asked for.
+        pass_rates: share of right trajectories in the whole group of each, (B,). None unless asked for.
+        roles: B of them, what each row is in its item; needed where an item is several rows.
     """
 
     log_probs: torch.Tensor
@@ -52,6 +56,8 @@ class Trajectories:
     ref_log_probs: torch.Tensor | None = None
     future_weights: torch.Tensor | None = None
     reference_point: torch.Tensor | None = None
+    pass_rates: torch.Tensor | None = None
+    roles: Roles | None = None
 
     def log_prob(self) -> torch.Tensor:
         """Log-probability of each trajectory under the policy, (B,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fpa_verl.errors import DatasetError
+from fpa_verl.roles import TRAJECTORY
 from fpa_verl.rollouts.index import count, read_index
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
 from fpa_verl.rollouts.selection import Selection, items_of, members_of, watched_rows
@@ -46,14 +48,23 @@ class RolloutDataset:
 
     def rows(self, item: int) -> list[dict[str, Any]]:
         """The rows of one item: `SCHEMA`'s columns, `row`, the place in the dataset, and what `row` adds."""
-        return [self.row(row) for row in self.items[item]]
+        members = self.items[item]
+        return [
+            {**self.row(row), "role": role} for row, role in zip(members, cycle(self.selection.roles), strict=False)
+        ]
 
     def row(self, row: int) -> dict[str, Any]:
         """One row that an item holds.
 
-        `pass_rate` is the share of its group's scored trajectories that are right; `watched`, whether it is followed.
+        `pass_rate` is the share of its group's scored trajectories that are right; `watched`, whether it is followed;
+        `role`, what it is by itself.
         """
-        known = {"row": row, "pass_rate": float(self._pass_rates[row]), "watched": row in self._watched}
+        known = {
+            "row": row,
+            "pass_rate": float(self._pass_rates[row]),
+            "watched": row in self._watched,
+            "role": TRAJECTORY,
+        }
         return {**self._shards[row], **known}
 
     def lengths(self) -> np.ndarray:

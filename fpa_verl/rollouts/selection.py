@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 
 from fpa_verl.errors import ConfigError
+from fpa_verl.roles import PAIR, SINGLE, Roles
 from fpa_verl.rollouts.index import group_numbers, scored
 
 Unit = Literal["trajectory", "pair", "group"]
 Outcomes = Literal["both", "right", "wrong"]
+# What the rows of an item are, in their order; a group holds any number of trajectories.
+ROLES: dict[Unit, Roles] = {"trajectory": SINGLE, "pair": PAIR, "group": SINGLE}
 # Groups of which a right and a wrong trajectory are followed token by token.
 WATCHED_GROUPS = 4
 
@@ -23,8 +26,8 @@ class Selection:
     """What of a dataset is trained on.
 
     Attributes:
-        unit: what one item of a batch is: a single trajectory, a right and a wrong one of the same
-            group, or all of a group.
+        unit: what one item of a batch is: a single trajectory; a right one of a group, chosen, and a wrong one,
+            rejected; or all of a group.
         outcomes: which trajectories of the mixed groups; "right" and "wrong" for single ones only.
         pairs_per_group: pairs taken from a group, for unit "pair"; None takes all of them.
         keep_truncated: train on responses that were cut off (R = -1, as the paper does).
@@ -47,6 +50,11 @@ class Selection:
             raise ConfigError(
                 f"data.selection.pairs_per_group={self.pairs_per_group}: at least 1, and for unit=pair alone"
             )
+
+    @property
+    def roles(self) -> Roles:
+        """What an objective must learn from to be given these items."""
+        return ROLES[self.unit]
 
 
 @dataclass(frozen=True)

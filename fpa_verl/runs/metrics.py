@@ -11,6 +11,8 @@ from typing import Any
 from fpa_verl.files import read_json_lines
 
 DYNAMICS = "dynamics/"
+# Trajectories by what the scorer says of them.
+SIDES = ("right", "wrong")
 GRADIENT_NORM = "actor/grad_norm"
 TOKENS = "perf/total_num_tokens"
 PEAK_MEMORY = "actor/perf/max_memory_allocated_gb"
@@ -18,6 +20,11 @@ RESPONSE_LENGTH, PROMPT_LENGTH = "response_length/mean", "prompt_length/mean"
 _SINGLE = {GRADIENT_NORM, TOKENS, RESPONSE_LENGTH, PROMPT_LENGTH}
 
 Metrics = dict[str, dict[int, float]]
+
+
+def dynamics_metric(side: str, name: str) -> str:
+    """Name of a mean over the right or the wrong trajectories of a step (docs/objectives.md lists them)."""
+    return f"{DYNAMICS}{side}/{name}"
 
 
 def read_metrics(folder: Path) -> Metrics:

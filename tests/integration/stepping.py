@@ -9,7 +9,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from verl.utils import tensordict_utils as tu
 
 from fpa_verl.integration.servers.transfer import trajectory_fields
-from fpa_verl.integration.workers.actor import OfflineActorWorker
+from fpa_verl.integration.workers.actor import CACHE_REQUEST, CacheRequest, OfflineActorWorker
 from fpa_verl.rollouts import RolloutDataset, Selection, reference_cache
 from fpa_verl.rollouts.reference_cache import CacheKey
 from tests.integration.running import DEMO, composed
@@ -94,14 +94,7 @@ def cached(base_model, dataset, source, k, samples, folder):
     rows = [row for item in rollouts.items for row in item]
     for number, start in enumerate(range(0, len(rows), 5)):
         data = column_batch([rollouts.row(row) for row in rows[start : start + 5]])
-        tu.assign_non_tensor(
-            data,
-            cache_folder=str(folder),
-            cache_batch=number,
-            cache_source=source,
-            cache_k=k,
-            cache_samples=samples,
-        )
+        tu.assign_non_tensor(data, **{CACHE_REQUEST: CacheRequest(str(folder), number, source, k, samples)})
         actor.cache_reference(data)
     reference_cache.finish(folder, key, {"device_seconds": {"reference": 1.0}}, rows=rows)
     return folder

@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from fpa_verl.errors import ConfigError, DivergenceError
-from fpa_verl.integration.safety.divergence import RIGHT_WEIGHT, CollapseRule, CollapseWatch, require_finite_loss
+from fpa_verl.integration.safety.divergence import (
+    RIGHT_WEIGHT,
+    TOO_COARSE,
+    CoarseCacheWatch,
+    CollapseRule,
+    CollapseWatch,
+    require_finite_loss,
+)
 
 
 def seen(watch, weights, start=1):
@@ -57,23 +64,11 @@ def test_a_loss_that_is_no_number_names_its_step():
         require_finite_loss(3, {"actor/pg_loss": float("nan")})
 
 
-def warnings(caplog):
-    return [record for record in caplog.records if record.name.startswith("fpa_verl")]
-
-
-def test_a_reference_cache_that_has_become_too_coarse_is_warned_of_once(caplog):
-    from omegaconf import OmegaConf
-
-    from fpa_verl.integration.trainers.offline import TOO_COARSE, OfflineHooks
-
-    trainer = OfflineHooks.__new__(OfflineHooks)
-    trainer._warned, trainer.global_steps = False, 7
-    trainer.config = OmegaConf.create({"reference": {"source": "topk", "k": 32, "samples": 32}})
-    for error in ({}, {"actor/cache_error": TOO_COARSE}):
-        trainer._warn_where_the_cache_is_too_coarse(error)
-    assert not warnings(caplog)
-    for _ in range(2):
-        trainer._warn_where_the_cache_is_too_coarse({"actor/cache_error": 2 * TOO_COARSE})
-    (record,) = warnings(caplog)
-    assert "step 7: " in record.message
-    assert "more reference.samples than 32" in record.message
+def test_a_reference_cache_that_has_become_too_coarse_is_warned_of_once():
+    watch = CoarseCacheWatch(samples=32)
+    for metrics in ({}, {"actor/cache_error": TOO_COARSE}):
+        assert watch.see(7, metrics) is None
+    warnings = [watch.see(7, {"actor/cache_error": 2 * TOO_COARSE}) for _ in range(2)]
+    assert warnings[1] is None
+    assert "step 7: " in warnings[0]
+    assert "more reference.samples than 32" in warnings[0]

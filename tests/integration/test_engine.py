@@ -10,8 +10,10 @@ from verl.trainer.ppo import core_algos
 from verl.utils import tensordict_utils as tu
 
 from fpa_verl.errors import DivergenceError, IntegrationError
+from fpa_verl.integration.workers.tokens import NOTE_TOKENS, NoteRequest
 from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
+from fpa_verl.rollouts.selection import ROLES
 from fpa_verl.runs.tokens import read_token_log_probs
 from tests.integration.stepping import batch, cached, column, drift, from_cache, update, worker
 
@@ -50,6 +52,14 @@ class ByHand:
         return found
 
 
+ONE_A_ROW = ("rewards", "future_weights", "pass_rates")
+
+
+def unit_of(actor) -> str:
+    """What the dataset selects for the worker's objective."""
+    return next(unit for unit, roles in ROLES.items() if roles == actor._policy_loss.roles)
+
+
 def items_of(objective, trajectories) -> list[Trajectories]:
     """Each item by itself, padded to its own length."""
     items, n = [], objective.rows_per_item
@@ -64,7 +74,8 @@ def items_of(objective, trajectories) -> list[Trajectories]:
         items.append(
             Trajectories(
                 **{name: padded(name) for name in ("log_probs", "response_mask", "ref_log_probs")},
-                **{name: torch.cat([getattr(t, name) for t in members]) for name in ("rewards", "future_weights")},
+                **{name: torch.cat([getattr(t, name) for t in members]) for name in ONE_A_ROW},
+                roles=objective.roles,
             )
         )
     return items
@@ -81,14 +92,11 @@ def test_a_step_is_the_objective_by_hand(name, base_model, chained_additions):
     drift(actor)
     by_hand = ByHand(actor, base_model)
     objective = actor._policy_loss.objective
-    rows, data = batch(chained_additions, unit=objective.unit)
-    trajectories = by_hand.trajectories(rows, lam=getattr(objective, "lam", 0.0))
+    rows, data = batch(chained_additions, unit_of(actor))
+    trajectories = by_hand.trajectories(rows, lam=objective.extrapolation)
     log_ratios = torch.cat([t.log_ratio() for t in trajectories])
     rates = torch.tensor([row["pass_rate"] for row in rows], dtype=torch.float64)
-    trajectories = [
-        replace(t, rewards=objective.advantages(t.rewards, rate[None]))
-        for t, rate in zip(trajectories, rates, strict=True)
-    ]
+    trajectories = [replace(t, pass_rates=rate[None]) for t, rate in zip(trajectories, rates, strict=True)]
     losses = [
         objective(replace(item, reference_point=reference_point(log_ratios)))
         for item in items_of(objective, trajectories)
@@ -167,7 +175,7 @@ def test_micro_batches_change_nothing(base_model, chained_additions, recipe):
             f"actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu={limit}",
         )
         drift(actor)
-        unit = "pair" if actor._policy_loss.rows_per_item == 2 else "trajectory"
+        unit = unit_of(actor)
         results.append(update(actor, batch(chained_additions, unit)[1]))
     for name in ("loss", "grad_norm", "right/policy_weight"):
         assert results[1][name] == pytest.approx(results[0][name], rel=1e-5), name
@@ -228,7 +236,7 @@ def test_a_cache_gives_the_forward_passs_step(base_model, chained_additions, cac
         actor = worker(base_model, recipe, *overrides)
         assert (actor.ref is None) == bool(overrides), "a cached reference needs no model"
         drift(actor)
-        unit = "pair" if actor._policy_loss.rows_per_item == 2 else "trajectory"
+        unit = unit_of(actor)
         results.append(update(actor, batch(chained_additions, unit)[1]))
     forward, cache = results
     assert forward.keys() == cache.keys()
@@ -282,7 +290,7 @@ def test_a_loss_that_is_not_finite_names_its_trajectories(base_model, chained_ad
 
 def noting(data, run_dir, step=3):
     """The batch as the trainer hands it over in a run that notes tokens."""
-    tu.assign_non_tensor(data, note_tokens_in=str(run_dir), attempt=1, step=step)
+    tu.assign_non_tensor(data, **{NOTE_TOKENS: NoteRequest(str(run_dir), attempt=1, step=step)})
     return data
 
 
@@ -314,7 +322,7 @@ def test_watched_tokens_are_noted_as_they_were_before_the_update(base_model, cha
 )
 def test_what_an_objective_does_not_form_is_not_noted(base_model, chained_additions, tmp_path, recipe, kinds):
     actor = worker(base_model, recipe)
-    unit = "pair" if actor._policy_loss.rows_per_item == 2 else "trajectory"
+    unit = unit_of(actor)
     update(actor, noting(batch(chained_additions, unit)[1], tmp_path))
     for (one,) in read_token_log_probs(tmp_path).values():
         assert {kind for kind in ("policy", "reference", "future") if getattr(one, kind) is not None} == kinds

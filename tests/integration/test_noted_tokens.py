@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from verl.utils import tensordict_utils as tu
 
-from fpa_verl.integration.workers.tokens import note_tokens
+from fpa_verl.integration.workers.tokens import NOTE_TOKENS, NoteRequest, note_tokens
 from fpa_verl.runs.tokens import MAX_TOKENS, read_token_log_probs
 
 
@@ -14,7 +14,7 @@ def micro_batch(run_dir, rows, watched):
     data = tu.get_tensordict(
         {name: np.array(values, dtype=object) for name, values in (("row", rows), ("watched", watched))}
     )
-    tu.assign_non_tensor(data, note_tokens_in=str(run_dir), attempt=2, step=3)
+    tu.assign_non_tensor(data, **{NOTE_TOKENS: NoteRequest(str(run_dir), attempt=2, step=3)})
     return data
 
 

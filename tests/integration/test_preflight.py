@@ -9,8 +9,9 @@ import torch
 
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
-from fpa_verl.integration.command import outcome, preflight
+from fpa_verl.integration.command import preflight
 from fpa_verl.integration.config import versions
+from fpa_verl.integration.config.kinds import facts_of
 from tests.integration.running import DEMO, composed
 
 UPDATE_TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
@@ -23,7 +24,7 @@ def check(base_model, chained_additions):
     def run(*overrides: str, recipe: str = "fpa_offline") -> None:
         held_out = f"data.val_files=[{chained_additions}/validation.parquet]"
         paths = (f"actor_rollout_ref.model.path={base_model}", f"rollouts={chained_additions}", held_out)
-        preflight.check(composed(recipe, *DEMO, *paths, *overrides))
+        preflight.check(facts_of(composed(recipe, *DEMO, *paths, *overrides)))
 
     return run
 
@@ -65,6 +66,9 @@ def test_a_sound_recipe_passes(check):
         (["collapse.floor=1.5"], ConfigError, "collapse.floor=1.5: a share between 0 and 1"),
         (["collapse.action=end"], ConfigError, "one of ignore, warn, stop"),
         (["actor_rollout_ref.actor.checkpoint.async_save=true"], ConfigError, "when such a checkpoint is whole"),
+        (["trainer.max_actor_ckpt_to_keep=3"], ConfigError, "before the newer is whole; set checkpoints_kept=3"),
+        (["checkpoints_kept=2.5"], ConfigError, "^checkpoints_kept=2.5: null, or a whole number of at least -1$"),
+        (["trainer.v1.sampler.custom_sampler.path=null"], ConfigError, "wait for a dead rollout server without end"),
         (["early_stopping.patience=0"], ConfigError, "early_stopping.patience=0: null, or"),
         (["early_stopping.patience=true"], ConfigError, "patience=True: null, or a whole number of at least 1$"),
         (["recipe=evaluate", "evaluation.samples=0"], ConfigError, "^evaluation.samples=0: null, or a whole number"),
@@ -141,9 +145,11 @@ def test_a_gpu_without_flash_attention(check, monkeypatch):
 def test_a_finished_collection_is_not_repeated_and_not_taken_over(base_model, chained_additions, tmp_path):
     paths = (f"rollouts={chained_additions}", f"problems.train={chained_additions}/train.parquet")
     config = composed("collect", *DEMO, *paths, f"actor_rollout_ref.model.path={base_model}")
-    assert outcome.is_there(config)
+    facts = facts_of(config)
+    assert facts.kind.is_done(facts)
     other = composed("collect", *DEMO, f"rollouts={tmp_path}", f"actor_rollout_ref.model.path={base_model}")
-    assert not outcome.is_there(other)
+    facts = facts_of(other)
+    assert not facts.kind.is_done(facts)
 
 
 def test_a_dataset_of_another_model(check, tmp_path):

@@ -7,16 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from omegaconf import OmegaConf
 
+from fpa_verl.demo.model import character_tokenizer
 from fpa_verl.errors import ConfigError
-from fpa_verl.integration.servers.client import Asks, Question, Rollout
-from fpa_verl.integration.servers.evaluation import Answering, Task
+from fpa_verl.integration.servers.client import Output, RolloutClient, SamplingRequest
+from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.servers.verdicts import returned_by_scorer
-from fpa_verl.integration.trainers.scorer_failures import SetsUnscoredApart
+from fpa_verl.integration.trainers import scorer_failures
+from fpa_verl.integration.trainers.scorer_failures import ScorerFailureRule
 from fpa_verl.reward.math_answer import compute_score
 from fpa_verl.rollouts.problems import Problem
+from fpa_verl.runs.answers import AnswerStore
 
 CONFIG = OmegaConf.create({"reward": {"custom_reward_function": {"path": "mine/scorer.py", "name": "grade"}}})
 WITHOUT_STATUS = {"acc": 1.0}
@@ -50,43 +52,33 @@ def test_the_page_that_the_error_names_lists_what_our_scorer_returns():
 
 def test_grpo(monkeypatch):
     stored = {"uid": ["g"], "extra_fields": [SimpleNamespace(data={"reward_extra_info": WITHOUT_STATUS})]}
-    monkeypatch.setattr(unscored.tq, "kv_batch_get", lambda **_: stored)
+    monkeypatch.setattr(scorer_failures.tq, "kv_batch_get", lambda **_: stored)
     batch = SimpleNamespace(keys=["a"], tags=[{}], partition_id="train")
     with pytest.raises(ConfigError, match=MESSAGE):
-        SetsUnscoredApart._compute_advantage(SimpleNamespace(config=CONFIG), batch, {})
+        ScorerFailureRule._compute_advantage(SimpleNamespace(config=CONFIG), batch, {})
 
 
-@pytest.mark.parametrize("question", [Question(n=1), Question(n=1, validate=True)])
-def test_collection_and_evaluation(monkeypatch, question):
-    uids = []
+class ServersOfOneAnswer:
+    def __init__(self, verdict):
+        self.verdict = verdict
 
-    def submit(prompts, partition):
-        uids.extend(prompts["uid"])
+    def answer(self, problems, request, first_samples):
+        return [Output(0, 0, [1], [2], [-0.1], 1.0, self.verdict)]
 
-    def sample(**_):
-        return SimpleNamespace(keys=[f"{uids[0]}_0_0"], partition_id="train"), None
 
-    stored = {name: [torch.tensor([1, 2])] for name in ("prompts", "responses", "rollout_log_probs", "rm_scores")}
-    stored["extra_fields"] = [{"reward_extra_info": WITHOUT_STATUS}]
-    monkeypatch.setattr(asking.tq, "kv_batch_get", lambda **_: stored)
+def client(base_model, verdict) -> RolloutClient:
+    config = OmegaConf.merge(CONFIG, {"actor_rollout_ref": {"model": {"path": str(base_model)}}})
+    return RolloutClient(ServersOfOneAnswer(verdict), config, character_tokenizer())
 
-    class Unstarted(SimpleNamespace):
-        roll_out = Asks.roll_out
-        _ask = Asks._ask
 
-    sampler = Unstarted(
-        config=CONFIG,
-        stop_ids={2},
-        global_steps=0,
-        _submit=submit,
-        replay_buffer=SimpleNamespace(sample=sample),
-    )
+@pytest.mark.parametrize("request_", [SamplingRequest(n=1), SamplingRequest(n=1, validate=True)])
+def test_collection_and_evaluation(base_model, request_):
     with pytest.raises(ConfigError, match=MESSAGE):
-        sampler.roll_out([PROBLEM], question)
+        client(base_model, WITHOUT_STATUS).answers([PROBLEM], request_)
 
 
-def test_an_evaluation_keeps_the_answers_that_were_graded():
-    rollout = Rollout(PROBLEM, 0, 0, [1], [2], [-0.1], 1.0, {"status": "right"}, "right", "stop")
-    tokenizer = SimpleNamespace(decode=lambda ids, **_: "2")
+def test_an_evaluation_keeps_the_answers_that_were_graded(base_model, tmp_path):
+    plan = EvaluationPlan([PROBLEM], {"toy": 1})
+    evaluation = Evaluation(client(base_model, {"status": "right"}), plan, AnswerStore(tmp_path))
     with pytest.raises(ConfigError, match="returned no 'extracted'"):
-        Answering._sample(SimpleNamespace(config=CONFIG, tokenizer=tokenizer), Task(PROBLEM, 0), rollout)
+        evaluation.ask()

@@ -10,6 +10,7 @@ import torch
 
 from fpa_verl.objectives import Trajectories, future_log_probs, trajectory_weights
 from fpa_verl.objectives.kto import reference_point
+from fpa_verl.roles import PAIR
 
 B, T, V = 6, 9, 13
 LAM = 2.0
@@ -36,17 +37,19 @@ class Example:
         self.rewards = torch.tensor([1.0, -1, 1, -1, 1, -1], dtype=torch.float64)
         self.pass_rates = torch.tensor([0.5, 0.5, 0.25, 0.25, 0.75, 0.75], dtype=torch.float64)
 
-    def batch(self, objective=None, *, at_reference: bool = False) -> Trajectories:
-        """What `objective` would get to see (R as it is without one)."""
+    def batch(self, *, at_reference: bool = False) -> Trajectories:
+        """What an objective gets to see, whichever it is."""
         ref = self.logits.detach() if at_reference else self.ref
         log_probs, ref_log_probs = log_probs_of(self.logits, self.labels), log_probs_of(ref, self.labels)
         future = future_of(self.logits.detach(), ref, self.labels, LAM)
         batch = Trajectories(
             log_probs=log_probs,
             response_mask=self.mask,
-            rewards=self.rewards if objective is None else objective.advantages(self.rewards, self.pass_rates),
+            rewards=self.rewards,
             ref_log_probs=ref_log_probs,
             future_weights=trajectory_weights(future, self.mask),
+            pass_rates=self.pass_rates,
+            roles=PAIR * (B // 2),
         )
         return replace(batch, reference_point=reference_point(batch.log_ratio().detach()))
 
@@ -70,5 +73,6 @@ def one_pair(right, wrong, ref_right=(0.0,), ref_wrong=(0.0,), **more) -> Trajec
         response_mask=torch.tensor(mask),
         rewards=torch.tensor([1.0, -1.0], dtype=torch.float64),
         ref_log_probs=torch.tensor(refs, dtype=torch.float64),
+        roles=PAIR,
         **more,
     )

@@ -100,10 +100,10 @@ def test_a_star_po_by_hand():
     objective = AStarPO(beta1=0.5, beta2=0.2)
     value = 0.5 * math.log(0.25 * math.exp(2) + 0.75)
     rewards, pass_rates = torch.tensor([1.0, -1.0]), torch.tensor([0.25, 0.25])
-    advantages = objective.advantages(rewards, pass_rates)
+    advantages = objective.optimal_advantages(rewards, pass_rates)
     assert advantages.tolist() == pytest.approx([1 - value, -value], rel=1e-5)
     batch = one_pair([1 / 2], [1 / 8], [math.log(1 / 4)], [math.log(1 / 4)])
-    losses = objective(replace(batch, rewards=advantages.double()))
+    losses = objective(replace(batch, pass_rates=pass_rates))
     residuals = [0.2 * math.log(2) - (1 - value), -0.2 * math.log(2) + value]
     assert losses.tolist() == pytest.approx([r * r for r in residuals], rel=1e-5)
     assert flat(gradient_at(batch, losses.sum())) == pytest.approx([0.4 * r for r in residuals], rel=1e-5)
@@ -188,10 +188,11 @@ def test_policy_at_the_reference(example):
 
 def test_a_star_po_is_zero_where_the_log_ratio_meets_the_advantage(example):
     objective = AStarPO()
-    batch = example.batch(objective)
+    batch = example.batch()
     lengths = example.mask.sum(-1, keepdim=True)
     # Spread the wanted log-ratio over the tokens.
-    wanted = batch.rewards[:, None] / objective.beta2 / lengths
+    advantages = objective.optimal_advantages(batch.rewards, batch.pass_rates)
+    wanted = advantages[:, None] / objective.beta2 / lengths
     solved = replace(batch, log_probs=batch.ref_log_probs + wanted)
     assert objective(solved).tolist() == pytest.approx([0] * B, abs=1e-20)
 
@@ -225,18 +226,19 @@ def items(objective: Objective, batch: Trajectories, rows: list[int]) -> Traject
     n = objective.rows_per_item
     index = torch.tensor([row * n + i for row in rows for i in range(n)])
     parts = {name: getattr(batch, name) for name in ("log_probs", "response_mask", "rewards")}
-    parts |= {name: getattr(batch, name) for name in ("ref_log_probs", "future_weights")}
-    return replace(batch, **{name: value[index] for name, value in parts.items()})
+    parts |= {name: getattr(batch, name) for name in ("ref_log_probs", "future_weights", "pass_rates")}
+    taken = {name: value[index] for name, value in parts.items()}
+    return replace(batch, **taken, roles=objective.roles * len(rows))
 
 
 def test_one_loss_an_item(objective, example):
-    losses = objective(example.batch(objective))
+    losses = objective(example.batch())
     assert losses.shape == (B // objective.rows_per_item,)
     assert bool(torch.isfinite(losses).all())
 
 
 def test_order_and_split(objective, example):
-    batch = example.batch(objective)
+    batch = example.batch()
     losses = objective(batch)
     order = list(reversed(range(len(losses))))
     torch.testing.assert_close(objective(items(objective, batch, order)), losses.flip(0))
@@ -245,7 +247,7 @@ def test_order_and_split(objective, example):
 
 
 def test_padding(objective, example):
-    batch = example.batch(objective)
+    batch = example.batch()
     losses = objective(batch)
     gradient = example.gradient(losses.sum())
     assert bool((gradient[~example.mask] == 0).all())
@@ -257,7 +259,7 @@ def test_an_empty_response_adds_zero_and_still_back_propagates(objective, exampl
     empty = torch.arange(B)[:, None] >= objective.rows_per_item
     mask = example.mask & empty
     log_probs = torch.full((B, T), -1.0, dtype=torch.float64, requires_grad=True)
-    losses = objective(replace(example.batch(objective), log_probs=log_probs, response_mask=mask))
+    losses = objective(replace(example.batch(), log_probs=log_probs, response_mask=mask))
     assert losses[0].item() == 0
     losses[0].backward()
     assert torch.equal(log_probs.grad, torch.zeros_like(log_probs))
@@ -268,9 +270,9 @@ def test_a_step_against_the_gradient_favours_the_right_one(objective):
     weights = torch.tensor([0.5, 0.5], dtype=torch.float64)
     point = torch.zeros((), dtype=torch.float64)
     log_probs = math.log(1 / 2)
-    batch = one_pair([1 / 2], [1 / 2], [log_probs], [log_probs], future_weights=weights, reference_point=point)
-    rewards = objective.advantages(batch.rewards, torch.tensor([0.5, 0.5], dtype=torch.float64))
-    (right,), (wrong,) = gradient_at(batch, objective(replace(batch, rewards=rewards)).sum())
+    held = {"future_weights": weights, "reference_point": point, "pass_rates": weights}
+    batch = one_pair([1 / 2], [1 / 2], [log_probs], [log_probs], **held)
+    (right,), (wrong,) = gradient_at(batch, objective(batch).sum())
     assert right <= 0 <= wrong
     assert right < wrong
 
@@ -306,9 +308,22 @@ def test_hyper_parameters_are_bounded(build, message):
 
 
 def test_pairs_that_are_none_are_refused(example):
-    batch = replace(example.batch(), rewards=example.rewards.flip(0))
-    with pytest.raises(ValueError, match="dpo needs pairs: adjacent rows, the right trajectory first"):
-        DPO()(batch)
+    batch = example.batch()
+    for roles in (tuple(reversed(batch.roles)), ("trajectory",) * B, None):
+        with pytest.raises(ValueError, match="dpo needs pairs: adjacent rows, their `roles` chosen, rejected"):
+            DPO()(replace(batch, roles=roles))
+
+
+def test_what_an_objective_needs_and_does_not_get_is_named(example):
+    batch = example.batch()
+    for objective, field, said in (
+        (FPA(), "future_weights", "fpa got no weights of the future policy"),
+        (KTO(), "reference_point", "kto got no z0"),
+        (AStarPO(), "pass_rates", "a_star_po got no share of right trajectories"),
+        (DPO(), "ref_log_probs", "dpo got no log-probabilities of the response under the reference"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            objective(replace(batch, **{field: None}))
 
 
 def test_a_taken_name_is_refused():

@@ -7,6 +7,7 @@ TRL has no SimPER; that one is checked by hand and against Off-RL in `test_objec
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from fpa_verl.objectives.a_star_po import AStarPO
 from fpa_verl.objectives.dpo import DPO
 from fpa_verl.objectives.kto import KTO
 from fpa_verl.objectives.rpo import RPO
+from fpa_verl.roles import PAIR
 
 PROMPTS = ["12+34", "5+6", "71+2"]
 RIGHT = ["12+34=46", "5+6=11", "71+2=73"]
@@ -69,10 +71,10 @@ def arguments(tmp_path, **more):
 
 
 def interleaved(batch: Trajectories) -> Trajectories:
-    """TRL has all the right ones first; here the two of a pair are adjacent."""
+    """TRL has all the chosen ones first; here the two of a pair are adjacent."""
     half = len(batch.rewards) // 2
     order = torch.tensor([row for pair in range(half) for row in (pair, half + pair)])
-    return Trajectories(*(getattr(batch, name)[order] for name in TENSORS))
+    return Trajectories(*(getattr(batch, name)[order] for name in TENSORS), roles=PAIR * half)
 
 
 TENSORS = ("log_probs", "response_mask", "rewards", "ref_log_probs")
@@ -106,7 +108,7 @@ def test_rpo(models, tmp_path):
     inputs = next(iter(trainer.get_train_dataloader()))
     theirs = trainer.compute_loss(models[0], inputs)
     batch = trajectories(models, inputs, torch.tensor([1.0, -1.0]))
-    assert_agree(models[0], RPO(beta=0.3, alpha=0.7)(batch).mean(), theirs)
+    assert_agree(models[0], RPO(beta=0.3, alpha=0.7)(replace(batch, roles=PAIR)).mean(), theirs)
 
 
 @pytest.mark.parametrize("z0", [0.0, 0.6])
@@ -154,7 +156,6 @@ def test_a_star_po(models, tmp_path):
     # V* as its definition has it: the mean over a group of four.
     groups = torch.tensor([[1.0, 0, 0, 0], [1.0, 1, 1, 0]])
     v_star = 0.5 * torch.log(torch.exp(groups / 0.5).mean(-1))
-    advantages = objective.advantages(batch.rewards, pass_rates)
     inputs = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
@@ -164,5 +165,5 @@ def test_a_star_po(models, tmp_path):
         "v_star": v_star,
     }
     theirs = trainer.compute_loss(policy, inputs)
-    ours = objective(Trajectories(batch.log_probs, batch.response_mask, advantages, batch.ref_log_probs)).mean()
+    ours = objective(replace(batch, pass_rates=pass_rates)).mean()
     assert_agree(policy, ours, theirs)

@@ -9,14 +9,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-from omegaconf import DictConfig
 from packaging.requirements import Requirement
 
 from fpa_verl.errors import ConfigError, FpaError, IntegrationError
 from fpa_verl.findings import Finding
+
+if TYPE_CHECKING:
+    from fpa_verl.integration.config.facts import RunFacts
 
 GB = 1e9
 # Below these a run of the demo's size already gets into trouble.
@@ -80,7 +82,7 @@ def packages() -> Iterator[Finding]:
 
 def plugin() -> Iterator[Finding]:
     """The plugin in this process."""
-    from fpa_verl.integration.command.preflight import require_plugin
+    from fpa_verl.integration.command.checks.machine import require_plugin
 
     require_plugin()
     yield Finding("plugin", "fine", "verl loads it")
@@ -170,27 +172,28 @@ def recipe(overrides: list[str]) -> Iterator[Finding]:
         raise ConfigError(" ".join(str(error).split())) from error
     set_environment(config)
     from fpa_verl.integration.command import preflight
+    from fpa_verl.integration.config.kinds import facts_of
 
-    preflight.check(config)
+    facts = facts_of(config)
+    preflight.check(facts)
     yield Finding("recipe", "fine", f"{config.recipe_name} can start")
-    if config.trainer.v1.trainer_mode == "offline":
-        yield dataset_and_recipe(config)
+    if facts.kind.trains and facts.kind.reads_rollouts:
+        yield dataset_and_recipe(facts)
 
 
-def dataset_and_recipe(config: DictConfig) -> Finding:
+def dataset_and_recipe(facts: RunFacts) -> Finding:
     """Whether the dataset was scored as evaluations will be, and the temperatures of sampling and of scoring."""
     from fpa_verl.reward.math_answer import scorer_fingerprint
-    from fpa_verl.rollouts.manifest import read_manifest
 
-    manifest = read_manifest(Path(config.rollouts).expanduser())
+    manifest = facts.manifest
     scored_by, scores_by = manifest.fingerprints.get("scorer"), scorer_fingerprint()
     if scored_by != scores_by:
         return Finding(
             "dataset",
             "note",
-            f"{config.rollouts} was scored by {scored_by}, evaluations are scored by {scores_by}: `fpa-verl data check "
-            f"{config.rollouts}` scores a sample of it anew; collect or import it again where they disagree",
+            f"{facts.rollouts} was scored by {scored_by}, evaluations are scored by {scores_by}: `fpa-verl data check "
+            f"{facts.rollouts}` scores a sample of it anew; collect or import it again where they disagree",
         )
     sampled = manifest.sampling.get("temperature", "unknown")
-    scoring = config.actor_rollout_ref.actor.policy_loss.scoring_temperature
+    scoring = facts.policy_loss.scoring_temperature
     return Finding("dataset", "fine", f"same scorer; sampled at temperature {sampled}, log-probs at {scoring}")

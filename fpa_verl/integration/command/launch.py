@@ -6,7 +6,8 @@ import os
 import shlex
 import sys
 import time
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import hydra
@@ -17,16 +18,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fpa_verl.errors import AGAIN, FpaError
 from fpa_verl.integration.config.settings import as_list, joins_cluster
-from fpa_verl.integration.config.typed_command import STARTED_AT, variables
+from fpa_verl.integration.config.typed_command import variables
 from fpa_verl.paths import RECIPES
 from fpa_verl.runs.ledger import close_ledger
 
 # What a shell expects of a command that Ctrl-C ended.
 INTERRUPTED = 130
-# One entry for each job that ended in an error.
-_failed: list[bool] = []
-# The first job of this process began with the process; later ones of a multirun begin when they run.
-_command_started = [psutil.Process().create_time()]
+# What Ray's head keeps of its tasks: of the 100,000 that it would, GRPO makes 200 MB in some hundred steps.
+TASKS_KEPT = {"RAY_task_events_max_num_task_in_gcs": "5000"}
 
 
 def set_environment(config: DictConfig) -> None:
@@ -70,8 +69,8 @@ def choose_cluster(config: DictConfig) -> None:
             ray_init.address = "local"
             # Loopback; Ray takes 127.0.0.1 for a mistake, and looks for another address.
             ray_init._node_ip_address = "127.0.0.2"
-            # Ray's head keeps what became of 100,000 tasks: 200 MB, which GRPO fills in some hundred steps.
-            ray_init._system_config = {"task_events_max_num_task_in_gcs": 5_000}
+            for name, value in TASKS_KEPT.items():
+                os.environ.setdefault(name, value)
 
 
 def tell_workers(config: DictConfig, **variables: str) -> None:
@@ -83,8 +82,12 @@ def tell_workers(config: DictConfig, **variables: str) -> None:
         ray_init.runtime_env.env_vars = {**(ray_init.runtime_env.get("env_vars") or {}), **variables}
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig, started_at: float) -> None:
     """Check the recipe, then run verl's own main with it.
+
+    Args:
+        config: as hydra composed it.
+        started_at: unix time at which the command was typed.
 
     Raises:
         FpaError: the recipe cannot be run as given, or a worker stopped with such an error.
@@ -92,40 +95,45 @@ def run(config: DictConfig) -> None:
     place_outputs(config)
     set_environment(config)
     command = shlex.join(["python", "-m", "verl.trainer.main", *HydraConfig.get().overrides.task])
-    started_at = _command_started.pop() if _command_started else time.time()
     tell_workers(config, **variables(command, started_at))
     # From here on verl is imported, with the platform that the recipe names.
-    from fpa_verl.integration.command import outcome, preflight, resume
+    from fpa_verl.integration.command import preflight, resume
+    from fpa_verl.integration.config.kinds import facts_of
 
-    preflight.check(config)
-    if outcome.is_there(config):
-        outcome.describe(config)
-        return
-    resume.choose_start(config)
-    hand_over(config)
-    outcome.describe(config)
+    facts = facts_of(config)
+    preflight.check(facts)
+    if not facts.kind.is_done(facts):
+        if facts.kind.trains:
+            resume.choose_start(config)
+        with closed_ledger(facts.folder, started_at):
+            hand_over(config)
+        # What was made is not what there was.
+        facts = facts_of(config)
+    facts.kind.report(facts)
 
 
 def hand_over(config: DictConfig) -> None:
-    """Run verl's main, and see to what it leaves.
+    """Start Ray and verl's trainer, as verl's own main does, and see to what they leave.
 
     Raises:
-        FpaError: what stopped it, where that is known.
+        FpaError: what stopped them, where that is known.
     """
     import ray
-    from verl.trainer import main_ppo
+    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+    from verl.utils.device import auto_set_device
 
-    from fpa_verl.integration.command.outcome import ledger_folder
     from fpa_verl.integration.safety.failures import first_cause
     from fpa_verl.integration.safety.shared_memory import Sweeper
 
     choose_cluster(config)
-    failed = True
     try:
+        auto_set_device(config)
+        validate_config(config, need_reference_policy(config), need_critic(config))
         with Sweeper() as sweeper:
             try:
-                main_ppo.main.__wrapped__(config)
-                failed = False
+                run_ppo(config, task_runner_class=TaskRunnerV1)
             finally:
                 sweeper.look()
                 # The next job of a multirun has an environment of its own to hand to Ray.
@@ -135,27 +143,39 @@ def hand_over(config: DictConfig) -> None:
         if cause is None:
             raise
         raise cause from error
+
+
+@contextmanager
+def closed_ledger(folder: Path, started_at: float) -> Iterator[None]:
+    """Write down at the end of the block what came after the last record of the attempt that began then."""
+    failed = True
+    try:
+        yield
+        failed = False
     finally:
         # A disk that is full must not hide what failed.
         with suppress(OSError) if failed else nullcontext():
-            close_ledger(ledger_folder(config), started_at=float(os.environ[STARTED_AT]), failed=failed)
-
-
-@hydra.main(config_path=str(RECIPES), config_name="main", version_base="1.3")
-def _composed(config: DictConfig) -> None:
-    try:
-        run(config)
-    except FpaError as error:
-        # hydra would print its own trace of it, and the other jobs of a multirun are to run all the same.
-        print(f"error: {error}", file=sys.stderr)
-        _failed.append(True)
-    except KeyboardInterrupt:
-        print(f"interrupted. {AGAIN}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+            close_ledger(folder, started_at=started_at, failed=failed)
 
 
 def main() -> None:
-    """Entry point of `verl.trainer.main`."""
-    _composed()
-    if _failed:
+    """Entry point of `verl.trainer.main`: one job, or those of a multirun one after the other."""
+    failed: list[FpaError] = []
+    # The first job begins with the process; later ones of a multirun begin when they run.
+    begins = iter([psutil.Process().create_time()])
+
+    @hydra.main(config_path=str(RECIPES), config_name="main", version_base="1.3")
+    def job(config: DictConfig) -> None:
+        try:
+            run(config, next(begins, None) or time.time())
+        except FpaError as error:
+            # hydra would print its own trace of it, and the other jobs are to run all the same.
+            print(f"error: {error}", file=sys.stderr)
+            failed.append(error)
+        except KeyboardInterrupt:
+            print(f"interrupted. {AGAIN}", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+
+    job()
+    if failed:
         sys.exit(1)

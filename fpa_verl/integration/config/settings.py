@@ -70,7 +70,14 @@ class KeptTokens:
     samples: int = bounded(2, at_least=2, whole=True)
 
 
-def require_bounds(kind: type, section: DictConfig, key: str) -> None:
+@dataclass(frozen=True)
+class Checkpoints:
+    """Keys of the whole configuration. checkpoints_kept: the newest ones; unset, or -1 as in verl: all of them."""
+
+    checkpoints_kept: int | None = bounded(None, at_least=-1, whole=True)
+
+
+def require_bounds(kind: type, section: DictConfig, key: str = "") -> None:
     """Check those fields of `kind` that a section of the configuration sets.
 
     Raises:
@@ -78,7 +85,7 @@ def require_bounds(kind: type, section: DictConfig, key: str) -> None:
     """
     given = {field.name: section[field.name] for field in dataclasses.fields(kind) if field.name in section}
     for name, value, bounds in out_of_bounds(kind(**given)):
-        raise ConfigError(f"{key}.{name}={value}: {bounds}")
+        raise ConfigError(f"{f'{key}.' if key else ''}{name}={value}: {bounds}")
 
 
 def joins_cluster(config: DictConfig) -> bool:
@@ -89,6 +96,21 @@ def joins_cluster(config: DictConfig) -> bool:
 def validates(config: DictConfig) -> bool:
     """Whether the run ever validates, and so whether an offline run needs a rollout engine at all."""
     return config.trainer.test_freq > 0 or bool(config.trainer.val_before_train)
+
+
+def sequence_parallel_size(config: DictConfig) -> int:
+    """Workers that share every sequence (Ulysses)."""
+    return int(config.actor_rollout_ref.actor.fsdp_config.get("ulysses_sequence_parallel_size", 1))
+
+
+def devices_held(config: DictConfig) -> int:
+    """Devices that a run with a training engine holds, each with a worker of it."""
+    return int(config.trainer.n_gpus_per_node * config.trainer.nnodes)
+
+
+def data_parallel_size(config: DictConfig) -> int:
+    """Workers that each train on a part of a batch."""
+    return devices_held(config) // sequence_parallel_size(config)
 
 
 def compute_dtype(actor: DictConfig) -> str:

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fpa_verl.errors import ConfigError, DivergenceError
+from fpa_verl.runs.metrics import dynamics_metric
 
 # Mean of w(y) (Eq. 2) over the right trajectories of a step.
-RIGHT_WEIGHT = "dynamics/right/policy_weight"
+RIGHT_WEIGHT = dynamics_metric("right", "policy_weight")
 ACTIONS = ("ignore", "warn", "stop")
+# Standard error of log w, mean over trajectories: beyond it one of a hundred is off by 1e-3.
+CACHE_ERROR, TOO_COARSE = "actor/cache_error", 4e-4
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,29 @@ class CollapseWatch:
             return math.nan
         first, last = (sum(self._weights[s] for s in part) for part in (steps[:window], steps[-window:]))
         return last / first
+
+
+class CoarseCacheWatch:
+    """Says once where the policy has moved so far that a reference cache of few tokens is too coarse for it.
+
+    Args:
+        samples: of the tail that the cache holds at a position.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self._samples, self._said = samples, False
+
+    def see(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        """Take in the metrics of a step; what to warn of, if anything."""
+        error = metrics.get(CACHE_ERROR, 0.0)
+        if error <= TOO_COARSE or self._said:
+            return None
+        self._said = True
+        return (
+            f"step {step}: the policy has moved so far that the reference cache is too coarse for it "
+            f"({CACHE_ERROR}, of log w: {error:.1e}, above {TOO_COARSE:.0e}). Train with reference.source=hidden or "
+            f"forward, or make the cache with more reference.samples than {self._samples}"
+        )
 
 
 def require_finite_loss(step: int, metrics: Mapping[str, float]) -> None:

@@ -3,123 +3,126 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from omegaconf import DictConfig
 
-from fpa_verl.integration.servers.client import Asks, Question, Rollout
-from fpa_verl.integration.servers.verdicts import returned_by_scorer
-from fpa_verl.paths import RECIPES
+from fpa_verl.integration.servers.client import Rollout, RolloutClient, SamplingRequest, in_batches
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.runs.answers import Answer, AnswerStore, outcomes
-from fpa_verl.runs.ledger import Ledger
 from fpa_verl.runs.record import record_evaluation
 
 
-class Task(NamedTuple):
+class SampleRequest(NamedTuple):
     """One answer that is wanted."""
 
     problem: Problem
     sample: int
 
 
-class Answers:
-    """The answers that one evaluation of a model wants, and those that it has.
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """The answers that an evaluation wants.
 
-    Args:
-        problems: of all problem sets.
+    Attributes:
+        problems: those of all problem sets.
         samples: problem set to answers to each of its problems.
-        store: where they are kept.
     """
 
-    def __init__(self, problems: list[Problem], samples: Mapping[str, int], store: AnswerStore) -> None:
-        self.tasks = [Task(problem, sample) for problem in problems for sample in range(samples[problem.data_source])]
-        self.store = store
+    problems: Sequence[Problem]
+    samples: Mapping[str, int]
+
+    @property
+    def requests(self) -> list[SampleRequest]:
+        return [SampleRequest(p, sample) for p in self.problems for sample in range(self.samples[p.data_source])]
 
     @property
     def asked_for(self) -> Counter[str]:
-        """By problem set."""
-        return Counter(task.problem.data_source for task in self.tasks)
-
-    def missing(self) -> list[Task]:
-        done = self.store.done()
-        return [t for t in self.tasks if (t.problem.data_source, t.problem.problem_id, t.sample) not in done]
+        """How many answers each problem set wants."""
+        return Counter(request.problem.data_source for request in self.requests)
 
 
-class Answering(Asks):
-    """Mixin before a trainer that has a run directory and a ledger: it evaluates the model that its servers hold."""
+class Evaluation:
+    """Asks for the answers of a plan that are not in the store yet.
 
-    run_dir: Path
-    ledger: Ledger
+    Args:
+        client: of the servers that hold the model.
+        plan: what is wanted.
+        store: where answers are kept.
+        seeded: each answer is drawn with a seed of its own.
+        step: of the model.
+    """
 
-    def ask_for(self, answers: Answers, batch: int) -> list[Task]:
+    def __init__(
+        self, client: RolloutClient, plan: EvaluationPlan, store: AnswerStore, *, seeded: bool = False, step: int = 0
+    ) -> None:
+        self.plan, self._client, self._store = plan, client, store
+        # One prompt an answer: problem sets differ in how many they want.
+        self._request = SamplingRequest(n=1, validate=True, seeded=seeded, step=step)
+
+    def missing(self) -> list[SampleRequest]:
+        done = self._store.done()
+        return [r for r in self.plan.requests if (r.problem.data_source, r.problem.problem_id, r.sample) not in done]
+
+    def ask(
+        self, batch: int | None = None, around: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> list[SampleRequest]:
         """Ask for the answers that are missing, and keep them as they come.
 
         Args:
-            answers: what is wanted.
-            batch: answers in flight at a time.
+            batch: answers in flight at a time; None: all of them.
+            around: is entered for every batch, to time it.
 
         Returns:
             Those that could not be generated.
         """
-        return self.in_batches(
-            answers.missing,
-            lambda tasks: self._answer(answers, tasks),
-            size=batch,
-            total=len(answers.tasks),
-            desc="Evaluating",
-            unit="answer",
-        )
+        total = len(self.plan.requests)
 
-    def _answer(self, answers: Answers, tasks: list[Task]) -> int:
-        """Ask for a batch of answers and keep them; how many came."""
-        # One prompt an answer: problem sets differ in how many they want.
-        question = Question(n=1, validate=True, seeded=self.config.evaluation.seeded)
-        rollouts = self.roll_out([task.problem for task in tasks], question, [task.sample for task in tasks])
-        if rollouts:
-            answers.store.add(self._sample(tasks[rollout.place], rollout) for rollout in rollouts)
-        return len(rollouts)
+        def work(requests: list[SampleRequest]) -> int:
+            problems, samples = zip(*requests, strict=True)
+            with around():
+                rollouts = self._client.answers(problems, self._request, samples)
+            if rollouts:
+                self._store.add(self._answer(requests[rollout.place], rollout) for rollout in rollouts)
+            return len(rollouts)
 
-    def _sample(self, task: Task, rollout: Rollout) -> Answer:
+        return in_batches(self.missing, work, size=batch or total, total=total, desc="Evaluating", unit="answer")
+
+    def _answer(self, request: SampleRequest, rollout: Rollout) -> Answer:
         return Answer(
-            data_source=task.problem.data_source,
-            problem_id=task.problem.problem_id,
-            sample=task.sample,
-            response=self.tokenizer.decode(rollout.response_ids, skip_special_tokens=True),
+            data_source=request.problem.data_source,
+            problem_id=request.problem.problem_id,
+            sample=request.sample,
+            response=self._client.text(rollout),
             response_tokens=len(rollout.response_ids),
-            extracted=str(returned_by_scorer(rollout.verdict, "extracted", self.config)),
+            extracted=self._client.extracted(rollout),
             status=rollout.status,
             finish_reason=rollout.finish_reason,
-            ground_truth=task.problem.ground_truth,
+            ground_truth=request.problem.ground_truth,
         )
 
-    def record(self, answers: Answers, step: int, *, trained: bool = False) -> pd.DataFrame:
-        """Write the counts into the run directory.
+    def record(self, run_dir: Path, attempt: int, *, trained: bool = False) -> pd.DataFrame:
+        """Write the counts into a run directory; answers that did not come are counted as such.
 
         Args:
-            answers: as far as they came; those that did not are counted as such.
-            step: of the model that gave them.
+            run_dir: of the run.
+            attempt: of the run, from 1.
             trained: whether this attempt trained that step, and does not go on from it.
 
         Returns:
             The answers that it counted, with the columns of `Answer`.
         """
-        found = answers.store.read()
+        found = self._store.read()
         record_evaluation(
-            self.run_dir,
-            attempt=self.ledger.attempt,
-            step=step,
+            run_dir,
+            attempt=attempt,
+            step=self._request.step,
             problems={str(source): outcomes(part) for source, part in found.groupby("data_source")},
-            asked_for=answers.asked_for,
+            asked_for=self.plan.asked_for,
             trained=trained,
         )
         return found
-
-
-def know_seeds(config: DictConfig) -> None:
-    """Tell verl of the agent loop that draws every answer with a seed, where the recipe wants it."""
-    if config.evaluation.seeded:
-        config.actor_rollout_ref.rollout.agent.agent_loop_config_path = str(RECIPES / "agents.yaml")

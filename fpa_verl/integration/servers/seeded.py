@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
-# As recipes/agents.yaml names it.
 SEEDED_SINGLE_TURN = "seeded_single_turn"
 
 
@@ -18,6 +17,7 @@ def draw_seed(seed: int, data_source: str, problem_id: str, sample: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+@register(SEEDED_SINGLE_TURN)
 class SeededSingleTurn(SingleTurnAgentLoop):
     """verl's single turn with a seed for every answer.
 

@@ -9,7 +9,8 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-PARTITION = "train"
+# verl keeps what it validates with apart from what it trains on.
+PARTITION, VALIDATION_PARTITION = "train", "val"
 
 
 def put_trajectories(keys: list[str], rows: list[dict[str, Any]], step: int) -> KVBatchMeta:
@@ -37,6 +38,7 @@ def trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
         "row": row["row"],
         "pass_rate": row["pass_rate"],
         "watched": row["watched"],
+        "role": row["role"],
         # verl's grouping key, and the name an error gives the trajectory.
         "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
     }

@@ -1,26 +1,41 @@
-"""Trainers of ours count as synchronous ones, and end when a process that they wait for is dead."""
+"""What every trainer here is: synchronous to verl, and at an end when a process that it waits for is dead."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import ray
 from verl.experimental.agent_loop import AgentLoopManager
-from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from fpa_verl.integration.safety.failures import first_cause
 from fpa_verl.integration.safety.watchdog import Watchdog, first_dead
+from fpa_verl.integration.servers.agent_loops import AgentLoops
+from fpa_verl.integration.servers.client import RolloutClient
+from fpa_verl.integration.workers.export import ExportingActorWorker
+from fpa_verl.rollouts.problems import Problem
 
 
-class Synchronous(PPOTrainer):
+class WatchedTrainer(PPOTrainer):
     """Base of every trainer here, each registered under a name of its own.
 
     verl sets `trainer_mode` to that name and compares it with "sync" in several places; all of ours
     alternate generation and training as "sync" does, so the attribute says so whatever is set.
     """
 
+    # In the place of verl's worker, but for a critic.
+    worker_class: ClassVar[type[ActorRolloutRefWorker]] = ExportingActorWorker
+
     trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        for role in self.role_worker_mapping:
+            if role is not Role.Critic:
+                self.role_worker_mapping[role] = ray.remote(self.worker_class)
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         """Do the whole work, watched.
@@ -29,15 +44,13 @@ class Synchronous(PPOTrainer):
             IntegrationError: a process of the run has died; which one.
         """
         servers = self.llm_server_manager.get_addresses() if self.llm_server_manager else []
-        actors = [
-            *getattr(agent_loop_manager, "agent_loop_workers", []),
-            *getattr(self.reward_loop_manager, "reward_loop_workers", []),
-        ]
-        with Watchdog(servers, actors, self._let_nobody_wait) as self.watchdog:
+        actors = [*agent_loop_manager.agent_loop_workers, *(self.get_reward_handles() or ())]
+        with Watchdog(servers, actors, self._let_nobody_wait) as watchdog:
+            self.replay_buffer.watchdog = watchdog
             try:
                 self.work(agent_loop_manager)
             except Exception as error:
-                cause = self.watchdog.cause or self.watchdog.find_dead()
+                cause = watchdog.cause or watchdog.find_dead()
                 if cause is None and first_cause(error) is None:
                     # A worker whose partner died says that a connection was closed.
                     cause = first_dead(self._training_workers)
@@ -49,23 +62,18 @@ class Synchronous(PPOTrainer):
         """What the trainer is for: verl's loop, unless it says otherwise."""
         super().fit(agent_loop_manager)
 
+    def client(self, agent_loop_manager: AgentLoopManager, last_answered: Problem | None = None) -> RolloutClient:
+        """A client of the trainer's servers."""
+        servers = AgentLoops(agent_loop_manager, self.replay_buffer, self.get_llm_client())
+        return RolloutClient(servers, self.config, self.tokenizer, last_answered)
+
     def _let_nobody_wait(self) -> None:
         """End the training workers: one may be waiting for the dead, and the trainer for it."""
         for worker in self._training_workers:
             ray.kill(worker)
 
     @property
-    def _training_workers(self) -> list[Any]:
-        return list(getattr(getattr(self, "actor_rollout_wg", None), "workers", []))
-
-    def _build_replay_buffer(self) -> ReplayBuffer:
-        buffer = super()._build_replay_buffer()
-        poll = buffer._wait_for_next_poll
-
-        def watched_poll(*args: Any) -> float:
-            self.watchdog.require_alive()
-            return poll(*args)
-
-        # verl polls for responses without end.
-        buffer._wait_for_next_poll = watched_poll
-        return buffer
+    def _training_workers(self) -> Sequence[Any]:
+        """None in a trainer without a training engine, or before there is one."""
+        workers = getattr(self, "actor_rollout_wg", None)
+        return list(workers.workers) if workers is not None else []

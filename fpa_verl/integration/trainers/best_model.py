@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from fpa_verl.files import recover_folder
-from fpa_verl.integration.trainers.own_workers import OwnWorkers
-from fpa_verl.integration.trainers.validating import Validates
+from fpa_verl.integration.say import say
+from fpa_verl.integration.trainers.validating import ValidatingTrainer
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.names import BEST_MODEL
 from fpa_verl.runs.run import read_run
 from fpa_verl.runs.validation import best_step, validation_accuracy, validation_sources
 
 
-class KeepsBest(OwnWorkers, Validates):
+class BestKeepingTrainer(ValidatingTrainer):
     """Mixin before a verl trainer: after each validation, keep the model if it is the best so far.
 
     Best is the highest mean accuracy on the validation problems, the earliest of equals; the base
@@ -44,7 +44,7 @@ class KeepsBest(OwnWorkers, Validates):
             self._stop_early(best, since)
 
     def _stop_early(self, best: int, since: int) -> None:
-        print(
+        say(
             f"{self.run_dir}: no better validation accuracy in {since} evaluations since step {best}; "
             f"stopped at step {self.global_steps}"
         )

@@ -10,12 +10,12 @@ from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.files import hold
-from fpa_verl.integration.config.identity import device_description, reference_cache_of
+from fpa_verl.integration.config.identity import device_description
+from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.servers.transfer import PARTITION, put_trajectories
-from fpa_verl.integration.trainers.offline import OfflineHooks
-from fpa_verl.integration.trainers.own_workers import OwnWorkers
-from fpa_verl.integration.workers.actor import OfflineActorWorker
+from fpa_verl.integration.trainers.offline_loop import OfflineLoop
+from fpa_verl.integration.workers.actor import CACHE_REQUEST, CacheRequest
 from fpa_verl.rollouts import RolloutDataset, Selection, reference_cache
 from fpa_verl.rollouts.reference_cache import is_readable, part_name
 from fpa_verl.runs import ledger as phases
@@ -23,26 +23,24 @@ from fpa_verl.runs.ledger import Ledger
 
 
 @register_trainer("cache_reference")
-class ReferenceCacher(OwnWorkers, OfflineHooks):
+class ReferenceCacher(OfflineLoop):
     """Writes what a cache keeps of the base model, with the engine that trains and before any update.
 
     All trajectories of mixed groups are covered, whatever selection of them later runs train on.
     A cache that was interrupted goes on with the first batch that is not whole.
     """
 
-    worker_class = OfflineActorWorker
-
     def work(self, agent_loop_manager: AgentLoopManager) -> None:
         self.global_steps = 0
         self.dataset = RolloutDataset(self.config.rollouts, Selection())
         self.rows = [row for item in self.dataset.items for row in item]
-        self.folder, self.key = reference_cache_of(self.config)
+        facts = facts_of(self.config)
+        self.folder, self.key = facts.cache_folder, facts.cache_key
         self._lock = hold(self.folder)
         reference_cache.begin(
             self.folder, self.key, batch=self.config.data.train_batch_size, workers=self.data_parallel_size
         )
-        devices = self.config.trainer.n_gpus_per_node * self.config.trainer.nnodes
-        ledger = Ledger(self.folder, started_at=command_started_at(), devices=devices)
+        ledger = Ledger(self.folder, started_at=command_started_at(), devices=facts.devices)
         ledger.started()
         batches = list(self._batches())
         for number, rows in enumerate(tqdm(batches, desc="Caching", unit="batch")):
@@ -71,12 +69,8 @@ class ReferenceCacher(OwnWorkers, OfflineHooks):
         filled = [*rows, *([rows[-1]] * fill)]
         keys = [f"cache{number}-{place}_0_0" for place in range(len(filled))]
         batch = put_trajectories(keys, [self.dataset.row(row) for row in filled], step=0)
-        batch.extra_info.update(
-            cache_folder=str(self.folder),
-            cache_batch=number,
-            cache_source=self.key.source,
-            cache_k=self.key.k,
-            cache_samples=self.key.samples,
+        batch.extra_info[CACHE_REQUEST] = CacheRequest(
+            str(self.folder), number, self.key.source, self.key.k, self.key.samples
         )
         try:
             self.actor_rollout_wg.cache_reference(batch)

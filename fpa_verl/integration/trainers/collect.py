@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.files import hold
-from fpa_verl.integration.config.identity import device_description, model_identity
-from fpa_verl.integration.config.settings import as_list
+from fpa_verl.integration.config.identity import device_description
+from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.config.versions import installed_versions
-from fpa_verl.integration.servers.client import Question, Rollout
-from fpa_verl.integration.trainers.sampling import Sampler
+from fpa_verl.integration.servers.client import Rollout, SamplingRequest, in_batches
+from fpa_verl.integration.trainers.sampling_only import SamplingTrainer
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
-from fpa_verl.rollouts.problems import Problem, hold_out, problems_fingerprint, read_problems, write_problems
+from fpa_verl.rollouts.problems import Problem, hold_out, problems_fingerprint, write_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
 from fpa_verl.rollouts.writer import RolloutWriter
 from fpa_verl.runs import ledger as phases
@@ -28,7 +27,7 @@ from fpa_verl.runs.ledger import Ledger
 
 
 @register_trainer("collect")
-class Collector(Sampler):
+class Collector(SamplingTrainer):
     """Samples `rollout.n` responses a problem and writes them as a rollout dataset.
 
     The held-out problems get no rollouts: they are written to validation.parquet for evaluation,
@@ -36,25 +35,21 @@ class Collector(Sampler):
     """
 
     def _prepare(self) -> None:
-        self.folder = Path(self.config.rollouts)
-        self._lock = hold(self.folder)
-        problems = read_problems(as_list(self.config.data.train_files))
+        self.facts = facts_of(self.config)
+        folder, problems = self.facts.rollouts, self.facts.training_problems
+        self._lock = hold(folder)
         held_out = hold_out((p.problem_id for p in problems), **self.config.validation)
         self.problems = [p for p in problems if p.problem_id not in held_out]
-        self.writer = RolloutWriter(self.folder, self._plan(problems))
-        done = self.writer.problems_done()
-        self.answered = next((p for p in self.problems if p.problem_id in done), None)
-        write_problems(self.folder / "train.parquet", self.problems, TRAIN)
-        write_problems(
-            self.folder / "validation.parquet", [p for p in problems if p.problem_id in held_out], VALIDATION
-        )
-        self.ledger = Ledger(self.folder, started_at=command_started_at(), devices=self.devices)
+        self.writer = RolloutWriter(folder, self._plan(problems))
+        write_problems(folder / "train.parquet", self.problems, TRAIN)
+        write_problems(folder / "validation.parquet", [p for p in problems if p.problem_id in held_out], VALIDATION)
+        self.ledger = Ledger(folder, started_at=command_started_at(), devices=self.devices)
 
     def _plan(self, problems: list[Problem]) -> dict[str, Any]:
         rollout = self.config.actor_rollout_ref.rollout
         return {
             "fingerprints": {
-                **model_identity(self.config),
+                **self.facts.model,
                 "scorer": scorer_fingerprint(),
                 "problems": problems_fingerprint(problems),
             },
@@ -70,10 +65,12 @@ class Collector(Sampler):
         }
 
     def work(self, agent_loop_manager: AgentLoopManager) -> None:
-        self.agent_loop_manager = agent_loop_manager
-        self.global_steps = 0
+        self.shards = 0
+        done = self.writer.problems_done()
+        answered = next((p for p in self.problems if p.problem_id in done), None)
+        self.rollout_client = self.client(agent_loop_manager, last_answered=answered)
         self.ledger.started()
-        left = self.in_batches(
+        left = in_batches(
             self._missing,
             self._collect,
             size=self.config.data.train_batch_size,
@@ -81,7 +78,7 @@ class Collector(Sampler):
             desc="Collecting",
             unit="problem",
         )
-        self.ledger.write("end", self.global_steps)
+        self.ledger.write("end", self.shards)
         self._finish(problems_missing=len(left))
 
     def _missing(self) -> list[Problem]:
@@ -90,15 +87,16 @@ class Collector(Sampler):
 
     def _collect(self, problems: list[Problem]) -> int:
         """Write one shard of complete groups; the number of problems in it."""
+        n = self.config.actor_rollout_ref.rollout.n
         try:
             with self.ledger.phase(phases.GENERATION):
-                rollouts = self.roll_out(problems, Question(n=self.config.actor_rollout_ref.rollout.n))
+                rollouts = self.rollout_client.answers(problems, SamplingRequest(n, step=self.shards))
         finally:
             # Paid for, whether or not it came to an end.
-            self.ledger.write("step", self.global_steps)
-        self.global_steps += 1
+            self.ledger.write("step", self.shards)
+        self.shards += 1
         sizes = Counter(rollout.place for rollout in rollouts)
-        whole = [r for r in rollouts if sizes[r.place] == self.config.actor_rollout_ref.rollout.n]
+        whole = [r for r in rollouts if sizes[r.place] == n]
         complete = sorted(map(self._trajectory, whole), key=lambda t: (t.problem_id, t.sample))
         if complete:
             self.writer.add(complete)

@@ -10,22 +10,19 @@ from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 
 from fpa_verl.files import atomic_path, hold
-from fpa_verl.integration.config.identity import describe_run
+from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.safety import checkpoints
 from fpa_verl.integration.safety.divergence import require_finite_loss
-from fpa_verl.integration.trainers.base import Synchronous
+from fpa_verl.integration.trainers.base import WatchedTrainer
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.ledger import Ledger
 from fpa_verl.runs.metrics import PEAK_MEMORY
 from fpa_verl.runs.names import CONFIG_FILE, metrics_file
 from fpa_verl.runs.record import open_run
 
-# verl looks for finished rollouts every 2 s, which is most of a small model's step.
-POLL_INTERVAL_S = 0.2
 
-
-class Metered(Synchronous):
+class MeteredTrainer(WatchedTrainer):
     """Mixin before a verl trainer: what it does stays verl's; when it did it is written down."""
 
     # Set by whoever ends the run before its last step.
@@ -35,18 +32,16 @@ class Metered(Synchronous):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.replay_buffer.poll_interval = POLL_INTERVAL_S
         self.run_dir = Path(config.run_dir).absolute()
-        self.info = describe_run(config)
-        self._generates = self.info["dataset"] is None
+        facts = facts_of(config)
+        assert facts.kind.describe is not None
+        self.info = facts.kind.describe(facts)
+        self._generates = facts.kind.generates
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.run_dir)
         open_run(self.run_dir, self.info)
         with atomic_path(self.run_dir / CONFIG_FILE) as file:
             OmegaConf.save(config, file, resolve=True)
-        # verl deletes the older one before the newer is whole.
-        self._checkpoints_kept = config.trainer.max_actor_ckpt_to_keep
-        config.trainer.max_actor_ckpt_to_keep = None
         self.ledger = Ledger(
             self.run_dir,
             started_at=command_started_at(),
@@ -97,7 +92,7 @@ class Metered(Synchronous):
             checkpoints.unseal(folder)
             super()._save_checkpoint()
             checkpoints.seal(folder)
-            checkpoints.keep_newest(folder.parent, self._checkpoints_kept)
+            checkpoints.keep_newest(folder.parent, self.config.checkpoints_kept)
         self._saved_step = self.global_steps
 
     def on_train_end(self) -> None:

@@ -14,7 +14,7 @@ from fpa_verl.integration.servers.verdicts import returned_by_scorer
 from fpa_verl.rollouts.schema import MODEL_STATUSES
 
 
-class SetsUnscoredApart(PPOTrainer):
+class ScorerFailureRule(PPOTrainer):
     """Mixin before a verl trainer of groups.
 
     A time-out of the scorer, its error or a bad ground truth is no fault of the model: verl would take

@@ -9,10 +9,8 @@ import torch
 import transfer_queue as tq
 from omegaconf import DictConfig
 from tensordict import TensorDict
-from torch.utils.data import Dataset
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from verl.utils.dataset.rl_dataset import RLHFDataset
-from verl.utils.ray_utils import auto_await
 
 from fpa_verl.integration.config.settings import as_list, validates
 from fpa_verl.integration.servers.transfer import PARTITION, put_trajectories
@@ -25,7 +23,7 @@ def rollout_folder(files: Any) -> str | None:
     return names[0] if len(names) == 1 and Path(names[0]).expanduser().is_dir() else None
 
 
-class StaticRollouts(Dataset):
+class StaticRollouts(RLHFDataset):
     """`data.custom_cls` of the offline recipes: items are those of the rollout dataset.
 
     They travel through verl's loader, whose worker processes (`data.dataloader_num_workers`) read the next
@@ -33,20 +31,20 @@ class StaticRollouts(Dataset):
     stay verl's own.
     """
 
-    def __new__(cls, data_files: Any, **kwargs: Any) -> Any:
-        if rollout_folder(data_files) is None:
-            return RLHFDataset(data_files=data_files, **kwargs)
-        return super().__new__(cls)
-
-    def __init__(self, data_files: Any, config: DictConfig, **_: Any) -> None:
+    def __init__(self, data_files: Any, *, config: DictConfig, **verls: Any) -> None:
         folder = rollout_folder(data_files)
-        assert folder is not None
-        self._rollouts = RolloutDataset(folder, Selection(**config.selection))
+        self._rollouts = RolloutDataset(folder, Selection(**config.selection)) if folder else None
+        # To verl: pickled as it is, for loader processes.
+        self.serialize_dataset = True
+        if self._rollouts is None:
+            super().__init__(data_files=data_files, config=config, **verls)
 
     def __len__(self) -> int:
-        return len(self._rollouts)
+        return super().__len__() if self._rollouts is None else len(self._rollouts)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
+        if self._rollouts is None:
+            return super().__getitem__(item)
         # verl wants a `raw_prompt` and a tensor.
         return {
             "raw_prompt": [],
@@ -62,13 +60,10 @@ class StaticRolloutManager(AgentLoopManagerTQ):
     without validation no agent loop worker is started.
     """
 
-    @classmethod
-    @auto_await
-    async def create(cls, *args: Any, **kwargs: Any) -> StaticRolloutManager:
-        instance = cls(*args, **kwargs)
-        if validates(instance.config):
-            await instance._init_agent_loop_workers()
-        return instance
+    async def _init_agent_loop_workers(self) -> None:
+        self.agent_loop_workers: list[Any] = []
+        if validates(self.config):
+            await super()._init_agent_loop_workers()
 
     def generate_sequences(self, prompts: TensorDict) -> None:
         if "validate" in prompts:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from fpa_verl.evaluation import pass_at_1
-from fpa_verl.integration.config.identity import evaluation_problems
-from fpa_verl.integration.servers.evaluation import Answering, Answers, know_seeds
-from fpa_verl.integration.trainers.metered import Metered
+from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.integration.servers.client import RolloutClient
+from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
+from fpa_verl.integration.trainers.metered import MeteredTrainer
 from fpa_verl.rollouts.schema import MODEL_STATUSES
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
@@ -18,7 +20,7 @@ from fpa_verl.runs.names import answers_of_step
 logger = logging.getLogger(__name__)
 
 
-class Validates(Metered, Answering):
+class ValidatingTrainer(MeteredTrainer):
     """Mixin before a verl trainer: it evaluates as `recipe=evaluate` does, in the place of verl's own validation.
 
     The accuracy is logged under verl's name for it.
@@ -26,41 +28,49 @@ class Validates(Metered, Answering):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        know_seeds(config)
-        self._problems = evaluation_problems(config)
-        self._samples = self.info["evaluation"]["samples"]
+        self._plan = EvaluationPlan(facts_of(config).evaluation_problems, self.info["evaluation"]["samples"])
+
+    @cached_property
+    def rollout_client(self) -> RolloutClient:
+        return self.client(self.agent_loop_manager)
 
     def _validate(self) -> dict[str, float]:
         """Metrics of a validation, as verl calls them."""
-        folder = answers_of_step(self.ledger.attempt, self.global_steps)
-        answers = Answers(self._problems, self._samples, AnswerStore(self.run_dir, folder))
-        if left := self.ask_for(answers, batch=len(answers.tasks)):
+        store = AnswerStore(self.run_dir, answers_of_step(self.ledger.attempt, self.global_steps))
+        seeded = self.config.evaluation.seeded
+        evaluation = Evaluation(self.rollout_client, self._plan, store, seeded=seeded, step=self.global_steps)
+        if left := evaluation.ask():
             logger.warning(
-                "step %d: %d of %d answers could not be generated", self.global_steps, len(left), len(answers.tasks)
+                "step %d: %d of %d answers could not be generated",
+                self.global_steps,
+                len(left),
+                len(self._plan.requests),
             )
-        found = self.record(answers, self.global_steps, trained=self._training)
+        found = evaluation.record(self.run_dir, self.ledger.attempt, trained=self._training)
         self._maybe_log_val_generations(
-            inputs=self._prompts_of(found),
+            inputs=prompts_of(self._plan, found),
             outputs=found["response"].tolist(),
             scores=(found["status"] == "right").astype(float).tolist(),
         )
-        return self._logged(answers, found)
+        return validation_metrics(self._plan, found)
 
-    def _prompts_of(self, found: pd.DataFrame) -> list[str]:
-        """The question that each answer is to."""
-        texts = {(p.data_source, p.problem_id): p.chat[-1]["content"] for p in self._problems}
-        return [texts[row.data_source, row.problem_id] for row in found.itertuples()]
 
-    def _logged(self, answers: Answers, found: pd.DataFrame) -> dict[str, float]:
-        """What verl's loggers get: accuracy over the answers that could be scored, and what became of the others."""
-        metrics: dict[str, float] = {}
-        for source, asked_for in answers.asked_for.items():
-            mine = found[found["data_source"] == source]
-            right = outcomes(mine)
-            if right:
-                metrics[f"val-core/{source}/acc/mean@{self._samples[source]}"] = pass_at_1(right).mean
-            metrics[f"val-aux/{source}/unscored"] = asked_for - int(mine["status"].isin(MODEL_STATUSES).sum())
-            if len(mine):
-                metrics[f"val-aux/{source}/truncated"] = float((mine["finish_reason"] == "length").mean())
-                metrics[f"val-aux/{source}/response_tokens"] = float(mine["response_tokens"].mean())
-        return metrics
+def prompts_of(plan: EvaluationPlan, answers: pd.DataFrame) -> list[str]:
+    """The question that each answer is to."""
+    texts = {(p.data_source, p.problem_id): p.chat[-1]["content"] for p in plan.problems}
+    return [texts[row.data_source, row.problem_id] for row in answers.itertuples()]
+
+
+def validation_metrics(plan: EvaluationPlan, answers: pd.DataFrame) -> dict[str, float]:
+    """What verl's loggers get: accuracy over the answers that could be scored, and what became of the others."""
+    metrics: dict[str, float] = {}
+    for source, asked_for in plan.asked_for.items():
+        mine = answers[answers["data_source"] == source]
+        right = outcomes(mine)
+        if right:
+            metrics[f"val-core/{source}/acc/mean@{plan.samples[source]}"] = pass_at_1(right).mean
+        metrics[f"val-aux/{source}/unscored"] = asked_for - int(mine["status"].isin(MODEL_STATUSES).sum())
+        if len(mine):
+            metrics[f"val-aux/{source}/truncated"] = float((mine["finish_reason"] == "length").mean())
+            metrics[f"val-aux/{source}/response_tokens"] = float(mine["response_tokens"].mean())
+    return metrics

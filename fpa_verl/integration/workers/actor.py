@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,31 @@ from verl.utils.torch_dtypes import PrecisionType
 from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.config.settings import compute_dtype
 from fpa_verl.integration.workers.export import ExportingActorWorker
-from fpa_verl.integration.workers.loss import LogRatios, OfflineLoss
+from fpa_verl.integration.workers.loss import REFERENCE_POINT, LogRatios, OfflineLoss
 from fpa_verl.integration.workers.reference import CachedReference, ForwardReference, Recorder, Reference
 from fpa_verl.objectives import Needs
 from fpa_verl.rollouts.reference_cache import ReferenceCache, part_name, write_part
+
+# Key of a batch whose reference is to be cached.
+CACHE_REQUEST = "cache_request"
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """What a pass of `cache_reference` writes.
+
+    Attributes:
+        folder: of the cache.
+        batch: number of the batch, which names the part.
+        source: of the cache.
+        k, samples: tokens kept a position, and samples of the others, for "topk".
+    """
+
+    folder: str
+    batch: int
+    source: str
+    k: int
+    samples: int
 
 
 class OfflineActorWorker(ExportingActorWorker):
@@ -37,13 +59,13 @@ class OfflineActorWorker(ExportingActorWorker):
             )
         actor_config = omega_conf_to_dataclass(self.config.actor)
         self._policy_loss = actor_config.policy_loss
-        forward = bool(self._policy_loss.needs) and self._policy_loss.reference == "forward"
+        forward = self._policy_loss.needs_reference and self._policy_loss.reference == "forward"
         if forward and "ref" not in self.role:
             # verl's init_model goes by substrings of the role; "actor_ref" and "actor_rollout_ref"
             # build the reference with verl's own code, without a second worker group.
             self.role += "_ref"
         super().init_model()
-        self._reference = self._open_reference() if self._policy_loss.needs else None
+        self._reference = self._open_reference() if self._policy_loss.needs_reference else None
         engine = self.actor.engine
         # Under Ulysses several processes have the same trajectories.
         worker = engine.get_data_parallel_rank() if engine.is_mp_src_rank_with_outputs() else None
@@ -74,19 +96,19 @@ class OfflineActorWorker(ExportingActorWorker):
     def cache_reference(self, data: TensorDict) -> TensorDict:
         """Write what the cache keeps of the base model on these trajectories; this rank's part of the batch.
 
-        The batch carries `cache_folder`, `cache_batch`, `cache_source`, `cache_k` and `cache_samples`.
+        What and where is the `CacheRequest` that the batch carries under `CACHE_REQUEST`.
         """
-        folder, number, source = (data[f"cache_{name}"] for name in ("folder", "batch", "source"))
+        request: CacheRequest = tu.get_non_tensor_data(data, key=CACHE_REQUEST, default=None)
         tu.assign_non_tensor(
             data, distillation_use_topk=True, temperature=self._policy_loss.scoring_temperature, force_group_size=1
         )
-        head = self._head() if source == "hidden" else None
-        recorder = Recorder(source, data["cache_k"], data["cache_samples"], head)
+        head = self._head() if request.source == "hidden" else None
+        recorder = Recorder(request.source, request.k, request.samples, head)
         try:
             self._pass_with(recorder, data)
         finally:
             recorder.close()
-        file = Path(folder) / part_name(number, self.actor.engine.get_data_parallel_rank())
+        file = Path(request.folder) / part_name(request.batch, self.actor.engine.get_data_parallel_rank())
         write_part(file, recorder.rows, recorder.lengths, recorder.arrays())
         return tu.get_tensordict({}, non_tensor_dict={"metrics": {"tokens": sum(recorder.lengths)}})
 
@@ -107,10 +129,10 @@ class OfflineActorWorker(ExportingActorWorker):
             distillation_use_topk=self._reference is not None,
             temperature=self._policy_loss.scoring_temperature,
             # verl keeps this many neighbours in one micro-batch.
-            force_group_size=self._policy_loss.rows_per_item,
+            force_group_size=len(self._policy_loss.roles),
         )
         if Needs.REFERENCE_POINT in self._policy_loss.needs:
-            tu.assign_non_tensor(data, reference_point=self._reference_point(data))
+            tu.assign_non_tensor(data, **{REFERENCE_POINT: self._reference_point(data)})
         return super().update_actor(data)
 
     def _reference_point(self, data: TensorDict) -> float:

@@ -10,20 +10,13 @@ from typing import Any
 
 import torch
 
-from fpa_verl.objectives import sequence_sum, trajectory_weights
+from fpa_verl.objectives import Trajectories
+from fpa_verl.runs.metrics import SIDES, dynamics_metric
 
-SIDES = ("right", "wrong")
 LOW_WEIGHT = 0.2
 
 
-def trajectory_sums(
-    log_probs: torch.Tensor,
-    rewards: torch.Tensor,
-    mask: torch.Tensor,
-    *,
-    ref_log_probs: torch.Tensor | None = None,
-    future: torch.Tensor | None = None,
-) -> dict[str, torch.Tensor]:
+def trajectory_sums(batch: Trajectories) -> dict[str, torch.Tensor]:
     """Counts and sums over right and wrong trajectories, of quantities that are each (B,).
 
     log_prob             log pi_theta(y)
@@ -32,20 +25,20 @@ def trajectory_sums(
     future_weight        w(y) under the future policy (Eq. 5), where the objective forms it;
                          low_future_weight likewise; weight_ratio: future over policy
     """
-    policy = trajectory_weights(log_probs, mask)
+    policy = batch.policy_weights()
     values = {
-        "log_prob": sequence_sum(log_probs, mask),
+        "log_prob": batch.log_prob().detach(),
         "policy_weight": policy,
         "low_policy_weight": (policy < LOW_WEIGHT).float(),
     }
-    if ref_log_probs is not None:
-        values["log_prob_change"] = sequence_sum(log_probs - ref_log_probs, mask)
-    if future is not None:
+    if batch.ref_log_probs is not None:
+        values["log_prob_change"] = batch.log_ratio().detach()
+    if (future := batch.future_weights) is not None:
         values["future_weight"] = future
         values["low_future_weight"] = (future < LOW_WEIGHT).float()
         values["weight_ratio"] = future / policy
     sums = {}
-    for side, members in zip(SIDES, (rewards > 0, rewards < 0), strict=True):
+    for side, members in zip(SIDES, (batch.rewards > 0, batch.rewards < 0), strict=True):
         sums[f"{side}/count"] = members.sum()
         for name, value in values.items():
             sums[f"{side}/{name}"] = torch.where(members, value, 0.0).sum()
@@ -61,5 +54,5 @@ def trajectory_means(metrics: dict[str, Any]) -> dict[str, float]:
         for key in [key for key in metrics if key.startswith(prefix)]:
             total = metrics.pop(key)
             if count:
-                means[f"dynamics/{side}/{key.removeprefix(prefix)}"] = total / count
+                means[dynamics_metric(side, key.removeprefix(prefix))] = total / count
     return means

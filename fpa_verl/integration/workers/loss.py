@@ -12,21 +12,34 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 from verl.trainer.ppo.core_algos import get_policy_loss_fn
+from verl.utils import tensordict_utils as tu
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.config import ActorConfig
 from verl.workers.utils.padding import no_padding_2_padding
 
 from fpa_verl.errors import DivergenceError, IntegrationError
-from fpa_verl.integration.policy_losses import global_mean
+from fpa_verl.integration.policy_losses import OfflinePolicyLossConfig, global_mean
 from fpa_verl.integration.workers.dynamics import trajectory_sums
 from fpa_verl.integration.workers.reference import Reference, ResponsePositions
 from fpa_verl.integration.workers.tokens import note_tokens
-from fpa_verl.objectives import Needs, error_of_mean, sequence_mean, sequence_sum, trajectory_weights
+from fpa_verl.objectives import (
+    Needs,
+    Trajectories,
+    error_of_mean,
+    sequence_mean,
+    sequence_sum,
+    trajectory_weights,
+)
 from fpa_verl.objectives.kto import reference_point
+
+# Of the two calls: what the first hands to the second, each by token.
+OUTPUTS = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl", "future_error", "future_missed")
+# Key of a batch: z0 of KTO, where the objective needs it.
+REFERENCE_POINT = "reference_point"
 
 
 class OfflineLoss:
-    """What the actor's engine calls: turns its outputs into a registered policy loss and metrics.
+    """What the actor's engine calls: turns its outputs into the objective's loss and metrics.
 
     Args:
         config: the actor's.
@@ -36,6 +49,7 @@ class OfflineLoss:
 
     def __init__(self, config: ActorConfig, reference: Reference | None = None, worker: int | None = None) -> None:
         self._config = config
+        self._policy_loss: OfflinePolicyLossConfig = config.policy_loss
         self._reference = reference
         self._worker = worker
 
@@ -56,72 +70,78 @@ class OfflineLoss:
     def _against_reference(self, logits: torch.Tensor, data: TensorDict) -> dict[str, torch.Tensor]:
         """What the policy is compared with, at every response token; each (1, N)."""
         assert self._reference is not None
-        policy_loss, positions = self._config.policy_loss, ResponsePositions.of(data)
+        policy_loss, positions = self._policy_loss, ResponsePositions.of(data)
         reference = self._reference.at(data, positions)
         outputs = {"ref_log_probs": reference.log_probs()}
         if Needs.FUTURE_POLICY in policy_loss.needs:
+            assert policy_loss.objective is not None
             selected = positions.select(logits.detach())
-            outputs |= reference.future_policy(selected, policy_loss.objective.lam)
+            outputs |= reference.future_policy(selected, policy_loss.objective.extrapolation)
         if policy_loss.forward_kl_coef:
             outputs["forward_kl"] = reference.forward_kl(logits)
-        return {name: positions.spread(values) for name, values in outputs.items()}
+        return {name: positions.scatter(values) for name, values in outputs.items()}
 
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
-        config, policy_loss = self._config, self._config.policy_loss
-        names = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl", "future_error", "future_missed")
-        values = {name: no_padding_2_padding(model_output[name], data) for name in names if name in model_output}
+        values = {name: no_padding_2_padding(model_output[name], data) for name in OUTPUTS if name in model_output}
         if self._reference is not None and "ref_log_probs" not in values:
             raise IntegrationError(
                 "verl's engine did not hand its logits over: set actor_rollout_ref.model.use_fused_kernels=false"
             )
-        log_probs = values["log_probs"]
-        batch = data.select("response_mask", "advantages").to_padded_tensor()
-        mask, rewards = batch["response_mask"].bool(), batch["advantages"]
-        future_weights = trajectory_weights(values["future_log_probs"], mask) if "future_log_probs" in values else None
-        self._describe_batch(data)
-        loss, metrics = get_policy_loss_fn(policy_loss.loss_mode)(
-            old_log_prob=values.get("ref_log_probs", log_probs.detach()),
-            log_prob=log_probs,
-            advantages=self._advantages(rewards, data),
-            response_mask=mask,
-            loss_agg_mode=config.loss_agg_mode,
-            config=config,
-            # verl's own losses know this argument as something else.
-            **({} if future_weights is None else {"rollout_is_weights": future_weights}),
-        )
+        batch = self._trajectories(values, data)
+        mask = batch.response_mask
+        loss, metrics = self._objective_loss(batch, data)
         metrics = {"pg_loss": loss.detach(), **metrics}
-        if policy_loss.forward_kl_coef:
-            kl = global_mean(sequence_mean(values["forward_kl"], mask), 1, config)
-            loss = loss + policy_loss.forward_kl_coef * kl
+        if self._policy_loss.forward_kl_coef:
+            kl = global_mean(sequence_mean(values["forward_kl"], mask), 1, data)
+            loss = loss + self._policy_loss.forward_kl_coef * kl
             metrics["forward_kl"] = kl.detach()
         if "future_error" in values:
             # Errors of tokens cancel out, what was missed adds up.
             error = error_of_mean(values["future_error"], mask) + sequence_mean(values["future_missed"], mask)
-            metrics["cache_error"] = global_mean(error, 1, config)
-        _require_finite(loss, log_probs, future_weights, mask, data)
+            metrics["cache_error"] = global_mean(error, 1, data)
+        _require_finite(loss, batch, data)
         if self._worker is not None:
             note_tokens(self._worker, data, mask, values)
-        sums = trajectory_sums(
-            log_probs.detach(), rewards[:, 0], mask, ref_log_probs=values.get("ref_log_probs"), future=future_weights
-        )
-        return loss, Metric.from_dict({**metrics, **sums}, aggregation=AggregationType.SUM)
+        return loss, Metric.from_dict({**metrics, **trajectory_sums(batch)}, aggregation=AggregationType.SUM)
 
-    def _describe_batch(self, data: TensorDict) -> None:
+    def _trajectories(self, values: dict[str, torch.Tensor], data: TensorDict) -> Trajectories:
+        """The micro-batch as an objective sees it."""
+        padded = data.select("response_mask", "advantages").to_padded_tensor()
+        mask, log_probs = padded["response_mask"].bool(), values["log_probs"]
+        future = values.get("future_log_probs")
+        point = tu.get_non_tensor_data(data, key=REFERENCE_POINT, default=None)
+        return Trajectories(
+            log_probs=log_probs,
+            response_mask=mask,
+            # verl's advantage is R (`policy_losses.signed_reward`), the same on all tokens.
+            rewards=padded["advantages"][:, 0],
+            ref_log_probs=values.get("ref_log_probs"),
+            future_weights=None if future is None else trajectory_weights(future, mask),
+            reference_point=None if point is None else torch.tensor(point),
+            pass_rates=torch.tensor([float(rate) for rate in data["pass_rate"]], device=log_probs.device),
+            roles=tuple(map(str, data["role"])),
+        )
+
+    def _objective_loss(self, batch: Trajectories, data: TensorDict) -> tuple[torch.Tensor, dict[str, Any]]:
+        objective = self._policy_loss.objective
+        if objective is not None:
+            return global_mean(objective(batch), objective.rows_per_item, data), {}
+        # One of verl's own, which wants the batch's sizes in its configuration, and its own words for things.
         self._config.global_batch_info.update(
             dp_size=data["dp_size"],
             batch_num_tokens=data["batch_num_tokens"],
             global_batch_size=data["global_batch_size"],
             loss_scale_factor=self._config.loss_scale_factor,
         )
-        if Needs.REFERENCE_POINT in self._config.policy_loss.needs:
-            self._config.global_batch_info["reference_point"] = torch.tensor(data["reference_point"])
-
-    def _advantages(self, rewards: torch.Tensor, data: TensorDict) -> torch.Tensor:
-        objective = self._config.policy_loss.objective
-        if objective is None:
-            return rewards
-        pass_rates = torch.tensor([float(rate) for rate in data["pass_rate"]], device=rewards.device)
-        return objective.advantages(rewards[:, 0], pass_rates).unsqueeze(-1).expand_as(rewards)
+        assert batch.ref_log_probs is not None
+        return get_policy_loss_fn(self._policy_loss.loss_mode)(
+            old_log_prob=batch.ref_log_probs,
+            log_prob=batch.log_probs,
+            advantages=batch.rewards.unsqueeze(-1).expand_as(batch.log_probs),
+            response_mask=batch.response_mask,
+            loss_agg_mode=self._config.loss_agg_mode,
+            config=self._config,
+        )
 
 
 class LogRatios:
@@ -142,7 +162,7 @@ class LogRatios:
         if student_logits is not None:
             positions = ResponsePositions.of(data)
             log_probs = self._reference.at(data, positions).log_probs()
-            return {"ref_log_probs": positions.spread(log_probs)}
+            return {"ref_log_probs": positions.scatter(log_probs)}
         assert model_output is not None
         log_ratios = model_output["log_probs"] - model_output["ref_log_probs"]
         mask = data.select("response_mask").to_padded_tensor()["response_mask"].bool()
@@ -159,20 +179,15 @@ class LogRatios:
         return float(reference_point(total[0] / total[1].clamp(min=1)))
 
 
-def _require_finite(
-    loss: torch.Tensor,
-    log_probs: torch.Tensor,
-    future_weights: torch.Tensor | None,
-    mask: torch.Tensor,
-    data: TensorDict,
-) -> None:
+def _require_finite(loss: torch.Tensor, batch: Trajectories, data: TensorDict) -> None:
     if torch.isfinite(loss):
         return
-    is_finite = torch.isfinite(sequence_mean(log_probs.detach(), mask))
-    if future_weights is not None:
-        is_finite &= torch.isfinite(future_weights)
+    is_finite = torch.isfinite(batch.mean_log_prob().detach())
+    if batch.future_weights is not None:
+        is_finite &= torch.isfinite(batch.future_weights)
     uids = [str(uid) for uid, fine in zip(list(data["uid"]), is_finite.tolist(), strict=True) if not fine]
     raise DivergenceError(
         f"the loss is {loss.item()}; trajectories (problem/group/sample): {', '.join(uids) or 'unknown'}. "
-        "Lower actor_rollout_ref.actor.optim.lr, or look at these rows with `fpa-verl data show`"
+        "Lower actor_rollout_ref.actor.optim.lr, or look at one of them with `fpa-verl data show ROLLOUTS --row "
+        f"{uids[0] if uids else 'PROBLEM/GROUP/SAMPLE'}`"
     )

@@ -74,7 +74,7 @@ class ResponsePositions:
         rows = [int(row) for row in micro_batch["row"]]
         return cls(index, labels, stored, rows, lengths.tolist(), packed)
 
-    def spread(self, values: torch.Tensor) -> torch.Tensor:
+    def scatter(self, values: torch.Tensor) -> torch.Tensor:
         """(M,) values to their places among the N positions, zero elsewhere, as the engine wants it: (1, N)."""
         return values.new_zeros(self.packed).index_copy(0, self.index, values).unsqueeze(0)
 

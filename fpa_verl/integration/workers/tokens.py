@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,6 +10,25 @@ from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
 from fpa_verl.runs.tokens import MAX_TOKENS, TokenLogProbs, append_token_log_probs
+
+# Key of a batch: the `NoteRequest`, without which nothing is noted.
+NOTE_TOKENS = "note_tokens"
+
+
+@dataclass(frozen=True)
+class NoteRequest:
+    """Where the tokens of a step are noted.
+
+    Attributes:
+        run_dir: of the run.
+        attempt: of the run, from 1.
+        step: that trains on them.
+    """
+
+    run_dir: str
+    attempt: int
+    step: int
+
 
 # What the loss has by name, and what the file calls it.
 NOTED = {"policy": "log_probs", "reference": "ref_log_probs", "future": "future_log_probs"}
@@ -19,13 +39,12 @@ def note_tokens(worker: int, data: TensorDict, mask: torch.Tensor, values: dict[
 
     Args:
         worker: number of the file.
-        data: the micro-batch, with `row` and `watched` of every trajectory, `attempt`, `step`, and
-            `note_tokens_in`, the run directory, without which nothing is noted.
+        data: the micro-batch, with `row` and `watched` of every trajectory, and the request under `NOTE_TOKENS`.
         mask: (B, T).
         values: by the loss's names, each (B, T).
     """
-    run_dir = tu.get_non_tensor_data(data, key="note_tokens_in", default=None)
-    if run_dir is None:
+    request: NoteRequest | None = tu.get_non_tensor_data(data, key=NOTE_TOKENS, default=None)
+    if request is None:
         return
     lengths = mask.sum(-1).clamp(max=MAX_TOKENS).tolist()
     for place, (row, watched, length) in enumerate(zip(data["row"], data["watched"], lengths, strict=True)):
@@ -36,5 +55,5 @@ def note_tokens(worker: int, data: TensorDict, mask: torch.Tensor, values: dict[
                 for kind, name in NOTED.items()
                 if name in values
             }
-            record = TokenLogProbs(row=int(row), attempt=data["attempt"], step=data["step"], **noted)
-            append_token_log_probs(Path(run_dir), worker, record)
+            record = TokenLogProbs(row=int(row), attempt=request.attempt, step=request.step, **noted)
+            append_token_log_probs(Path(request.run_dir), worker, record)

@@ -10,11 +10,10 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import require_runs
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.comparisons.collapse import CLEAR, TAIL, Trend, trend
-from fpa_verl.runs.metrics import DYNAMICS, GRADIENT_NORM
+from fpa_verl.runs.metrics import DYNAMICS, GRADIENT_NORM, dynamics_metric
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table
 
-SIDES = ("right", "wrong")
 # Metric to panel title; one panel for right and wrong together, unless the metric is among `RIGHT_ALONE`.
 PANELS = {
     "log_prob": "log-prob of right trajectories",
@@ -42,7 +41,7 @@ class Series:
         return any(name.startswith(DYNAMICS) for name in self.values)
 
     def get(self, side: str, metric: str) -> dict[int, float]:
-        return self.values.get(f"dynamics/{side}/{metric}", {})
+        return self.values.get(dynamics_metric(side, metric), {})
 
     def tail(self, name: str) -> float | None:
         """Mean over the last tenth of the steps."""
@@ -76,11 +75,11 @@ class Dynamics(Comparison):
     def tail_table(self) -> Table:
         """Where every run ended up."""
         columns = {
-            "Δ right": "dynamics/right/log_prob_change",
-            "Δ wrong": "dynamics/wrong/log_prob_change",
-            "right": "dynamics/right/policy_weight",
-            "wrong": "dynamics/wrong/policy_weight",
-            "ratio": "dynamics/wrong/weight_ratio",
+            "Δ right": dynamics_metric("right", "log_prob_change"),
+            "Δ wrong": dynamics_metric("wrong", "log_prob_change"),
+            "right": dynamics_metric("right", "policy_weight"),
+            "wrong": dynamics_metric("wrong", "policy_weight"),
+            "ratio": dynamics_metric("wrong", "weight_ratio"),
             "grad": GRADIENT_NORM,
         }
         rows = []

@@ -10,9 +10,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fpa_verl.report.comparisons.dynamics import GRADIENT_NORM, PANELS, RIGHT_ALONE, SIDES, Dynamics
+from fpa_verl.report.comparisons.dynamics import PANELS, RIGHT_ALONE, Dynamics
 from fpa_verl.report.figures.drawing import draw, finish, new_figure, shortened, style_of
 from fpa_verl.report.statistics.configurations import configurations, labels
+from fpa_verl.runs.metrics import GRADIENT_NORM, SIDES, dynamics_metric
 
 # Points of a curve: a longer one is drawn as means over equal stretches of steps.
 POINTS = 300
@@ -39,7 +40,7 @@ def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
             axes.set_axis_off()
             continue
         sides = SIDES[:1] if metric in RIGHT_ALONE else SIDES
-        names = [GRADIENT_NORM] if metric == GRADIENT_NORM else [f"dynamics/{side}/{metric}" for side in sides]
+        names = [GRADIENT_NORM] if metric == GRADIENT_NORM else [dynamics_metric(side, metric) for side in sides]
         for method, seeds in methods.items():
             for name, dashes, fill in zip(names, SIDE_DASHES, ("full", "none"), strict=False):
                 steps, means = _mean_curve([values.get(name, {}) for values in seeds])

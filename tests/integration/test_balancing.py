@@ -1,4 +1,4 @@
-"""Pairs stay together under balancing, whatever order verl's replay buffer gives them in."""
+"""Items stay together under balancing, whatever order verl's replay buffer gives their rows in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import pytest
 from transfer_queue import KVBatchMeta
 
-from fpa_verl.integration.trainers.pairs import balance_pairs
+from fpa_verl.integration.trainers.balancing import balance_items
 
 
 def batch(lengths: list[tuple[int, int]], seed: int) -> KVBatchMeta:
@@ -24,7 +24,7 @@ def batch(lengths: list[tuple[int, int]], seed: int) -> KVBatchMeta:
 def test_every_worker_gets_whole_pairs_and_like_work(workers):
     lengths = [(10 + 7 * i, 400 - 5 * i) for i in range(16)]
     meta = batch(lengths, seed=workers)
-    balance_pairs(meta, workers)
+    balance_items(meta, 2, workers)
     assert [key.rsplit("_", 2)[1] for key in meta.keys] == ["0", "1"] * 16
     assert all(a.rsplit("_", 2)[0] == b.rsplit("_", 2)[0] for a, b in zip(meta.keys[::2], meta.keys[1::2], strict=True))
     # Tags travel with their keys.
@@ -40,6 +40,15 @@ def test_the_order_does_not_depend_on_arrival():
     orders = []
     for seed in (1, 2):
         meta = batch([(10, 20), (30, 5), (8, 8)], seed)
-        balance_pairs(meta, 1)
+        balance_items(meta, 2, 1)
         orders.append(meta.keys)
     assert orders[0] == orders[1]
+
+
+def test_items_of_four_rows_stay_together_in_the_order_of_their_roles():
+    keys = [f"item{i}_{session}_0" for i in range(4) for session in range(4)]
+    random.Random(0).shuffle(keys)
+    meta = KVBatchMeta(partition_id="train", keys=list(keys), tags=[{"seq_len": 10}] * 16)
+    balance_items(meta, 4, 2)
+    assert [key.split("_")[1] for key in meta.keys] == ["0", "1", "2", "3"] * 4
+    assert all(len({key.split("_")[0] for key in meta.keys[i : i + 4]}) == 1 for i in range(0, 16, 4))

@@ -5,15 +5,13 @@ from __future__ import annotations
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.workers.rollout.llm_server import LLMServerManager
 
-from fpa_verl.integration.servers.client import Asks
-from fpa_verl.integration.trainers.metered import POLL_INTERVAL_S
+from fpa_verl.integration.trainers.base import WatchedTrainer
 
 
-class Sampler(Asks):
-    """Starts servers and reward loop, and asks them; nothing shares the devices with them."""
+class SamplingTrainer(WatchedTrainer):
+    """Starts servers and reward loop; nothing shares the devices with them."""
 
     def _setup(self) -> None:
-        self.replay_buffer.poll_interval = POLL_INTERVAL_S
         self._init_tokenizer()
         self._prepare()
         self.llm_server_manager = LLMServerManager.create(config=self.config)

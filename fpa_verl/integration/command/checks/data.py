@@ -1,0 +1,110 @@
+"""What a run learns from: its rollout dataset or its problems, and a cache of its reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.integration.config.facts import RunFacts
+from fpa_verl.integration.config.identity import reference_input, require_same_model
+from fpa_verl.integration.config.settings import KeptTokens, as_list, require_bounds
+from fpa_verl.rollouts.reference_cache import SOURCES
+
+# Bytes of a dataset that are read through before anything starts, which takes seconds. Of a larger one
+# every shard is checked when a run first reads it.
+VERIFIED_AT_START = 8_000_000_000
+
+
+def check(facts: RunFacts) -> None:
+    """Refuse data that is not there, not whole, of another model, or too little.
+
+    Raises:
+        FpaError: of the kind that fits.
+    """
+    if not facts.kind.reads_rollouts:
+        if facts.kind.generates:
+            require_training_problems(facts)
+        return
+    require_same_model(facts)
+    require_dataset(facts)
+    require_reference_weights(facts)
+    if facts.kind.trains:
+        require_whole_items(facts)
+        require_steps(facts)
+        if facts.reads_cache:
+            reference_input(facts)
+    else:
+        require_cache_source(facts)
+
+
+def require_training_problems(facts: RunFacts) -> None:
+    rollouts = Path(facts.config.rollouts)
+    for name in as_list(facts.config.data.train_files):
+        if Path(name).parent == rollouts and not Path(name).exists():
+            raise DatasetError(
+                f"no {name}: the online run trains on the same problems as the offline ones. Make the split with "
+                "`recipe=collect` first, or name a problem file of your own with data.train_files=[FILE]"
+            )
+    # Reading them finds what else is wrong with them.
+    _ = facts.training_problems
+
+
+def require_dataset(facts: RunFacts) -> None:
+    dataset = facts.dataset
+    if dataset.bytes <= VERIFIED_AT_START:
+        dataset.verify()
+    dataset.require_items(facts.config.data.train_batch_size if facts.kind.trains else 1)
+
+
+def require_whole_items(facts: RunFacts) -> None:
+    """A batch must be one optimizer step of whole items."""
+    sizes, n = set(facts.dataset.items.sizes.tolist()), facts.config.actor_rollout_ref.rollout.n
+    folder = facts.dataset.folder
+    if max(sizes) != n:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.n={n}: an item of {folder} has up to {max(sizes)} trajectories, and a batch "
+            f"would not be one update; set it to {max(sizes)}"
+        )
+    if len(sizes) > 1 and facts.config.reference.source != "forward":
+        raise ConfigError(
+            f"reference.source={facts.config.reference.source}: groups of {folder} differ in size, and verl fills them "
+            "up with rows that no cache has; set reference.source=forward or data.selection.unit=trajectory"
+        )
+
+
+def require_steps(facts: RunFacts) -> None:
+    """The epochs must hold the steps that were asked for."""
+    batch = facts.config.data.train_batch_size
+    steps, epochs = facts.config.trainer.total_training_steps, facts.config.trainer.total_epochs
+    steps_per_epoch = len(facts.dataset) // batch
+    if steps is not None and steps > steps_per_epoch * epochs:
+        raise ConfigError(
+            f"trainer.total_training_steps={steps}: {epochs} epochs of {len(facts.dataset)} items in batches of "
+            f"{batch} end after {steps_per_epoch * epochs}; raise trainer.total_epochs"
+        )
+
+
+def require_reference_weights(facts: RunFacts) -> None:
+    if facts.config.reference.source == "hidden" and facts.config.actor_rollout_ref.actor.strategy != "fsdp2":
+        raise ConfigError(
+            "reference.source=hidden needs the weights of FSDP2: set actor_rollout_ref.actor.strategy=fsdp2"
+        )
+
+
+def require_cache_source(facts: RunFacts) -> None:
+    """A cache that is to be made can be made."""
+    reference = facts.config.reference
+    if reference.source not in SOURCES:
+        raise ConfigError(
+            f"reference.source={reference.source}: recipe=cache_reference makes one of {', '.join(SOURCES)}"
+        )
+    if reference.source == "topk":
+        require_bounds(KeptTokens, reference, "reference")
+        if reference.k > facts.vocabulary:
+            raise ConfigError(f"reference.k={reference.k}: set it to the vocabulary's {facts.vocabulary} or less")
+    if facts.sequence_parallel_size > 1:
+        raise ConfigError(
+            "recipe=cache_reference writes whole sequences: set "
+            "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=1 for it; runs that read the cache may "
+            "use more"
+        )

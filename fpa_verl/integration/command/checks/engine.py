@@ -1,0 +1,151 @@
+"""What the training engine is asked to do: the objective, and how a batch is divided."""
+
+from __future__ import annotations
+
+from omegaconf import OmegaConf
+from verl.utils.import_utils import load_extern_type
+
+from fpa_verl.errors import ConfigError
+from fpa_verl.integration.config.facts import RunFacts
+from fpa_verl.integration.policy_losses import KEY, LOSS_AGG_MODE
+from fpa_verl.integration.safety.divergence import CollapseRule
+from fpa_verl.roles import Roles
+from fpa_verl.rollouts.selection import ROLES
+
+
+def check(facts: RunFacts) -> None:
+    """Raise ConfigError where an update would not be what the recipe means, or would not fit."""
+    require_watched_sampler(facts)
+    if facts.kind.holds_engine:
+        require_no_deprecated_ulysses(facts)
+        require_gpu_for_ulysses(facts)
+    if facts.kind.reads_rollouts:
+        require_objective(facts)
+        require_its_items(facts)
+        require_logits(facts)
+        require_offline_actor(facts)
+        CollapseRule(**facts.config.collapse)
+
+
+def check_sizes(facts: RunFacts) -> None:
+    """The same of what takes the data to know."""
+    if facts.kind.trains and facts.kind.reads_rollouts:
+        require_one_update(facts)
+        require_equal_shares(facts)
+    if facts.kind.reads_rollouts:
+        # verl keeps an item in one micro-batch.
+        lengths = facts.dataset.lengths()[facts.dataset.items.rows].reshape(-1, len(facts.dataset.selection.roles))
+        require_room(facts, int(lengths.sum(1).max()))
+    elif facts.kind.trains:
+        require_room(facts, facts.config.data.max_prompt_length + facts.config.data.max_response_length)
+
+
+def require_watched_sampler(facts: RunFacts) -> None:
+    """The replay buffer has a rollout server looked after."""
+    from fpa_verl.integration.servers.replay import WatchedReplayBuffer
+
+    custom = facts.config.trainer.v1.sampler.custom_sampler
+    sampler = load_extern_type(custom.path, custom.name) if custom.path and custom.name else object
+    if not issubclass(sampler, WatchedReplayBuffer):
+        raise ConfigError(
+            f"trainer.v1.sampler.custom_sampler.name={custom.name} would wait for a dead rollout server without end: "
+            "derive yours from fpa_verl.integration.servers.replay.WatchedReplayBuffer, or leave custom_sampler as "
+            "recipes/base/common.yaml has it"
+        )
+
+
+def require_no_deprecated_ulysses(facts: RunFacts) -> None:
+    if facts.config.actor_rollout_ref.actor.get("ulysses_sequence_parallel_size", 1) != 1:
+        raise ConfigError(
+            "actor_rollout_ref.actor.ulysses_sequence_parallel_size is deprecated in verl: set "
+            "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size, which the reference follows"
+        )
+
+
+def require_gpu_for_ulysses(facts: RunFacts) -> None:
+    if facts.config.trainer.device == "cpu" and facts.sequence_parallel_size > 1:
+        raise ConfigError(
+            "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size: verl shares sequences around flash "
+            "attention, which needs a GPU; set it to 1"
+        )
+
+
+def require_objective(facts: RunFacts) -> None:
+    # Building it finds unknown objectives and hyper-parameters out of bounds.
+    _ = facts.policy_loss
+
+
+def require_its_items(facts: RunFacts) -> None:
+    """The rows of an item have the roles that the objective learns from."""
+    objective, unit = facts.policy_loss.objective, facts.config.data.selection.unit
+    if objective is None or unit not in ROLES or ROLES[unit] == objective.roles:
+        return
+    wanted = next(name for name, roles in ROLES.items() if roles == objective.roles)
+    raise ConfigError(
+        f"data.selection.unit={unit}: {objective.name} learns from {_items(objective.roles)}; set "
+        f"data.selection.unit={wanted}, actor_rollout_ref.rollout.n={len(objective.roles)} and data.train_batch_size "
+        f"to {_items(objective.roles).removeprefix('single ')} a batch"
+    )
+
+
+def _items(roles: Roles) -> str:
+    return "single trajectories" if len(roles) == 1 else "pairs" if len(roles) == 2 else f"items of {', '.join(roles)}"
+
+
+def require_logits(facts: RunFacts) -> None:
+    if facts.config.actor_rollout_ref.model.get("use_fused_kernels") and facts.policy_loss.needs_reference:
+        raise ConfigError(
+            f"actor_rollout_ref.model.use_fused_kernels=true hides the logits that {facts.policy_loss.loss_mode} "
+            "compares with the reference's: set it to false"
+        )
+
+
+def require_offline_actor(facts: RunFacts) -> None:
+    actor = facts.actor
+    if facts.config.actor_rollout_ref.model.get("lora_rank", 0) > 0:
+        raise ConfigError("actor_rollout_ref.model.lora_rank: offline runs train all weights; set it to 0")
+    if actor.use_kl_loss:
+        raise ConfigError(
+            "actor_rollout_ref.actor.use_kl_loss=true is for online runs; an offline objective takes "
+            f"{KEY}.forward_kl_coef"
+        )
+    if actor.loss_agg_mode != LOSS_AGG_MODE:
+        raise ConfigError(f"actor_rollout_ref.actor.loss_agg_mode={actor.loss_agg_mode}: set it to {LOSS_AGG_MODE}")
+    if actor.ppo_epochs != 1:
+        raise ConfigError(
+            f"actor_rollout_ref.actor.ppo_epochs={actor.ppo_epochs}: a batch is trained on once; set it to 1"
+        )
+
+
+def require_one_update(facts: RunFacts) -> None:
+    """A batch must be one optimizer step, in its own order."""
+    actor = facts.config.actor_rollout_ref.actor
+    if actor.ppo_mini_batch_size != facts.config.data.train_batch_size or actor.shuffle:
+        raise ConfigError(
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}, shuffle={actor.shuffle}: a "
+            "batch is one update in its own order; leave ppo_mini_batch_size to data.train_batch_size and shuffle false"
+        )
+
+
+def require_equal_shares(facts: RunFacts) -> None:
+    batch = facts.config.data.train_batch_size
+    if batch % facts.workers:
+        raise ConfigError(
+            f"data.train_batch_size={batch} does not divide among {facts.workers} workers: set it to a multiple of "
+            f"{facts.workers}"
+        )
+
+
+def require_room(facts: RunFacts, longest: int) -> None:
+    """Room in a micro-batch for `longest`: tokens that cannot be divided among several, or may turn out so."""
+    if not facts.config.actor_rollout_ref.actor.use_dynamic_bsz:
+        return
+    shares = facts.sequence_parallel_size
+    # Of updates, and of passes without gradient.
+    for key in ("actor.ppo_max_token_len_per_gpu", "rollout.log_prob_max_token_len_per_gpu"):
+        limit = OmegaConf.select(facts.config.actor_rollout_ref, key)
+        if longest > limit * shares:
+            raise ConfigError(
+                f"actor_rollout_ref.{key}={limit}: up to {longest} tokens go into one micro-batch; set it to "
+                f"{-(-longest // shares)} or more"
+            )

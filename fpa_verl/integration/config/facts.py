@@ -1,0 +1,242 @@
+"""The facts that a composed configuration states: each read once, typed, before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+from transformers import AutoConfig, AutoTokenizer
+from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.config import ActorConfig
+
+from fpa_verl.errors import ConfigError, DatasetError, FpaError
+from fpa_verl.evaluation.benchmarks import BENCHMARKS
+from fpa_verl.integration.config.settings import (
+    as_list,
+    compute_dtype,
+    data_parallel_size,
+    devices_held,
+    sequence_parallel_size,
+)
+from fpa_verl.integration.policy_losses import KEY, OfflinePolicyLossConfig
+from fpa_verl.rollouts import Manifest, RolloutDataset, Selection, read_manifest
+from fpa_verl.rollouts.fingerprint import base_fingerprints, local_model_dir
+from fpa_verl.rollouts.problems import Problem, problems_fingerprint, read_problems
+from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder
+
+
+@dataclass(frozen=True)
+class RunKind:
+    """A kind of run: what it reads and writes, what it does in between, and how it ends. `kinds.KINDS` has them all.
+
+    Attributes:
+        name: its trainer, as recipes name it in `trainer.v1.trainer_mode`.
+        trains: it updates a model, step by step: it validates, writes checkpoints and goes on from them.
+        generates: it trains on, or keeps, what it generates itself.
+        holds_engine: it starts a training engine, to train or to compute.
+        reads_rollouts: it reads a rollout dataset; else problems.
+        evaluates: it measures accuracy on problem sets.
+        folder: where it writes, its ledger first of all.
+        is_done: whether there is nothing left to do, which it says if it does not show.
+        report: says in the end what was made; raises where that is of no use.
+        describe: what run.json says of it; None for a kind that has none.
+    """
+
+    name: str
+    trains: bool
+    generates: bool
+    holds_engine: bool
+    reads_rollouts: bool
+    evaluates: bool
+    folder: Callable[[RunFacts], Path]
+    is_done: Callable[[RunFacts], bool]
+    report: Callable[[RunFacts], None]
+    describe: Callable[[RunFacts], dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known of a run before it starts. What is read from disk is read when it is first asked for, and once.
+
+    Attributes:
+        config: the composed configuration, for what is a fact of its own in it.
+    """
+
+    config: DictConfig
+    kind: RunKind
+
+    # ---- folders ------------------------------------------------------------------------------
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.config.run_dir).expanduser()
+
+    @property
+    def rollouts(self) -> Path:
+        """The rollout dataset that the run makes, reads or takes its problems from."""
+        files = as_list(self.config.data.train_files)
+        return Path(files[0] if self.kind.reads_rollouts else self.config.rollouts).expanduser()
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return self.kind.folder(self)
+
+    # ---- model --------------------------------------------------------------------------------
+
+    @property
+    def model_path(self) -> str:
+        return str(self.config.actor_rollout_ref.model.path)
+
+    @cached_property
+    def model(self) -> dict[str, str]:
+        """Fingerprints of the base model, its tokenizer and its chat template.
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+        model = self.config.actor_rollout_ref.model
+        tokenizer = AutoTokenizer.from_pretrained(local_model_dir(model.get("tokenizer_path") or model.path))
+        template_kwargs = dict(self.config.data.get("apply_chat_template_kwargs") or {})
+        return base_fingerprints(self.model_path, tokenizer, template_kwargs)
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """Tokens that the model knows."""
+        return int(AutoConfig.from_pretrained(local_model_dir(self.model_path)).vocab_size)
+
+    @cached_property
+    def actor(self) -> ActorConfig:
+        """The actor's configuration as verl builds it.
+
+        Raises:
+            ConfigError: a value is out of its bounds, or no key of it.
+        """
+        try:
+            return omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
+        except InstantiationException as error:
+            # hydra wraps what a dataclass says about its own values.
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, FpaError):
+                cause = cause.__cause__
+            raise cause or ConfigError(f"actor_rollout_ref.actor: {' '.join(str(error).split())}") from error
+
+    @property
+    def policy_loss(self) -> OfflinePolicyLossConfig:
+        """What an offline run optimises.
+
+        Raises:
+            ConfigError: it is no offline policy loss.
+        """
+        if not isinstance(self.actor.policy_loss, OfflinePolicyLossConfig):
+            raise ConfigError(
+                f"{KEY}._target_: the offline trainer needs fpa_verl.integration.policy_losses.offline_policy_loss, as "
+                "recipes/base/offline.yaml sets it"
+            )
+        return self.actor.policy_loss
+
+    # ---- rollouts and their reference -----------------------------------------------------------
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest of the rollout dataset.
+
+        Raises:
+            DatasetError: there is no such dataset, or it is not finished.
+        """
+        return read_manifest(self.rollouts)
+
+    @cached_property
+    def dataset(self) -> RolloutDataset:
+        """The rollout dataset, with the selection that the run trains on."""
+        return RolloutDataset(self.rollouts, Selection(**self.config.data.selection))
+
+    @cached_property
+    def cache_key(self) -> CacheKey:
+        """What the reference cache that the recipe asks for is of, or would be."""
+        reference = self.config.reference
+        is_topk = reference.source == "topk"
+        return CacheKey(
+            **self.model,
+            dataset=self.manifest.fingerprint,
+            scoring_temperature=self.config.actor_rollout_ref.actor.policy_loss.scoring_temperature,
+            source=reference.source,
+            k=reference.k if is_topk else 0,
+            samples=reference.samples if is_topk else 0,
+            dtype=compute_dtype(self.config.actor_rollout_ref.actor),
+        )
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where that cache is, or would be."""
+        return cache_folder(Path(self.config.rollouts).expanduser(), self.config.reference.source)
+
+    @property
+    def reads_cache(self) -> bool:
+        """Whether the run reads its reference from a cache."""
+        is_cached = "reference" in self.config and self.config.reference.source != "forward"
+        return is_cached and self.kind.trains and self.policy_loss.needs_reference
+
+    # ---- problems -------------------------------------------------------------------------------
+
+    @cached_property
+    def training_problems(self) -> list[Problem]:
+        return read_problems(as_list(self.config.data.train_files))
+
+    @cached_property
+    def evaluation_problems(self) -> list[Problem]:
+        """The problems of all evaluation sets.
+
+        Raises:
+            DatasetError: a file is missing or no problem file.
+        """
+        try:
+            return read_problems(as_list(self.config.data.val_files))
+        except DatasetError as error:
+            held_out = f"{self.config.rollouts}/validation.parquet"
+            raise DatasetError(
+                f"{error} (data.val_files; data.val_files=[{held_out}] evaluates on the held-out problems alone)"
+            ) from error
+
+    def samples_of(self, data_source: str) -> int:
+        """Answers to each problem of a set: the recipe's number, or the paper's for its benchmarks."""
+        if self.config.evaluation.samples is not None:
+            return int(self.config.evaluation.samples)
+        known = BENCHMARKS.get(data_source)
+        return known.samples if known else int(self.config.actor_rollout_ref.rollout.val_kwargs.n)
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any]:
+        """Fingerprint of each evaluation set and how it is sampled."""
+        by_source: dict[str, list[Problem]] = {}
+        for problem in self.evaluation_problems:
+            by_source.setdefault(problem.data_source, []).append(problem)
+        sampling = self.config.actor_rollout_ref.rollout.val_kwargs
+        return {
+            "problem_sets": {source: problems_fingerprint(problems) for source, problems in by_source.items()},
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "samples": {source: self.samples_of(source) for source in sorted(by_source)},
+            "max_response_tokens": self.config.data.max_response_length,
+        }
+
+    # ---- machine --------------------------------------------------------------------------------
+
+    @property
+    def devices(self) -> int:
+        return devices_held(self.config)
+
+    @property
+    def sequence_parallel_size(self) -> int:
+        return sequence_parallel_size(self.config)
+
+    @property
+    def workers(self) -> int:
+        """Workers that each train on a part of a batch."""
+        return data_parallel_size(self.config)

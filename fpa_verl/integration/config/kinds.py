@@ -1,0 +1,174 @@
+"""One row a kind of run; a new kind is a trainer and a row.
+
+What a command checks, where it writes, when it has nothing left to do and what it says in the end follow from the row.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from fpa_verl.integration.config.facts import RunFacts, RunKind
+from fpa_verl.integration.config.identity import describe_evaluation, describe_run, require_same_model
+from fpa_verl.integration.say import say
+from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.rollouts.manifest import MANIFEST_FILE
+from fpa_verl.rollouts.reference_cache import CACHE_FILE, describe_cache, read_cache_file
+from fpa_verl.runs.accuracy_table import accuracy_table
+from fpa_verl.runs.ledger import read_spending
+from fpa_verl.runs.names import CONFIG_FILE, RUN_FILE
+from fpa_verl.runs.record import open_run
+from fpa_verl.tables import for_terminal
+
+
+def facts_of(config: DictConfig) -> RunFacts:
+    """The facts of a run; verl's own trainers count as online ones that write nothing down."""
+    return RunFacts(config, KINDS.get(config.trainer.v1.trainer_mode, VERLS_OWN))
+
+
+# ---- collect ------------------------------------------------------------------------------------
+
+
+def _is_collected(facts: RunFacts) -> bool:
+    if not (facts.rollouts / MANIFEST_FILE).exists():
+        return False
+    require_same_model(facts)
+    return True
+
+
+def _report_collected(facts: RunFacts) -> None:
+    """Say what became of the rollouts; fail where none of them can train."""
+    dataset = RolloutDataset(facts.rollouts)
+    say(f"{facts.rollouts}: " + ", ".join(f"{name} {value:,}" for name, value in dataset.manifest.counts.items()))
+    dataset.require_items(1)
+
+
+# ---- cache_reference ------------------------------------------------------------------------------
+
+
+def _is_cached(facts: RunFacts) -> bool:
+    if not (facts.cache_folder / CACHE_FILE).exists():
+        return False
+    read_cache_file(facts.cache_folder, facts.cache_key)
+    return True
+
+
+def _report_cached(facts: RunFacts) -> None:
+    say(describe_cache(facts.cache_folder, read_cache_file(facts.cache_folder, facts.cache_key)))
+
+
+# ---- evaluate -------------------------------------------------------------------------------------
+
+
+def _is_evaluated(facts: RunFacts) -> bool:
+    if not (facts.run_dir / RUN_FILE).exists():
+        return False
+    open_run(facts.run_dir, describe_evaluation(facts))
+    return read_spending(facts.run_dir).finished
+
+
+def _report_evaluated(facts: RunFacts) -> None:
+    Console().print(for_terminal(accuracy_table(facts.run_dir, facts.model_path)))
+
+
+# ---- training -------------------------------------------------------------------------------------
+
+
+def _is_trained(facts: RunFacts) -> bool:
+    """Whether the run in `run_dir` reached the last step that is asked for now, or stopped early; says so.
+
+    Raises:
+        MismatchError: another run is there.
+    """
+    folder = facts.run_dir
+    if (folder / RUN_FILE).exists():
+        open_run(folder, describe_run(facts))
+    spending = read_spending(folder)
+    if spending.stopped_early:
+        say(f"{folder}: stopped early before; delete it to train again")
+        return True
+    if not spending.finished or _length(OmegaConf.load(folder / CONFIG_FILE)) != _length(facts.config):
+        return False
+    say(f"{folder}: finished before, at step {spending.last_step}; delete it to train again")
+    return True
+
+
+def _length(config: Any) -> tuple[int | None, int]:
+    return config.trainer.total_training_steps, config.trainer.total_epochs
+
+
+def _nothing_to_report(facts: RunFacts) -> None:
+    """Reports are another command's."""
+
+
+def _run_dir(facts: RunFacts) -> Path:
+    return facts.run_dir
+
+
+# ---- the rows -------------------------------------------------------------------------------------
+
+OFFLINE = RunKind(
+    name="offline",
+    trains=True,
+    generates=False,
+    holds_engine=True,
+    reads_rollouts=True,
+    evaluates=True,
+    folder=_run_dir,
+    is_done=_is_trained,
+    report=_nothing_to_report,
+    describe=describe_run,
+)
+ONLINE = RunKind(
+    name="metered_sync",
+    trains=True,
+    generates=True,
+    holds_engine=True,
+    reads_rollouts=False,
+    evaluates=True,
+    folder=_run_dir,
+    is_done=_is_trained,
+    report=_nothing_to_report,
+    describe=describe_run,
+)
+COLLECT = RunKind(
+    name="collect",
+    trains=False,
+    generates=True,
+    holds_engine=False,
+    reads_rollouts=False,
+    evaluates=False,
+    folder=lambda facts: facts.rollouts,
+    is_done=_is_collected,
+    report=_report_collected,
+)
+EVALUATE = RunKind(
+    name="evaluate",
+    trains=False,
+    generates=False,
+    holds_engine=False,
+    reads_rollouts=False,
+    evaluates=True,
+    folder=_run_dir,
+    is_done=_is_evaluated,
+    report=_report_evaluated,
+    describe=describe_evaluation,
+)
+CACHE_REFERENCE = RunKind(
+    name="cache_reference",
+    trains=False,
+    generates=False,
+    holds_engine=True,
+    reads_rollouts=True,
+    evaluates=False,
+    folder=lambda facts: facts.cache_folder,
+    is_done=_is_cached,
+    report=_report_cached,
+)
+
+KINDS = {kind.name: kind for kind in (COLLECT, CACHE_REFERENCE, EVALUATE, OFFLINE, ONLINE)}
+# A trainer of verl's own.
+VERLS_OWN = ONLINE

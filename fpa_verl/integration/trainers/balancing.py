@@ -1,0 +1,23 @@
+"""Items of several rows stay together when a batch is divided among workers."""
+
+from __future__ import annotations
+
+import torch
+from transfer_queue import KVBatchMeta
+from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions
+
+
+def balance_items(batch: KVBatchMeta, rows: int, workers: int) -> None:
+    """Reorder a batch so that each worker's part has whole items and about the same work.
+
+    Args:
+        batch: what training items put into it under the keys ITEM_0_0, ITEM_1_0 and so on, a row for each of its roles.
+        rows: of an item, 10 at most, so that the names of its keys are in their order.
+        workers: that share the batch.
+    """
+    order = sorted(range(len(batch.keys)), key=lambda row: batch.keys[row])
+    items = [order[start : start + rows] for start in range(0, len(order), rows)]
+    lengths = [sum(batch.tags[row]["seq_len"] for row in item) for item in items]
+    work = calculate_workload(torch.tensor(lengths, dtype=torch.int64))
+    parts = get_seqlen_balanced_partitions(work, k_partitions=workers, equal_size=True)
+    batch.reorder([row for part in parts for item in part for row in items[item]])

@@ -1,0 +1,198 @@
+"""Asking rollout servers: which answers come back, what becomes of those that do not, and what an evaluation keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+from fpa_verl.demo.model import character_tokenizer
+from fpa_verl.errors import ConfigError, IntegrationError
+from fpa_verl.integration.servers.agent_loops import last_outputs, prompt_batch
+from fpa_verl.integration.servers.client import Continuation, Output, RolloutClient, SamplingRequest
+from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
+from fpa_verl.integration.trainers.validating import prompts_of, validation_metrics
+from fpa_verl.rollouts.problems import Problem
+from fpa_verl.runs.answers import AnswerStore, outcomes
+from fpa_verl.runs.names import answers_of_step
+from fpa_verl.runs.run import read_run
+
+A, B = (Problem.from_text(name, f"{name}?", "1", "toy") for name in ("a", "b"))
+OTHER = Problem.from_text("a", "another a?", "1", "other")
+TOKENIZER = character_tokenizer()
+END = TOKENIZER.eos_token_id
+
+
+class FakeServers:
+    """Servers that answer as told: data source, problem and sample to a status, or to nothing."""
+
+    def __init__(self, verdict=None, written=()):
+        self.verdict, self.written = verdict, list(written)
+        self.asked, self.prompts = [], []
+
+    def answer(self, problems, request, first_samples):
+        found = []
+        for place, (problem, first) in enumerate(zip(problems, first_samples, strict=True)):
+            for session in range(request.n):
+                asked = (problem.data_source, problem.problem_id, first + session)
+                self.asked.append(asked)
+                if status := self.verdict(*asked):
+                    verdict = {"status": status, "extracted": "1"}
+                    found.append(Output(place, session, [5], [6, END], [-0.5, -0.1], float(status == "right"), verdict))
+        return found[::-1]
+
+    async def generate(self, prompt_ids, sampling_params):
+        self.prompts.append((prompt_ids, sampling_params))
+        text, ends = self.written[(len(self.prompts) - 1) % len(self.written)]
+        await asyncio.sleep(0)
+        ids = [*TOKENIZER.encode(text), *([END] if ends else [])]
+        return SimpleNamespace(token_ids=ids, log_probs=[-0.25] * len(ids))
+
+
+@pytest.fixture
+def client_of(base_model):
+    def make(verdict=None, written=(), last_answered=None):
+        servers = FakeServers(verdict, written)
+        sampling = {"temperature": 0.7, "top_p": 1.0, "top_k": -1, "max_model_len": 32}
+        config = {"actor_rollout_ref": {"model": {"path": str(base_model)}, "rollout": sampling}}
+        return RolloutClient(servers, OmegaConf.create(config), TOKENIZER, last_answered), servers
+
+    return make
+
+
+def evaluation(client, tmp_path, *problems, samples=2, step=0, folder=""):
+    plan = EvaluationPlan(problems, defaultdict(lambda: samples))
+    store = AnswerStore(tmp_path, folder)
+    return Evaluation(client, plan, store, step=step), store
+
+
+def test_rollouts_come_in_the_order_of_their_problems_with_what_they_are_worth(client_of):
+    client, _ = client_of(lambda source, problem, sample: "right" if sample else "wrong")
+    found = client.answers([A, B], SamplingRequest(n=2))
+    assert [(r.problem.problem_id, r.sample, r.status, r.score) for r in found] == [
+        ("a", 0, "wrong", 0.0),
+        ("a", 1, "right", 1.0),
+        ("b", 0, "wrong", 0.0),
+        ("b", 1, "right", 1.0),
+    ]
+    assert (found[0].prompt_ids, found[0].response_ids, found[0].log_probs) == ([5], [6, END], [-0.5, -0.1])
+    assert client.text(found[0]) == TOKENIZER.decode([6])
+
+
+def test_what_ends_without_an_end_of_sequence_token_was_cut_off(client_of, monkeypatch):
+    client, servers = client_of(lambda *_: "right")
+    monkeypatch.setattr(servers, "answer", lambda *_: [Output(0, 0, [5], [6, 7], [], 1.0, {"status": "right"})])
+    assert client.answers([A], SamplingRequest(n=1))[0].finish_reason == "length"
+
+
+def test_continuations_of_token_ids_with_their_log_probs_and_why_they_end(client_of):
+    """After 4 tokens at most: an end of the response, a stop text at the end or before it, or neither."""
+    written = [("12", True), ("1;2=", False), ("12=", False), ("1234", False)]
+    client, servers = client_of(written=written)
+    (found,) = client.continuations([[7, 8, 9]], n=4, max_tokens=4, stop=["="])
+    assert [one.finish_reason for one in found] == ["stop", "stop", "stop", "length"]
+    assert found[0] == Continuation([*TOKENIZER.encode("12"), END], [-0.25] * 3, "stop")
+    assert [prompt for prompt, _ in servers.prompts] == [[7, 8, 9]] * 4
+    assert servers.prompts[0][1] == {
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "top_k": -1,
+        "max_tokens": 4,
+        "logprobs": True,
+        "stop": ["="],
+        "include_stop_str_in_output": True,
+    }
+
+
+def test_continuations_go_with_their_prompts_and_stay_within_the_models_length(client_of):
+    client, servers = client_of(written=[("1", True), ("2", True), ("3", True), ("4", True)])
+    found = client.continuations([[7] * 3, [8] * 30], n=2, max_tokens=10)
+    assert [[TOKENIZER.decode(one.token_ids[:1]) for one in each] for each in found] == [["1", "2"], ["3", "4"]]
+    # 32 tokens hold a prompt of 30 and 2 more.
+    assert [sampling["max_tokens"] for _, sampling in servers.prompts] == [10, 10, 2, 2]
+    assert "stop" not in servers.prompts[0][1]
+    with pytest.raises(ConfigError, match=r"max_model_len=32: a prompt to be continued has 32 tokens; set it to 42"):
+        client.continuations([[8] * 32], max_tokens=10)
+
+
+def test_every_answer_is_asked_for_once_and_kept(client_of, tmp_path):
+    client, servers = client_of(lambda source, problem, sample: "right" if problem == "a" else "wrong")
+    wanted, store = evaluation(client, tmp_path, A, B, OTHER)
+    assert wanted.ask(batch=4) == []
+    sets = (("toy", "a"), ("toy", "b"), ("other", "a"))
+    everything = [(source, problem, sample) for source, problem in sets for sample in range(2)]
+    assert servers.asked == everything
+    kept = store.read()
+    assert sorted(zip(kept["data_source"], kept["problem_id"], kept["sample"], strict=True)) == sorted(everything)
+    # 4 and 2 at a time.
+    assert len(list((tmp_path / "samples").glob("*.parquet"))) == 2
+    wanted.ask(batch=4)
+    assert len(servers.asked) == 6, "nothing is missing any more"
+
+
+def test_an_answer_that_never_comes_is_tried_again_and_left_out(client_of, tmp_path):
+    client, servers = client_of(lambda source, problem, sample: None if (problem, sample) == ("b", 1) else "right")
+    wanted, store = evaluation(client, tmp_path, A, B)
+    left = wanted.ask(batch=10)
+    assert [(task.problem.problem_id, task.sample) for task in left] == [("b", 1)]
+    # Once with the others and once alone; then a problem that was answered shows that servers are alive.
+    assert servers.asked[4:] == [("toy", "b", 1), ("toy", "a", 0)]
+    assert outcomes(store.read()) == {"a": (2, 2), "b": (1, 1)}
+
+
+@pytest.mark.parametrize("before", [None, OTHER])
+def test_where_nothing_comes_at_all_it_is_said(client_of, tmp_path, before):
+    client, _ = client_of(lambda *_: None, last_answered=before)
+    with pytest.raises(IntegrationError, match="no response"):
+        evaluation(client, tmp_path, A, B)[0].ask(batch=10)
+
+
+def test_a_run_that_trains_records_keeps_and_logs(client_of, tmp_path):
+    """a: right and a time-out of the scorer, 1 of 1; b: two wrong ones, 0 of 2; so 1/2, with one unscored."""
+
+    def verdict(source, problem, sample):
+        return {("a", 0): "right", ("a", 1): "timeout"}.get((problem, sample), "wrong")
+
+    client, _ = client_of(verdict)
+    run, store = evaluation(client, tmp_path, A, B, step=7, folder=answers_of_step(attempt=1, step=7))
+    entered = []
+    run.ask(around=lambda: nullcontext(entered.append("a batch")))
+    assert entered == ["a batch"]
+    found = run.record(tmp_path, attempt=1, trained=True)
+    assert validation_metrics(run.plan, found) == {
+        "val-core/toy/acc/mean@2": 0.5,
+        "val-aux/toy/unscored": 1,
+        "val-aux/toy/truncated": 0.0,
+        "val-aux/toy/response_tokens": 2.0,
+    }
+    assert prompts_of(run.plan, found) == ["a?", "a?", "b?", "b?"]
+    assert (found["status"] == "right").tolist() == [True, False, False, False]
+    info = {"recipe": "fpa_offline", "evaluation": {"problem_sets": {"toy": "x"}, "samples": 2}, "fingerprints": {}}
+    (tmp_path / "run.json").write_text(json.dumps({**info, "hardware": {"devices": 1}, "dataset": None}))
+    (point,) = read_run(tmp_path).points
+    assert (point.step, point.problems, point.unscored) == (7, {"a": (1, 1), "b": (0, 2)}, 1)
+    kept = store.read()
+    assert outcomes(kept) == point.problems
+    assert kept["finish_reason"].tolist() == ["stop"] * 4
+    # What an older version wrote as one number for all sets is read as that of each.
+    assert read_run(tmp_path).info["evaluation"]["samples"] == {"toy": 2}
+
+
+def test_of_a_session_with_several_outputs_the_last_counts():
+    assert last_outputs(["u_0_0", "u_0_10", "u_0_9", "u_1_0"]) == ["u_0_10", "u_1_0"]
+
+
+def test_the_scorer_gets_what_the_file_says_of_a_problem():
+    problem = Problem("a", A.messages, "1", "toy", extra_info={"unit": "cm", "index": 3})
+    prompts = prompt_batch(["u"], [problem], SamplingRequest(n=3, validate=True, seeded=True, step=7), [5])
+    assert prompts["extra_info"][0] == {"unit": "cm", "index": 3, "problem_id": "a"}
+    assert (prompts["__rollout_n__"][0], prompts["first_sample"][0]) == (3, 5)
+    assert prompts["agent_name"][0] == "seeded_single_turn"
+    assert prompts["validate"] is True
+    assert prompts["global_steps"] == 7
+    assert "agent_name" not in prompt_batch(["u"], [problem], SamplingRequest(n=1), [0])
