@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import NamedTuple
 
 import rich.table
 from rich import box
@@ -13,6 +14,21 @@ from rich.text import Text
 
 # Characters from which a cell is a text that may be wrapped.
 LONG = 40
+# Cells of what nobody wrote down, and of what never happens.
+UNKNOWN, NEVER = "?", "never"
+
+
+class TimeUnit(NamedTuple):
+    """What times are shown in: the word, its sign, and how many make an hour."""
+
+    word: str
+    sign: str
+    an_hour: float
+
+
+def time_unit(longest_hours: float) -> TimeUnit:
+    """Hours, or minutes where everything is short."""
+    return TimeUnit("hours", "h", 1.0) if longest_hours >= 1 else TimeUnit("minutes", "min", 60.0)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from fpa_verl.cli.console import console
 from fpa_verl.errors import DatasetError, FpaError
 
+if TYPE_CHECKING:
+    from fpa_verl.rollouts import RolloutDataset
+
 data_app = typer.Typer(no_args_is_help=True, help="Make, import and look at problem files and rollout datasets.")
-console = Console()
 
 
 @data_app.command("problems")
@@ -163,16 +165,50 @@ def check(
 
 
 @data_app.command("show")
-def show(folder: Annotated[Path, typer.Argument(help="A rollout dataset.")]) -> None:
-    """Verify a rollout dataset and print what is in it."""
+def show(
+    folder: Annotated[Path, typer.Argument(help="A rollout dataset.")],
+    row: Annotated[
+        list[str] | None, typer.Option(help="A trajectory: PROBLEM/GROUP/SAMPLE or its row; may be repeated.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the dataset's model is, if no longer where its manifest says.")
+    ] = None,
+) -> None:
+    """Verify a rollout dataset and print what is in it, or single trajectories with their text."""
     from fpa_verl.rollouts import RolloutDataset
 
     dataset = RolloutDataset(folder)
+    if row:
+        _print_rows(dataset, row, model)
+        return
     dataset.verify()
     _print_counts(folder, dataset.manifest.counts)
     for name, value in dataset.manifest.fingerprints.items():
         console.print(f"  {name}: {value}", highlight=False)
     console.print(f"  cost: {dataset.manifest.device_seconds:,.0f} device-seconds", highlight=False)
+
+
+def _print_rows(dataset: RolloutDataset, names: list[str], model: str | None) -> None:
+    from fpa_verl.rollouts.decoding import shown_text
+
+    rows = [dataset.find(name) for name in names]
+    try:
+        decode = shown_text(dataset.manifest, model)
+    except DatasetError as error:
+        console.print(f"note: {error}; token ids follow", highlight=False, markup=False)
+        decode = str
+    for row in rows:
+        values = dataset.row(row)
+        name = f"{values['problem_id']}/{values['group']}/{values['sample']}"
+        lines = {
+            "row": f"{row} ({name}, {values['split']})",
+            "verdict": f"{values['status']}, score {values['score']:g}, finish_reason {values['finish_reason']}",
+            "ground truth": values["ground_truth"],
+            f"prompt ({len(values['prompt_ids'])} tokens)": decode(values["prompt_ids"]),
+            f"response ({len(values['response_ids'])} tokens)": decode(values["response_ids"]),
+        }
+        for title, text in lines.items():
+            console.print(f"{title}: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_counts(folder: Path, counts: dict[str, int]) -> None:

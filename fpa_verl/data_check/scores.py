@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.findings import Finding
 from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
 from fpa_verl.reward.sandbox import POOL_SIZE
-from fpa_verl.rollouts.fingerprint import tokenizer_fingerprint
+from fpa_verl.rollouts.decoding import Decode, scored_text
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.schema import MODEL_STATUSES
-
-Decode = Callable[[list[int]], str]
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def check_scores(sample: list[Scored], manifest: Manifest, model: str | None) ->
         model: folder or name of another copy of the model.
     """
     try:
-        decode = decoder(manifest, model)
+        decode = scored_text(manifest, model)
     except DatasetError as error:
         yield Finding("scores", "note", f"no text was scored anew: {error}")
         return
@@ -76,41 +73,3 @@ def _compare(sample: list[Scored], decode: Decode) -> Iterator[Finding]:
         yield Finding("scores", "note", f"{failed:,} of {len(sample):,} could not be scored: the scorer failed")
     if not differ:
         yield Finding("scores", "fine", f"{len(sample) - failed:,} trajectories scored anew, with the same result")
-
-
-def decoder(manifest: Manifest, model: str | None) -> Decode:
-    """Text of token ids, as the scorer saw it, by the tokenizer that the dataset was made with.
-
-    Args:
-        manifest: of the dataset.
-        model: folder or name of another copy of the model.
-
-    Raises:
-        DatasetError: that tokenizer is not at hand, or `model` has another.
-    """
-    name = model or str(manifest.origin.get("model", ""))
-    try:
-        from transformers import AutoTokenizer
-    except ImportError as error:
-        raise DatasetError("trajectories are stored as token ids, which `pip install transformers` reads") from error
-    try:
-        # What is at hand: a check downloads nothing, and runs no code that comes with a model.
-        tokenizer = AutoTokenizer.from_pretrained(_local(name), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"no tokenizer at {name!r}, "
-            + ("" if model else "where the manifest says the model was, ")
-            + "and trajectories are stored as token ids; --model FOLDER says where it is"
-        ) from error
-    wanted = manifest.fingerprints.get("tokenizer")
-    if wanted not in (None, tokenizer_fingerprint(tokenizer)):
-        raise DatasetError(
-            f"{name} has another tokenizer than the dataset was made with; --model FOLDER names that one"
-        )
-    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
-
-
-def _local(name: str) -> str:
-    if not name:
-        raise ValueError("no model is named")
-    return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name

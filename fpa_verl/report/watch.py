@@ -22,13 +22,12 @@ from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, Curve, CurvePoin
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.names import CONFIG_FILE, LEDGER_FILE
 from fpa_verl.runs.run import Run
-from fpa_verl.tables import percent
+from fpa_verl.tables import UNKNOWN, percent
 
 # The pace is that of the last so many steps, evaluations among them.
 PACE_STEPS = 50
 # A run that wrote nothing for so many of its steps, and for this long, has probably died.
 SILENT_STEPS, SILENT_SECONDS = 10, 300
-UNKNOWN = "?"
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,26 @@ class RolloutDataset:
         }
         return {**self._shards[row], **known}
 
+    def find(self, name: str) -> int:
+        """The row of a trajectory by its name, PROBLEM/GROUP/SAMPLE as errors and batches have it, or its number.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        if name.isdigit() and int(name) < len(self._index):
+            return int(name)
+        problem_id, _, rest = name.rpartition("/")
+        problem_id, _, group = problem_id.rpartition("/")
+        if problem_id and group.isdigit() and rest.isdigit():
+            near = (self._index["problem_id"] == problem_id) & (self._index["group"] == int(group))
+            for row in np.flatnonzero(near.to_numpy()).tolist():
+                if self._shards[row]["sample"] == int(rest):
+                    return row
+        raise DatasetError(
+            f"{self.folder} has no trajectory '{name}': give PROBLEM/GROUP/SAMPLE, or a row from 0 to "
+            f"{len(self._index) - 1}"
+        )
+
     def lengths(self) -> np.ndarray:
         """Tokens of prompt and response of every row of the dataset."""
         return (self._index["prompt_tokens"] + self._index["response_tokens"]).to_numpy()

@@ -2,16 +2,7 @@
 
     device-seconds of a phase = its tokens / its tokens a device-second
 
-Assumed, and printed with every plan:
-
-1. Responses are as long during training as the mean given; all of a batch's tokens are trained on.
-2. The offline run goes through the trained trajectories `epochs` times; `trained_share` of the collected ones are in
-   groups with both right and wrong answers and so are trained on.
-3. FPA pays a forward pass of the reference over the same tokens, in the step or once for a cache; with a cache the
-   training steps pay none.
-4. An online step generates, passes the policy of the step before over its tokens once, and trains on them once.
-5. A forward pass takes a third of forward and backward, where no rate of its own is given.
-6. Start-up, evaluation, weight sync, checkpoints and idle devices are not in it: they come on top.
+`ASSUMPTIONS` are printed with every plan.
 """
 
 from __future__ import annotations
@@ -24,8 +15,18 @@ from fpa_verl.errors import ConfigError
 from fpa_verl.report.comparisons.cost import run_cost
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR
 from fpa_verl.runs.run import Run
-from fpa_verl.tables import Table
+from fpa_verl.tables import Table, time_unit
 
+ASSUMPTIONS = (
+    "Responses are as long during training as the mean given; all of a batch's tokens are trained on.",
+    "The offline run goes through the trained trajectories `epochs` times; `trained_share` of the collected ones are "
+    "in groups with both right and wrong answers and so are trained on.",
+    "FPA pays a forward pass of the reference over the same tokens, in the step or once for a cache; with a cache the "
+    "training steps pay none.",
+    "An online step generates, passes the policy of the step before over its tokens once, and trains on them once.",
+    "A forward pass takes a third of forward and backward, where no rate of its own is given.",
+    "Start-up, evaluation, weight sync, checkpoints and idle devices are not in it: they come on top.",
+)
 # FLOP a token and parameter: 2 forward, 4 backward.
 FORWARD_FLOP, TRAINING_FLOP = 2, 6
 
@@ -138,7 +139,7 @@ def as_table(phases: list[Phase], devices: int) -> Table:
     """A line a phase and the sum of each side: device-time, and time on so many devices."""
     sides = {phase.side: [one for one in phases if one.side == phase.side] for phase in phases}
     totals = {side: sum(phase.device_hours for phase in of_side) for side, of_side in sides.items()}
-    unit, scale = ("h", 1.0) if max(totals.values()) >= 1 else ("min", 60.0)
+    _, unit, scale = time_unit(max(totals.values()))
 
     def times(device_hours: float) -> list[str]:
         return [f"{scale * device_hours:,.2f}", f"{scale * device_hours / devices:,.2f}"]
@@ -152,16 +153,3 @@ def as_table(phases: list[Phase], devices: int) -> Table:
     held = "1 device" if devices == 1 else f"{devices} devices"
     header = ["phase", "M tokens", "a device-s", f"device-{unit}", unit]
     return Table(f"Expected cost, and {unit} on {held}", header, rows)
-
-
-def assumptions() -> list[str]:
-    """The numbered lines of this module's docstring."""
-    text = (__doc__ or "").split("Assumed, and printed with every plan:")[1]
-    lines = [" ".join(part.split()) for part in text.strip().splitlines()]
-    joined: list[str] = []
-    for line in lines:
-        if line[:1].isdigit():
-            joined.append(line)
-        else:
-            joined[-1] += f" {line}"
-    return joined

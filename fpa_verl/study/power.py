@@ -28,14 +28,12 @@ from fpa_verl.evaluation.power import (
 from fpa_verl.report.comparable import problem_sets, require_same_questions
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.runs.run import Point, Run
-from fpa_verl.tables import Table
+from fpa_verl.tables import NEVER, Table
 
 # Two-sided test at 1 - LEVEL that finds the difference with chance WANTED.
 LEVEL, WANTED = 0.95, 0.8
 # Samples a problem in the table of problems needed.
 SAMPLES = (1, 2, 4, 8, 16, 32)
-# Of a set that the asked difference is out of reach on, with the problems it has.
-NEVER = "never"
 # Below it, more problems than there are.
 LEAST_DIFFERENCE = 0.001
 _VARIANCES = "B (variance over problems of the difference between two runs) and W (of one sample from each)"

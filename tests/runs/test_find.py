@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.statistics.configurations import configurations, labels
+from fpa_verl.report.statistics.arms import arms_of, labels
 from fpa_verl.runs.find import find_runs
 from fpa_verl.report.output import report_folder
 from tests.runs.directories import make_run, settings
@@ -48,7 +48,7 @@ def test_what_recipe_evaluate_left_is_no_run_to_compare(sweep):
 def test_a_name_puts_runs_together(sweep):
     found = find_runs(["mine=runs/fpa*", "runs/off_seed0"])
     assert [run.method for run in found] == ["mine", "mine", "off_rl"]
-    assert [len(one.runs) for one in configurations(found)] == [2, 1]
+    assert [len(one.runs) for one in arms_of(found)] == [2, 1]
 
 
 def test_a_folder_with_an_equals_sign_is_a_folder(sweep):
@@ -59,10 +59,10 @@ def test_a_folder_with_an_equals_sign_is_a_folder(sweep):
 
 def test_settings_are_in_the_label_only_where_they_differ(sweep):
     make_run(Path("other"), [1], training=settings(lam=5.0))
-    found = configurations(find_runs(["runs", "other"]))
+    found = arms_of(find_runs(["runs", "other"]))
     assert labels(found) == ["fpa_offline lam=2.0", "off_rl", "fpa_offline lam=5.0"]
     make_run(Path("old"), [1], training=None)
-    found = configurations(find_runs(["runs", "old"]))
+    found = arms_of(find_runs(["runs", "old"]))
     assert labels(found) == ["fpa_offline", "off_rl", "fpa_offline (settings not recorded)"]
 
 

@@ -22,9 +22,8 @@ from fpa_verl.runs.ledger import (
 )
 from fpa_verl.runs.metrics import generated_tokens
 from fpa_verl.runs.run import Run
-from fpa_verl.tables import Table
+from fpa_verl.tables import UNKNOWN, Table, time_unit
 
-MISSING = "?"
 # Headers are short for the sake of narrow terminals; starred columns are no part of the cost.
 PHASE_COLUMNS = {
     "gen.": GENERATION,
@@ -118,7 +117,8 @@ class Costs(Comparison):
     def unit(self) -> tuple[str, float]:
         """Device-hours, or device-minutes where everything is short; with what a second is in it."""
         longest = max(sum(run.phase_device_seconds.values()) for run in self.runs)
-        return ("device-hours", 1 / SECONDS_PER_HOUR) if longest >= SECONDS_PER_HOUR else ("device-minutes", 1 / 60)
+        unit = time_unit(longest / SECONDS_PER_HOUR)
+        return f"device-{unit.word}", unit.an_hour / SECONDS_PER_HOUR
 
     def tables(self) -> list[Table]:
         return [self.phase_table(), self.rate_table()]
@@ -132,7 +132,7 @@ class Costs(Comparison):
             rows.append([cost.run.name, *(_shown(seconds, scale, 2) for seconds in spent)])
         caption = (
             f"{unit.capitalize()} by phase; data: the dataset and its reference cache; *: no part of the cost; "
-            f"{MISSING}: not recorded"
+            f"{UNKNOWN}: not recorded"
         )
         return Table(caption, ["run", "data", *PHASE_COLUMNS], rows)
 
@@ -142,7 +142,7 @@ class Costs(Comparison):
         for cost in self.costs:
             held = sorted(set(cost.run.spending.devices))
             cells = [
-                " or ".join(map(str, held)) or MISSING,
+                " or ".join(map(str, held)) or UNKNOWN,
                 _shown(cost.generated_tokens, 1, 0),
                 _shown(cost.generation_rate, 1, 0),
                 _shown(cost.trained_tokens, 1, 0),
@@ -186,7 +186,7 @@ def _cost_json(cost: RunCost) -> dict[str, Any]:
 
 
 def _shown(value: float | None, scale: float, digits: int) -> str:
-    return MISSING if value is None else f"{scale * value:,.{digits}f}"
+    return UNKNOWN if value is None else f"{scale * value:,.{digits}f}"
 
 
 def compare(runs: list[Run]) -> Costs:

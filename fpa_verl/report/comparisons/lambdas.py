@@ -9,7 +9,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.statistics.configurations import Configuration, configurations
+from fpa_verl.report.statistics.arms import Arm, arms_of
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table, mean_and_spread, percent
 
@@ -22,7 +22,7 @@ class Sweep:
     """An objective at fixed other settings: lambda to the runs made with it."""
 
     label: str
-    by_lambda: dict[float, Configuration]
+    by_lambda: dict[float, Arm]
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class Lambdas(Comparison):
         }
 
 
-def _without_lambda(configuration: Configuration) -> tuple[str, str]:
+def _without_lambda(arm: Arm) -> tuple[str, str]:
     """What the members of a sweep share: objective, and every other setting."""
-    settings = json.loads(json.dumps(configuration.settings))
+    settings = json.loads(json.dumps(arm.settings))
     settings.get("hyper_parameters", {}).pop("lam", None)
     # Runs of before settings were recorded are told apart by their method alone.
-    objective = settings.pop("objective", configuration.method)
+    objective = settings.pop("objective", arm.method)
     return objective, json.dumps(settings, sort_keys=True)
 
 
@@ -97,21 +97,21 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
     runs, left_out = finished(runs)
     require_comparable(runs)
     sources = problem_sets(runs, data_source)
-    everything = configurations(runs)
-    sweeps: dict[tuple[str, str], dict[float, Configuration]] = {}
-    for configuration in everything:
-        lam = configuration.settings.get("hyper_parameters", {}).get("lam")
+    everything = arms_of(runs)
+    sweeps: dict[tuple[str, str], dict[float, Arm]] = {}
+    for arm in everything:
+        lam = arm.settings.get("hyper_parameters", {}).get("lam")
         if lam is not None:
-            sweeps.setdefault(_without_lambda(configuration), {})[lam] = configuration
+            sweeps.setdefault(_without_lambda(arm), {})[lam] = arm
     if not sweeps:
         raise DatasetError(
             "no run with a lambda: train with `python -m verl.trainer.main -m recipe=fpa_offline "
             "actor_rollout_ref.actor.policy_loss.lam=0.5,1,2,5`, for one"
         )
     for (objective, rest), by_lambda in sweeps.items():
-        for configuration in everything:
-            if _without_lambda(configuration) == (AT_ZERO.get(objective), rest):
-                by_lambda.setdefault(0.0, replace(configuration))
+        for arm in everything:
+            if _without_lambda(arm) == (AT_ZERO.get(objective), rest):
+                by_lambda.setdefault(0.0, replace(arm))
     labels = [objective for objective, _ in sweeps]
     found = []
     for place, ((objective, _), by_lambda) in enumerate(sweeps.items(), start=1):

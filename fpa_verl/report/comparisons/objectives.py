@@ -9,32 +9,32 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.statistics.configurations import Configuration, configurations, flat, varied
+from fpa_verl.report.statistics.arms import Arm, arms_of, flat, varied
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table, mean_and_spread, percent
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The configuration of a method that validation chose, among how many, by which settings."""
+    """The arm of a method that validation chose, among how many, by which settings."""
 
-    chosen: Configuration
+    chosen: Arm
     candidates: int
     settings: dict[str, Any]
 
 
-def choose(group: list[Configuration]) -> Choice:
-    """The configuration of highest validation accuracy.
+def choose(group: list[Arm]) -> Choice:
+    """The arm of highest validation accuracy.
 
     Raises:
         DatasetError: there are several, and no validation accuracy to choose by.
     """
-    if len(group) > 1 and any(configuration.validation() is None for configuration in group):
+    if len(group) > 1 and any(arm.validation() is None for arm in group):
         raise DatasetError(
             f"{group[0].method} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
             "on validation problems to choose by: report one of them alone"
         )
-    chosen = max(group, key=lambda configuration: configuration.validation() or 0.0)
+    chosen = max(group, key=lambda arm: arm.validation() or 0.0)
     settings = flat(chosen.settings)
     return Choice(chosen, len(group), {name: settings.get(name) for name in varied(group)})
 
@@ -128,9 +128,9 @@ def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
     runs, left_out = finished(runs)
     require_comparable(runs)
     sources = problem_sets(runs, data_source)
-    groups: dict[str, list[Configuration]] = {}
-    for configuration in configurations(runs):
-        groups.setdefault(configuration.method, []).append(configuration)
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms_of(runs):
+        groups.setdefault(arm.method, []).append(arm)
     choices = [choose(group) for group in groups.values()]
     ordered = sorted(choices, key=lambda choice: mean(choice.chosen.mean_accuracies(sources)), reverse=True)
     return Objectives(runs, ordered, sources, left_out)

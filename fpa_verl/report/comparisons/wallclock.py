@@ -6,7 +6,6 @@ The dataset's generation stands in front of the offline curves; start-up and eva
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,12 @@ from fpa_verl.report.comparable import (
 )
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.comparisons import wallclock_tables
-from fpa_verl.report.statistics.bootstrap import LEVEL, REPLICATES, SEED, Replicates, resample
-from fpa_verl.report.statistics.configurations import configurations
-from fpa_verl.report.statistics.curves import Curve, Floats, MethodCurve, curve_of, method_curves
-from fpa_verl.report.statistics.targets import TimeToTarget, cost_per_run, times_to_targets
+from fpa_verl.report.statistics.arms import arms_of
+from fpa_verl.report.statistics.bootstrap import LEVEL, REPLICATES, SEED
+from fpa_verl.report.statistics.cost_curves import CostCurves
+from fpa_verl.report.statistics.curves import Curve, MethodCurve, curve_of, method_curves
+from fpa_verl.report.statistics.targets import TimeToTarget, cost_per_run
+from fpa_verl.runs.inputs import Input
 from fpa_verl.runs.ledger import PHASES
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table
@@ -35,53 +36,13 @@ REUSES = (1, 2, 5, 10, 20, 50, 100)
 
 
 @dataclass(frozen=True)
-class WallClock(Comparison):
-    """Everything the tables, the figures and the JSON show.
+class WallClock(CostCurves, Comparison):
+    """What the tables, the figures and the JSON show of methods on the cost axes."""
 
-    Attributes:
-        curves: one a run.
-        methods: one a method, over its seeds.
-        against: the method that the others are measured by.
-    """
-
-    data_source: str
-    runs: list[Run]
-    curves: list[Curve]
-    methods: list[MethodCurve]
-    targets: list[float]
-    against: MethodCurve | None
     left_out: list[str]
 
     name = "wallclock"
     title = "Accuracy against cost"
-
-    @cached_property
-    def replicates(self) -> list[Replicates]:
-        return resample(self.methods)
-
-    @cached_property
-    def times(self) -> list[TimeToTarget]:
-        return times_to_targets(self.methods, self.replicates, self.targets, self.against)
-
-    @property
-    def unit(self) -> tuple[str, str, float]:
-        """Hours, or minutes where everything is short: in words, short, and what an hour is in it."""
-        longest = max(curve.points[-1].device_hours for curve in self.curves)
-        return ("hours", "h", 1.0) if longest >= 1 else ("minutes", "min", 60.0)
-
-    def band(self, place: int) -> tuple[Floats, Floats]:
-        """Interval of a method's accuracy at every evaluation, (E,) and (E,); NaN where replicates measured nothing."""
-        if not len(self.replicates[place].accuracy):
-            nothing = np.full(len(self.methods[place].steps), np.nan)
-            return nothing, nothing
-        lower, upper = np.quantile(self.replicates[place].accuracy, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-        return lower, upper
-
-    @property
-    def reuse_target(self) -> float | None:
-        """The highest target that the method compared with and one with a dataset both reached."""
-        told = [t.target for t in self.times if t.break_even and not np.isnan(t.break_even.value)]
-        return max(told, default=None)
 
     def tables(self) -> list[Table]:
         return wallclock_tables.tables(self)
@@ -157,7 +118,7 @@ def _run_json(run: Run, curve: Curve, targets: list[float]) -> dict[str, Any]:
         "method": run.method,
         "fingerprints": run.info["fingerprints"],
         "evaluation": run.info["evaluation"],
-        "dataset": run.dataset.as_json() if run.dataset else None,
+        "dataset": _dataset_json(run.dataset) if run.dataset else None,
         "hardware": run.info["hardware"],
         "versions": run.info["versions"],
         "device_seconds": {
@@ -166,6 +127,16 @@ def _run_json(run: Run, curve: Curve, targets: list[float]) -> dict[str, Any]:
         },
         "device_hours_to_target": {f"{target:.4f}": curve.device_hours_to(target) for target in targets},
         "curve": [vars(point) for point in curve.points],
+    }
+
+
+def _dataset_json(dataset: Input) -> dict[str, Any]:
+    return {
+        "folder": dataset.folder,
+        "fingerprint": dataset.fingerprint,
+        "device_seconds": dataset.device_seconds,
+        "cost": dataset.cost,
+        **dataset.about,
     }
 
 
@@ -210,7 +181,7 @@ def compare(
     for run in runs:
         if not run.of_source(source):
             raise DatasetError(f"{run.folder} has no evaluation on {source} yet: wait for one, or leave the run out")
-    methods = method_curves(configurations(runs), source)
+    methods = method_curves(arms_of(runs), source)
     curves = [curve_of(run, source) for run in runs]
     chosen = targets or default_targets(methods)
     return WallClock(source, runs, curves, methods, chosen, _against(methods, against), not_evaluated + cost_unknown)

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from fpa_verl.report.statistics.bootstrap import LEVEL, REPLICATES, Estimate
+from fpa_verl.report.statistics.cost_curves import CostCurves
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, MethodCurve
 from fpa_verl.report.statistics.targets import cost_per_run
 from fpa_verl.runs.ledger import NOT_COST, STARTUP
-from fpa_verl.tables import Table, percent
-
-if TYPE_CHECKING:
-    from fpa_verl.report.comparisons.wallclock import WallClock
+from fpa_verl.tables import NEVER, UNKNOWN, Table, percent
 
 NOT_REACHED = "-"
-NEVER = "never"
 INFINITE = "∞"
-UNKNOWN = "?"
 
 
-def tables(comparison: WallClock) -> list[Table]:
+def tables(comparison: CostCurves) -> list[Table]:
     """Methods, targets, ratios and reused data where there is something to compare with, runs."""
     beside = [ratio_table(comparison)] if comparison.against and len(comparison.methods) > 1 else []
     reused = [reuse_table(comparison)] if any(time.break_even for time in comparison.times) else []
     return [method_table(comparison), target_table(comparison), *beside, *reused, run_table(comparison)]
 
 
-def method_table(comparison: WallClock) -> Table:
+def method_table(comparison: CostCurves) -> Table:
     """One line a method, over its seeds."""
     unit, short, scale = comparison.unit
     rows = []
@@ -57,7 +51,7 @@ def method_table(comparison: WallClock) -> Table:
     return Table(caption, header, rows)
 
 
-def target_table(comparison: WallClock) -> Table:
+def target_table(comparison: CostCurves) -> Table:
     """One line a target and method."""
     unit, short, scale = comparison.unit
     rows = []
@@ -72,7 +66,7 @@ def target_table(comparison: WallClock) -> Table:
     return Table(caption, ["method", "target", f"device-{short}", "interval", "reached", short], rows)
 
 
-def ratio_table(comparison: WallClock) -> Table:
+def ratio_table(comparison: CostCurves) -> Table:
     """One line a target and method other than the one compared with."""
     assert comparison.against is not None
     rows = []
@@ -90,7 +84,7 @@ def ratio_table(comparison: WallClock) -> Table:
     return Table(caption, header, rows)
 
 
-def reuse_table(comparison: WallClock) -> Table:
+def reuse_table(comparison: CostCurves) -> Table:
     """What sharing a dataset makes of its cost, for every method with one and every target."""
     assert comparison.against is not None
     unit, _, scale = comparison.unit
@@ -110,7 +104,7 @@ def reuse_table(comparison: WallClock) -> Table:
     return Table(caption, ["method", "target", *(f"N = {n}" for n in shown), "least N", "interval"], rows)
 
 
-def run_table(comparison: WallClock) -> Table:
+def run_table(comparison: CostCurves) -> Table:
     """One line a run: accuracy in per cent with its standard error, and the cost to each target."""
     unit, _, scale = comparison.unit
     rows = []
@@ -131,7 +125,7 @@ def run_table(comparison: WallClock) -> Table:
     return Table(caption, ["run", "base", "last ± s.e.", "best", "cost", *targets], rows)
 
 
-def _curve_of(comparison: WallClock, method: str) -> MethodCurve:
+def _curve_of(comparison: CostCurves, method: str) -> MethodCurve:
     return next(curve for curve in comparison.methods if curve.name == method)
 
 

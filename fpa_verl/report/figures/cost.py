@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from fpa_verl.report.comparisons.cost import Costs
 from fpa_verl.report.figures.drawing import COLOURS, draw, finish, new_figure, shortened
-from fpa_verl.report.statistics.configurations import configurations, labels
+from fpa_verl.report.statistics.arms import arms_of, labels
 from fpa_verl.runs.ledger import CHECKPOINTING, EVALUATION, GENERATION, IDLE, LOG_PROBS, STARTUP, TRAINING, WEIGHT_SYNC
 from fpa_verl.runs.run import Run
 
@@ -33,7 +33,7 @@ VISIBLE = 0.002
 def draw_cost(comparison: Costs) -> dict[str, Figure]:
     """One bar a method, the mean of its seeds: what counts from the left, start-up and evaluation pale at the end."""
     unit, scale = comparison.unit
-    groups = configurations(comparison.runs)
+    groups = arms_of(comparison.runs)
     names = [shortened(name) for name in labels(groups)]
     seconds = [{part: mean(_spent(run, part) for run in one.runs) for part in PARTS} for one in groups]
     longest = max(sum(bar.values()) for bar in seconds) or 1.0

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from fpa_verl.report.comparisons.dynamics import PANELS, RIGHT_ALONE, Dynamics
 from fpa_verl.report.figures.drawing import draw, finish, new_figure, shortened, style_of
-from fpa_verl.report.statistics.configurations import configurations, labels
+from fpa_verl.report.statistics.arms import arms_of, labels
 from fpa_verl.runs.metrics import GRADIENT_NORM, SIDES, dynamics_metric
 
 # Points of a curve: a longer one is drawn as means over equal stretches of steps.
@@ -26,7 +26,7 @@ def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
     shown = [m for m in PANELS if any(s.get(side, m) for s in comparison.series for side in SIDES)]
     rows = (len(shown) + 2) // 2
     figure, grid = new_figure(9.0, 2.6 * rows + 0.6, nrows=rows, ncols=2, squeeze=False)
-    everything = configurations(comparison.runs)
+    everything = arms_of(comparison.runs)
     # A method looks the same on every figure of these runs, those without dynamics included.
     styles = dict(zip(labels(everything), map(style_of, range(len(everything))), strict=True))
     values_of = {series.run.folder: series.values for series in comparison.series}

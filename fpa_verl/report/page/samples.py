@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.page.views import Views, read_views
 from fpa_verl.rollouts import RolloutDataset
-from fpa_verl.rollouts.manifest import Manifest, read_manifest
+from fpa_verl.rollouts.decoding import Decode, shown_text
+from fpa_verl.rollouts.manifest import read_manifest
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.tokens import MAX_TOKENS
 
 # Upper ends of the classes of probability that the page tells apart.
 CLASSES = (0.2, 0.5, 0.8, 0.95)
-Decode = Callable[[list[int]], str]
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _from_dataset(folder: Path, fingerprint: str, runs: list[Run]) -> Samples:
     manifest = read_manifest(folder)
     if manifest.fingerprint != fingerprint:
         raise DatasetError(f"{folder} holds another dataset by now than the runs learned from")
-    decode = _decoder(manifest)
+    decode = shown_text(manifest)
     dataset = RolloutDataset(folder)
     pairs = [(dataset.row(right), dataset.row(wrong)) for right, wrong in dataset.watched]
     if not pairs:
@@ -137,21 +136,3 @@ def _token_texts(ids: list[int], decode: Decode) -> list[str]:
             texts.append(text)
             pending = []
     return texts
-
-
-def _decoder(manifest: Manifest) -> Decode:
-    """The tokenizer of the model that made the dataset, without torch.
-
-    Raises:
-        DatasetError: it is not at hand.
-    """
-    file = Path(str(manifest.origin.get("model", ""))) / "tokenizer.json"
-    if not file.is_file():
-        raise DatasetError(f"no tokenizer at {file}: trajectories are stored as token ids and cannot be read without")
-    try:
-        # Comes with transformers, which a report does not otherwise need.
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise DatasetError("trajectories are stored as token ids: `pip install tokenizers` to read them") from error
-    tokenizer = Tokenizer.from_file(str(file))
-    return lambda ids: tokenizer.decode(ids, skip_special_tokens=False)

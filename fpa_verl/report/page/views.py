@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-from fpa_verl.report.statistics.configurations import configurations
+from fpa_verl.report.statistics.arms import arms_of
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.tokens import TokenLogProbs, read_token_log_probs
 
@@ -90,8 +90,8 @@ def read_views(runs: list[Run], sampling: dict[int, list[float] | None]) -> View
 
 
 def _first_seeds_first(runs: list[Run]) -> list[Run]:
-    """The first seed of every configuration, then the second, and so on."""
-    by_seed = zip_longest(*(configuration.runs for configuration in configurations(runs)))
+    """The first seed of every arm, then the second, and so on."""
+    by_seed = zip_longest(*(arm.runs for arm in arms_of(runs)))
     return [run for seeds in by_seed for run in seeds if run is not None]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.report.statistics.configurations import Configuration, labels
+from fpa_verl.report.statistics.arms import Arm, labels
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.run import Point, Run
 
@@ -169,8 +169,8 @@ def method_curve(name: str, runs: list[Run], data_source: str, problems: list[st
     return MethodCurve(name, runs, np.array(steps), *hours, right, sampled, data, logged)
 
 
-def method_curves(configurations: list[Configuration], data_source: str) -> list[MethodCurve]:
-    """One curve a configuration, over the same problems in the same order."""
-    problems = problem_ids([run for one in configurations for run in one.runs], data_source)
-    names = labels(configurations)
-    return [method_curve(n, one.runs, data_source, problems) for n, one in zip(names, configurations, strict=True)]
+def method_curves(arms: list[Arm], data_source: str) -> list[MethodCurve]:
+    """One curve an arm, over the same problems in the same order."""
+    problems = problem_ids([run for one in arms for run in one.runs], data_source)
+    names = labels(arms)
+    return [method_curve(n, one.runs, data_source, problems) for n, one in zip(names, arms, strict=True)]

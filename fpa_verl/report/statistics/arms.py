@@ -1,4 +1,4 @@
-"""Which runs repeat one another: those of one method at the same settings, that differ in the seed alone."""
+"""Which runs repeat one another: those of one arm, a method at certain settings, differ in the seed alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fpa_verl.runs.validation import best_step, evaluated_steps, point_at, valid
 
 
 @dataclass(frozen=True)
-class Configuration:
+class Arm:
     """A method at certain settings; its runs differ in the seed alone."""
 
     method: str
@@ -39,13 +39,13 @@ class Configuration:
         return best_step(run) if best and validation_sources(run) else evaluated_steps(run)[-1]
 
 
-def configurations(runs: list[Run]) -> list[Configuration]:
+def arms_of(runs: list[Run]) -> list[Arm]:
     """Runs grouped by method and settings, in the order in which they were given."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         key = run.method, json.dumps(_settings(run), sort_keys=True)
         groups.setdefault(key, []).append(run)
-    return [Configuration(method, _settings(members[0]), members) for (method, _), members in groups.items()]
+    return [Arm(method, _settings(members[0]), members) for (method, _), members in groups.items()]
 
 
 def _settings(run: Run) -> dict[str, Any]:
@@ -62,17 +62,17 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def varied(group: list[Configuration]) -> list[str]:
-    """Names of the settings in which the configurations of a method differ."""
-    settings = [flat(configuration.settings) for configuration in group]
+def varied(group: list[Arm]) -> list[str]:
+    """Names of the settings in which the arms of a method differ."""
+    settings = [flat(arm.settings) for arm in group]
     names = dict.fromkeys(name for one in settings for name in one)
     return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1]
 
 
-def labels(everything: list[Configuration]) -> list[str]:
+def labels(everything: list[Arm]) -> list[str]:
     """A name for each: the method, and where it was run with several settings, those in which they differ."""
 
-    def label(one: Configuration) -> str:
+    def label(one: Arm) -> str:
         same_method = [other for other in everything if other.method == one.method]
         if len(same_method) > 1 and not one.runs[0].training:
             return f"{one.method} (settings not recorded)"

@@ -1,0 +1,26 @@
+"""`fpa-verl doctor`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fpa_verl.cli.console import console
+
+
+def doctor(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="A recipe to check as well: recipe=NAME and what else its command has.")
+    ] = None,
+    ray: Annotated[bool, typer.Option(help="Start Ray, or join RAY_ADDRESS, and look into a worker.")] = True,
+) -> None:
+    """Check this machine, and a recipe if one is given; exit status 1 where a run could not start."""
+    from fpa_verl.findings import print_findings
+    from fpa_verl.integration.command.doctor import examine
+
+    with console.status("looking"):
+        found = list(examine(overrides or [], with_ray=ray))
+    print_findings(console, found)
+    if any(finding.state == "wrong" for finding in found):
+        raise typer.Exit(1)

@@ -1,0 +1,90 @@
+"""`fpa-verl report`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fpa_verl.cli.console import console
+from fpa_verl.errors import ConfigError, DatasetError
+
+
+class Compare(str, Enum):
+    """What `fpa-verl report` can put side by side."""
+
+    wallclock = "wallclock"
+    objectives = "objectives"
+    lambdas = "lambda"
+    dynamics = "dynamics"
+    cost = "cost"
+
+
+def report(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Run directories, folders that hold some, patterns; logs of verl; NAME=PATTERN."),
+    ] = None,
+    compare: Annotated[Compare | None, typer.Option(help="What to compare; default: wallclock.")] = None,
+    power: Annotated[
+        float | None,
+        typer.Option(help="Difference in accuracy to see, as 0.02: problems and samples that it takes; no comparison."),
+    ] = None,
+    on: Annotated[str | None, typer.Option(help="Problem set; default: the first that is not validation.")] = None,
+    target: Annotated[list[float] | None, typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
+    against: Annotated[str | None, typer.Option(help="Method to measure by; default: the online one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="On which the runs of verl's logs ran that do not say so: 'NVIDIA H200'.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for page, figures, Markdown and JSON; default: RUNS/report.")
+    ] = None,
+) -> None:
+    """Put runs side by side, from their directories (default: ./runs).
+
+    wallclock: accuracy against cost. objectives: accuracy by recipe, settings chosen on validation problems.
+    lambda: accuracy over lambda. dynamics: what training does to right and wrong trajectories.
+    cost: where the device-time went.
+
+    With --power, RUNS are a pilot: two runs or one, trained or of recipe=evaluate; none: the paper's benchmarks.
+    """
+    if power is not None:
+        _refuse_beside_power(compare=compare, target=target, against=against, device=device)
+        _report_power(power, runs or [], on, out)
+        return
+    from fpa_verl.report.comparisons import COMPARISONS, Options
+    from fpa_verl.report.output import report_folder, write_report
+    from fpa_verl.report.provenance import command_line
+    from fpa_verl.runs.find import find_runs
+
+    given = runs or ["runs"]
+    found = find_runs(given, device)
+    options = Options(on, target, against)
+    name = (compare or Compare.wallclock).value
+    comparison = COMPARISONS[name](found, options)
+    typed = {"compare": name, "on": on, "target": target, "against": against, "device": device}
+    command = command_line(given, typed)
+    write_report(comparison, out or report_folder(given, found), console, command, options)
+
+
+def _report_power(difference: float, given: list[str], on: str | None, out: Path | None) -> None:
+    from fpa_verl.report.output import report_folder, write_tables
+    from fpa_verl.report.provenance import command_line
+    from fpa_verl.runs.find import find_runs
+    from fpa_verl.study.power import required
+
+    found = find_runs(given, with_evaluations=True)
+    if given and not found:
+        raise DatasetError(f"no run in {', '.join(given)}: name runs that were evaluated, or none for assumptions")
+    comparison = required(difference, found, on)
+    folder = out or report_folder(given, found)
+    write_tables(comparison, folder, console, command_line(given, {"power": difference, "on": on}))
+    console.print(f"Markdown and JSON: {folder}/{comparison.name}.*", highlight=False, markup=False)
+
+
+def _refuse_beside_power(**options: object) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"--{name} says nothing beside --power: leave one of the two out")

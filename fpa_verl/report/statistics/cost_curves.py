@@ -1,0 +1,58 @@
+"""Methods side by side on the cost axes: what the tables and figures of `--compare wallclock` are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fpa_verl.report.statistics.bootstrap import LEVEL, Replicates, resample
+from fpa_verl.report.statistics.curves import Curve, Floats, MethodCurve
+from fpa_verl.report.statistics.targets import TimeToTarget, times_to_targets
+from fpa_verl.runs.run import Run
+from fpa_verl.tables import TimeUnit, time_unit
+
+
+@dataclass(frozen=True)
+class CostCurves:
+    """Methods on the cost axes, with their intervals and what it takes them to reach an accuracy.
+
+    Attributes:
+        curves: one a run.
+        methods: one a method, over its seeds.
+        against: the method that the others are measured by.
+    """
+
+    data_source: str
+    runs: list[Run]
+    curves: list[Curve]
+    methods: list[MethodCurve]
+    targets: list[float]
+    against: MethodCurve | None
+
+    @cached_property
+    def replicates(self) -> list[Replicates]:
+        return resample(self.methods)
+
+    @cached_property
+    def times(self) -> list[TimeToTarget]:
+        return times_to_targets(self.methods, self.replicates, self.targets, self.against)
+
+    @property
+    def unit(self) -> TimeUnit:
+        return time_unit(max(curve.points[-1].device_hours for curve in self.curves))
+
+    def band(self, place: int) -> tuple[Floats, Floats]:
+        """Interval of a method's accuracy at every evaluation, (E,) and (E,); NaN where replicates measured nothing."""
+        if not len(self.replicates[place].accuracy):
+            nothing = np.full(len(self.methods[place].steps), np.nan)
+            return nothing, nothing
+        lower, upper = np.quantile(self.replicates[place].accuracy, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        return lower, upper
+
+    @property
+    def reuse_target(self) -> float | None:
+        """The highest target that the method compared with and one with a dataset both reached."""
+        told = [t.target for t in self.times if t.break_even and not np.isnan(t.break_even.value)]
+        return max(told, default=None)

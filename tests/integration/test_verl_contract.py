@@ -1,0 +1,210 @@
+"""What we rely on of verl, Ray, torch and vLLM: the price of their next version, as a list.
+
+A private method that we override or call, a public one whose parameters we pass, a key that both sides write, a
+sentence that we recognise. Where one of them changed, the line that fails says where to look.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+TRAINER = "verl.trainer.ppo.v1.trainer_base:PPOTrainer"
+BUFFER = "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer"
+WORKERS = "verl.workers.engine_workers"
+ENGINE = "verl.workers.engine.base:BaseEngine"
+FSDP = "verl.workers.engine.fsdp.transformer_impl"
+
+# (where, its parameters), who needs it.
+CALLABLES = {
+    # trainers/: overridden
+    (f"{TRAINER}.__init__", "self, config"): "trainers",
+    (f"{TRAINER}.fit", "self, agent_loop_manager"): "trainers/base.py",
+    (f"{TRAINER}._setup", "self"): "trainers/sampling_only.py",
+    (f"{TRAINER}._init_resource_pool_mgr", "self"): "trainers/base.py",
+    (f"{TRAINER}._balance_batch", "self, batch, metrics, logging_prefix, keep_minibatch"): "trainers/offline_loop.py",
+    (f"{TRAINER}._compute_old_log_prob", "self, batch, metrics"): "trainers/metered.py, offline_loop.py",
+    (f"{TRAINER}._compute_ref_log_prob", "self, batch, metrics"): "trainers/metered.py",
+    (f"{TRAINER}._compute_advantage", "self, batch, metrics"): "trainers/scorer_failures.py",
+    (f"{TRAINER}._compute_metrics", "self, batch, metrics, timing_raw, global_steps, epoch"): "trainers/metered.py",
+    (f"{TRAINER}._update_actor", "self, batch, metrics"): "trainers/metered.py, offline.py",
+    (f"{TRAINER}._save_checkpoint", "self"): "trainers/metered.py, best_model.py",
+    (f"{TRAINER}._validate", "self"): "trainers/validating.py",
+    (f"{BUFFER}._wait_for_next_poll", "self, partition_id, last_debug_time"): "servers/replay.py",
+    ("verl.experimental.agent_loop:AgentLoopManager._init_agent_loop_workers", "self"): "trainers/static_rollouts.py",
+    # trainers/: called
+    (f"{TRAINER}._init_tokenizer", "self"): "trainers/sampling_only.py",
+    (f"{TRAINER}._maybe_log_val_generations", "self, inputs, outputs, scores"): "trainers/validating.py",
+    (f"{TRAINER}.get_llm_client", "self"): "trainers/base.py",
+    (f"{TRAINER}.get_reward_handles", "self"): "trainers/base.py",
+    ("verl.workers.rollout.llm_server:LLMServerManager.create", "cls, args, kwargs"): "trainers/sampling_only.py",
+    ("verl.workers.rollout.llm_server:LLMServerManager.get_addresses", "self"): "trainers/base.py",
+    ("verl.experimental.reward_loop:RewardLoopManager.__init__", "self, config, rm_resource_pool"): (
+        "trainers/sampling_only.py"
+    ),
+    ("verl.utils.seqlen_balancing:calculate_workload", "seqlen_list"): "trainers/balancing.py",
+    ("verl.utils.seqlen_balancing:get_seqlen_balanced_partitions", "seqlen_list, k_partitions, equal_size"): (
+        "trainers/balancing.py"
+    ),
+    # servers/
+    (f"{BUFFER}.sample", "self, global_steps, partition_id, batch_size"): "servers/agent_loops.py",
+    ("verl.trainer.ppo.v1:AgentLoopManagerTQ.generate_sequences", "self, prompts"): "servers/agent_loops.py",
+    (
+        "verl.workers.rollout.llm_server:LLMServerClient.generate",
+        "self, request_id, prompt_ids, sampling_params, "
+        "image_data, video_data, audio_data, mm_processor_kwargs, kwargs",
+    ): "servers/agent_loops.py",
+    ("verl.experimental.agent_loop.agent_loop:register", "agent_name"): "servers/seeded.py",
+    ("verl.experimental.agent_loop:SingleTurnAgentLoop.run", "self, sampling_params, priority, kwargs"): (
+        "servers/seeded.py"
+    ),
+    # workers/
+    (f"{WORKERS}:ActorRolloutRefWorker.init_model", "self"): "workers/actor.py",
+    (f"{WORKERS}:ActorRolloutRefWorker.update_actor", "self, data"): "workers/actor.py",
+    (f"{WORKERS}:TrainingWorker.set_loss_fn", "self, loss_fn"): "workers/actor.py",
+    (f"{WORKERS}:TrainingWorker.infer_batch", "self, data"): "workers/actor.py",
+    (f"{FSDP}:FSDPEngineWithLMHead.forward_step", "self, micro_batch, loss_function, forward_only"): (
+        "workers/reference.py"
+    ),
+    (f"{ENGINE}.eval_mode", "self, kwargs"): "workers/reference.py",
+    (f"{ENGINE}.get_per_tensor_param", "self"): "workers/export.py",
+    (f"{ENGINE}.get_data_parallel_rank", "self"): "workers/actor.py",
+    (f"{ENGINE}.get_data_parallel_group", "self"): "workers/actor.py",
+    (f"{ENGINE}.is_mp_src_rank_with_outputs", "self"): "workers/actor.py",
+    ("verl.workers.utils.padding:no_padding_2_padding", "tensor, data"): "workers/loss.py",
+    ("verl.utils.ulysses:get_ulysses_sequence_parallel_rank", "group"): "workers/reference.py",
+    ("verl.single_controller.base.decorator:make_nd_compute_dataproto_dispatch_fn", "mesh_name"): "workers/actor.py",
+    # command/, config/, plugin
+    ("verl.trainer.main_ppo:run_ppo", "config, task_runner_class"): "command/launch.py",
+    ("verl.utils.config:validate_config", "config, use_reference_policy, use_critic"): "command/launch.py",
+    ("verl.utils.device:auto_set_device", "config"): "command/launch.py",
+    ("verl.trainer.ppo.utils:need_critic", "config"): "command/launch.py",
+    ("verl.trainer.ppo.utils:need_reference_policy", "config"): "command/launch.py",
+    ("verl.utils.import_utils:load_extern_type", "file_path, type_name"): "command/checks/engine.py",
+    (
+        "verl.utils.dataset.rl_dataset:RLHFDataset.__init__",
+        "self, data_files, tokenizer, config, processor, max_samples",
+    ): "trainers/static_rollouts.py",
+    ("verl.trainer.ppo.v1.trainer_base:register_trainer", "name"): "trainers",
+    ("verl.trainer.ppo.core_algos:register_policy_loss", "name"): "policy_losses.py",
+    ("verl.trainer.ppo.core_algos:register_adv_est", "name_or_enum"): "policy_losses.py",
+    ("verl.trainer.ppo.core_algos:get_policy_loss_fn", "name"): "workers/loss.py",
+    # cpu/
+    ("verl.utils.distributed:initialize_global_process_group_ray", "timeout_second, backend"): "cpu/patches.py",
+    ("vllm.model_executor.layers.utils:dispatch_cpu_unquantized_gemm", "layer, remove_weight"): "cpu/patches.py",
+}  # fmt: skip
+
+# Module, a piece of its source, who needs it.
+PIECES = [
+    # What verl calls a trainer, and what it sets on one.
+    ("verl.trainer.ppo.v1.trainer_base", "self.trainer_mode = self.config.trainer.v1.trainer_mode", "trainers/base.py"),
+    ("verl.trainer.ppo.v1.trainer_base", 'self.trainer_mode == "sync"', "trainers/base.py"),
+    ("verl.trainer.ppo.v1.trainer_base", 'getattr(self, "_enable_hybrid_replicas", True)', "trainers/offline_loop.py"),
+    ("verl.trainer.ppo.v1.trainer_base", "self.role_worker_mapping[role] = ray.remote(ActorRolloutRefWorker)",
+     "trainers/base.py"),
+    ("verl.trainer.ppo.v1.trainer_base", "self.global_steps <= self.total_training_steps", "trainers/best_model.py"),
+    ("verl.trainer.ppo.v1.trainer_base", "sampler_cls = load_extern_type(custom_sampler.path, custom_sampler.name)",
+     "servers/replay.py"),
+    ("verl.trainer.ppo.v1.trainer_base", 'f"global_step_{self.global_steps}"', "safety/checkpoints.py"),
+    ("verl.trainer.ppo.v1.trainer_base", 'os.path.join(global_step_folder, "data.pt")', "safety/checkpoints.py"),
+    # Keys and tags in TransferQueue, and entries of a prompt.
+    ("verl.trainer.ppo.v1.agent_loop_tq", 'prompt.pop("__rollout_n__"', "servers/agent_loops.py"),
+    ("verl.trainer.ppo.v1.agent_loop_tq", 'if "agent_name" not in batch', "servers/agent_loops.py"),
+    ("verl.trainer.ppo.v1.agent_loop_tq", 'f"{uid}_{session_id}_{i}"', "servers/agent_loops.py"),
+    ("verl.trainer.ppo.v1.agent_loop_tq", 'partition_id="train" if not validate else "val"', "servers/transfer.py"),
+    ("verl.trainer.ppo.v1.agent_loop_tq", "session_id=i", "servers/seeded.py"),
+    ("verl.trainer.ppo.v1.agent_loop_tq", '"seq_len": prompt_len + response_len', "servers/transfer.py"),
+    ("verl.trainer.ppo.v1.replay_buffer", 'tag.get("is_prompt", False)', "servers/agent_loops.py"),
+    ("verl.experimental.agent_loop.agent_loop", 'final_output.extra_fields["reward_extra_info"]',
+     "servers/agent_loops.py"),
+    ("verl.workers.rollout.vllm_rollout.vllm_async_server", 'max_tokens = sampling_params.pop("max_tokens")',
+     "servers/client.py"),
+    # What the engine does with the entries of a batch.
+    (FSDP, "distillation_use_topk", "workers/loss.py"),
+    (FSDP, "student_logits=", "workers/loss.py"),
+    (FSDP, "distillation_only", "workers/reference.py"),
+    (FSDP, "sp_size=", "workers/reference.py"),
+    (FSDP, "batch_num_tokens=", "workers/loss.py"),
+    (FSDP, "dp_size=", "workers/loss.py"),
+    ("verl.workers.engine.utils", "force_group_size", "workers/actor.py"),
+    (WORKERS, '"ref" in self.role', "workers/actor.py"),
+    (WORKERS, "self.loss_fn", "workers/actor.py"),
+    # Sentences that are recognised.
+    ("verl.trainer.ppo.v1.replay_buffer", "no materializable trajectories", "safety/failures.py"),
+    ("verl.utils.tracking", "VERL_FILE_LOGGER_PATH", "trainers/metered.py"),
+    ("ray._private.worker", "_node_ip_address", "command/launch.py"),
+    ("ray.actor", "__ray_ready__", "safety/watchdog.py"),
+]  # fmt: skip
+
+
+def found(where: str):
+    module, _, path = where.partition(":")
+    one = importlib.import_module(module)
+    for name in path.split("."):
+        one = getattr(one, name)
+    return inspect.unwrap(one)
+
+
+@pytest.mark.parametrize(("where", "parameters"), CALLABLES, ids=lambda value: value if ":" in value else "")
+def test_callables_have_the_parameters_that_we_count_on(where, parameters):
+    assert ", ".join(inspect.signature(found(where)).parameters) == parameters, (
+        f"needed by {CALLABLES[where, parameters]}"
+    )
+
+
+@pytest.mark.parametrize(("module", "piece", "needed_by"), PIECES)
+def test_pieces_of_source_are_there(module, piece, needed_by):
+    spec = importlib.util.find_spec(module)
+    assert piece in Path(spec.origin).read_text(), f"{module} has no `{piece}` any more: {needed_by}"
+
+
+def test_what_torch_says_of_a_file_that_it_cannot_write(tmp_path):
+    import torch
+
+    from fpa_verl.integration.safety.failures import first_cause
+
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full")
+    with pytest.raises(RuntimeError) as caught:
+        torch.save(torch.zeros(1_000_000), str(full))
+    assert "a checkpoint could not be written" in str(first_cause(caught.value))
+
+
+def test_ray_knows_the_variable_that_bounds_its_tasks():
+    import ray
+
+    from fpa_verl.integration.command.launch import TASKS_KEPT
+
+    (variable,) = TASKS_KEPT
+    server = Path(ray.__file__).parent / "core/src/ray/gcs/gcs_server"
+    assert variable.removeprefix("RAY_").encode() in server.read_bytes()
+
+
+def ours_and_theirs():
+    """Private names that a class of ours defines over one of verl's."""
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    from fpa_verl.integration import trainers  # noqa: F401
+    from fpa_verl.integration.servers.replay import WatchedReplayBuffer
+    from fpa_verl.integration.trainers.static_rollouts import StaticRolloutManager
+
+    def below(cls):
+        return {cls, *(one for child in cls.__subclasses__() for one in below(child))}
+
+    for cls in {*below(PPOTrainer), WatchedReplayBuffer, StaticRolloutManager}:
+        if cls.__module__.startswith("fpa_verl"):
+            theirs = [base for base in cls.__mro__ if base.__module__.startswith("verl")]
+            own = [name for name, value in vars(cls).items() if inspect.isfunction(value)]
+            private = [name for name in own if name.startswith("_") and not name.startswith("__")]
+            yield from (name for name in private if any(name in vars(base) for base in theirs))
+
+
+def test_every_private_method_that_is_overridden_is_in_the_list():
+    listed = {where.rpartition(".")[2] for where, _ in CALLABLES}
+    overridden = set(ours_and_theirs())
+    assert {"_validate", "_wait_for_next_poll", "_init_agent_loop_workers"} <= overridden
+    assert overridden <= listed
