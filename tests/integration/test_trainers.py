@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -101,6 +102,19 @@ def test_tokens_of_watched_rows_are_noted_in_every_step_that_trains_on_them(offl
         if step == 1:
             assert one.policy == pytest.approx(one.reference, abs=2e-3)
             assert one.future == pytest.approx(one.reference, abs=2e-3)
+
+
+def test_the_flat_loop_of_the_docs_takes_the_trainers_steps(offline_run, workspace, base_model):
+    page = (Path(__file__).parents[2] / "docs" / "one_step.md").read_text()
+    loop = {"__name__": "one_step"}
+    exec(re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)[1], loop)
+    batches = [batch["rows"] for batch in read_json_lines(offline_run / "batches.jsonl")][:STEPS]
+    steps = list(loop["train"](base_model, workspace / "rollouts", batches, lam=2.0, learning_rate=1e-3))
+    assert len(steps) == STEPS
+    for step, (loss, norm) in enumerate(steps, start=1):
+        trained = metrics(offline_run)[step]
+        assert trained["actor/pg_loss"] == pytest.approx(loss, rel=2e-4, abs=1e-6), step
+        assert trained["actor/grad_norm"] == pytest.approx(norm, rel=2e-4), step
 
 
 def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
