@@ -16,6 +16,7 @@ from fpa_verl.cli.data import data_app
 from fpa_verl.cli.demo import demo
 from fpa_verl.cli.doctor import doctor
 from fpa_verl.cli.plan import plan
+from fpa_verl.cli.power import power
 from fpa_verl.cli.report import report
 from fpa_verl.cli.watch import watch
 from fpa_verl.errors import FpaError
@@ -23,7 +24,7 @@ from fpa_verl.errors import FpaError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="FPA-weighted offline RL and GRPO in verl, compared."
 )
-for command in (report, watch, plan, demo, doctor):
+for command in (report, watch, plan, power, demo, doctor):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -9,13 +9,15 @@ from typing import Annotated
 import typer
 
 from fpa_verl.cli.console import console
-from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.cli.power import report_power
+from fpa_verl.errors import ConfigError
 
 
 class Compare(str, Enum):
     """What `fpa-verl report` can put side by side."""
 
     wallclock = "wallclock"
+    paired = "paired"
     objectives = "objectives"
     lambdas = "lambda"
     dynamics = "dynamics"
@@ -44,19 +46,21 @@ def report(
 ) -> None:
     """Put runs side by side, from their directories (default: ./runs).
 
-    wallclock: accuracy against cost. objectives: accuracy by recipe, settings chosen on validation problems.
-    lambda: accuracy over lambda. dynamics: what training does to right and wrong trajectories.
-    cost: where the device-time went.
+    wallclock: accuracy against cost. paired: differences between methods, problem by problem. objectives: accuracy by
+    recipe, settings chosen on validation problems. lambda: accuracy over lambda. dynamics: what training does to right
+    and wrong trajectories. cost: where the device-time went.
 
-    With --power, RUNS are a pilot: two runs or one, trained or of recipe=evaluate; none: the paper's benchmarks.
+    With --power, as `fpa-verl power`: RUNS are a pilot, two runs or one; none: the paper's benchmarks.
     """
+    from fpa_verl.report.provenance import command_line
+
     if power is not None:
         _refuse_beside_power(compare=compare, target=target, against=against, device=device)
-        _report_power(power, runs or [], on, out)
+        given = runs or []
+        report_power(power, given, on, out, command_line(given, {"power": power, "on": on}))
         return
     from fpa_verl.report.comparisons import COMPARISONS, Options
     from fpa_verl.report.output import report_folder, write_report
-    from fpa_verl.report.provenance import command_line
     from fpa_verl.runs.find import find_runs
 
     given = runs or ["runs"]
@@ -67,21 +71,6 @@ def report(
     typed = {"compare": name, "on": on, "target": target, "against": against, "device": device}
     command = command_line(given, typed)
     write_report(comparison, out or report_folder(given, found), console, command, options)
-
-
-def _report_power(difference: float, given: list[str], on: str | None, out: Path | None) -> None:
-    from fpa_verl.report.output import report_folder, write_tables
-    from fpa_verl.report.provenance import command_line
-    from fpa_verl.runs.find import find_runs
-    from fpa_verl.study.power import required
-
-    found = find_runs(given, with_evaluations=True)
-    if given and not found:
-        raise DatasetError(f"no run in {', '.join(given)}: name runs that were evaluated, or none for assumptions")
-    comparison = required(difference, found, on)
-    folder = out or report_folder(given, found)
-    write_tables(comparison, folder, console, command_line(given, {"power": difference, "on": on}))
-    console.print(f"Markdown and JSON: {folder}/{comparison.name}.*", highlight=False, markup=False)
 
 
 def _refuse_beside_power(**options: object) -> None:

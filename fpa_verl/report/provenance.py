@@ -55,9 +55,9 @@ def provenance(runs: list[Run], command: str) -> Provenance:
     return Provenance(command, versions, inputs)
 
 
-def command_line(given: list[str], options: dict[str, Any]) -> str:
-    """`fpa-verl report` as it would have to be typed; options that are None are left out, lists repeated."""
-    words = ["fpa-verl", "report", *given]
+def command_line(given: list[str], options: dict[str, Any], command: str = "report") -> str:
+    """A command of `fpa-verl` as it would have to be typed; options that are None are left out, lists repeated."""
+    words = ["fpa-verl", command, *given]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
             if one is not None:

@@ -117,10 +117,16 @@ def page(tmp_path_factory, tokenizer_folder):
 
 
 def test_the_page_holds_everything_and_asks_for_nothing(page):
-    for heading in ("Accuracy against cost", "Where the device-time went", "Training dynamics", "Trajectories"):
+    for heading in (
+        "Accuracy against cost",
+        "Differences, problem by problem",
+        "Where the device-time went",
+        "Training dynamics",
+        "Trajectories",
+    ):
         assert f"<h2>{heading}</h2>" in page
-    # 3 of wallclock, 1 of cost, 1 of dynamics; objectives and lambda are not to be had, and the page says why.
-    assert page.count("<svg role=") == 5
+    # 3 of wallclock, 1 each of paired, cost and dynamics; objectives and lambda are not to be had, and the page says why.
+    assert page.count("<svg role=") == 6
     assert "<li>objectives: " in page
     assert "<li>lambda: " in page
     assert "the &lt;command&gt;" in page

@@ -24,9 +24,12 @@ INFO = {
 }
 
 
-def make_run(folder, accuracies, *, validation=None, seconds_a_step=900.0, finished=True, **changes):
-    """A run on 2 devices; accuracy i (of 4 problems) is measured after step i, step 0 before training."""
-    info = {**copy.deepcopy(INFO), **changes}
+def make_run(folder, accuracies, *, validation=None, seconds_a_step=900.0, finished=True, without=(), **changes):
+    """A run on 2 devices; accuracy i (of 4 problems) is measured after step i, step 0 before training.
+
+    run.json holds `INFO` with `changes`, and not what is named in `without`.
+    """
+    info = {name: value for name, value in {**copy.deepcopy(INFO), **changes}.items() if name not in without}
     open_run(folder, info)
     append_json_line(folder / "ledger.jsonl", {"kind": "attempt", "time": 0, "attempt": 1, "devices": 2})
     for step, right in enumerate(accuracies):

@@ -9,7 +9,7 @@ from fpa_verl.cli import app
 from fpa_verl.errors import ConfigError
 from fpa_verl.files import append_json_line
 from fpa_verl.runs.find import find_runs
-from fpa_verl.study.cost_ahead import Rates, Workload, assumptions, complete, measured_rates, model_rates, plan
+from fpa_verl.study.cost_ahead import ASSUMPTIONS, Rates, Workload, complete, measured_rates, model_rates, plan
 from tests.runs.directories import make_run
 
 # 100 problems x 4 rollouts of 20 + 80 tokens; half of them trained on, twice; 10 online steps of 5 prompts x 4.
@@ -106,5 +106,5 @@ def test_command_prints_sums_and_assumptions():
     assert "offline, all" in done.output
     assert next(line.split()[-2:] for line in done.output.splitlines() if "offline, all" in line) == ["22.00", "11.00"]
     assert next(line.split()[-2:] for line in done.output.splitlines() if "online, all" in line) == ["11.00", "5.50"]
-    assert len(assumptions()) == 6
+    assert len(ASSUMPTIONS) == 6
     assert "6. Start-up" in done.output

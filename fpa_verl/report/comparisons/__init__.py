@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.comparisons import cost, dynamics, lambdas, objectives, wallclock
+from fpa_verl.report.comparisons import cost, dynamics, lambdas, objectives, paired, wallclock
 from fpa_verl.runs.run import Run
 
 
@@ -27,6 +27,7 @@ class Options:
 
 COMPARISONS: dict[str, Callable[[list[Run], Options], Comparison]] = {
     "wallclock": lambda runs, o: wallclock.compare(runs, o.data_source, o.targets, o.against),
+    "paired": lambda runs, o: paired.compare(runs, o.data_source, o.against),
     "cost": lambda runs, o: cost.compare(runs),
     "objectives": lambda runs, o: objectives.compare(runs, o.data_source),
     "lambda": lambda runs, o: lambdas.compare(runs, o.data_source),

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from fpa_verl.report.figures import cost, dynamics, lambdas, objectives, wallclock
+from fpa_verl.report.figures import cost, dynamics, lambdas, objectives, paired, wallclock
 from fpa_verl.report.figures.drawing import draw, save, write
 
-__all__ = ["Figure", "cost", "draw", "dynamics", "lambdas", "objectives", "save", "wallclock", "write"]
+__all__ = ["Figure", "cost", "draw", "dynamics", "lambdas", "objectives", "paired", "save", "wallclock", "write"]
