@@ -9,7 +9,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench lint types check clean
+.PHONY: help setup demo test test-fast test-slow bench lint types check clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -28,6 +28,12 @@ demo: $(VENV)/.cpu  ## Warm start, collect, train three ways, compare (about 15 
 
 test: setup  ## The quick tests, real trainers for a few steps among them
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
+
+# Mathematics, data, runs, reports, scorer: no Ray, no engine.
+FAST := tests/objectives tests/rollouts tests/data_check tests/evaluation tests/runs tests/report tests/study tests/reward
+
+test-fast: setup  ## What of the tests takes under a minute: before every push
+	$(BIN)/python -m pytest -q -m "not slow and not patient" -n $(WORKERS) --dist loadfile $(FAST) tests/test_*.py
 
 test-slow: setup  ## Longer tests: 10,800 damaged files; real MATH problems, where they are at hand
 	$(BIN)/python -m pytest -m slow

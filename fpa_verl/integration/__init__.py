@@ -1,4 +1,5 @@
-"""Thin wiring into verl: everything here adapts, nothing here decides.
+"""verl's side of the house: what a command checks and starts, and what runs in verl's processes.
 
-verl loads `plugin` in every process; the rest is imported where it is used.
+verl loads `plugin` in every process; the rest is imported where it is used. From the bottom up: config and safety,
+servers and workers, trainers, command.
 """

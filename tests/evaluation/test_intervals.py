@@ -58,6 +58,7 @@ def test_it_widens_with_the_level():
     assert 0 < low99 < low90 < pass_at_1(outcomes).mean < high90 < high99 < 1
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("correlation", [0.0, 0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize(("problems", "samples"), DESIGNS)
 def test_the_interval_covers(problems, samples, correlation):

@@ -13,6 +13,7 @@ import pytest
 TRL = Path(sys.prefix) / "trl"
 
 
+@pytest.mark.patient
 @pytest.mark.skipif(not TRL.exists(), reason=f"no TRL in {TRL}: `make setup` puts it there")
 def test_values_and_gradients_agree():
     done = subprocess.run(

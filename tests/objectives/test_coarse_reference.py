@@ -132,6 +132,7 @@ def test_samples_only_take_away_from_the_bound(seed, lam, drift, samples):
 
 @given(seed=st.integers(0, 10_000), lam=st.sampled_from([0.5, 2.0]), drift=st.sampled_from([0.1, 0.5]))
 @settings(max_examples=50, deadline=None)
+@pytest.mark.patient
 def test_many_samples_are_the_whole_tail(seed, lam, drift):
     logits, ref, labels = example(seed, drift)
     exact = future_log_probs(logits, ref, labels, lam)

@@ -125,7 +125,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(page):
         "Trajectories",
     ):
         assert f"<h2>{heading}</h2>" in page
-    # 3 of wallclock, 1 each of paired, cost and dynamics; objectives and lambda are not to be had, and the page says why.
+    # 3 of wallclock, 1 each of paired, cost and dynamics; objectives and lambda are not to be had, as the page says.
     assert page.count("<svg role=") == 6
     assert "<li>objectives: " in page
     assert "<li>lambda: " in page
@@ -361,6 +361,7 @@ def test_the_json_names_every_file_that_went_in(tmp_path):
     assert ledger["sha256"] == hashlib.sha256((run / "ledger.jsonl").read_bytes()).hexdigest()
 
 
+@pytest.mark.patient
 def test_the_same_runs_give_the_same_page(tmp_path):
     make_run(tmp_path / "runs/a", [1, 2])
     for name in ("one", "two"):
@@ -369,6 +370,7 @@ def test_the_same_runs_give_the_same_page(tmp_path):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
+@pytest.mark.patient
 def test_the_report_runs_where_torch_verl_and_ray_are_not_installed(tmp_path):
     make_run(tmp_path / "a", [1, 2])
     blocked = ("torch", "verl", "ray", "vllm", "transformers", "tokenizers", "tensordict")

@@ -152,6 +152,7 @@ def test_command_prints_a_table_and_writes_figure_markdown_and_json(tmp_path):
     assert "| fpa | 25.0 | 100.0 ± 0.0 | 100.0 | 2.00 | 1.50 |" in (tmp_path / "report" / "wallclock.md").read_text()
 
 
+@pytest.mark.patient
 def test_report_needs_neither_torch_nor_verl_nor_ray():
     import subprocess
     import sys

@@ -17,6 +17,8 @@ from fpa_verl.reward import sandbox
 from fpa_verl.reward.math_answer import compute_score, judge
 from fpa_verl.reward.sandbox import GraderPool
 
+pytestmark = pytest.mark.patient
+
 HANGS = "9^{9^{9^9}}"
 
 # The grader's process, with three answers that misbehave and a fourth whose MemoryError a library swallows.
