@@ -219,5 +219,3 @@ def read_logged_run(path: Path, label: str | None = None, device: str | None = N
         "versions": {},
     }
     return Run(path, info, list(points.values()), spending, label or str(path), log)
-
-

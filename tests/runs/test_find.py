@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError
+from fpa_verl.report.output import report_folder
 from fpa_verl.report.statistics.arms import arms_of, labels
 from fpa_verl.runs.find import find_runs
-from fpa_verl.report.output import report_folder
 from tests.runs.directories import make_run, settings
 
 

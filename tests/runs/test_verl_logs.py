@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.report.comparisons import cost, lambdas, objectives, wallclock
-from fpa_verl.runs import verl_logs
-from fpa_verl.runs.run import UNKNOWN_DEVICE
-from fpa_verl.runs.find import find_runs
 from fpa_verl.report.watch import watch
+from fpa_verl.runs import verl_logs
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.run import UNKNOWN_DEVICE
 from tests.runs.directories import make_run
 
 TRAINING_STEP = {

@@ -1,0 +1,45 @@
+"""The accuracies of one evaluation as a table: pass@1 with its interval, pass@k and maj@k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fpa_verl.evaluation import Accuracy, maj_at_k, pass_at_1, pass_at_k
+from fpa_verl.runs.answers import AnswerStore, votes
+from fpa_verl.runs.run import read_run
+from fpa_verl.tables import Table, percent
+
+
+def _cell(accuracy: Accuracy, problems: int) -> str:
+    """The accuracy, and of how many problems where others had too few answers that could be scored."""
+    return percent(accuracy.mean) + ("" if accuracy.problems == problems else f" (of {accuracy.problems})")
+
+
+def accuracy_table(run_dir: Path, model: str) -> Table:
+    """Accuracy on each problem set of an evaluation, from what it recorded and the answers that it kept.
+
+    Args:
+        run_dir: of the evaluation.
+        model: that answered, for the caption.
+    """
+    run = read_run(run_dir)
+    answers = dict(list(AnswerStore(run.folder).read().groupby("data_source")))
+    rows = []
+    for point in sorted(run.points, key=lambda point: point.data_source):
+        k = run.info["evaluation"]["samples"][point.data_source]
+        one = pass_at_1(point.problems)
+        low, high = one.interval
+        several = [pass_at_k(point.problems, k), maj_at_k(votes(answers[point.data_source]), k)] if k > 1 else []
+        rows.append(
+            [
+                point.data_source,
+                str(one.problems),
+                str(k),
+                f"{percent(one.mean)} ± {percent(one.standard_error)}",
+                f"{percent(low)} to {percent(high)}",
+                *([_cell(accuracy, one.problems) for accuracy in several] or ["-", "-"]),
+                str(point.unscored),
+            ]
+        )
+    header = ["problem set", "problems", "k", "pass@1 ± s.e.", "95 % interval", "pass@k", "maj@k", "unscored"]
+    return Table(f"Accuracy (%) of {model}", header, rows)

@@ -1,0 +1,62 @@
+"""The runs at folders, patterns and logs of verl, as a command line names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.runs.names import EVALUATION_KIND, RUN_FILE
+from fpa_verl.runs.run import Run, read_logged_run, read_run
+from fpa_verl.runs.verl_logs import find_logs
+
+
+def find_runs(given: Sequence[str | Path], device: str | None = None, *, with_evaluations: bool = False) -> list[Run]:
+    """Runs at the folders given or any number of levels below them, in order of name.
+
+    A folder may be a pattern (`runs/*seed*`, `runs/**/fpa*`), and a pattern or folder may be given a name that its
+    runs are compared under (`fpa=runs/*fpa*`). A log of verl stands for a run that has no directory: one that is given
+    or matched, and those in a folder without run directories. Other files among the matches are passed over, and so is
+    what `recipe=evaluate` left, which trained nothing.
+
+    Args:
+        given: folders, logs, patterns.
+        device: on which logged runs ran whose logs do not say.
+        with_evaluations: keep what `recipe=evaluate` left.
+
+    Raises:
+        DatasetError: nothing is where one of them points, or a log cannot be read.
+    """
+    labels: dict[Path, str | None] = {}
+    logs: dict[Path, tuple[Path, str | None]] = {}
+    for one in map(str, given):
+        label, pattern = _named(one)
+        is_pattern = not Path(pattern).exists()
+        matches = sorted(map(Path, glob(pattern, recursive=True))) if is_pattern else [Path(pattern)]
+        if not matches:
+            raise DatasetError(f"no folder at {pattern}: give run directories, or a folder that holds some")
+        for match in matches:
+            folders = [file.parent for file in sorted(match.rglob(RUN_FILE))] if match.is_dir() else []
+            for folder in folders:
+                labels.setdefault(folder, label)
+            # What a run directory holds is read with it.
+            if not folders and not (is_pattern and _is_in_a_run(match)):
+                for log in find_logs(match):
+                    # Wandb links the latest run to a second place.
+                    logs.setdefault(log.resolve(), (log, label))
+    runs = [read_run(folder, label) for folder, label in labels.items()]
+    runs = [run for run in runs if with_evaluations or run.info.get("kind") != EVALUATION_KIND]
+    return runs + [read_logged_run(log, label, device) for log, label in logs.values()]
+
+
+def _is_in_a_run(path: Path) -> bool:
+    return any((folder / RUN_FILE).exists() for folder in path.parents)
+
+
+def _named(given: str) -> tuple[str | None, str]:
+    """`NAME=PATTERN` in its two parts; a folder that holds an equals sign, as hydra's multiruns do, has no name."""
+    name, separator, pattern = given.partition("=")
+    if separator and not Path(given).exists() and "/" not in name:
+        return name, pattern
+    return None, given

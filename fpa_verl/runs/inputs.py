@@ -1,0 +1,102 @@
+"""What a run owes to others: its dataset, a cache of its reference, an earlier run that it goes on from.
+
+`inputs` in run.json is a list of them. Each has what it cost and the base model that it descends from, and may owe to
+others itself; a comparison charges all of that to the run. Runs of before this list say the same under `dataset` and
+`reference`, and read as if they had one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from fpa_verl.runs.ledger import Cost
+
+Kind = Literal["dataset", "reference_cache", "run"]
+DATASET: Kind = "dataset"
+REFERENCE_CACHE: Kind = "reference_cache"
+RUN: Kind = "run"
+# The keys of run.json that held inputs before there was a list.
+_BEFORE: dict[str, Kind] = {"dataset": DATASET, "reference": REFERENCE_CACHE}
+
+
+@dataclass(frozen=True)
+class Input:
+    """One thing that was made before the run and that the run needs.
+
+    Attributes:
+        kind: dataset, reference_cache or run.
+        folder: where it was when the run began; empty where that was not recorded.
+        fingerprint: of its content; two inputs of one kind and fingerprint are one, and paid for once.
+        base_model: fingerprint of the model at the root of its lineage; None where that was not recorded.
+        device_seconds: what making it took, all phases together, without what it owes to others.
+        cost: the same by phase under `device_seconds`, with the `devices` and the `device` that made it; empty where
+            nobody wrote it down, as of imported text.
+        about: what else is known of it: `counts` of a dataset; `source`, `k`, `samples` and `bytes` of a cache; the
+            `step` up to which an earlier run is charged.
+        inputs: what it owes to others.
+    """
+
+    kind: Kind
+    folder: str
+    fingerprint: str
+    base_model: str | None
+    device_seconds: float
+    cost: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[Input, ...] = ()
+
+    @property
+    def cost_is_known(self) -> bool:
+        return bool(self.cost)
+
+    @property
+    def device(self) -> str | None:
+        """The name of the devices that made it; None where that was not recorded."""
+        device = self.cost.get("device")
+        return None if device is None else str(device)
+
+    def paid(self, devices: int) -> Cost:
+        """What it took by itself; on so many devices where it does not say."""
+        return Cost(self.device_seconds, self.device_seconds / self.cost.get("devices", devices))
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def everything_owed(inputs: Iterable[Input]) -> Iterator[Input]:
+    """The inputs, and what they owe to others in turn; what several of them share comes once."""
+    seen: set[tuple[str, str]] = set()
+    open_ = list(inputs)
+    while open_:
+        one = open_.pop(0)
+        if (one.kind, one.fingerprint) not in seen:
+            seen.add((one.kind, one.fingerprint))
+            open_ += one.inputs
+            yield one
+
+
+def read_inputs(info: dict[str, Any]) -> list[Input]:
+    """The inputs that run.json lists, or names one by one as it did before."""
+    if "inputs" in info:
+        return [_from_json(one) for one in info["inputs"]]
+    return [_from_before(kind, info[key]) for key, kind in _BEFORE.items() if info.get(key)]
+
+
+def _from_json(raw: dict[str, Any]) -> Input:
+    return Input(**{**raw, "inputs": tuple(map(_from_json, raw.get("inputs", ())))})
+
+
+def _from_before(kind: Kind, raw: dict[str, Any]) -> Input:
+    named = ("folder", "fingerprint", "device_seconds", "cost")
+    return Input(
+        kind=kind,
+        folder=str(raw.get("folder", "")),
+        # A cache had none: it was that of the dataset beside it.
+        fingerprint=str(raw.get("fingerprint", raw.get("source", ""))),
+        base_model=None,
+        device_seconds=float(raw.get("device_seconds", 0.0)),
+        cost=raw.get("cost") or {},
+        about={name: value for name, value in raw.items() if name not in named},
+    )

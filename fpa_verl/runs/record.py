@@ -1,0 +1,82 @@
+"""Writing into a run directory: what the run is, and its evaluations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fpa_verl.errors import MismatchError
+from fpa_verl.files import append_json_line, write_json
+from fpa_verl.runs.inputs import DATASET, RUN, read_inputs
+from fpa_verl.runs.names import EVALUATIONS_FILE, RUN_FILE
+from fpa_verl.runs.run import read_info
+
+
+def _identity(info: dict[str, Any]) -> dict[str, Any]:
+    """What may not change between the attempts of one run."""
+    return {
+        "recipe": info["recipe"],
+        "fingerprints": info["fingerprints"],
+        "evaluation": info["evaluation"],
+        "dataset": next((one.fingerprint for one in read_inputs(info) if one.kind == DATASET), None),
+        "earlier run": [(one.fingerprint, one.about) for one in read_inputs(info) if one.kind == RUN],
+        "training": info.get("training"),
+        "seed": info.get("seed"),
+    }
+
+
+def open_run(folder: Path, info: dict[str, Any]) -> None:
+    """Begin an attempt: write run.json, or check that the one there describes this very run.
+
+    Raises:
+        MismatchError: the folder holds a run of another recipe, model, data or evaluation.
+    """
+    file = folder / RUN_FILE
+    if file.exists():
+        before = _identity(read_info(file))
+        now = _identity(json.loads(json.dumps(info)))
+        changed = [key for key in now if before[key] != now[key]]
+        if changed:
+            raise MismatchError(
+                f"{folder} holds another run (its {', '.join(changed)} differs): choose run_dir=FOLDER, or delete it"
+            )
+        return
+    write_json(file, info)
+
+
+def record_evaluation(
+    folder: Path,
+    *,
+    attempt: int,
+    step: int,
+    problems: Mapping[str, Mapping[str, Sequence[int]]],
+    asked_for: Mapping[str, int] | None = None,
+    trained: bool = False,
+) -> None:
+    """Append one evaluation.
+
+    Args:
+        folder: run directory.
+        attempt: of the run, from 1.
+        step: of the model.
+        problems: data source to problem id to [right, sampled].
+        asked_for: samples that were wanted, by data source; those that failed to generate or whose scorer
+            failed are missing in `problems`. None: no more than are there.
+        trained: whether this attempt trained that step, and does not go on from it.
+    """
+    for data_source in asked_for or problems:
+        outcomes = problems.get(data_source, {})
+        sampled = sum(count for _, count in outcomes.values())
+        append_json_line(
+            folder / EVALUATIONS_FILE,
+            {
+                "attempt": attempt,
+                "step": step,
+                "data_source": data_source,
+                "problems": outcomes,
+                "unscored": asked_for[data_source] - sampled if asked_for else 0,
+                "trained": trained,
+            },
+        )

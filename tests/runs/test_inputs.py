@@ -1,0 +1,83 @@
+"""What a run owes to others: in run.json as it is written, and as it was before there was a list."""
+
+from __future__ import annotations
+
+import pytest
+
+from fpa_verl.errors import MismatchError
+from fpa_verl.report.comparisons import wallclock
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, everything_owed
+from fpa_verl.runs.ledger import Cost
+from fpa_verl.runs.record import open_run
+from fpa_verl.runs.run import read_run
+from tests.runs.directories import INFO, make_run
+
+
+def one(kind, fingerprint, seconds, devices=2, **more):
+    cost = {"device_seconds": {"generation": seconds}, "devices": devices, "device": "H"}
+    return Input(kind, f"/{fingerprint}", fingerprint, "base", seconds, cost, **more)
+
+
+def listed(*inputs):
+    return [each.as_json() for each in inputs]
+
+
+DATA = one(DATASET, "d", 3600.0, about={"counts": {"response_tokens": 5}})
+CACHE = one(REFERENCE_CACHE, "c", 100.0, devices=4)
+
+
+def test_the_list_and_what_stood_there_before_are_the_same_run(tmp_path):
+    before = {
+        "dataset": {"folder": "/d", "fingerprint": "d", "device_seconds": 3600.0, "cost": DATA.cost, **DATA.about},
+        "reference": {"source": "topk", "k": 4, "device_seconds": 100.0, "cost": CACHE.cost},
+    }
+    old = read_run(make_run(tmp_path / "old", [1, 4], **before))
+    info = {key: value for key, value in INFO.items() if key != "dataset"}
+    new = read_run(make_run(tmp_path / "new", [1, 4], without=["dataset"], inputs=listed(DATA, CACHE)))
+    assert "dataset" not in new.info
+    assert info.keys() <= new.info.keys()
+    # 3,600 device-seconds on 2 devices, 100 on 4.
+    assert old.data_cost == new.data_cost == Cost(3700.0, 1825.0)
+    assert old.dataset.fingerprint == new.dataset.fingerprint == "d"
+    assert old.dataset.about == new.dataset.about
+    for run in (old, new):
+        assert (run.generates, run.data_cost_is_known) == (False, True)
+
+
+def test_an_earlier_run_is_charged_with_all_that_it_owed_itself_and_nothing_twice(tmp_path):
+    """A run that goes on from FPA's step 4 and trains on its data: data 3,600, cache 100, training 800, once each."""
+    earlier = one(RUN, "fpa", 800.0, about={"step": 4}, inputs=(DATA, CACHE))
+    assert [each.fingerprint for each in everything_owed([earlier, DATA])] == ["fpa", "d", "c"]
+    run = read_run(make_run(tmp_path / "a", [1, 4], without=["dataset"], inputs=listed(earlier, DATA)))
+    assert run.data_cost.device_seconds == 4500.0
+    assert run.inputs[0].inputs[0] == DATA
+    assert run.inputs[0].base_model == "base"
+    # One that goes on online generates its own data from there.
+    online = read_run(make_run(tmp_path / "b", [1, 4], without=["dataset"], inputs=listed(earlier)))
+    assert online.generates
+    assert online.data_cost.device_seconds == 4500.0
+    curve = wallclock.compare([online]).curves[0]
+    # 4,500 s before it began and 900 s on 2 devices: the first step stands at 6,300 / 3,600 hours.
+    assert curve.points[1].device_hours == pytest.approx(1.75)
+
+
+def test_data_without_a_cost_is_not_known_to_be_free(tmp_path):
+    free = Input(DATASET, "", "d", None, 0.0, {})
+    run = read_run(make_run(tmp_path / "a", [1, 4], without=["dataset"], inputs=listed(free)))
+    assert not run.data_cost_is_known
+
+
+def test_a_cache_of_another_device_is_named(tmp_path):
+    elsewhere = Input(REFERENCE_CACHE, "", "c", None, 1.0, {"device": "A100", "device_seconds": {"reference": 1.0}})
+    make_run(tmp_path / "a", [1, 4], without=["dataset"], inputs=listed(DATA, elsewhere))
+    with pytest.raises(MismatchError, match="with a reference cache made on A100.*Make the cache on the device"):
+        wallclock.compare(find_runs([tmp_path]))
+
+
+def test_going_on_from_another_run_is_another_run(tmp_path):
+    folder = make_run(tmp_path / "a", [1], without=["dataset"], inputs=listed(one(RUN, "x", 1.0, about={"step": 4})))
+    info = {key: value for key, value in INFO.items() if key != "dataset"}
+    open_run(folder, {**info, "inputs": listed(one(RUN, "x", 1.0, about={"step": 4}))})
+    with pytest.raises(MismatchError, match="its earlier run differs"):
+        open_run(folder, {**info, "inputs": listed(one(RUN, "x", 1.0, about={"step": 8}))})
