@@ -71,7 +71,7 @@ def test_data_without_a_cost_is_not_known_to_be_free(tmp_path):
 def test_a_cache_of_another_device_is_named(tmp_path):
     elsewhere = Input(REFERENCE_CACHE, "", "c", None, 1.0, {"device": "A100", "device_seconds": {"reference": 1.0}})
     make_run(tmp_path / "a", [1, 4], without=["dataset"], inputs=listed(DATA, elsewhere))
-    with pytest.raises(MismatchError, match="with a reference cache made on A100.*Make the cache on the device"):
+    with pytest.raises(MismatchError, match=r"with a reference cache made on A100.*Make the cache on the device"):
         wallclock.compare(find_runs([tmp_path]))
 
 
