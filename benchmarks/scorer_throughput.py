@@ -32,7 +32,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from scorer_errors import alterations, rewritings
+from answer_alterations import alterations
+from answer_rewritings import rewritings
 
 from fpa_verl.reward import sandbox
 from fpa_verl.reward.math_answer import compute_score

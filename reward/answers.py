@@ -60,7 +60,7 @@ class Group:
     kind: str
     items: tuple[Answer, ...]
     columns: int = 0
-    """Of a matrix, whose items are in row order."""
+    """Columns of a matrix, whose items are in row order."""
     name: str | None = None
 
 
@@ -335,7 +335,7 @@ def _inequality(parts: list[str], signs: list[str]) -> Answer:
 
 
 def _interval(parts: list[str], signs: list[str]) -> Group | None:
-    """Of a < x, x < b or a < x < b."""
+    """The interval of a < x, x < b or a < x < b."""
     if len(parts) == 2 and is_variable(parts[0]):
         parts, signs = [r"-\infty", *parts], ["<", *signs]
     elif len(parts) == 2 and is_variable(parts[1]):

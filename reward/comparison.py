@@ -68,7 +68,7 @@ def same(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
 
 
 def _same_choice(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
-    """By the letter where both sides have one, else by what it stands for."""
+    """Whether choices are the same: by the letter where both sides have one, else by what it stands for."""
     choice, other = (a, b) if isinstance(a, Choice) else (b, a)
     assert isinstance(choice, Choice)
     if isinstance(other, Choice):

@@ -50,7 +50,7 @@ def _graded(question: dict[str, str]) -> str:
 
 
 def _peak_memory_bytes() -> int:
-    """Of this process alone: getrusage would count what the parent held when it started the child."""
+    """Peak memory of this process alone: getrusage would count what the parent held when it started the child."""
     with open("/proc/self/status") as handle:
         return next(int(line.split()[1]) * 1024 for line in handle if line.startswith("VmHWM:"))
 

@@ -134,7 +134,7 @@ def compute_score(
         data_source: name of the problem set; every set is scored alike.
         solution_str: the response as text.
         ground_truth: the gold answer, LaTeX or plain.
-        extra_info: of the problem; nothing in it changes a score.
+        extra_info: what else is known of the problem; nothing in it changes a score.
 
     Returns:
         score and acc (1.0 or 0.0); status: right, wrong, no_answer (the model's doing), timeout,

@@ -48,8 +48,8 @@ def check_dataset(
     """Look at everything in a dataset; what is wrong with one thing hides no other that can still be looked at.
 
     Args:
-        folder: of the dataset.
-        model: where the model is whose tokenizer reads the texts; None takes the one that the manifest names.
+        folder: the dataset's.
+        model: folder or name of the model whose tokenizer reads the texts; None takes the one that the manifest names.
         sample: trajectories that are scored anew, the same ones every time; 0 for none.
         against: evaluation problems to look for among the dataset's training problems.
     """

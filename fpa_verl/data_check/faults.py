@@ -27,7 +27,7 @@ class Faults:
         """The subject's faults, with what to do about them; or that there are none.
 
         Args:
-            subject: of `add`.
+            subject: one that was given to `add`.
             remedy: ends each of them.
             fine: is said where there are none.
         """

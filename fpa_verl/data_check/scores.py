@@ -34,8 +34,8 @@ def check_scores(sample: list[Scored], manifest: Manifest, model: str | None) ->
     """Score the sample anew and compare; trajectories whose scorer failed are left out.
 
     Args:
-        sample: of the dataset.
-        manifest: of the dataset; its origin names the tokenizer.
+        sample: trajectories of the dataset.
+        manifest: the dataset's; its origin names the tokenizer.
         model: folder or name of another copy of the model.
     """
     try:

@@ -52,7 +52,7 @@ def run_demo(
     Args:
         folder: everything the demo makes; also the place to look when something goes wrong
             (`logs/`).
-        seed: of data order and sampling of the training runs.
+        seed: draws the order of data and the samples of the training runs.
         recipes: what to train and compare.
         overrides: hydra overrides for every recipe.
         warm_start_steps: steps that make the base model.

@@ -25,7 +25,7 @@ class Accuracy:
         standard_error: sd over problems / sqrt(problems), as the paper reports it.
         interval: (low, high) of `intervals.clustered_wilson`, right also near 0 and 1.
         problems: how many are in the mean.
-        samples: of those problems together.
+        samples: answers to those problems together.
     """
 
     mean: float

@@ -33,7 +33,7 @@ class Benchmark:
     Attributes:
         name: how it is asked for, and the `source` of its rows.
         title: the paper's benchmark that it belongs to.
-        samples: of each problem, as in the paper.
+        samples: answers to each problem, as in the paper.
         problems: how many the published set has.
         dataset: first argument of `datasets.load_dataset`: hub id, folder, or "json" with `data_files`.
         split, config, data_files: its other arguments.

@@ -49,7 +49,7 @@ class Requirement:
 
 
 def variances_of_two_runs(first: Outcomes, second: Outcomes) -> Variances:
-    """From a pilot: both runs, over the problems they share, each sampled at least twice by either.
+    """Variances from a pilot: both runs, over the problems they share, each sampled at least twice by either.
 
     within is the unbiased p (1 - p) K / (K - 1), meaned over problems and added over runs; between is the
     variance of the measured differences less what within explains of it, at least 0.
@@ -67,7 +67,7 @@ def variances_of_two_runs(first: Outcomes, second: Outcomes) -> Variances:
 
 
 def variances_of_one_run(outcomes: Outcomes, agreement: float = DEFAULT_AGREEMENT) -> Variances:
-    """From one run as a pilot, the other one assumed to be like it.
+    """Variances from one run as a pilot, the other one assumed to be like it.
 
     Args:
         outcomes: problem id to (right, sampled); problems sampled less than twice are left out.
@@ -90,7 +90,7 @@ def default_variances(
     """Without a pilot, from assumptions.
 
     Args:
-        accuracy: of both runs, about.
+        accuracy: about that of both runs.
         alikeness: intraclass correlation: share of p (1 - p) that lies between problems.
         agreement: correlation over problems of the two runs' true accuracies.
     """
@@ -158,7 +158,7 @@ def _shift(problems: int, wanted: float, level: float) -> float:
 
 
 def _shares(outcomes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each problem: share of right samples, unbiased variance of one sample, number of samples."""
+    """Share of right samples, unbiased variance of one sample and number of samples of each problem."""
     right, k = np.array(outcomes, dtype=float).T
     p = right / k
     return p, p * (1 - p) * k / (k - 1), k

@@ -48,7 +48,7 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
         forward_kl_coef: tau of the forward KL added to any objective (B.6); 0 adds nothing.
         track_reference: hold the reference for the training dynamics, where the objective itself
             does not ask for it. Costs one forward a step where it is not cached.
-        reference: where the reference comes from: "forward", or a cache of the given source.
+        reference: source of the reference: "forward", or that of a cache.
         reference_cache: the cache's folder.
     """
 
@@ -118,7 +118,7 @@ def global_mean(losses: torch.Tensor, rows_per_item: int, batch: Mapping[str, An
     """A micro-batch's share of the mean over the items of the global batch, as verl's `agg_loss` has it.
 
     Args:
-        losses: of the items of a micro-batch.
+        losses: one for each item of a micro-batch.
         rows_per_item: rows of an item.
         batch: `global_batch_size` in rows, and `dp_size`, over whose workers verl averages gradients.
     """

@@ -34,7 +34,7 @@ class CoarseReference:
     sample_log_probs: torch.Tensor
 
     def stored(self) -> CoarseReference:
-        """As a cache keeps it: ids in 4 bytes, the label's and the tail's log-prob in 4, all others in 2."""
+        """The same as a cache keeps it: ids in 4 bytes, the label's and the tail's log-prob in 4, all others in 2."""
         return CoarseReference(
             labels=self.labels.float(),
             tokens=self.tokens.int(),
@@ -161,11 +161,11 @@ def coarse_future_policy(
 
     Args:
         logits: h_theta, (N, V).
-        reference: of the same N positions, at the same scoring temperature.
+        reference: what is kept at the same N positions, at the same scoring temperature.
         labels: (N,).
         lam: extrapolation strength.
-        chunk_elements: as in `future_log_probs`.
-        compiled: as in `future_log_probs`.
+        chunk_elements: elements to work on at a time, as in `future_log_probs`.
+        compiled: whether torch compiles the work, as in `future_log_probs`.
 
     Returns:
         Detached.
@@ -196,7 +196,7 @@ def coarse_future_policy(
 
 
 def _spread(log_rho: torch.Tensor, lam: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of (n, M) samples the mean of b, its standard error, and what is missing in it at least; each (n,)."""
+    """Mean of b over (n, M) samples, its standard error, and what is missing in it at least; each (n,)."""
     n, count = log_rho.shape
     unknown = log_rho.new_full((n,), torch.nan)
     if not count:

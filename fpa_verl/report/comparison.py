@@ -13,8 +13,8 @@ class Comparison(ABC):
     """A comparison of runs, ready to be printed and written; `figures.draw` draws it.
 
     Attributes:
-        name: of its files.
-        title: of its section on the page.
+        name: stem of its files.
+        title: heading of its section on the page.
         runs: all that went into it.
     """
 

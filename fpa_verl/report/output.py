@@ -34,9 +34,9 @@ def write_report(
     Args:
         comparison: what is asked for; the page holds every other comparison of the same runs as well.
         out: folder, made if need be.
-        console: where the tables go.
+        console: takes the tables.
         command: what was typed to get this report, for those who want it again.
-        options: of the other comparisons on the page.
+        options: what the other comparisons on the page are asked for.
     """
     source = write_tables(comparison, out, console, command or default_command(comparison.runs, comparison.name))
     drawn = figures.draw(comparison)

@@ -44,7 +44,7 @@ def scored_text(manifest: Manifest, model: str | None = None) -> Decode:
     """Text as the scorer saw it, by the very tokenizer that the dataset was made with.
 
     Args:
-        manifest: of the dataset.
+        manifest: the dataset's.
         model: folder or name of another copy of the model.
 
     Raises:

@@ -61,7 +61,7 @@ class Manifest:
         cost: device_seconds by phase, devices, device; empty for imported text.
         origin: how the rollouts came about: "collect" or "import", from what, and the model's vocabulary_size.
         validation: fraction of problems held out and the seed that chose them.
-        versions: of the packages that took part.
+        versions: package to version, of those that took part.
         format_version: `FORMAT_VERSION`, or `UNSEALED_VERSION` of a file that an earlier version wrote.
     """
 

@@ -213,7 +213,7 @@ def problem_from_record(record: dict[str, Any], where: str, index: int, source: 
         record: one row.
         where: names file and row in errors.
         index: makes the id where there is none.
-        source: of rows that name none.
+        source: name of the set, for rows that give none.
         suffix: follows the problem's text.
 
     Returns:

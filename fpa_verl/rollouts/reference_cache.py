@@ -56,7 +56,7 @@ class CacheKey:
         scoring_temperature: what logits are divided by.
         source: one of `SOURCES`.
         k, samples: tokens kept a position, and samples of the others, for "topk"; else 0.
-        dtype: of the forward pass that made it.
+        dtype: that of the forward pass which made it.
     """
 
     model: str
@@ -251,7 +251,7 @@ class ReferenceCache:
     Only an index is in memory, of 36 bytes a row. What is read is checked against its checksum.
 
     Args:
-        folder: of a cache that `read_cache_file` has approved.
+        folder: that of a cache which `read_cache_file` has approved.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -31,7 +31,7 @@ class Fault:
 
     Attributes:
         subject: what was looked at: values, lengths, tokens, log-probs, verdicts or index.
-        row: of the table, from 0.
+        row: number in the table, from 0.
         what: goes on after "column 'NAME' ".
     """
 

@@ -34,7 +34,7 @@ class Piece:
     """Rows of one shard that lie together.
 
     Attributes:
-        path: of the shard.
+        path: the shard's.
         in_shard: the place of the first row in it.
         in_dataset: the place of the first row in the dataset.
     """
@@ -56,9 +56,9 @@ class Shards:
     checked for sense and against the index.
 
     Args:
-        folder: of the dataset.
-        manifest: of the dataset.
-        index: of the dataset.
+        folder: the dataset's.
+        manifest: the dataset's.
+        index: the dataset's.
 
     Raises:
         DatasetError: a shard is missing or has another size, or, on reading, is damaged.

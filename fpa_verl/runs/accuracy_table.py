@@ -19,7 +19,7 @@ def accuracy_table(run_dir: Path, model: str) -> Table:
     """Accuracy on each problem set of an evaluation, from what it recorded and the answers that it kept.
 
     Args:
-        run_dir: of the evaluation.
+        run_dir: the evaluation's.
         model: that answered, for the caption.
     """
     run = read_run(run_dir)

@@ -27,7 +27,7 @@ class Answer:
     """One answer to one problem.
 
     Attributes:
-        sample: from 0, within the problem.
+        sample: number within the problem, from 0.
         status: the scorer's; those outside `MODEL_STATUSES` are in no accuracy.
         extracted: the answer that was graded.
         finish_reason: "stop", or "length" for a response that was cut off.
@@ -48,7 +48,7 @@ class AnswerStore:
     """The answers of one evaluation on disk.
 
     Args:
-        run_dir: of the evaluation.
+        run_dir: the evaluation's.
         step: folder of one evaluation of several.
     """
 
@@ -91,7 +91,7 @@ def outcomes(samples: pd.DataFrame) -> Outcomes:
 
 
 def _spelling(answer: str) -> str:
-    """As the scorer spells it; what it cannot read stands for itself."""
+    """The answer as the scorer spells it; what it cannot read stands for itself."""
     try:
         return tight(canonical(answer))
     except UnreadableError:

@@ -22,7 +22,7 @@ def find_runs(given: Sequence[str | Path], device: str | None = None, *, with_ev
 
     Args:
         given: folders, logs, patterns.
-        device: on which logged runs ran whose logs do not say.
+        device: what logged runs ran on whose logs do not say.
         with_evaluations: keep what `recipe=evaluate` left.
 
     Raises:

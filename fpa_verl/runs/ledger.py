@@ -55,13 +55,13 @@ class Spending:
     """What a ledger adds up to, in all attempts.
 
     Attributes:
-        device_seconds, wall_seconds: by phase; each attempt with the devices that it held.
+        device_seconds, wall_seconds: phase to seconds; each attempt with the devices that it held.
         by_step: (attempt, step) to all that had been spent by the end of that step.
         by_attempt: the same by the end of an attempt.
         devices: how many each attempt held.
         tokens, generated_tokens: trained on, and generated in the run; None where nobody counted.
         peak_memory_gb: the highest of all steps; None where nobody measured.
-        clock_seconds: from the start of every attempt to its last record; None where a start is not written down.
+        clock_seconds: time from the start of every attempt to its last record; None where a start is not written down.
         last_step, total_steps: the last one done, and as many as there were to be; None where that is not recorded.
         finished: whether the last attempt came to its end.
         stopped_early: whether an attempt ended because validation no longer improved.

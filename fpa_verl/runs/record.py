@@ -59,8 +59,8 @@ def record_evaluation(
 
     Args:
         folder: run directory.
-        attempt: of the run, from 1.
-        step: of the model.
+        attempt: number of the run's attempt, from 1.
+        step: that of the model.
         problems: data source to problem id to [right, sampled].
         asked_for: samples that were wanted, by data source; those that failed to generate or whose scorer
             failed are missing in `problems`. None: no more than are there.

@@ -194,9 +194,9 @@ def read_logged_run(path: Path, label: str | None = None, device: str | None = N
     """Read the log that verl left of a run without the plugin, as far as it goes.
 
     Args:
-        path: as `verl_logs.find_logs` gives it.
+        path: one that `verl_logs.find_logs` gives.
         label: name to compare the run under. None: its path, for no log says which runs are seeds of one method.
-        device: on which it ran, where the log does not say.
+        device: what it ran on, where the log does not say.
     """
     log = read_log(path)
     require_own_trajectories(log)

@@ -24,7 +24,7 @@ class TokenLogProbs:
     """One trajectory in one step, before its update; each list has one value a token.
 
     Attributes:
-        row: of the rollout dataset.
+        row: its place in the rollout dataset.
         policy: log pi_theta.
         reference: log pi_ref, where the objective asks for it.
         future: log pi_hat (Eq. 4), where the objective forms it.

@@ -39,7 +39,7 @@ class Record:
     """What was logged of one step.
 
     Attributes:
-        attempt: from 1; a resumed run is another one.
+        attempt: number, from 1; a resumed run is another one.
         time: unix time of logging; None where the logger writes none.
         metrics: finite numbers by verl's names.
     """
@@ -55,8 +55,8 @@ class VerlLog:
     """A log, read.
 
     Attributes:
-        path: of the file, or of the folder of event files.
-        name: of the experiment, and which logger it was.
+        path: the file, or the folder of event files.
+        name: the experiment's, and which logger it was.
         device: name of the GPU; None where the logger does not write it down.
     """
 

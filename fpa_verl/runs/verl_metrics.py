@@ -40,7 +40,7 @@ class Mean:
 
     Attributes:
         variable: what it is the mean of: `acc` where the reward function returns one, else `reward`.
-        samples: of each problem.
+        samples: answers to each problem.
     """
 
     record: Record

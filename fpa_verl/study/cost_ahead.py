@@ -37,7 +37,7 @@ class Workload:
 
     Attributes:
         response_tokens, prompt_tokens: means.
-        trained_share: of the collected trajectories.
+        trained_share: part of the collected trajectories that trains.
         online_prompts: a step, each with as many rollouts as the offline dataset has a problem.
     """
 
@@ -52,7 +52,7 @@ class Workload:
 
     @property
     def tokens(self) -> float:
-        """Of a trajectory, the prompt included."""
+        """Length of a trajectory, the prompt included."""
         return self.prompt_tokens + self.response_tokens
 
 

@@ -44,8 +44,8 @@ class ProblemSet:
     """What two runs are to be told apart on.
 
     Attributes:
-        samples: of each problem, from either run.
-        variances: of one problem's difference between the runs.
+        samples: answers to each problem, from either run.
+        variances: those of one problem's difference between the runs.
     """
 
     name: str
@@ -62,11 +62,11 @@ class ProblemSet:
         return power(difference, self.variances, self.problems, self.samples, LEVEL)
 
     def samples_needed(self, difference: float) -> int | None:
-        """Of each of its problems; None where no number of them is enough."""
+        """Answers to each of its problems; None where no number of them is enough."""
         return samples_needed(difference, self.variances, self.problems, WANTED, LEVEL)
 
     def problems_needed(self, difference: float) -> dict[int, int]:
-        """By the number of samples of each."""
+        """Problems, by the number of samples of each."""
         counts = sorted({*SAMPLES, self.samples})
         return {r.samples: r.problems for r in requirements(self.variances, [difference], counts, WANTED, LEVEL)}
 
@@ -77,8 +77,8 @@ class Power(Comparison):
 
     Attributes:
         runs: the pilot; two, one, or none.
-        difference: in accuracy, a fraction of 1.
-        origin: of the variances, in words.
+        difference: what is to be seen in accuracy, a fraction of 1.
+        origin: where the variances come from, in words.
         left_out: problem sets that say nothing, and why.
     """
 
@@ -167,7 +167,7 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
     """What it takes to see `difference`, by the variances that the last evaluations of `runs` show.
 
     Args:
-        difference: in accuracy, a fraction of 1.
+        difference: what is to be seen in accuracy, a fraction of 1.
         runs: two that are like those to be compared; or one, the other being assumed like it; or none, and
             the paper's benchmarks under the assumptions of `default_variances`.
         data_source: the problem set; None: all but validation.

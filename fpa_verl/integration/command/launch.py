@@ -86,7 +86,7 @@ def run(config: DictConfig, started_at: float) -> None:
     """Check the recipe, then run verl's own main with it.
 
     Args:
-        config: as hydra composed it.
+        config: the configuration as hydra composed it.
         started_at: unix time at which the command was typed.
 
     Raises:

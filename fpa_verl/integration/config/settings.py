@@ -31,7 +31,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class TrainedSampling(Sampling):
-    """Of an online run, which divides the logits that it trains by the temperature."""
+    """Sampling of an online run, which divides the logits that it trains by the temperature."""
 
     temperature: float = bounded(1.0, above=0)
 

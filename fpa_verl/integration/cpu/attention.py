@@ -79,7 +79,7 @@ def packed_sdpa(
 
 
 def sequence_lengths(position_ids: torch.Tensor | None) -> list[int]:
-    """Of sequences packed one after another, from the (1, N) positions of their tokens; none where those do not say."""
+    """Lengths of packed sequences, from the (1, N) positions of their tokens; none where those do not say."""
     if position_ids is None or position_ids.dim() != 2 or position_ids[0, 0] != 0:
         return []
     starts = (position_ids[0] == 0).nonzero().squeeze(1)

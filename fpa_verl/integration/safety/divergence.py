@@ -90,7 +90,7 @@ class CoarseCacheWatch:
     """Says once where the policy has moved so far that a reference cache of few tokens is too coarse for it.
 
     Args:
-        samples: of the tail that the cache holds at a position.
+        samples: tokens of the tail that the cache holds at a position.
     """
 
     def __init__(self, samples: int) -> None:

@@ -88,7 +88,7 @@ def first_dead(
 
     Args:
         actors: any of Ray's.
-        within_s: as long as Ray may take to notice that a node is gone.
+        within_s: seconds to wait, as many as Ray may take to notice that a node is gone.
         dead: what Ray raises of one that is.
     """
     try:

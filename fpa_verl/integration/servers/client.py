@@ -29,7 +29,7 @@ class SamplingRequest:
         n: responses to each.
         validate: sample as `rollout.val_kwargs` says, not as `rollout` does.
         seeded: each response is drawn with a seed of its own.
-        step: of the model that the servers hold.
+        step: that of the model which the servers hold.
     """
 
     n: int
@@ -43,9 +43,9 @@ class Output:
     """One response as the servers give it.
 
     Attributes:
-        place: of the problem among those that were submitted together.
-        sample: from 0 to `n` - 1.
-        log_probs: of the response tokens, under the model that sampled them; empty in an evaluation.
+        place: position of the problem among those that were submitted together.
+        sample: number of the response, from 0 to `n` - 1.
+        log_probs: one a response token, under the model that sampled it; empty in an evaluation.
         score: the scorer's.
         verdict: what the scorer returned beside the score.
     """
@@ -79,7 +79,7 @@ class Continuation:
     """What a model wrote behind given token ids.
 
     Attributes:
-        log_probs: of `token_ids`, under the model that sampled them.
+        log_probs: one a token, under the model that sampled it.
         finish_reason: "stop" where it reached an end of the response or a `stop`, "length" where it was cut off.
     """
 
@@ -113,7 +113,7 @@ class RolloutClient:
     Args:
         servers: who answers.
         config: the recipe, which says how answers are sampled and whose scorer scored them.
-        tokenizer: of the model.
+        tokenizer: the model's.
         last_answered: a problem that was answered before: where a batch brings nothing, it shows whether servers are
             alive.
     """
@@ -185,8 +185,8 @@ class RolloutClient:
 
         Args:
             prompts: token ids as the model is to see them; no template is applied.
-            n: of each.
-            max_tokens: of a continuation.
+            n: continuations of each.
+            max_tokens: length of the longest continuation.
             stop: texts that end one, and are its end; an end of the response ends it too.
 
         Raises:

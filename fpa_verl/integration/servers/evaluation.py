@@ -50,11 +50,11 @@ class Evaluation:
     """Asks for the answers of a plan that are not in the store yet.
 
     Args:
-        client: of the servers that hold the model.
+        client: asks the servers that hold the model.
         plan: what is wanted.
-        store: where answers are kept.
+        store: keeps the answers.
         seeded: each answer is drawn with a seed of its own.
-        step: of the model.
+        step: that of the model.
     """
 
     def __init__(
@@ -109,8 +109,8 @@ class Evaluation:
         """Write the counts into a run directory; answers that did not come are counted as such.
 
         Args:
-            run_dir: of the run.
-            attempt: of the run, from 1.
+            run_dir: the run's.
+            attempt: number of the run's attempt, from 1.
             trained: whether this attempt trained that step, and does not go on from it.
 
         Returns:

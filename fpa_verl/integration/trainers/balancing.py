@@ -12,7 +12,7 @@ def balance_items(batch: KVBatchMeta, rows: int, workers: int) -> None:
 
     Args:
         batch: what training items put into it under the keys ITEM_0_0, ITEM_1_0 and so on, a row for each of its roles.
-        rows: of an item, 10 at most, so that the names of its keys are in their order.
+        rows: how many an item has, 10 at most, so that the names of its keys are in their order.
         workers: that share the batch.
     """
     order = sorted(range(len(batch.keys)), key=lambda row: batch.keys[row])

@@ -33,9 +33,9 @@ class CacheRequest:
     """What a pass of `cache_reference` writes.
 
     Attributes:
-        folder: of the cache.
+        folder: the cache's.
         batch: number of the batch, which names the part.
-        source: of the cache.
+        source: the cache's.
         k, samples: tokens kept a position, and samples of the others, for "topk".
     """
 

@@ -43,7 +43,7 @@ class OfflineLoss:
 
     Args:
         config: the actor's.
-        reference: where the policy loss needs one.
+        reference: None where the policy loss needs none.
         worker: the number under which this process writes tokens down; None: another has the same trajectories.
     """
 

@@ -129,8 +129,8 @@ class ForwardReference(Reference):
     """The frozen base model behind verl's own engine, asked for logits in the actor's layout.
 
     Args:
-        engine: of the base model.
-        compiled: as in `future_log_probs`.
+        engine: runs the base model.
+        compiled: whether torch compiles the work, as in `future_log_probs`.
     """
 
     def __init__(self, engine: BaseEngine, *, compiled: bool = False) -> None:
@@ -160,7 +160,7 @@ def logits_of(engine: BaseEngine, micro_batch: TensorDict) -> torch.Tensor:
 
 
 class LogitsView(ReferenceView):
-    """From the reference's logits, (M, V) by position or made a chunk at a time."""
+    """The view from the reference's logits, (M, V) by position or made a chunk at a time."""
 
     def __init__(self, logits: Logits, positions: ResponsePositions, compiled: bool) -> None:
         self._logits, self._labels, self._index = logits, positions.labels, positions.index
@@ -181,9 +181,9 @@ class CachedReference(Reference):
     """What a cache holds, read by row, on the device of the micro-batch.
 
     Args:
-        cache: of the dataset that is trained on.
+        cache: that of the dataset which is trained on.
         head: the reference's (V, d) output embeddings; for source "hidden" only.
-        compiled: as in `future_log_probs`.
+        compiled: whether torch compiles the work, as in `future_log_probs`.
     """
 
     def __init__(self, cache: ReferenceCache, head: torch.Tensor | None = None, *, compiled: bool = False) -> None:
@@ -208,7 +208,7 @@ class CachedReference(Reference):
 
 
 class CoarseView(ReferenceView):
-    """From the tokens and samples of a "topk" cache."""
+    """The view from the tokens and samples of a "topk" cache."""
 
     def __init__(self, kept: CoarseReference, positions: ResponsePositions, compiled: bool) -> None:
         self._kept, self._positions, self._compiled = kept, positions, compiled
@@ -227,7 +227,7 @@ class CoarseView(ReferenceView):
 
 
 class ChosenView(ReferenceView):
-    """From the label's log-probability alone: the future policy without its normaliser."""
+    """The view from the label's log-probability alone: the future policy without its normaliser."""
 
     def __init__(self, labels: torch.Tensor, positions: ResponsePositions, compiled: bool) -> None:
         self._labels, self._positions, self._compiled = labels, positions, compiled
@@ -244,7 +244,7 @@ class Recorder:
     """A loss that trains nothing: it notes what a cache of the given source holds, row by row of a pass.
 
     Args:
-        source: of the cache.
+        source: the cache's.
         k, samples: for "topk".
         head: the module whose input is the last hidden state; for "hidden".
     """

@@ -20,8 +20,8 @@ class NoteRequest:
     """Where the tokens of a step are noted.
 
     Attributes:
-        run_dir: of the run.
-        attempt: of the run, from 1.
+        run_dir: the run's.
+        attempt: number of the run's attempt, from 1.
         step: that trains on them.
     """
 
@@ -41,7 +41,7 @@ def note_tokens(worker: int, data: TensorDict, mask: torch.Tensor, values: dict[
         worker: number of the file.
         data: the micro-batch, with `row` and `watched` of every trajectory, and the request under `NOTE_TOKENS`.
         mask: (B, T).
-        values: by the loss's names, each (B, T).
+        values: the loss's name to its values, each (B, T).
     """
     request: NoteRequest | None = tu.get_non_tensor_data(data, key=NOTE_TOKENS, default=None)
     if request is None:

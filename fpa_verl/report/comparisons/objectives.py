@@ -118,7 +118,7 @@ def compare(runs: list[Run], data_source: str | None = None) -> Objectives:
     """One row a method: the settings chosen on validation problems, the accuracy on all others.
 
     Args:
-        runs: of any number of recipes, settings and seeds.
+        runs: those of any number of recipes, settings and seeds.
         data_source: judge on this problem set alone.
 
     Raises:

@@ -36,9 +36,9 @@ class Views:
     """All choices, and the numbers behind them.
 
     Attributes:
-        choices: in the order in which they are offered.
+        choices: the views, in the order in which they are offered.
         notes: what is not among them, and why.
-        values: of each row of the dataset, by key, the step and the log-probs in thousandths.
+        values: row of the dataset to key to the step and the log-probs in thousandths.
     """
 
     choices: list[View] = field(default_factory=list)

@@ -32,7 +32,7 @@ class Estimate:
 
     Attributes:
         low, high: ends of the percentile interval at `LEVEL`; an end that is infinite was not reached.
-        share: of the replicates, those with a finite number; NaN where there are no replicates.
+        share: part of the replicates that have a finite number; NaN where there are no replicates.
     """
 
     value: float

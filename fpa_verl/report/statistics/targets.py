@@ -23,10 +23,10 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class TimeToTarget:
-    """Of one method and one target.
+    """What one method took to reach one target.
 
     Attributes:
-        hours: by axis; infinite where the target was not reached.
+        hours: axis to the cost; infinite where the target was not reached.
         run_hours: device-hours of a run by itself, the dataset left out.
         ratio: the other method's device-hours over this one's, its share that of the replicates in which both reached
             the target; None for the other method itself.
