@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from transformers import AutoModelForCausalLM
 
 from fpa_verl.demo.model import character_tokenizer
 from fpa_verl.errors import ConfigError, IntegrationError
@@ -21,6 +25,8 @@ from fpa_verl.rollouts.problems import Problem
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
 from fpa_verl.runs.run import read_run
+from tests.integration.continuing import MAX_TOKENS, STOP, N
+from tests.integration.running import DEMO, composed
 
 A, B = (Problem.from_text(name, f"{name}?", "1", "toy") for name in ("a", "b"))
 OTHER = Problem.from_text("a", "another a?", "1", "other")
@@ -196,3 +202,29 @@ def test_the_scorer_gets_what_the_file_says_of_a_problem():
     assert prompts["validate"] is True
     assert prompts["global_steps"] == 7
     assert "agent_name" not in prompt_batch(["u"], [problem], SamplingRequest(n=1), [0])
+
+
+@pytest.mark.slow
+def test_real_servers_continue_token_ids_and_say_how_likely_the_model_found_them(tmp_path, base_model):
+    command = [sys.executable, "-m", "tests.integration.continuing", str(tmp_path), str(base_model)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads((tmp_path / "continued.json").read_text())
+    assert [answer[:2] for answer in found["answers"]] == [[f"t{i}", sample] for i in range(4) for sample in range(2)]
+    model = AutoModelForCausalLM.from_pretrained(base_model)
+    temperature = composed("collect", *DEMO).actor_rollout_ref.rollout.temperature
+    for prompt, several in zip(found["prompts"], found["continuations"], strict=True):
+        assert len(several) == N
+        for one in several:
+            ids = one["token_ids"]
+            text = TOKENIZER.decode(ids)
+            whole = STOP in text or END in ids
+            assert one["finish_reason"] == ("stop" if whole else "length")
+            assert whole or len(ids) == MAX_TOKENS
+            assert STOP not in text[:-1]
+            with torch.no_grad():
+                logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].float() / temperature
+            expected = logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None])[:, 0]
+            assert one["log_probs"] == pytest.approx(expected.tolist(), abs=1e-3)
+    texts = {TOKENIZER.decode(one["token_ids"]) for several in found["continuations"] for one in several}
+    assert len(texts) > 1
