@@ -7,7 +7,10 @@ adapter of each, for those who look there and for loops of one's own:
     old_log_prob         log pi_ref: the reference is the policy that wrote the trajectories
     advantages           R in {+1, -1}
     rollout_is_weights   the future policy's weights
+    rows                 of pairs, chosen and rejected in turn, known by R
     config               hyper-parameters, and in `global_batch_info` the size of the whole batch
+
+It has no place for what belongs to several trajectories: there, `kto` and `a_star_po` say what they lack.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from verl.workers.config import PolicyLossConfig
 
 from fpa_verl.errors import ConfigError, IntegrationError
 from fpa_verl.objectives import OBJECTIVES, Needs, Objective, Trajectories
-from fpa_verl.roles import SINGLE, Roles
+from fpa_verl.roles import CHOSEN, REJECTED, SINGLE, Roles
 from fpa_verl.rollouts.reference_cache import SOURCES
 
 KEY = "actor_rollout_ref.actor.policy_loss"
@@ -125,6 +128,13 @@ def global_mean(losses: torch.Tensor, rows_per_item: int, batch: Mapping[str, An
     return losses.sum() / (batch["global_batch_size"] / rows_per_item) * batch["dp_size"]
 
 
+def _roles(objective: Objective, rewards: torch.Tensor) -> Roles:
+    """Roles of rows that come without them."""
+    if objective.roles == SINGLE:
+        return SINGLE * len(rewards)
+    return tuple(CHOSEN if reward > 0 else REJECTED for reward in rewards.tolist())
+
+
 def as_policy_loss(kind: type[Objective]) -> Any:
     """An objective behind verl's policy-loss signature."""
 
@@ -155,7 +165,7 @@ def as_policy_loss(kind: type[Objective]) -> Any:
             rewards=advantages[:, 0],
             ref_log_probs=old_log_prob,
             future_weights=rollout_is_weights,
-            roles=objective.roles * (len(log_prob) // objective.rows_per_item),
+            roles=_roles(objective, advantages[:, 0]),
         )
         if missing := objective.missing(batch):
             raise IntegrationError(

@@ -36,10 +36,12 @@ def require_comparable(runs: list[Run]) -> None:
     # A log records none of it but how many samples a problem had.
     first, *others = [run for run in runs if not run.log] or runs
     for run in others:
+        if first.base_model != run.base_model:
+            raise _mismatch(first, run, "base model", first.base_model, run.base_model)
         for name, wanted in first.info["fingerprints"].items():
             found = run.info["fingerprints"].get(name)
-            if found != wanted:
-                raise _mismatch(first, run, "base model" if name == "model" else name, wanted, found)
+            if found != wanted and name != "model":
+                raise _mismatch(first, run, name, wanted, found)
         mine, other = first.info["evaluation"], run.info["evaluation"]
         for name in mine:
             if mine[name] != other.get(name):

@@ -73,11 +73,11 @@ class RolloutDataset:
         Raises:
             DatasetError: there is none.
         """
-        if name.isdigit() and int(name) < len(self._index):
+        if name.isdecimal() and int(name) < len(self._index):
             return int(name)
         problem_id, _, rest = name.rpartition("/")
         problem_id, _, group = problem_id.rpartition("/")
-        if problem_id and group.isdigit() and rest.isdigit():
+        if problem_id and group.isdecimal() and rest.isdecimal():
             near = (self._index["problem_id"] == problem_id) & (self._index["group"] == int(group))
             for row in np.flatnonzero(near.to_numpy()).tolist():
                 if self._shards[row]["sample"] == int(rest):

@@ -7,11 +7,17 @@ others itself; a comparison charges all of that to the run. Runs of before this 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from fpa_verl.runs.ledger import Cost
+
+# In the folder of a model that a run trained: its step, its accuracy, and under `made_by` the run as an input.
+MODEL_FILE = "fpa_verl.json"
+MADE_BY = "made_by"
 
 Kind = Literal["dataset", "reference_cache", "run"]
 DATASET: Kind = "dataset"
@@ -28,7 +34,8 @@ class Input:
     Attributes:
         kind: dataset, reference_cache or run.
         folder: where it was when the run began; empty where that was not recorded.
-        fingerprint: of its content; two inputs of one kind and fingerprint are one, and paid for once.
+        fingerprint: of its content; two inputs of one kind and fingerprint are one, and paid for once. Of a run it is
+            that of its identity, whatever the step.
         base_model: fingerprint of the model at the root of its lineage; None where that was not recorded.
         device_seconds: what making it took, all phases together, without what it owes to others.
         cost: the same by phase under `device_seconds`, with the `devices` and the `device` that made it; empty where
@@ -66,15 +73,31 @@ class Input:
 
 
 def everything_owed(inputs: Iterable[Input]) -> Iterator[Input]:
-    """The inputs, and what they owe to others in turn; what several of them share comes once."""
-    seen: set[tuple[str, str]] = set()
+    """The inputs, and what they owe to others in turn; what several of them share comes once.
+
+    Of a run that is owed up to several steps the longest stretch comes, which holds the others.
+    """
+    found: dict[tuple[str, str], Input] = {}
     open_ = list(inputs)
     while open_:
         one = open_.pop(0)
-        if (one.kind, one.fingerprint) not in seen:
-            seen.add((one.kind, one.fingerprint))
-            open_ += one.inputs
-            yield one
+        open_ += one.inputs
+        before = found.setdefault((one.kind, one.fingerprint), one)
+        if one.device_seconds > before.device_seconds:
+            found[one.kind, one.fingerprint] = one
+    yield from found.values()
+
+
+def made_by(model: Path) -> Input | None:
+    """The run that trained the model in a folder; None for one of which no run says so."""
+    file = model / MODEL_FILE
+    about = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return _from_json(about[MADE_BY]) if about.get(MADE_BY) else None
+
+
+def root_of(model_fingerprint: str | None, run: Input | None) -> str | None:
+    """Fingerprint of the model that one of this fingerprint descends from, by the run that trained it if one did."""
+    return run.base_model if run and run.base_model else model_fingerprint
 
 
 def read_inputs(info: dict[str, Any]) -> list[Input]:

@@ -225,6 +225,13 @@ class Ledger:
         self._append(kind, step=step, seconds=seconds, **record)
         self._seconds = {}
 
+    def spent(self) -> Cost:
+        """All that was spent so far, in all attempts, whether or not it is written yet."""
+        self._charge()
+        seconds = sum(value for phase, value in self._seconds.items() if phase not in NOT_COST)
+        written = read_spending(self._folder).cost
+        return Cost(written.device_seconds + seconds * self._devices, written.wall_seconds + seconds)
+
     def cost(self, device: str) -> dict[str, Any]:
         """What everything written so far has cost, in all attempts, on devices of this name."""
         total = read_spending(self._folder).device_seconds

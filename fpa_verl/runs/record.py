@@ -14,7 +14,7 @@ from fpa_verl.runs.names import EVALUATIONS_FILE, RUN_FILE
 from fpa_verl.runs.run import read_info
 
 
-def _identity(info: dict[str, Any]) -> dict[str, Any]:
+def identity_of(info: dict[str, Any]) -> dict[str, Any]:
     """What may not change between the attempts of one run."""
     return {
         "recipe": info["recipe"],
@@ -35,8 +35,8 @@ def open_run(folder: Path, info: dict[str, Any]) -> None:
     """
     file = folder / RUN_FILE
     if file.exists():
-        before = _identity(read_info(file))
-        now = _identity(json.loads(json.dumps(info)))
+        before = identity_of(read_info(file))
+        now = identity_of(json.loads(json.dumps(info)))
         changed = [key for key in now if before[key] != now[key]]
         if changed:
             raise MismatchError(

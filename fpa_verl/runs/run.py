@@ -11,7 +11,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import pass_at_1
 from fpa_verl.files import read_json_lines
-from fpa_verl.runs.inputs import DATASET, Input, everything_owed, read_inputs
+from fpa_verl.runs.inputs import DATASET, RUN, Input, everything_owed, read_inputs, root_of
 from fpa_verl.runs.ledger import Cost, Spending, add_up, read_spending
 from fpa_verl.runs.metrics import Metrics, by_metric, read_metrics
 from fpa_verl.runs.names import EVALUATIONS_FILE, REPORTED_FILES, RUN_FILE
@@ -127,6 +127,16 @@ class Run:
         return next((one for one in self.inputs if one.kind == DATASET), None)
 
     @property
+    def earlier(self) -> Input | None:
+        """The run that trained the model which this one goes on from; None where that is the base model."""
+        return next((one for one in self.inputs if one.kind == RUN), None)
+
+    @property
+    def base_model(self) -> str | None:
+        """Fingerprint of the model at the root of its lineage; None for a log."""
+        return root_of(self.info["fingerprints"].get("model"), self.earlier)
+
+    @property
     def generates(self) -> bool:
         """Whether the run makes its own trajectories (online), and learns from no stored ones."""
         return self.dataset is None
@@ -155,8 +165,8 @@ class Run:
 
     @property
     def data_cost_is_known(self) -> bool:
-        """False for imported text: somebody paid for it, but nobody wrote down how much."""
-        return all(one.cost_is_known for one in everything_owed(self.inputs) if one.kind == DATASET)
+        """False for imported text, for one: somebody paid for it, but nobody wrote down how much."""
+        return all(one.cost_is_known for one in everything_owed(self.inputs))
 
     def of_source(self, data_source: str) -> list[Point]:
         return sorted((p for p in self.points if p.data_source == data_source), key=lambda p: p.step)

@@ -1,4 +1,4 @@
-"""`--power DIFFERENCE`: how many problems and samples it takes to see it, before anybody pays.
+"""`fpa-verl power DIFFERENCE`: how many problems and samples it takes to see it, before anybody pays.
 
 The variances come from a pilot of two runs, of one, or from assumptions; `fpa_verl.evaluation.power` has the equations.
 """
@@ -179,7 +179,7 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
     """
     if not LEAST_DIFFERENCE <= difference < 1:
         raise ConfigError(
-            f"--power {difference:g}: a difference in accuracy from {LEAST_DIFFERENCE} to 1, such as 0.02 for 2 points"
+            f"{difference:g}: a difference in accuracy from {LEAST_DIFFERENCE} to 1, such as 0.02 for 2 points"
         )
     if not runs:
         if data_source is not None:
@@ -187,7 +187,7 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
         return Power([], difference, paper_sets(), _assumptions(), [])
     if len(runs) > 2:
         raise DatasetError(
-            f"--power takes two runs, one, or none, not {len(runs)}: name two of "
+            f"what it takes to see a difference shows in two runs, one, or none, not in {len(runs)}: name two of "
             f"{', '.join(str(run.folder) for run in runs)}"
         )
     for run in runs:
@@ -268,5 +268,5 @@ def _assumptions() -> str:
     return (
         f"{_VARIANCES} are assumed and not measured: two runs near {DEFAULT_ACCURACY:.0%}, {DEFAULT_ALIKENESS:.0%} of "
         f"p (1 - p) between problems, accuracies that correlate by {DEFAULT_AGREEMENT} over problems. One evaluated "
-        "run, or better two, replace that: fpa-verl report RUN RUN --power DIFFERENCE"
+        "run, or better two, replace that: fpa-verl power DIFFERENCE RUN RUN"
     )

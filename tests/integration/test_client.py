@@ -57,7 +57,9 @@ class FakeServers:
         text, ends = self.written[(len(self.prompts) - 1) % len(self.written)]
         await asyncio.sleep(0)
         ids = [*TOKENIZER.encode(text), *([END] if ends else [])]
-        return SimpleNamespace(token_ids=ids, log_probs=[-0.25] * len(ids))
+        return SimpleNamespace(
+            token_ids=ids, log_probs=[-0.25] * len(ids), stop_reason="completed" if text else "aborted"
+        )
 
 
 @pytest.fixture
@@ -122,6 +124,9 @@ def test_continuations_go_with_their_prompts_and_stay_within_the_models_length(c
     # 32 tokens hold a prompt of 30 and 2 more.
     assert [sampling["max_tokens"] for _, sampling in servers.prompts] == [10, 10, 2, 2]
     assert "stop" not in servers.prompts[0][1]
+    # One that the server gave up is missing, whatever it had written.
+    broken, _ = client_of(written=[("1", True), ("", False)])
+    assert [len(each) for each in broken.continuations([[7], [8]], n=2, max_tokens=10)] == [1, 1]
     with pytest.raises(ConfigError, match=r"max_model_len=32: a prompt to be continued has 32 tokens; set it to 42"):
         client.continuations([[8] * 32], max_tokens=10)
 

@@ -6,7 +6,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
-from fpa_verl.integration.workers.export import ABOUT_FILE, write_hugging_face
+from fpa_verl.integration.workers.export import write_hugging_face
+from fpa_verl.runs.inputs import MODEL_FILE
 
 
 def test_a_better_model_replaces_the_one_before(tmp_path):
@@ -26,5 +27,5 @@ def test_a_better_model_replaces_the_one_before(tmp_path):
         found = AutoModelForCausalLM.from_pretrained(tmp_path / "best").state_dict()
         for name, value in model.state_dict().items():
             torch.testing.assert_close(found[name], value, rtol=0, atol=0)
-        assert json.loads((tmp_path / "best" / ABOUT_FILE).read_text()) == {"step": seed}
+        assert json.loads((tmp_path / "best" / MODEL_FILE).read_text()) == {"step": seed}
     assert [path.name for path in tmp_path.iterdir()] == ["best"]

@@ -16,7 +16,7 @@ from fpa_verl.objectives import OBJECTIVES, trajectory_weights
 def config(name: str, **hyper_parameters):
     return SimpleNamespace(
         policy_loss=offline_policy_loss(name, **hyper_parameters),
-        global_batch_info={"dp_size": 1, "global_batch_size": 2, "reference_point": torch.tensor(0.0)},
+        global_batch_info={"dp_size": 1, "global_batch_size": 2},
     )
 
 
@@ -81,10 +81,14 @@ def test_fpa_without_future_weights_says_what_it_needs(batch):
 
 
 def test_kto_without_its_reference_point_says_what_it_needs(batch):
-    actor = config("kto")
-    del actor.global_batch_info["reference_point"]
     with pytest.raises(IntegrationError, match="'kto' got no z0"):
-        call("kto", *batch, actor=actor)
+        call("kto", *batch)
+
+
+def test_a_pair_the_wrong_way_round_is_refused(batch):
+    log_probs, rewards, mask = batch
+    with pytest.raises(ValueError, match="dpo needs pairs: adjacent rows, their `roles` chosen, rejected"):
+        call("dpo", log_probs, -rewards, mask)
 
 
 def test_without_the_recipes_configuration_it_says_which_key(batch):

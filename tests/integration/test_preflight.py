@@ -16,6 +16,8 @@ from tests.integration.running import DEMO, composed
 
 UPDATE_TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
 PASS_TOKENS = "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu"
+FILTERED = ("algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=null")
+VERLS_ASYNC = ("trainer.v1.trainer_mode=separate_async",)
 DEPRECATED = "actor_rollout_ref.actor.ulysses_sequence_parallel_size"
 
 
@@ -66,9 +68,13 @@ def test_a_sound_recipe_passes(check):
         (["collapse.floor=1.5"], ConfigError, "collapse.floor=1.5: a share between 0 and 1"),
         (["collapse.action=end"], ConfigError, "one of ignore, warn, stop"),
         (["actor_rollout_ref.actor.checkpoint.async_save=true"], ConfigError, "when such a checkpoint is whole"),
-        (["trainer.max_actor_ckpt_to_keep=3"], ConfigError, "before the newer is whole; set checkpoints_kept=3"),
-        (["checkpoints_kept=2.5"], ConfigError, "^checkpoints_kept=2.5: null, or a whole number of at least -1$"),
+        (["trainer.max_actor_ckpt_to_keep=2.5"], ConfigError, "^trainer.max_actor_ckpt_to_keep=2.5: null, or a whole"),
         (["trainer.v1.sampler.custom_sampler.path=null"], ConfigError, "wait for a dead rollout server without end"),
+        (["trainer.use_v1=false"], ConfigError, "use_v1=false asks for verl's former trainers"),
+        (["recipe=grpo_baseline", *VERLS_ASYNC], ConfigError, "separate_async samples from a buffer of its own: set"),
+        (["recipe=grpo_baseline", *FILTERED], ConfigError, "set algorithm.filter_groups.metric to what groups are"),
+        (["recipe=evaluate", "actor_rollout_ref.rollout.agent.agent_loop_config_path=loops.yaml"],
+         ConfigError, "asks for loops.yaml: set evaluation.seeded=false"),
         (["early_stopping.patience=0"], ConfigError, "early_stopping.patience=0: null, or"),
         (["early_stopping.patience=true"], ConfigError, "patience=True: null, or a whole number of at least 1$"),
         (["recipe=evaluate", "evaluation.samples=0"], ConfigError, "^evaluation.samples=0: null, or a whole number"),
@@ -116,6 +122,10 @@ def test_bad_input(check, overrides, error, message):
     with pytest.raises(error, match=message) as caught:
         check(*overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_a_trainer_of_verls_own_may_have_its_own_buffer(check):
+    check(*VERLS_ASYNC, "trainer.v1.sampler.custom_sampler.path=null", recipe="grpo_baseline")
 
 
 def test_the_online_run_wants_the_split_that_collect_makes(check, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -14,8 +13,7 @@ from fpa_verl.errors import ConfigError
 from fpa_verl.integration.servers.client import Output, RolloutClient, SamplingRequest
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.servers.verdicts import returned_by_scorer
-from fpa_verl.integration.trainers import scorer_failures
-from fpa_verl.integration.trainers.scorer_failures import ScorerFailureRule
+from fpa_verl.integration.trainers.scorer_failures import scored_by
 from fpa_verl.reward.math_answer import compute_score
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.runs.answers import AnswerStore
@@ -50,12 +48,11 @@ def test_the_page_that_the_error_names_lists_what_our_scorer_returns():
     assert set(listed) == set(compute_score("toy", r"\boxed{2}", "2"))
 
 
-def test_grpo(monkeypatch):
-    stored = {"uid": ["g"], "extra_fields": [SimpleNamespace(data={"reward_extra_info": WITHOUT_STATUS})]}
-    monkeypatch.setattr(scorer_failures.tq, "kv_batch_get", lambda **_: stored)
-    batch = SimpleNamespace(keys=["a"], tags=[{}], partition_id="train")
+def test_grpo():
+    verdicts = {"a": {"status": "right"}, "b": {"status": "timeout"}, "c": {"status": "no_answer"}}
+    assert scored_by(verdicts, CONFIG) == {"a", "c"}
     with pytest.raises(ConfigError, match=MESSAGE):
-        ScorerFailureRule._compute_advantage(SimpleNamespace(config=CONFIG), batch, {})
+        scored_by({**verdicts, "d": WITHOUT_STATUS}, CONFIG)
 
 
 class ServersOfOneAnswer:

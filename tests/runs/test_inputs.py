@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from fpa_verl.errors import MismatchError
 from fpa_verl.report.comparisons import wallclock
 from fpa_verl.runs.find import find_runs
-from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, everything_owed
+from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, everything_owed, made_by
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.record import open_run
 from fpa_verl.runs.run import read_run
@@ -81,3 +83,39 @@ def test_going_on_from_another_run_is_another_run(tmp_path):
     open_run(folder, {**info, "inputs": listed(one(RUN, "x", 1.0, about={"step": 4}))})
     with pytest.raises(MismatchError, match="its earlier run differs"):
         open_run(folder, {**info, "inputs": listed(one(RUN, "x", 1.0, about={"step": 8}))})
+
+
+def test_a_run_owed_up_to_two_steps_is_owed_up_to_the_later_one():
+    early, late = (one(RUN, "fpa", seconds, about={"step": step}) for step, seconds in ((4, 100.0), (40, 900.0)))
+    for inputs in ([early, late], [late, early], [early, one(RUN, "b", 1.0, inputs=(late,))]):
+        assert sum(each.device_seconds for each in everything_owed(inputs) if each.fingerprint == "fpa") == 900.0
+
+
+def test_runs_are_compared_by_the_model_that_they_descend_from(tmp_path):
+    """One goes on from a model that another trained: both descend from "m"."""
+    owed = Input(RUN, "/fpa", "fpa", "m", 800.0, {"device": "H"}, {"step": 4})
+    trained = {**INFO["fingerprints"], "model": "m after four steps"}
+    make_run(tmp_path / "a", [1, 4])
+    make_run(tmp_path / "b", [1, 4], without=["dataset"], inputs=listed(owed), fingerprints=trained, recipe="grpo")
+    comparison = wallclock.compare(find_runs([tmp_path]))
+    assert {curve.name: curve.data["device"] * 3600 for curve in comparison.methods} == {"fpa_offline": 0, "grpo": 800}
+    make_run(tmp_path / "c", [1, 4], fingerprints=trained, recipe="other")
+    with pytest.raises(MismatchError, match=r"their base model differs \(m and m after four steps\)"):
+        wallclock.compare(find_runs([tmp_path]))
+
+
+def test_runs_of_other_ancestors_are_no_seeds_of_one_another(tmp_path):
+    for name, step in (("a", 4), ("b", 8)):
+        owed = Input(RUN, "/fpa", "fpa", "m", 100.0 * step, {"device": "H"}, {"step": step})
+        make_run(tmp_path / name, [1, 4], without=["dataset"], inputs=listed(owed))
+    assert len(wallclock.compare(find_runs([tmp_path])).curves) == 2
+
+
+def test_a_model_says_which_run_made_it(tmp_path):
+    assert made_by(tmp_path) is None
+    file = tmp_path / "fpa_verl.json"
+    file.write_text(json.dumps({"step": 4, "validation_accuracy": 0.5}))
+    assert made_by(tmp_path) is None, "as it was written before"
+    owed = one(RUN, "fpa", 800.0, about={"step": 4}, inputs=(DATA,))
+    file.write_text(json.dumps({"step": 4, "made_by": owed.as_json()}))
+    assert made_by(tmp_path) == owed

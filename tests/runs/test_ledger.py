@@ -6,7 +6,17 @@ import pytest
 
 from fpa_verl.files import append_json_line, read_json_lines
 from fpa_verl.runs import ledger as ledger_module
-from fpa_verl.runs.ledger import EVALUATION, GENERATION, IDLE, STARTUP, TRAINING, Ledger, close_ledger, read_spending
+from fpa_verl.runs.ledger import (
+    EVALUATION,
+    GENERATION,
+    IDLE,
+    STARTUP,
+    TRAINING,
+    Cost,
+    Ledger,
+    close_ledger,
+    read_spending,
+)
 from fpa_verl.runs.names import LEDGER_FILE
 
 
@@ -52,6 +62,19 @@ def test_phases_add_up_to_the_wall_clock(tmp_path, clock):
     assert spending.wall_seconds == {STARTUP: 1.0, GENERATION: 60.0, TRAINING: 90.0, EVALUATION: 30.0, IDLE: 6.0}
     assert spending.clock_seconds == 187.0
     assert spending.cost.device_seconds == 2 * (60 + 90 + 6)
+
+
+def test_what_is_spent_so_far_holds_what_is_not_written_yet(tmp_path, clock):
+    ledger = Ledger(tmp_path, devices=2, started_at=clock.now - 1.0)
+    ledger.started()
+    with ledger.phase("training"):
+        clock.now += 3
+    ledger.write("step", 1)
+    with ledger.phase("training"):
+        clock.now += 4
+    with ledger.phase("evaluation"):
+        clock.now += 50
+        assert ledger.spent() == Cost(14.0, 7.0)
 
 
 def test_start_up_ends_when_it_is_said_to(tmp_path, clock):

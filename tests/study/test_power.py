@@ -136,9 +136,9 @@ def test_the_command_without_a_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--power", "2"], "--power 2: a difference in accuracy from 0.001 to 1, such as 0.02"),
-        (["--power", "0"], "--power 0: a difference"),
-        (["--power", "nan"], "--power nan: a difference"),
+        (["--power", "2"], "2: a difference in accuracy from 0.001 to 1, such as 0.02"),
+        (["--power", "0"], "0: a difference"),
+        (["--power", "nan"], "nan: a difference"),
         (["--power", "0.1", "--compare", "cost"], "--compare says nothing beside --power"),
         (["--power", "0.1", "--target", "0.5"], "--target says nothing beside --power"),
         (["--power", "0.1", "--device", "H"], "--device says nothing beside --power"),
@@ -153,7 +153,7 @@ def test_wrong_options(arguments, message):
 
 def test_runs_that_make_no_pilot(tmp_path):
     some = evaluated(tmp_path / "a", half_right(10))
-    with pytest.raises(DatasetError, match="takes two runs, one, or none, not 3"):
+    with pytest.raises(DatasetError, match="shows in two runs, one, or none, not in 3"):
         required(0.1, [some, some, some])
     with pytest.raises(DatasetError, match=r"toy is left out: .*at least twice"):
         required(0.1, [evaluated(tmp_path / "once", {"p0": [1, 1], "p1": [0, 1]})])

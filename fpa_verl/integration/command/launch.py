@@ -103,7 +103,7 @@ def run(config: DictConfig, started_at: float) -> None:
     facts = facts_of(config)
     preflight.check(facts)
     if not facts.kind.is_done(facts):
-        if facts.kind.trains:
+        if facts.kind.resumes:
             resume.choose_start(config)
         with closed_ledger(facts.folder, started_at):
             hand_over(config)

@@ -24,10 +24,12 @@ from fpa_verl.integration.config.settings import (
     sequence_parallel_size,
 )
 from fpa_verl.integration.policy_losses import KEY, OfflinePolicyLossConfig
+from fpa_verl.integration.safety.divergence import CollapseRule
 from fpa_verl.rollouts import Manifest, RolloutDataset, Selection, read_manifest
 from fpa_verl.rollouts.fingerprint import base_fingerprints, local_model_dir
 from fpa_verl.rollouts.problems import Problem, problems_fingerprint, read_problems
 from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder
+from fpa_verl.runs.inputs import Input, made_by
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,14 @@ class RunKind:
 
     Attributes:
         name: its trainer, as recipes name it in `trainer.v1.trainer_mode`.
-        trains: it updates a model, step by step: it validates, writes checkpoints and goes on from them.
+        trains: it updates a model, step by step.
         generates: it trains on, or keeps, what it generates itself.
         holds_engine: it starts a training engine, to train or to compute.
-        reads_rollouts: it reads a rollout dataset; else problems.
+        reads_rollouts: it reads a rollout dataset.
+        reads_problems: it reads training problems.
+        makes_cache: it stores what the reference says of a rollout dataset.
         evaluates: it measures accuracy on problem sets.
+        resumes: it seals its checkpoints and goes on from the newest whole one.
         folder: where it writes, its ledger first of all.
         is_done: whether there is nothing left to do, which it says if it does not show.
         report: says in the end what was made; raises where that is of no use.
@@ -52,7 +57,10 @@ class RunKind:
     generates: bool
     holds_engine: bool
     reads_rollouts: bool
+    reads_problems: bool
+    makes_cache: bool
     evaluates: bool
+    resumes: bool
     folder: Callable[[RunFacts], Path]
     is_done: Callable[[RunFacts], bool]
     report: Callable[[RunFacts], None]
@@ -106,6 +114,11 @@ class RunFacts:
         return base_fingerprints(self.model_path, tokenizer, template_kwargs)
 
     @cached_property
+    def made_by(self) -> Input | None:
+        """The run that trained the model; None for a base model."""
+        return made_by(local_model_dir(self.model_path))
+
+    @cached_property
     def vocabulary(self) -> int:
         """Tokens that the model knows."""
         return int(AutoConfig.from_pretrained(local_model_dir(self.model_path)).vocab_size)
@@ -154,7 +167,16 @@ class RunFacts:
     @cached_property
     def dataset(self) -> RolloutDataset:
         """The rollout dataset, with the selection that the run trains on."""
-        return RolloutDataset(self.rollouts, Selection(**self.config.data.selection))
+        return RolloutDataset(self.rollouts, self.selection)
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The trajectories of a dataset that the run trains on.
+
+        Raises:
+            ConfigError: a value is none of those that there are.
+        """
+        return Selection(**self.config.data.selection)
 
     @cached_property
     def cache_key(self) -> CacheKey:
@@ -181,6 +203,15 @@ class RunFacts:
         """Whether the run reads its reference from a cache."""
         is_cached = "reference" in self.config and self.config.reference.source != "forward"
         return is_cached and self.kind.trains and self.policy_loss.needs_reference
+
+    @cached_property
+    def collapse(self) -> CollapseRule:
+        """What is to be done when right trajectories lose their probability.
+
+        Raises:
+            ConfigError: a value is out of its bounds, or no key of it.
+        """
+        return CollapseRule(**self.config.collapse)
 
     # ---- problems -------------------------------------------------------------------------------
 

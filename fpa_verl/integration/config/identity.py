@@ -16,8 +16,10 @@ from fpa_verl.objectives import Needs
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.reference_cache import read_cache_file
-from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, Input
+from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, root_of
+from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.names import EVALUATION_KIND
+from fpa_verl.runs.record import identity_of
 
 
 def require_same_model(facts: RunFacts) -> None:
@@ -33,25 +35,33 @@ def require_same_model(facts: RunFacts) -> None:
 
 
 def inputs_of(facts: RunFacts) -> list[Input]:
-    """What was made before the run and that it needs: its rollout dataset, and a cache of its reference.
+    """What was made before the run and that it needs: the run that trained its model, its dataset, and its reference.
 
     Raises:
         DatasetError: one of them is missing or not finished.
         MismatchError: the cache is of something else.
     """
-    if not facts.kind.reads_rollouts:
-        return []
+    inputs = [facts.made_by] if facts.made_by else []
+    if facts.kind.reads_rollouts:
+        inputs.append(dataset_input(facts))
+    if facts.reads_cache:
+        inputs.append(reference_input(facts))
+    return inputs
+
+
+def dataset_input(facts: RunFacts) -> Input:
+    """The rollout dataset that the run reads, and what that cost. The model that sampled it is the run's own."""
     manifest = facts.manifest
-    dataset = Input(
+    return Input(
         kind=DATASET,
         folder=str(facts.rollouts),
         fingerprint=manifest.fingerprint,
-        base_model=manifest.fingerprints.get("model"),
+        base_model=root_of(manifest.fingerprints.get("model"), facts.made_by),
         device_seconds=manifest.device_seconds,
         cost=manifest.cost,
         about={"counts": manifest.counts},
+        inputs=(facts.made_by,) if facts.made_by else (),
     )
-    return [dataset, reference_input(facts)] if facts.reads_cache else [dataset]
 
 
 def reference_input(facts: RunFacts) -> Input:
@@ -62,10 +72,32 @@ def reference_input(facts: RunFacts) -> Input:
         kind=REFERENCE_CACHE,
         folder=str(facts.cache_folder),
         fingerprint=digest(dataclasses.asdict(key)),
-        base_model=key.model,
+        base_model=root_of(key.model, facts.made_by),
         device_seconds=sum(content["cost"]["device_seconds"].values()),
         cost=content["cost"],
         about={"source": key.source, "k": key.k, "samples": key.samples, "bytes": content["bytes"]},
+    )
+
+
+def run_input(facts: RunFacts, info: dict[str, Any], step: int, spent: Cost) -> Input:
+    """The run itself up to a step, as whoever goes on from its model there will owe it.
+
+    Args:
+        facts: the run's.
+        info: its run.json.
+        step: that of the model.
+        spent: its own cost up to that step.
+    """
+    hardware = info["hardware"]
+    return Input(
+        kind=RUN,
+        folder=str(facts.run_dir),
+        fingerprint=digest({"folder": str(facts.run_dir), **identity_of(info)}),
+        base_model=root_of(facts.model["model"], facts.made_by),
+        device_seconds=spent.device_seconds,
+        cost={"device_seconds": {"training": spent.device_seconds}, **hardware},
+        about={"recipe": info["recipe"], "step": step},
+        inputs=tuple(inputs_of(facts)),
     )
 
 

@@ -5,6 +5,7 @@ What a command checks, where it writes, when it has nothing left to do and what 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from fpa_verl.tables import for_terminal
 
 
 def facts_of(config: DictConfig) -> RunFacts:
-    """The facts of a run; verl's own trainers count as online ones that write nothing down."""
+    """The facts of a run, whose trainer is one of ours or of verl's own."""
     return RunFacts(config, KINDS.get(config.trainer.v1.trainer_mode, VERLS_OWN))
 
 
@@ -116,7 +117,10 @@ OFFLINE = RunKind(
     generates=False,
     holds_engine=True,
     reads_rollouts=True,
+    reads_problems=False,
+    makes_cache=False,
     evaluates=True,
+    resumes=True,
     folder=_run_dir,
     is_done=_is_trained,
     report=_nothing_to_report,
@@ -128,7 +132,10 @@ ONLINE = RunKind(
     generates=True,
     holds_engine=True,
     reads_rollouts=False,
+    reads_problems=True,
+    makes_cache=False,
     evaluates=True,
+    resumes=True,
     folder=_run_dir,
     is_done=_is_trained,
     report=_nothing_to_report,
@@ -140,7 +147,10 @@ COLLECT = RunKind(
     generates=True,
     holds_engine=False,
     reads_rollouts=False,
+    reads_problems=True,
+    makes_cache=False,
     evaluates=False,
+    resumes=False,
     folder=lambda facts: facts.rollouts,
     is_done=_is_collected,
     report=_report_collected,
@@ -148,10 +158,13 @@ COLLECT = RunKind(
 EVALUATE = RunKind(
     name="evaluate",
     trains=False,
-    generates=False,
+    generates=True,
     holds_engine=False,
     reads_rollouts=False,
+    reads_problems=False,
+    makes_cache=False,
     evaluates=True,
+    resumes=False,
     folder=_run_dir,
     is_done=_is_evaluated,
     report=_report_evaluated,
@@ -163,12 +176,15 @@ CACHE_REFERENCE = RunKind(
     generates=False,
     holds_engine=True,
     reads_rollouts=True,
+    reads_problems=False,
+    makes_cache=True,
     evaluates=False,
+    resumes=False,
     folder=lambda facts: facts.cache_folder,
     is_done=_is_cached,
     report=_report_cached,
 )
 
 KINDS = {kind.name: kind for kind in (COLLECT, CACHE_REFERENCE, EVALUATE, OFFLINE, ONLINE)}
-# A trainer of verl's own.
-VERLS_OWN = ONLINE
+# A trainer of verl's own: it does what verl does, and writes nothing down.
+VERLS_OWN = replace(ONLINE, name="", resumes=False, is_done=lambda _: False)

@@ -72,12 +72,12 @@ class KeptTokens:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Keys of the whole configuration. checkpoints_kept: the newest ones; unset, or -1 as in verl: all of them."""
+    """`trainer`. max_actor_ckpt_to_keep: the newest ones; unset, or -1 as in verl: all of them."""
 
-    checkpoints_kept: int | None = bounded(None, at_least=-1, whole=True)
+    max_actor_ckpt_to_keep: int | None = bounded(None, at_least=-1, whole=True)
 
 
-def require_bounds(kind: type, section: DictConfig, key: str = "") -> None:
+def require_bounds(kind: type, section: DictConfig, key: str) -> None:
     """Check those fields of `kind` that a section of the configuration sets.
 
     Raises:
@@ -85,7 +85,7 @@ def require_bounds(kind: type, section: DictConfig, key: str = "") -> None:
     """
     given = {field.name: section[field.name] for field in dataclasses.fields(kind) if field.name in section}
     for name, value, bounds in out_of_bounds(kind(**given)):
-        raise ConfigError(f"{f'{key}.' if key else ''}{name}={value}: {bounds}")
+        raise ConfigError(f"{key}.{name}={value}: {bounds}")
 
 
 def joins_cluster(config: DictConfig) -> bool:

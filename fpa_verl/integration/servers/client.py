@@ -19,6 +19,8 @@ from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.problems import Problem
 
 T = TypeVar("T")
+# What verl says of a request that a server gave up.
+ABORTED = ("aborted", "abort")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class GeneratedTokens(Protocol):
 
     token_ids: list[int]
     log_probs: list[float] | None
+    stop_reason: str | None
 
 
 class Servers(Protocol):
@@ -183,6 +186,8 @@ class RolloutClient:
     ) -> list[list[Continuation]]:
         """`n` continuations of each list of token ids, as `rollout` samples; all in flight together.
 
+        One that a server aborted, as it does when its weights change, is missing.
+
         Args:
             prompts: token ids as the model is to see them; no template is applied.
             n: continuations of each.
@@ -206,9 +211,9 @@ class RolloutClient:
     ) -> list[list[Continuation]]:
         flat = [self._continue(ids, max_tokens, stop) for ids in prompts for _ in range(n)]
         found = await asyncio.gather(*flat)
-        return [list(found[i : i + n]) for i in range(0, len(found), n)]
+        return [[one for one in found[i : i + n] if one] for i in range(0, len(found), n)]
 
-    async def _continue(self, prompt_ids: list[int], max_tokens: int, stop: list[str]) -> Continuation:
+    async def _continue(self, prompt_ids: list[int], max_tokens: int, stop: list[str]) -> Continuation | None:
         rollout = self._config.actor_rollout_ref.rollout
         sampling: dict[str, Any] = {
             "temperature": rollout.temperature,
@@ -220,11 +225,13 @@ class RolloutClient:
         if stop:
             sampling |= {"stop": stop, "include_stop_str_in_output": True}
         output = await self._servers.generate(prompt_ids, sampling)
+        if output.stop_reason in ABORTED:
+            return None
         ids = list(output.token_ids)
         return Continuation(ids, list(output.log_probs or ()), self._why_it_ended(ids, sampling["max_tokens"], stop))
 
     def _why_it_ended(self, ids: list[int], max_tokens: int, stop: list[str]) -> str:
-        """Verl has one word for both reasons."""
+        """Of those that were not aborted verl does not say it."""
         if len(ids) < max_tokens or ids[-1] in self._end_ids:
             return "stop"
         # A token may go on behind the stop that it completes.

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import ray
+from omegaconf import DictConfig
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
+from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.safety.failures import first_cause
 from fpa_verl.integration.safety.watchdog import Watchdog, first_dead
 from fpa_verl.integration.servers.agent_loops import AgentLoops
@@ -30,6 +32,10 @@ class WatchedTrainer(PPOTrainer):
     worker_class: ClassVar[type[ActorRolloutRefWorker]] = ExportingActorWorker
 
     trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
+
+    def __init__(self, config: DictConfig) -> None:
+        self.facts = facts_of(config)
+        super().__init__(config)
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fpa_verl.files import recover_folder
+from fpa_verl.integration.config.identity import run_input
 from fpa_verl.integration.say import say
 from fpa_verl.integration.trainers.validating import ValidatingTrainer
 from fpa_verl.runs import ledger as phases
+from fpa_verl.runs.inputs import MADE_BY
 from fpa_verl.runs.names import BEST_MODEL
 from fpa_verl.runs.run import read_run
 from fpa_verl.runs.validation import best_step, validation_accuracy, validation_sources
@@ -36,7 +38,11 @@ class BestKeepingTrainer(ValidatingTrainer):
             return
         best = best_step(run)
         if best == self.global_steps and best > 0 and self.config.keep_best:
-            about = {"step": best, "validation_accuracy": validation_accuracy(run, best)}
+            about = {
+                "step": best,
+                "validation_accuracy": validation_accuracy(run, best),
+                MADE_BY: run_input(self.facts, self.info, best, self.ledger.spent()).as_json(),
+            }
             self.actor_rollout_wg.export_hugging_face(str(self.run_dir / BEST_MODEL), about)
         patience = self.config.early_stopping.patience
         since = sum(best < step <= self.global_steps for step in {point.step for point in run.points})

@@ -11,7 +11,6 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.files import hold
 from fpa_verl.integration.config.identity import device_description
-from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.servers.transfer import PARTITION, put_trajectories
 from fpa_verl.integration.trainers.offline_loop import OfflineLoop
@@ -34,13 +33,12 @@ class ReferenceCacher(OfflineLoop):
         self.global_steps = 0
         self.dataset = RolloutDataset(self.config.rollouts, Selection())
         self.rows = [row for item in self.dataset.items for row in item]
-        facts = facts_of(self.config)
-        self.folder, self.key = facts.cache_folder, facts.cache_key
+        self.folder, self.key = self.facts.cache_folder, self.facts.cache_key
         self._lock = hold(self.folder)
         reference_cache.begin(
-            self.folder, self.key, batch=self.config.data.train_batch_size, workers=self.data_parallel_size
+            self.folder, self.key, batch=self.config.data.train_batch_size, workers=self.facts.workers
         )
-        ledger = Ledger(self.folder, started_at=command_started_at(), devices=facts.devices)
+        ledger = Ledger(self.folder, started_at=command_started_at(), devices=self.facts.devices)
         ledger.started()
         batches = list(self._batches())
         for number, rows in enumerate(tqdm(batches, desc="Caching", unit="batch")):
@@ -61,11 +59,11 @@ class ReferenceCacher(OfflineLoop):
             yield rows[start : start + size]
 
     def _is_whole(self, number: int) -> bool:
-        return all(is_readable(self.folder / part_name(number, rank)) for rank in range(self.data_parallel_size))
+        return all(is_readable(self.folder / part_name(number, rank)) for rank in range(self.facts.workers))
 
     def _cache(self, number: int, rows: list[int]) -> None:
         # Every worker gets as many rows; what that takes is filled up with rows that are there twice.
-        fill = -len(rows) % self.data_parallel_size
+        fill = -len(rows) % self.facts.workers
         filled = [*rows, *([rows[-1]] * fill)]
         keys = [f"cache{number}-{place}_0_0" for place in range(len(filled))]
         batch = put_trajectories(keys, [self.dataset.row(row) for row in filled], step=0)

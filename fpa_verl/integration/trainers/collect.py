@@ -11,7 +11,6 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.files import hold
 from fpa_verl.integration.config.identity import device_description
-from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.servers.client import Rollout, SamplingRequest, in_batches
@@ -35,7 +34,6 @@ class Collector(SamplingTrainer):
     """
 
     def _prepare(self) -> None:
-        self.facts = facts_of(self.config)
         folder, problems = self.facts.rollouts, self.facts.training_problems
         self._lock = hold(folder)
         held_out = hold_out((p.problem_id for p in problems), **self.config.validation)

@@ -10,7 +10,6 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import hold
-from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.sampling_only import SamplingTrainer
@@ -25,7 +24,7 @@ class Evaluator(SamplingTrainer):
     """Samples and scores answers, and keeps them; an evaluation that was interrupted asks for the missing ones."""
 
     def _prepare(self) -> None:
-        facts = facts_of(self.config)
+        facts = self.facts
         assert facts.kind.describe is not None
         info = facts.kind.describe(facts)
         self.run_dir = facts.run_dir

@@ -10,7 +10,6 @@ from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 
 from fpa_verl.files import atomic_path, hold
-from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.safety import checkpoints
 from fpa_verl.integration.safety.divergence import require_finite_loss
@@ -33,15 +32,16 @@ class MeteredTrainer(WatchedTrainer):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.run_dir = Path(config.run_dir).absolute()
-        facts = facts_of(config)
-        assert facts.kind.describe is not None
-        self.info = facts.kind.describe(facts)
-        self._generates = facts.kind.generates
+        assert self.facts.kind.describe is not None
+        self.info = self.facts.kind.describe(self.facts)
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = hold(self.run_dir)
         open_run(self.run_dir, self.info)
         with atomic_path(self.run_dir / CONFIG_FILE) as file:
             OmegaConf.save(config, file, resolve=True)
+        # verl would delete the older checkpoint before the newer is whole.
+        self._checkpoints_kept = config.trainer.max_actor_ckpt_to_keep
+        config.trainer.max_actor_ckpt_to_keep = None
         self.ledger = Ledger(
             self.run_dir,
             started_at=command_started_at(),
@@ -92,7 +92,7 @@ class MeteredTrainer(WatchedTrainer):
             checkpoints.unseal(folder)
             super()._save_checkpoint()
             checkpoints.seal(folder)
-            checkpoints.keep_newest(folder.parent, self.config.checkpoints_kept)
+            checkpoints.keep_newest(folder.parent, self._checkpoints_kept)
         self._saved_step = self.global_steps
 
     def on_train_end(self) -> None:
@@ -115,13 +115,15 @@ class MeteredTrainer(WatchedTrainer):
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
         tokens = sum(tag["seq_len"] for tag in batch.tags)
+        generates = self.facts.kind.generates
+        generated = {"generated_tokens": sum(tag["response_len"] for tag in batch.tags)} if generates else {}
         is_last = global_steps >= self.total_training_steps
         self._write(
             "end" if is_last else "step",
             global_steps,
             tokens=tokens,
             peak_memory_gb=metrics.get(PEAK_MEMORY),
-            **({"generated_tokens": sum(tag["response_len"] for tag in batch.tags)} if self._generates else {}),
+            **generated,
         )
 
     def _write(self, kind: str, step: int, **record: Any) -> None:

@@ -9,7 +9,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.files import append_json_line
-from fpa_verl.integration.safety.divergence import RIGHT_WEIGHT, CoarseCacheWatch, CollapseRule, CollapseWatch
+from fpa_verl.integration.safety.divergence import RIGHT_WEIGHT, CoarseCacheWatch, CollapseWatch
 from fpa_verl.integration.trainers.best_model import BestKeepingTrainer
 from fpa_verl.integration.trainers.offline_loop import OfflineLoop
 from fpa_verl.integration.workers.dynamics import trajectory_means
@@ -41,7 +41,7 @@ class OfflineTrainer(BestKeepingTrainer, OfflineLoop):
     def _collapse_watch(self) -> CollapseWatch:
         earlier = read_metrics(self.run_dir).get(RIGHT_WEIGHT, {})
         before = {step: weight for step, weight in earlier.items() if step < self.global_steps}
-        return CollapseWatch(CollapseRule(**self.config.collapse), before)
+        return CollapseWatch(self.facts.collapse, before)
 
     @cached_property
     def _cache_watch(self) -> CoarseCacheWatch:

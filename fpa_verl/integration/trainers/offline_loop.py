@@ -6,11 +6,10 @@ from typing import Any
 
 from transfer_queue import KVBatchMeta
 
-from fpa_verl.integration.config.settings import data_parallel_size, validates
+from fpa_verl.integration.config.settings import validates
 from fpa_verl.integration.trainers.balancing import balance_items
 from fpa_verl.integration.trainers.base import WatchedTrainer
 from fpa_verl.integration.workers.actor import OfflineActorWorker
-from fpa_verl.rollouts import Selection
 
 
 class OfflineLoop(WatchedTrainer):
@@ -23,12 +22,8 @@ class OfflineLoop(WatchedTrainer):
 
     def __init__(self, config: Any) -> None:
         self._enable_hybrid_replicas = validates(config)
-        self._roles = Selection(**config.data.selection).roles
         super().__init__(config)
-
-    @property
-    def data_parallel_size(self) -> int:
-        return data_parallel_size(self.config)
+        self._roles = self.facts.selection.roles
 
     def on_sample_end(self) -> None:
         """The rollout engine sleeps already."""
@@ -45,7 +40,7 @@ class OfflineLoop(WatchedTrainer):
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: Any) -> KVBatchMeta:
         if len(self._roles) == 1:
             return super()._balance_batch(batch, metrics, **kwargs)
-        balance_items(batch, len(self._roles), self.data_parallel_size)
+        balance_items(batch, len(self._roles), self.facts.workers)
         return batch
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:

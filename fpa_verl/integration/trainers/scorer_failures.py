@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import transfer_queue as tq
+from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from fpa_verl.integration.servers.verdicts import returned_by_scorer
 from fpa_verl.rollouts.schema import MODEL_STATUSES
+
+
+def scored_by(verdicts: Mapping[str, Mapping[str, Any]], config: DictConfig) -> set[str]:
+    """The keys whose verdict is the model's doing.
+
+    Raises:
+        ConfigError: the scorer does not keep its contract.
+    """
+    return {key for key, one in verdicts.items() if returned_by_scorer(one, "status", config) in MODEL_STATUSES}
 
 
 class ScorerFailureRule(PPOTrainer):
@@ -30,8 +42,8 @@ class ScorerFailureRule(PPOTrainer):
         # Lists of plain values, each in a wrapper or not.
         uids, extras = ([getattr(value, "data", value) for value in data[name]] for name in ("uid", "extra_fields"))
         groups = dict(zip(keys, uids, strict=True))
-        statuses = (returned_by_scorer(extra["reward_extra_info"], "status", self.config) for extra in extras)
-        scored = {key for key, status in zip(keys, statuses, strict=True) if status in MODEL_STATUSES}
+        verdicts = dict(zip(keys, (extra["reward_extra_info"] for extra in extras), strict=True))
+        scored = scored_by(verdicts, self.config)
         unscored = [key for key in keys if key not in scored]
         metrics["training/unscored"] = len(unscored)
         if not unscored:

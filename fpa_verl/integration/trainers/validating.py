@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from fpa_verl.evaluation import pass_at_1
-from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.metered import MeteredTrainer
@@ -28,7 +27,7 @@ class ValidatingTrainer(MeteredTrainer):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self._plan = EvaluationPlan(facts_of(config).evaluation_problems, self.info["evaluation"]["samples"])
+        self._plan = EvaluationPlan(self.facts.evaluation_problems, self.info["evaluation"]["samples"])
 
     @cached_property
     def rollout_client(self) -> RolloutClient:

@@ -12,9 +12,7 @@ from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from fpa_verl.files import atomic_folder, write_json
-
-# In the model's folder: what the run says about it.
-ABOUT_FILE = "fpa_verl.json"
+from fpa_verl.runs.inputs import MODEL_FILE
 
 
 class ExportingActorWorker(ActorRolloutRefWorker):
@@ -49,4 +47,4 @@ def write_hugging_face(
     with atomic_folder(folder) as unfinished:
         model.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)
-        write_json(unfinished / ABOUT_FILE, about)
+        write_json(unfinished / MODEL_FILE, about)

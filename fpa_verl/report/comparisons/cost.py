@@ -131,8 +131,8 @@ class Costs(Comparison):
             spent = [cost.data_device_seconds, *map(cost.run.phase_device_seconds.get, PHASE_COLUMNS.values())]
             rows.append([cost.run.name, *(_shown(seconds, scale, 2) for seconds in spent)])
         caption = (
-            f"{unit.capitalize()} by phase; data: the dataset and its reference cache; *: no part of the cost; "
-            f"{UNKNOWN}: not recorded"
+            f"{unit.capitalize()} by phase; data: the dataset and all else that was made before; *: no part of the "
+            f"cost; {UNKNOWN}: not recorded"
         )
         return Table(caption, ["run", "data", *PHASE_COLUMNS], rows)
 

@@ -64,7 +64,7 @@ def _draw_method(axes: Axes, comparison: WallClock, place: int, curve: MethodCur
 
 
 def _reuse(comparison: WallClock, target: float) -> Figure:
-    """Device-time a run over the number of runs that share the dataset."""
+    """Device-time a run over the number of runs that share what was made before them."""
     unit, _, scale = comparison.unit
     figure, axes = new_figure(6.2, 4.0)
     runs = np.array(REUSES, dtype=float)
@@ -72,8 +72,7 @@ def _reuse(comparison: WallClock, target: float) -> Figure:
         (time,) = (t for t in comparison.times if t.method == curve.name and t.target == target)
         if not np.isfinite(time.run_hours):
             continue
-        data = 0.0 if curve.generates else curve.data["device"]
-        costs = scale * cost_per_run(data, time.run_hours, runs)
+        costs = scale * cost_per_run(curve.data["device"], time.run_hours, runs)
         axes.plot(runs, costs, **style_of(place), markersize=5.5, linewidth=1.8, label=shortened(curve.name))
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(REUSES))

@@ -49,8 +49,9 @@ def arms_of(runs: list[Run]) -> list[Arm]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Training settings and the dataset: runs that differ in any of it are no seeds of one another."""
-    return {**run.training, "dataset": run.dataset.fingerprint if run.dataset else None}
+    """Training settings, dataset and ancestor: runs that differ in any of it are no seeds of one another."""
+    earlier = {"from": f"{run.earlier.fingerprint}/{run.earlier.about.get('step')}"} if run.earlier else {}
+    return {**run.training, "dataset": run.dataset.fingerprint if run.dataset else None, **earlier}
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -29,7 +29,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_with_room(small_disk, workspac
         "trainer.total_training_steps=6",
         "trainer.total_epochs=3",
         "trainer.save_freq=1",
-        "checkpoints_kept=100",
+        "trainer.max_actor_ckpt_to_keep=100",
         f"run_dir={small_disk}/run",
         *WITHOUT_VALIDATION,
     )

@@ -21,10 +21,14 @@ def check(facts: RunFacts) -> None:
     Raises:
         FpaError: of the kind that fits.
     """
-    if not facts.kind.reads_rollouts:
-        if facts.kind.generates:
-            require_training_problems(facts)
-        return
+    if facts.kind.reads_problems:
+        require_training_problems(facts)
+    if facts.kind.reads_rollouts:
+        check_rollouts(facts)
+
+
+def check_rollouts(facts: RunFacts) -> None:
+    """The same of a rollout dataset and its reference."""
     require_same_model(facts)
     require_dataset(facts)
     require_reference_weights(facts)
@@ -33,7 +37,7 @@ def check(facts: RunFacts) -> None:
         require_steps(facts)
         if facts.reads_cache:
             reference_input(facts)
-    else:
+    if facts.kind.makes_cache:
         require_cache_source(facts)
 
 

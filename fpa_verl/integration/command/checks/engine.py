@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from omegaconf import OmegaConf
-from verl.utils.import_utils import load_extern_type
+from verl.utils.import_utils import load_extern_object
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.policy_losses import KEY, LOSS_AGG_MODE
-from fpa_verl.integration.safety.divergence import CollapseRule
 from fpa_verl.roles import Roles
 from fpa_verl.rollouts.selection import ROLES
 
 
 def check(facts: RunFacts) -> None:
     """Raise ConfigError where an update would not be what the recipe means, or would not fit."""
+    require_current_trainers(facts)
     require_watched_sampler(facts)
     if facts.kind.holds_engine:
         require_no_deprecated_ulysses(facts)
         require_gpu_for_ulysses(facts)
-    if facts.kind.reads_rollouts:
+    if facts.kind.holds_engine and facts.kind.reads_rollouts:
         require_objective(facts)
         require_its_items(facts)
         require_logits(facts)
         require_offline_actor(facts)
-        CollapseRule(**facts.config.collapse)
+        require_collapse_rule(facts)
+    if facts.kind.trains and facts.kind.reads_problems:
+        require_group_metric(facts)
 
 
 def check_sizes(facts: RunFacts) -> None:
@@ -32,7 +34,7 @@ def check_sizes(facts: RunFacts) -> None:
     if facts.kind.trains and facts.kind.reads_rollouts:
         require_one_update(facts)
         require_equal_shares(facts)
-    if facts.kind.reads_rollouts:
+    if facts.kind.holds_engine and facts.kind.reads_rollouts:
         # verl keeps an item in one micro-batch.
         lengths = facts.dataset.lengths()[facts.dataset.items.rows].reshape(-1, len(facts.dataset.selection.roles))
         require_room(facts, int(lengths.sum(1).max()))
@@ -40,17 +42,45 @@ def check_sizes(facts: RunFacts) -> None:
         require_room(facts, facts.config.data.max_prompt_length + facts.config.data.max_response_length)
 
 
+def require_current_trainers(facts: RunFacts) -> None:
+    if not facts.config.trainer.use_v1:
+        raise ConfigError("trainer.use_v1=false asks for verl's former trainers, which know no plugin: leave it true")
+
+
 def require_watched_sampler(facts: RunFacts) -> None:
-    """The replay buffer has a rollout server looked after."""
+    """The replay buffer has a rollout server looked after, and is what the trainer samples from."""
     from fpa_verl.integration.servers.replay import WatchedReplayBuffer
 
-    custom = facts.config.trainer.v1.sampler.custom_sampler
-    sampler = load_extern_type(custom.path, custom.name) if custom.path and custom.name else object
-    if not issubclass(sampler, WatchedReplayBuffer):
+    custom, mode = facts.config.trainer.v1.sampler.custom_sampler, facts.config.trainer.v1.trainer_mode
+    sampler = load_extern_object(custom.path, custom.name) if custom.path and custom.name else object
+    if not facts.kind.name:
+        if mode != "sync" and issubclass(sampler, WatchedReplayBuffer):
+            raise ConfigError(
+                f"trainer.v1.trainer_mode={mode} samples from a buffer of its own: set "
+                "trainer.v1.sampler.custom_sampler.path=null"
+            )
+    elif not issubclass(sampler, WatchedReplayBuffer):
         raise ConfigError(
             f"trainer.v1.sampler.custom_sampler.name={custom.name} would wait for a dead rollout server without end: "
             "derive yours from fpa_verl.integration.servers.replay.WatchedReplayBuffer, or leave custom_sampler as "
             "recipes/base/common.yaml has it"
+        )
+
+
+def require_group_metric(facts: RunFacts) -> None:
+    """Verl asks its own buffer for the same, and ours not."""
+    filter_groups, reward_model = facts.config.algorithm.filter_groups, facts.config.reward.reward_model
+    if not (filter_groups and filter_groups.enable):
+        return
+    if not filter_groups.metric:
+        raise ConfigError(
+            "algorithm.filter_groups.enable=true: set algorithm.filter_groups.metric to what groups are filtered by, "
+            "such as acc"
+        )
+    if reward_model.enable and not reward_model.enable_resource_pool:
+        raise ConfigError(
+            "algorithm.filter_groups.enable=true filters by rewards before a reward model that shares the devices has "
+            "given any: set reward.reward_model.enable_resource_pool=true"
         )
 
 
@@ -73,6 +103,11 @@ def require_gpu_for_ulysses(facts: RunFacts) -> None:
 def require_objective(facts: RunFacts) -> None:
     # Building it finds unknown objectives and hyper-parameters out of bounds.
     _ = facts.policy_loss
+
+
+def require_collapse_rule(facts: RunFacts) -> None:
+    # The same of what watches over right trajectories.
+    _ = facts.collapse
 
 
 def require_its_items(facts: RunFacts) -> None:

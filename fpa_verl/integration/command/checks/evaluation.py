@@ -55,7 +55,8 @@ def refuse_other_sampling(facts: RunFacts) -> None:
 
 
 def require_single_turn(facts: RunFacts) -> None:
-    loop = facts.config.actor_rollout_ref.rollout.agent.default_agent_loop
+    agent = facts.config.actor_rollout_ref.rollout.agent
+    loop = agent.agent_loop_config_path or agent.default_agent_loop
     if facts.config.evaluation.seeded and loop != "single_turn_agent":
         raise ConfigError(
             f"evaluation.seeded=true seeds verl's single turn, and actor_rollout_ref.rollout.agent asks for {loop}: "
@@ -79,14 +80,8 @@ def require_something_to_stop_by(facts: RunFacts) -> None:
 
 
 def require_whole_checkpoints(facts: RunFacts) -> None:
-    trainer = facts.config.trainer
     if facts.config.actor_rollout_ref.actor.checkpoint.get("async_save"):
         raise ConfigError(
             "actor_rollout_ref.actor.checkpoint.async_save=true: nothing says when such a checkpoint is whole; set it "
             "to false"
-        )
-    if trainer.max_actor_ckpt_to_keep is not None:
-        raise ConfigError(
-            f"trainer.max_actor_ckpt_to_keep={trainer.max_actor_ckpt_to_keep}: verl deletes the older checkpoint "
-            f"before the newer is whole; set checkpoints_kept={trainer.max_actor_ckpt_to_keep}, and leave this one null"
         )

@@ -23,4 +23,4 @@ def check(facts: RunFacts) -> None:
     require_bounds(Batches, config.data, "data")
     require_bounds(EarlyStopping, config.early_stopping, "early_stopping")
     require_bounds(Evaluation, config.evaluation, "evaluation")
-    require_bounds(Checkpoints, config)
+    require_bounds(Checkpoints, config.trainer, "trainer")

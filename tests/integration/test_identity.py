@@ -1,0 +1,56 @@
+"""What run.json says that a run owes, where its model was trained by another."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from fpa_verl.files import write_json
+from fpa_verl.integration.config.identity import describe_run, run_input
+from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.runs.inputs import DATASET, MADE_BY, MODEL_FILE, RUN, read_inputs
+from fpa_verl.runs.ledger import Cost
+from tests.integration.running import DEMO, composed
+
+
+@pytest.fixture
+def facts(base_model, chained_additions, tmp_path):
+    def of(recipe, model=base_model):
+        held_out = f"data.val_files=[{chained_additions}/validation.parquet]"
+        keys = (
+            f"actor_rollout_ref.model.path={model}",
+            f"rollouts={chained_additions}",
+            f"run_dir={tmp_path}/{recipe}",
+        )
+        return facts_of(composed(recipe, *DEMO, *keys, held_out))
+
+    return of
+
+
+def inputs_written(facts):
+    return read_inputs(describe_run(facts))
+
+
+def trained(facts, base_model, folder, spent):
+    """A copy of the base model that an FPA run says it trained, in forty steps."""
+    shutil.copytree(base_model, folder)
+    about = run_input(facts, describe_run(facts), 40, spent)
+    write_json(folder / MODEL_FILE, {"step": 40, MADE_BY: about.as_json()})
+    return folder
+
+
+def test_going_on_from_a_model_owes_its_run_and_what_that_owed(facts, base_model, tmp_path):
+    offline = facts("fpa_offline")
+    assert [one.kind for one in inputs_written(offline)] == [DATASET]
+    model = trained(offline, base_model, tmp_path / "best", Cost(800.0, 800.0))
+    (run,) = inputs_written(facts("grpo_baseline", model))
+    assert (run.kind, run.device_seconds, run.about) == (RUN, 800.0, {"recipe": "fpa_offline", "step": 40})
+    assert run.base_model == offline.model["model"]
+    assert [one.kind for one in run.inputs] == [DATASET]
+    # What goes on from there descends from the same base model.
+    online = facts("grpo_baseline", model)
+    again = trained(online, base_model, tmp_path / "again", Cost(100.0, 100.0))
+    (second,) = inputs_written(facts("evaluate", again))
+    assert (second.base_model, second.about["recipe"]) == (offline.model["model"], "grpo_baseline")
+    assert [one.kind for one in second.inputs] == [RUN]
