@@ -45,10 +45,12 @@ def test_the_order_does_not_depend_on_arrival():
     assert orders[0] == orders[1]
 
 
-def test_items_of_four_rows_stay_together_in_the_order_of_their_roles():
-    keys = [f"item{i}_{session}_0" for i in range(4) for session in range(4)]
+@pytest.mark.parametrize("rows", [4, 12])
+def test_items_of_many_rows_stay_together_in_the_order_of_their_roles(rows):
+    keys = [f"item{i}_{session}_0" for i in range(4) for session in range(rows)]
     random.Random(0).shuffle(keys)
-    meta = KVBatchMeta(partition_id="train", keys=list(keys), tags=[{"seq_len": 10}] * 16)
-    balance_items(meta, 4, 2)
-    assert [key.split("_")[1] for key in meta.keys] == ["0", "1", "2", "3"] * 4
-    assert all(len({key.split("_")[0] for key in meta.keys[i : i + 4]}) == 1 for i in range(0, 16, 4))
+    meta = KVBatchMeta(partition_id="train", keys=list(keys), tags=[{"seq_len": 10}] * len(keys))
+    balance_items(meta, rows, 2)
+    assert [int(key.split("_")[1]) for key in meta.keys] == [*range(rows)] * 4
+    parts = [meta.keys[i : i + rows] for i in range(0, len(keys), rows)]
+    assert all(len({key.split("_")[0] for key in part}) == 1 for part in parts)

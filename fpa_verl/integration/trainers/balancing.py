@@ -12,12 +12,18 @@ def balance_items(batch: KVBatchMeta, rows: int, workers: int) -> None:
 
     Args:
         batch: what training items put into it under the keys ITEM_0_0, ITEM_1_0 and so on, a row for each of its roles.
-        rows: how many an item has, 10 at most, so that the names of its keys are in their order.
+        rows: how many an item has.
         workers: that share the batch.
     """
-    order = sorted(range(len(batch.keys)), key=lambda row: batch.keys[row])
+    order = sorted(range(len(batch.keys)), key=lambda row: _place(batch.keys[row]))
     items = [order[start : start + rows] for start in range(0, len(order), rows)]
     lengths = [sum(batch.tags[row]["seq_len"] for row in item) for item in items]
     work = calculate_workload(torch.tensor(lengths, dtype=torch.int64))
     parts = get_seqlen_balanced_partitions(work, k_partitions=workers, equal_size=True)
     batch.reorder([row for part in parts for item in part for row in items[item]])
+
+
+def _place(key: str) -> tuple[str, int, int]:
+    """Item, session and output of a key, in the order in which rows were put in."""
+    item, session, output = key.rsplit("_", 2)
+    return item, int(session), int(output)
