@@ -71,7 +71,9 @@ def test_extra_memory_is_a_few_chunks_whatever_the_number_of_tokens(source, dtyp
 def test_compiled_work_gives_the_same_numbers_in_less_memory(source, dtype):
     work = works(dtype)[source]
     torch.testing.assert_close(work(compiled=True), work(), rtol=0, atol=2e-5)
-    assert peak_bytes(lambda: work(compiled=True)) < 1.1 * CHUNK * FLOAT32 + 8 * N * FLOAT32
+    # A block that is made again in bfloat16 stands beside the chunk in float32 that is made of it.
+    block = CHUNK * dtype.itemsize if source == "hidden" and dtype != torch.float32 else 0
+    assert peak_bytes(lambda: work(compiled=True)) < 1.1 * CHUNK * FLOAT32 + block + 8 * N * FLOAT32
 
 
 def test_logits_are_remade_in_blocks_of_any_size():
