@@ -1,4 +1,4 @@
-"""Numbers that a user sets, with what they may be: fields of a dataclass that are checked together."""
+"""What a user sets, with what it may be: fields of a dataclass that are checked together."""
 
 from __future__ import annotations
 
@@ -41,13 +41,31 @@ class Bounds:
         return f"null, or {number}" if self.optional else number
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Words of which a setting is one."""
+
+    words: tuple[str, ...]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.words
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+
 def bounded(default: Any, **bounds: Any) -> Any:
     """A dataclass field that holds a number within `Bounds(**bounds)`; unset by default, it may stay so."""
     return dataclasses.field(default=default, metadata={"bounds": Bounds(**bounds, optional=default is None)})
 
 
-def out_of_bounds(settings: Any) -> Iterator[tuple[str, Any, Bounds]]:
-    """Name, value and bounds of every field whose value is not within them, of a dataclass of `bounded` fields."""
+def chosen(*words: str) -> Any:
+    """A dataclass field that holds one of the words, the first by default."""
+    return dataclasses.field(default=words[0], metadata={"bounds": Choice(words)})
+
+
+def out_of_bounds(settings: Any) -> Iterator[tuple[str, Any, Bounds | Choice]]:
+    """Name, value and bounds of every field that is not within them, of a dataclass of `bounded` and `chosen` ones."""
     for field in dataclasses.fields(settings):
         value, bounds = getattr(settings, field.name), field.metadata["bounds"]
         if value not in bounds:

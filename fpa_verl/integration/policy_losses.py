@@ -8,7 +8,7 @@ adapter of each, for those who look there and for loops of one's own:
     advantages           R in {+1, -1}
     rollout_is_weights   the future policy's weights
     rows                 of pairs, chosen and rejected in turn, known by R
-    config               hyper-parameters, and in `global_batch_info` the size of the whole batch
+    config               hyper-parameters, and in `global_batch_info` the sizes of the whole batch
 
 It has no place for what belongs to several trajectories: there, `kto` and `a_star_po` say what they lack.
 """
@@ -84,7 +84,7 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
     @property
     def needs_reference(self) -> bool:
         """Whether the step must ask the reference for anything."""
-        return not self.needs <= {Needs.PASS_RATES}
+        return not self.needs <= {Needs.PASS_RATES, Needs.MEAN_LENGTH}
 
     @property
     def roles(self) -> Roles:
@@ -158,6 +158,7 @@ def as_policy_loss(kind: type[Objective]) -> Any:
                 f"actor_rollout_ref.actor.loss_agg_mode={loss_agg_mode}: the offline objectives say themselves how "
                 f"tokens are averaged; set it to {LOSS_AGG_MODE}"
             )
+        sizes = config.global_batch_info
         batch = Trajectories(
             log_probs=log_prob,
             response_mask=response_mask,
@@ -165,6 +166,7 @@ def as_policy_loss(kind: type[Objective]) -> Any:
             rewards=advantages[:, 0],
             ref_log_probs=old_log_prob,
             future_weights=rollout_is_weights,
+            mean_length=sizes["batch_num_tokens"] / sizes["global_batch_size"] if "batch_num_tokens" in sizes else None,
             roles=_roles(objective, advantages[:, 0]),
         )
         if missing := objective.missing(batch):
@@ -172,7 +174,7 @@ def as_policy_loss(kind: type[Objective]) -> Any:
                 f"the policy loss '{objective.name}' got no {missing[0].value}: it needs "
                 "trainer.v1.trainer_mode=offline (as the offline recipes set it)"
             )
-        return global_mean(objective(batch), objective.rows_per_item, config.global_batch_info), {}
+        return global_mean(objective(batch), objective.rows_per_item, sizes), {}
 
     policy_loss.__doc__ = kind.__doc__
     policy_loss.__name__ = policy_loss.__qualname__ = kind.name

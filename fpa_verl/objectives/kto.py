@@ -6,13 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter
+from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter, reading
 from fpa_verl.objectives.trajectories import Trajectories
-
-
-def reference_point(log_ratios: torch.Tensor) -> torch.Tensor:
-    """max(0, mean log-ratio) over the trajectories of the global batch, (B,) -> (), for KL(pi_theta || pi_ref)."""
-    return log_ratios.mean().clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -26,22 +21,27 @@ class KTO(Objective):
         beta: steepness.
         lambda_w: weight of right trajectories.
         lambda_l: weight of wrong trajectories.
+        z0: "mean", the mean log-ratio as the paper prints it, or "clamped", that but not below 0, as an
+            estimate of KL(pi_theta || pi_ref) is in KTO's own paper (arXiv 2402.01306).
 
     Where the paper is silent:
-        1. z0 is KL(pi_theta || pi_ref), estimated as the mean log-ratio over the trajectories of the
-           global batch, not below 0 and without gradient. KTO's authors take mismatched pairs of prompt
-           and response for this; E over the dataset, as here, is how later papers state it.
-        2. beta is DPO's.
+        1. z0 is the mean over the data. Over all of them it would take a pass over the dataset in every
+           step: it is that of the global batch, and carries no gradient.
+        2. beta is DPO's, which is 0.1 "throughout".
     """
 
     name = "kto"
     beta: float = hyper_parameter(0.1, above=0)
     lambda_w: float = hyper_parameter(1.0, at_least=0)
     lambda_l: float = hyper_parameter(1.0, at_least=0)
+    z0: str = reading("mean", "clamped")
 
     @property
     def needs(self) -> frozenset[Needs]:
         return frozenset({Needs.REFERENCE, Needs.REFERENCE_POINT})
+
+    def reference_point(self, mean_log_ratio: torch.Tensor) -> torch.Tensor:
+        return mean_log_ratio.clamp(min=0) if self.z0 == "clamped" else mean_log_ratio
 
     def losses(self, batch: Trajectories) -> torch.Tensor:
         assert batch.reference_point is not None

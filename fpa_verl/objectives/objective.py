@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from fpa_verl.bounds import bounded, out_of_bounds
+from fpa_verl.bounds import bounded, chosen, out_of_bounds
 from fpa_verl.objectives.trajectories import Trajectories
 from fpa_verl.roles import SINGLE, Roles
 
@@ -20,6 +20,7 @@ class Needs(Enum):
     REFERENCE = "log-probabilities of the response under the reference"
     FUTURE_POLICY = "weights of the future policy, from the reference's logits"
     REFERENCE_POINT = "z0, from one more forward over the batch"
+    MEAN_LENGTH = "tokens a trajectory of the global batch"
     PASS_RATES = "share of right trajectories in the group of each"
 
     @property
@@ -32,6 +33,7 @@ _FIELDS = {
     Needs.REFERENCE: "ref_log_probs",
     Needs.FUTURE_POLICY: "future_weights",
     Needs.REFERENCE_POINT: "reference_point",
+    Needs.MEAN_LENGTH: "mean_length",
     Needs.PASS_RATES: "pass_rates",
 }
 
@@ -43,6 +45,11 @@ def hyper_parameter(default: float, *, at_least: float | None = None, above: flo
     return bounded(default, at_least=at_least, above=above)
 
 
+def reading(*words: str) -> Any:
+    """A choice where the paper leaves one or has variants: one of the words, the first by default."""
+    return chosen(*words)
+
+
 @dataclass(frozen=True)
 class Objective(ABC):
     """Base of the objectives. A subclass is a frozen dataclass whose fields are its hyper-parameters.
@@ -50,7 +57,7 @@ class Objective(ABC):
     Defining a subclass registers it under its `name`.
 
     Raises:
-        ValueError: a hyper-parameter is not a finite number within its bound.
+        ValueError: a hyper-parameter is not a finite number within its bound, or none of its words.
     """
 
     name: ClassVar[str]
@@ -76,6 +83,10 @@ class Objective(ABC):
     def extrapolation(self) -> float:
         """Lambda of the future policy whose weights are among the `needs` (Eq. 4); 0: it needs none."""
         return 0.0
+
+    def reference_point(self, mean_log_ratio: torch.Tensor) -> torch.Tensor:
+        """z0 of those that need it, from the mean log-ratio over the trajectories of the global batch, () -> ()."""
+        return mean_log_ratio
 
     @property
     def rows_per_item(self) -> int:

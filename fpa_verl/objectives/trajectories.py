@@ -46,6 +46,7 @@ class Trajectories:
             wrote the trajectories. None unless the objective asks for it.
         future_weights: w(y) under the future policy (Eq. 5), (B,). None unless asked for.
         reference_point: z0 of KTO, a scalar of the global batch. None unless asked for.
+        mean_length: response tokens of the global batch over its trajectories. None where nobody counted.
         pass_rates: share of right trajectories in the whole group of each, (B,). None unless asked for.
         roles: B of them, what each row is in its item; needed where an item is several rows.
     """
@@ -56,6 +57,7 @@ class Trajectories:
     ref_log_probs: torch.Tensor | None = None
     future_weights: torch.Tensor | None = None
     reference_point: torch.Tensor | None = None
+    mean_length: float | None = None
     pass_rates: torch.Tensor | None = None
     roles: Roles | None = None
 

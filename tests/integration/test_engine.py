@@ -12,7 +12,6 @@ from verl.utils import tensordict_utils as tu
 from fpa_verl.errors import DivergenceError, IntegrationError
 from fpa_verl.integration.workers.tokens import NOTE_TOKENS, NoteRequest
 from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, trajectory_weights
-from fpa_verl.objectives.kto import reference_point
 from fpa_verl.rollouts.selection import ROLES
 from fpa_verl.runs.tokens import read_token_log_probs
 from tests.integration.stepping import batch, cached, column, drift, from_cache, update, worker
@@ -94,11 +93,12 @@ def test_a_step_is_the_objective_by_hand(name, base_model, chained_additions):
     objective = actor._policy_loss.objective
     rows, data = batch(chained_additions, unit_of(actor))
     trajectories = by_hand.trajectories(rows, lam=objective.extrapolation)
-    log_ratios = torch.cat([t.log_ratio() for t in trajectories])
+    point = objective.reference_point(torch.cat([t.log_ratio() for t in trajectories]).mean())
+    length = sum(len(row["response_ids"]) for row in rows) / len(rows)
     rates = torch.tensor([row["pass_rate"] for row in rows], dtype=torch.float64)
     trajectories = [replace(t, pass_rates=rate[None]) for t, rate in zip(trajectories, rates, strict=True)]
     losses = [
-        objective(replace(item, reference_point=reference_point(log_ratios)))
+        objective(replace(item, reference_point=point, mean_length=length))
         for item in items_of(objective, trajectories)
     ]
     expected = torch.cat(losses).mean().item()

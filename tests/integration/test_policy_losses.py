@@ -16,7 +16,7 @@ from fpa_verl.objectives import OBJECTIVES, trajectory_weights
 def config(name: str, **hyper_parameters):
     return SimpleNamespace(
         policy_loss=offline_policy_loss(name, **hyper_parameters),
-        global_batch_info={"dp_size": 1, "global_batch_size": 2},
+        global_batch_info={"dp_size": 1, "global_batch_size": 2, "batch_num_tokens": 3},
     )
 
 
@@ -91,6 +91,12 @@ def test_a_pair_the_wrong_way_round_is_refused(batch):
         call("dpo", log_probs, -rewards, mask)
 
 
+def test_sft_in_verl_is_verls_token_mean(batch):
+    log_probs, _, mask = batch
+    expected = agg_loss(-log_probs, mask, "token-mean", dp_size=1, batch_num_tokens=3)
+    torch.testing.assert_close(call("sft", log_probs, 1.0 * mask, mask), expected)
+
+
 def test_without_the_recipes_configuration_it_says_which_key(batch):
     actor = SimpleNamespace(policy_loss=SimpleNamespace(loss_mode="dpo"), global_batch_info={})
     with pytest.raises(IntegrationError, match=r"policy_loss\._target_=.*offline_policy_loss"):
@@ -115,7 +121,11 @@ def test_signed_reward():
     [
         ("fpa", {"lam": -1.0}, r"policy_loss\.lam=-1.0: fpa needs a number of at least 0"),
         ("fpa", {"lam": None}, "lam=None: fpa needs a number"),
-        ("fpa", {"beta": 0.1}, r"policy_loss\.beta=0.1 does not apply to fpa, which takes lam: remove it"),
+        (
+            "fpa",
+            {"beta": 0.1},
+            r"policy_loss\.beta=0.1 does not apply to fpa, which takes future_weight_on, lam: remove",
+        ),
         ("off_rl", {"lam": 1.0}, "does not apply to off_rl, which takes no hyper-parameter"),
         ("dro", {"beta": 1.0}, "does not apply to dro"),
         ("off_rl", {"scoring_temperature": 0.0}, "must be above 0"),

@@ -142,7 +142,7 @@ def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["dpo", "rpo_fpa", "kto", "simper_fpa", "a_star_po", "dro"])
+@pytest.mark.parametrize("recipe", ["dpo", "rpo_fpa", "kto", "simper_fpa", "a_star_po", "dro", "sft"])
 def test_two_workers_give_the_same_losses_for(recipe, workspace, base_model):
     runs = []
     for workers in (1, 2):

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from fpa_verl.objectives import Trajectories, future_log_probs, trajectory_weights
-from fpa_verl.objectives.kto import reference_point
 from fpa_verl.roles import PAIR
 
 B, T, V = 6, 9, 13
@@ -49,9 +48,10 @@ class Example:
             ref_log_probs=ref_log_probs,
             future_weights=trajectory_weights(future, self.mask),
             pass_rates=self.pass_rates,
+            mean_length=self.mask.sum().item() / B,
             roles=PAIR * (B // 2),
         )
-        return replace(batch, reference_point=reference_point(batch.log_ratio().detach()))
+        return replace(batch, reference_point=batch.log_ratio().detach().mean())
 
     def gradient(self, loss: torch.Tensor) -> torch.Tensor:
         return torch.autograd.grad(loss, self.logits)[0]

@@ -12,7 +12,7 @@ from fpa_verl.objectives import OBJECTIVES, Objective, Trajectories, forward_kl,
 from fpa_verl.objectives.a_star_po import AStarPO
 from fpa_verl.objectives.dpo import DPO, DPOFPA
 from fpa_verl.objectives.fpa import FPA
-from fpa_verl.objectives.kto import KTO, reference_point
+from fpa_verl.objectives.kto import KTO
 from fpa_verl.objectives.off_rl import OffRL
 from fpa_verl.objectives.rpo import RPO, RPOFPA
 from fpa_verl.objectives.sft import SFT
@@ -61,11 +61,32 @@ def test_fpa_by_hand():
     assert flat(gradient_at(batch, losses.sum())) == pytest.approx([-0.9, 0, 0.05, 0.05])
 
 
+@pytest.mark.parametrize(
+    ("side", "weights"), [("both", [0.9, 0.1]), ("right", [0.9, 0.25]), ("wrong", [0.5, 0.1])], ids=lambda v: str(v)
+)
+def test_fpa_on_one_side_by_hand(side, weights):
+    """Table 2: the other side keeps w = 1/2, of the right one, or 1/4, of the wrong one."""
+    batch = one_pair([1 / 2], [1 / 2, 1 / 8], future_weights=torch.tensor([0.9, 0.1], dtype=torch.float64))
+    losses = FPA(lam=1.0, future_weight_on=side)(batch)
+    right, wrong = weights
+    assert losses.tolist() == pytest.approx([right * math.log(2), -wrong * 2 * math.log(2)])
+    assert flat(gradient_at(batch, losses.sum())) == pytest.approx([-right, 0, wrong / 2, wrong / 2])
+
+
 def test_sft_by_hand():
-    batch = one_pair([1 / 2, 1 / 8], [1 / 2])
-    losses = SFT()(batch)
+    # Three tokens a trajectory in the whole batch.
+    batch = one_pair([1 / 2, 1 / 8], [1 / 2], mean_length=3.0)
+    losses = SFT(mean_over="trajectories")(batch)
     assert losses.tolist() == pytest.approx([2 * math.log(2), 0])
     assert gradient_at(batch, losses.sum()) == [[-0.5, -0.5], [0, 0]]
+    losses = SFT()(batch)
+    assert losses.tolist() == pytest.approx([4 * math.log(2) / 3, 0])
+    assert flat(gradient_at(batch, losses.sum())) == pytest.approx([-1 / 3, -1 / 3, 0, 0])
+
+
+def test_sft_is_the_mean_over_all_tokens_of_the_batch(example):
+    batch = replace(example.batch(), rewards=torch.ones(B, dtype=torch.float64))
+    torch.testing.assert_close(SFT()(batch).mean(), -batch.log_probs[example.mask].mean())
 
 
 def test_dpo_by_hand():
@@ -96,15 +117,16 @@ def test_kto_by_hand():
     assert flat(gradient_at(batch, losses.sum())) == pytest.approx([-slopes[0], 3 * slopes[1]])
 
 
-def test_a_star_po_by_hand():
-    objective = AStarPO(beta1=0.5, beta2=0.2)
-    value = 0.5 * math.log(0.25 * math.exp(2) + 0.75)
+@pytest.mark.parametrize(("reward", "wrong"), [("signed", -1.0), ("binary", 0.0)])
+def test_a_star_po_by_hand(reward, wrong):
+    objective = AStarPO(beta1=0.5, beta2=0.2, reward=reward)
+    value = 0.5 * math.log(0.25 * math.exp(1 / 0.5) + 0.75 * math.exp(wrong / 0.5))
     rewards, pass_rates = torch.tensor([1.0, -1.0]), torch.tensor([0.25, 0.25])
     advantages = objective.optimal_advantages(rewards, pass_rates)
-    assert advantages.tolist() == pytest.approx([1 - value, -value], rel=1e-5)
+    assert advantages.tolist() == pytest.approx([1 - value, wrong - value], rel=1e-5)
     batch = one_pair([1 / 2], [1 / 8], [math.log(1 / 4)], [math.log(1 / 4)])
     losses = objective(replace(batch, pass_rates=pass_rates))
-    residuals = [0.2 * math.log(2) - (1 - value), -0.2 * math.log(2) + value]
+    residuals = [0.2 * math.log(2) - (1 - value), -0.2 * math.log(2) - (wrong - value)]
     assert losses.tolist() == pytest.approx([r * r for r in residuals], rel=1e-5)
     assert flat(gradient_at(batch, losses.sum())) == pytest.approx([0.4 * r for r in residuals], rel=1e-5)
 
@@ -149,16 +171,33 @@ def test_off_rl_gradient_is_equation_2(example):
     ("extended", "plain"),
     [
         (FPA(lam=0.0), OffRL()),
+        (FPA(lam=0.0, future_weight_on="right"), OffRL()),
+        (FPA(lam=0.0, future_weight_on="wrong"), OffRL()),
         (DPOFPA(lam=0.0), DPO()),
         (RPOFPA(lam=0.0), RPO()),
         (DPOFPA(beta=0.1, lam=2.0), DPO(beta=0.3)),
     ],
-    ids=lambda objective: f"{objective.name}-{getattr(objective, 'lam', '')}",
+    ids=str,
 )
 def test_equal_in_value_and_gradient(example, extended, plain):
     left, right = (objective(example.batch()) for objective in (extended, plain))
     torch.testing.assert_close(left, right)
     torch.testing.assert_close(example.gradient(left.sum()), example.gradient(right.sum()))
+
+
+@pytest.mark.parametrize(("side", "sign"), [("right", -1), ("wrong", 1)])
+def test_fpa_on_one_side_is_off_rl_on_the_other_to_the_bit(example, side, sign):
+    others, gradients = example.rewards == sign, []
+    for objective in (FPA(lam=2.0, future_weight_on=side), OffRL()):
+        batch = example.batch()
+        losses = objective(batch)
+        gradients.append((losses[others], example.gradient(losses.sum())[others]))
+    (ours, our_gradient), (theirs, their_gradient) = gradients
+    assert torch.equal(ours, theirs)
+    assert torch.equal(our_gradient, their_gradient)
+    both = FPA(lam=2.0)(example.batch())[~others]
+    assert torch.equal(FPA(lam=2.0, future_weight_on=side)(example.batch())[~others], both)
+    assert not torch.equal(OffRL()(example.batch())[~others], both)
 
 
 def test_simper_at_lambda_zero_in_gradient(example):
@@ -199,14 +238,25 @@ def test_a_star_po_is_zero_where_the_log_ratio_meets_the_advantage(example):
 
 def test_optimal_value_lies_between_mean_and_best():
     rates = torch.tensor([0.0, 0.125, 0.5, 1.0], dtype=torch.float64)
-    values = AStarPO().optimal_values(rates)
-    assert bool((values >= rates - 1e-12).all() and (values <= 1).all())
-    torch.testing.assert_close(AStarPO(beta1=1e4).optimal_values(rates), rates, atol=1e-4, rtol=0)
-    assert AStarPO(beta1=1e-2).optimal_values(rates[1:]).min() > 0.97
+    for reward, means in (("binary", rates), ("signed", 2 * rates - 1)):
+        values = AStarPO(reward=reward).optimal_values(rates)
+        assert bool((values >= means - 1e-12).all() and (values <= 1).all())
+        torch.testing.assert_close(AStarPO(beta1=1e4, reward=reward).optimal_values(rates), means, atol=2e-4, rtol=0)
+        assert AStarPO(beta1=1e-2, reward=reward).optimal_values(rates[1:]).min() > 0.97
+    # Of both, for half of a group: r - V* as the paper's reader works it out.
+    half = torch.tensor([0.5], dtype=torch.float64)
+    assert AStarPO().optimal_values(half).item() == pytest.approx(0.66, abs=0.005)
+    assert AStarPO(reward="binary").optimal_values(half).item() == pytest.approx(0.72, abs=0.005)
 
 
-def test_reference_point_is_not_negative_and_carries_no_gradient(example):
-    assert reference_point(torch.tensor([-3.0, 1.0])).item() == 0
+def test_reference_point_in_both_readings():
+    for z0, below, above in (("mean", -1.0, 0.5), ("clamped", 0.0, 0.5)):
+        objective = KTO(z0=z0)
+        assert objective.reference_point(torch.tensor(-1.0)).item() == below
+        assert objective.reference_point(torch.tensor(0.5)).item() == above
+
+
+def test_reference_point_carries_no_gradient(example):
     batch = example.batch()
     point = batch.reference_point.clone().requires_grad_()
     KTO()(replace(batch, reference_point=point)).sum().backward()
@@ -270,7 +320,7 @@ def test_a_step_against_the_gradient_favours_the_right_one(objective):
     weights = torch.tensor([0.5, 0.5], dtype=torch.float64)
     point = torch.zeros((), dtype=torch.float64)
     log_probs = math.log(1 / 2)
-    held = {"future_weights": weights, "reference_point": point, "pass_rates": weights}
+    held = {"future_weights": weights, "reference_point": point, "pass_rates": weights, "mean_length": 1.0}
     batch = one_pair([1 / 2], [1 / 2], [log_probs], [log_probs], **held)
     (right,), (wrong,) = gradient_at(batch, objective(batch).sum())
     assert right <= 0 <= wrong
@@ -300,6 +350,9 @@ def test_only_the_policy_carries_gradient(example):
         (lambda: RPO(alpha=-0.1), "alpha"),
         (lambda: KTO(lambda_l=-1), "lambda_l"),
         (lambda: AStarPO(beta1=0), "beta1"),
+        (lambda: AStarPO(reward="sign"), "reward=sign: a_star_po needs one of signed, binary"),
+        (lambda: FPA(future_weight_on=None), "future_weight_on=None: fpa needs one of both, right, wrong"),
+        (lambda: KTO(z0=0.0), "z0=0.0: kto needs one of mean, clamped"),
     ],
 )
 def test_hyper_parameters_are_bounded(build, message):
@@ -320,6 +373,7 @@ def test_what_an_objective_needs_and_does_not_get_is_named(example):
         (FPA(), "future_weights", "fpa got no weights of the future policy"),
         (KTO(), "reference_point", "kto got no z0"),
         (AStarPO(), "pass_rates", "a_star_po got no share of right trajectories"),
+        (SFT(), "mean_length", "sft got no tokens a trajectory"),
         (DPO(), "ref_log_probs", "dpo got no log-probabilities of the response under the reference"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -151,7 +151,8 @@ def test_a_star_po(models, tmp_path):
     mask = torch.zeros_like(ids)
     mask[:, -3:] = 1
     batch = trajectories(models, {"input_ids": ids, "completion_mask": mask}, torch.tensor([1.0, -1.0]))
-    objective = AStarPO(beta1=0.5, beta2=0.2)
+    # Its own paper's rewards.
+    objective = AStarPO(beta1=0.5, beta2=0.2, reward="binary")
     pass_rates = torch.tensor([0.25, 0.75])
     # V* as its definition has it: the mean over a group of four.
     groups = torch.tensor([[1.0, 0, 0, 0], [1.0, 1, 1, 0]])

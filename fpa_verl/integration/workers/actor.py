@@ -140,4 +140,6 @@ class OfflineActorWorker(ExportingActorWorker):
         assert self._reference is not None
         log_ratios = LogRatios(self._reference)
         self._pass_with(log_ratios, data)
-        return log_ratios.reference_point(self.actor.engine.get_data_parallel_group())
+        mean = log_ratios.mean(self.actor.engine.get_data_parallel_group())
+        assert self._policy_loss.objective is not None
+        return float(self._policy_loss.objective.reference_point(mean))

@@ -30,7 +30,6 @@ from fpa_verl.objectives import (
     sequence_sum,
     trajectory_weights,
 )
-from fpa_verl.objectives.kto import reference_point
 
 # Of the two calls: what the first hands to the second, each by token.
 OUTPUTS = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl", "future_error", "future_missed")
@@ -118,6 +117,7 @@ class OfflineLoss:
             ref_log_probs=values.get("ref_log_probs"),
             future_weights=None if future is None else trajectory_weights(future, mask),
             reference_point=None if point is None else torch.tensor(point),
+            mean_length=data["batch_num_tokens"] / data["global_batch_size"],
             pass_rates=torch.tensor([float(rate) for rate in data["pass_rate"]], device=log_probs.device),
             roles=tuple(map(str, data["role"])),
         )
@@ -171,12 +171,12 @@ class LogRatios:
         self._found.append(sums[mask.any(-1)])
         return torch.zeros((), device=log_ratios.device), {}
 
-    def reference_point(self, group: torch.distributed.ProcessGroup | None) -> float:
-        """z0 over what all workers of the group noted."""
+    def mean(self, group: torch.distributed.ProcessGroup | None) -> torch.Tensor:
+        """Mean over what all workers of the group noted, ()."""
         mine = torch.cat(self._found)
         total = torch.stack([mine.sum(), mine.new_tensor(len(mine))])
         torch.distributed.all_reduce(total, group=group)
-        return float(reference_point(total[0] / total[1].clamp(min=1)))
+        return total[0] / total[1].clamp(min=1)
 
 
 def _require_finite(loss: torch.Tensor, batch: Trajectories, data: TensorDict) -> None:
