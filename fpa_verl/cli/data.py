@@ -24,7 +24,7 @@ def problems(
     ],
     out: Annotated[Path, typer.Option(help="The parquet file to write.")],
     suffix: Annotated[
-        str | None, typer.Option(help="Text after each problem; default: the paper's instruction.")
+        str | None, typer.Option(help="Text after each problem; default: the usual instruction to box the answer.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Take only so many.")] = None,
     dataset: Annotated[
@@ -52,7 +52,10 @@ def contamination(
         typer.Option(min=0.01, max=1.0, help="Share of common runs of five words from which a problem counts as near."),
     ] = 0.5,
     suffix: Annotated[
-        str | None, typer.Option(help="Text after each problem of parquet files; default: the paper's instruction.")
+        str | None,
+        typer.Option(
+            help="Text after each problem of parquet files; default: the usual instruction to box the answer."
+        ),
     ] = None,
 ) -> None:
     """Find evaluation problems that occur, or nearly occur, among the training problems.
@@ -96,7 +99,7 @@ def import_(
     model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")],
     suffix: Annotated[
-        str | None, typer.Option(help="Text after each problem; default: the paper's instruction.")
+        str | None, typer.Option(help="Text after each problem; default: the usual instruction to box the answer.")
     ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of problems held out.")] = 0.05,
     max_response_tokens: Annotated[
@@ -137,7 +140,10 @@ def check(
         typer.Option(min=0.01, max=1.0, help="Share of common runs of five words from which a problem counts as near."),
     ] = 0.5,
     suffix: Annotated[
-        str | None, typer.Option(help="Text after each problem of parquet files; default: the paper's instruction.")
+        str | None,
+        typer.Option(
+            help="Text after each problem of parquet files; default: the usual instruction to box the answer."
+        ),
     ] = None,
 ) -> None:
     """Look for all that can be wrong with rollout datasets and problem files; exit status 1 if anything is.

@@ -26,7 +26,7 @@ from fpa_verl.rollouts.schema import VALIDATION, VALIDATION_SUFFIX
 
 # Key of a problem file's metadata: the digest of its rows.
 SEAL = b"fpa_verl.rows"
-# What the paper's prompt asks of the model after the problem statement.
+# What most recipes for mathematics ask after the problem statement; the paper's own prompt is another (docs/paper.md).
 BOXED_INSTRUCTION = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
