@@ -80,14 +80,14 @@ def items_of(objective, trajectories) -> list[Trajectories]:
     return items
 
 
-# Each objective by its recipe; `fpa` is that of fpa_offline.
-RECIPES = {name: "fpa_offline" if name == "fpa" else name for name in sorted(OBJECTIVES)}
+# Each objective by its recipe, and FPA on one side.
+RECIPES = ["fpa_offline", *sorted(OBJECTIVES.keys() - {"fpa"}), "fpa_correct_only", "fpa_incorrect_only"]
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_step_is_the_objective_by_hand(name, base_model, chained_additions):
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_step_is_the_objective_by_hand(recipe, base_model, chained_additions):
     """Engine, unpadding, labels, reference, pairs and weights against transformers and float64 by hand."""
-    actor = worker(base_model, RECIPES[name])
+    actor = worker(base_model, recipe)
     drift(actor)
     by_hand = ByHand(actor, base_model)
     objective = actor._policy_loss.objective
