@@ -136,7 +136,7 @@ def test_right_and_wrong_move_apart(recipe, dataset, bpe_model, tmp_path):
         f"run_dir={tmp_path}/run",
         "actor_rollout_ref.actor.optim.lr=1e-3",
         "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
-        "data.train_batch_size=32",
+        *("data.train_batch_size=32", "scale.offline.warmup_steps=0"),
         f"trainer.total_training_steps={STEPS}",
         *("trainer.test_freq=-1", "trainer.val_before_train=false", f"trainer.save_freq={STEPS}"),
         cwd=tmp_path,
