@@ -27,7 +27,7 @@ demo: $(VENV)/.cpu  ## Warm start, collect, train three ways, compare (about 15 
 	$(BIN)/fpa-verl demo --folder runs/demo
 
 test: setup  ## The quick tests, real trainers for a few steps among them
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Mathematics, data, runs, reports, scorer: no Ray, no engine.
 FAST := tests/objectives tests/rollouts tests/data_check tests/evaluation tests/runs tests/report tests/study tests/reward
