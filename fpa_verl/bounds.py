@@ -59,13 +59,13 @@ def bounded(default: Any, **bounds: Any) -> Any:
     return dataclasses.field(default=default, metadata={"bounds": Bounds(**bounds, optional=default is None)})
 
 
-def chosen(*words: str) -> Any:
+def one_of(*words: str) -> Any:
     """A dataclass field that holds one of the words, the first by default."""
     return dataclasses.field(default=words[0], metadata={"bounds": Choice(words)})
 
 
 def out_of_bounds(settings: Any) -> Iterator[tuple[str, Any, Bounds | Choice]]:
-    """Name, value and bounds of every field that is not within them, of a dataclass of `bounded` and `chosen` ones."""
+    """Name, value and bounds of every field that is not within them, of a dataclass of `bounded` and `one_of` ones."""
     for field in dataclasses.fields(settings):
         value, bounds = getattr(settings, field.name), field.metadata["bounds"]
         if value not in bounds:

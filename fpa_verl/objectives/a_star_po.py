@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter, reading
+from fpa_verl.bounds import one_of
+from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter
 from fpa_verl.objectives.trajectories import Trajectories
 
 
@@ -35,7 +36,7 @@ class AStarPO(Objective):
     name = "a_star_po"
     beta1: float = hyper_parameter(0.5, above=0)
     beta2: float = hyper_parameter(1e-3, above=0)
-    reward: str = reading("signed", "binary")
+    reward: str = one_of("signed", "binary")
 
     @property
     def needs(self) -> frozenset[Needs]:

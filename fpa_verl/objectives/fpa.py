@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter, reading
+from fpa_verl.bounds import one_of
+from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter
 from fpa_verl.objectives.off_rl import weighted_policy_gradient
 from fpa_verl.objectives.trajectories import Trajectories
 
@@ -25,7 +26,7 @@ class FPA(Objective):
 
     name = "fpa"
     lam: float = hyper_parameter(2.0, at_least=0)
-    future_weight_on: str = reading("both", "right", "wrong")
+    future_weight_on: str = one_of("both", "right", "wrong")
 
     @property
     def needs(self) -> frozenset[Needs]:

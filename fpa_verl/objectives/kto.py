@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter, reading
+from fpa_verl.bounds import one_of
+from fpa_verl.objectives.objective import Needs, Objective, hyper_parameter
 from fpa_verl.objectives.trajectories import Trajectories
 
 
@@ -34,7 +35,7 @@ class KTO(Objective):
     beta: float = hyper_parameter(0.1, above=0)
     lambda_w: float = hyper_parameter(1.0, at_least=0)
     lambda_l: float = hyper_parameter(1.0, at_least=0)
-    z0: str = reading("mean", "clamped")
+    z0: str = one_of("mean", "clamped")
 
     @property
     def needs(self) -> frozenset[Needs]:

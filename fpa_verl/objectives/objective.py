@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from fpa_verl.bounds import bounded, chosen, out_of_bounds
+from fpa_verl.bounds import bounded, out_of_bounds
 from fpa_verl.objectives.trajectories import Trajectories
 from fpa_verl.roles import SINGLE, Roles
 
@@ -43,11 +43,6 @@ OBJECTIVES: dict[str, type[Objective]] = {}
 def hyper_parameter(default: float, *, at_least: float | None = None, above: float | None = None) -> Any:
     """A number with a default and a lower bound, as a dataclass field of an `Objective`."""
     return bounded(default, at_least=at_least, above=above)
-
-
-def reading(*words: str) -> Any:
-    """A choice where the paper leaves one or has variants: one of the words, the first by default."""
-    return chosen(*words)
 
 
 @dataclass(frozen=True)

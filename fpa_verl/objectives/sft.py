@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from fpa_verl.objectives.objective import Needs, Objective, reading
+from fpa_verl.bounds import one_of
+from fpa_verl.objectives.objective import Needs, Objective
 from fpa_verl.objectives.trajectories import Trajectories
 
 
@@ -27,7 +28,7 @@ class SFT(Objective):
     """
 
     name = "sft"
-    mean_over: str = reading("tokens", "trajectories")
+    mean_over: str = one_of("tokens", "trajectories")
 
     @property
     def needs(self) -> frozenset[Needs]:

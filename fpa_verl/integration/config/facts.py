@@ -32,9 +32,11 @@ from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder
 from fpa_verl.runs.inputs import Input, made_by
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunKind:
     """A kind of run: what it reads and writes, what it does in between, and how it ends. `kinds.KINDS` has them all.
+
+    A row states what holds of it; the rest does not.
 
     Attributes:
         name: its trainer, as recipes name it in `trainer.v1.trainer_mode`.
@@ -53,14 +55,14 @@ class RunKind:
     """
 
     name: str
-    trains: bool
-    generates: bool
-    holds_engine: bool
-    reads_rollouts: bool
-    reads_problems: bool
-    makes_cache: bool
-    evaluates: bool
-    resumes: bool
+    trains: bool = False
+    generates: bool = False
+    holds_engine: bool = False
+    reads_rollouts: bool = False
+    reads_problems: bool = False
+    makes_cache: bool = False
+    evaluates: bool = False
+    resumes: bool = False
     folder: Callable[[RunFacts], Path]
     is_done: Callable[[RunFacts], bool]
     report: Callable[[RunFacts], None]

@@ -23,7 +23,6 @@ class OfflineLoop(WatchedTrainer):
     def __init__(self, config: Any) -> None:
         self._enable_hybrid_replicas = validates(config)
         super().__init__(config)
-        self._roles = self.facts.selection.roles
 
     def on_sample_end(self) -> None:
         """The rollout engine sleeps already."""
@@ -38,9 +37,10 @@ class OfflineLoop(WatchedTrainer):
         self.checkpoint_manager.sleep_replicas()
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: Any) -> KVBatchMeta:
-        if len(self._roles) == 1:
+        rows = len(self.facts.selection.roles)
+        if rows == 1:
             return super()._balance_batch(batch, metrics, **kwargs)
-        balance_items(batch, len(self._roles), self.facts.workers)
+        balance_items(batch, rows, self.facts.workers)
         return batch
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
