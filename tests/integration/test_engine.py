@@ -81,7 +81,12 @@ def items_of(objective, trajectories) -> list[Trajectories]:
 
 
 # Each objective by its recipe, and FPA on one side.
-RECIPES = ["fpa_offline", *sorted(OBJECTIVES.keys() - {"fpa"}), "fpa_correct_only", "fpa_incorrect_only"]
+RECIPES = [
+    "fpa_offline",
+    *sorted(OBJECTIVES.keys() - {"fpa", "fpa_one_sided"}),
+    "fpa_correct_only",
+    "fpa_incorrect_only",
+]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

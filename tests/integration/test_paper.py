@@ -53,8 +53,8 @@ OBJECTIVES = {
     "a_star_po": {"beta1": 0.5, "beta2": 1e-3, "reward": "signed"},
     "sft": {"mean_over": "tokens"},
     "off_rl_kl": {"forward_kl_coef": 0.04, "loss_mode": "off_rl"},
-    "fpa_correct_only": {"future_weight_on": "right", "loss_mode": "fpa"},
-    "fpa_incorrect_only": {"future_weight_on": "wrong", "loss_mode": "fpa"},
+    "fpa_correct_only": {"future_weight_on": "right", "loss_mode": "fpa_one_sided"},
+    "fpa_incorrect_only": {"future_weight_on": "wrong", "loss_mode": "fpa_one_sided"},
 }
 
 recipe = cache(composed)
