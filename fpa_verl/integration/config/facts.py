@@ -16,13 +16,7 @@ from verl.workers.config import ActorConfig
 
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
-from fpa_verl.integration.config.settings import (
-    as_list,
-    compute_dtype,
-    data_parallel_size,
-    devices_held,
-    sequence_parallel_size,
-)
+from fpa_verl.integration.config.settings import as_list, compute_dtype
 from fpa_verl.integration.policy_losses import KEY, OfflinePolicyLossConfig
 from fpa_verl.integration.safety.divergence import CollapseRule
 from fpa_verl.rollouts import Manifest, RolloutDataset, Selection, read_manifest
@@ -263,13 +257,15 @@ class RunFacts:
 
     @property
     def devices(self) -> int:
-        return devices_held(self.config)
+        """Devices that a run with a training engine holds, each with a worker of it."""
+        return int(self.config.trainer.n_gpus_per_node * self.config.trainer.nnodes)
 
     @property
     def sequence_parallel_size(self) -> int:
-        return sequence_parallel_size(self.config)
+        """Workers that share every sequence (Ulysses)."""
+        return int(self.config.actor_rollout_ref.actor.fsdp_config.get("ulysses_sequence_parallel_size", 1))
 
     @property
     def workers(self) -> int:
         """Workers that each train on a part of a batch."""
-        return data_parallel_size(self.config)
+        return self.devices // self.sequence_parallel_size

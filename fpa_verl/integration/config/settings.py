@@ -98,21 +98,6 @@ def validates(config: DictConfig) -> bool:
     return config.trainer.test_freq > 0 or bool(config.trainer.val_before_train)
 
 
-def sequence_parallel_size(config: DictConfig) -> int:
-    """Workers that share every sequence (Ulysses)."""
-    return int(config.actor_rollout_ref.actor.fsdp_config.get("ulysses_sequence_parallel_size", 1))
-
-
-def devices_held(config: DictConfig) -> int:
-    """Devices that a run with a training engine holds, each with a worker of it."""
-    return int(config.trainer.n_gpus_per_node * config.trainer.nnodes)
-
-
-def data_parallel_size(config: DictConfig) -> int:
-    """Workers that each train on a part of a batch."""
-    return devices_held(config) // sequence_parallel_size(config)
-
-
 def compute_dtype(actor: DictConfig) -> str:
     """The dtype of the actor's forward pass, as verl's FSDP engine takes it from its configuration."""
     return str((actor.fsdp_config.get("mixed_precision") or {}).get("param_dtype", "bf16"))
