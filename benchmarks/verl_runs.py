@@ -29,6 +29,7 @@ def make_model(folder: Path, *, hidden: int, layers: int, vocabulary: int | None
 def make_rollouts(folder: Path, problems: int, shortest: int, longest: int) -> None:
     """Pairs of a right and a wrong response, digits and an answer: text.jsonl, and the dataset rollouts/."""
     from fpa_verl.rollouts.importing import import_rollouts
+    from fpa_verl.rollouts.prompts import BARE
 
     draw = random.Random(0)
 
@@ -43,7 +44,7 @@ def make_rollouts(folder: Path, problems: int, shortest: int, longest: int) -> N
             records.append({"problem": problem, "response": response, "ground_truth": "7", "id": f"p{i}"})
     (folder / "text.jsonl").write_text("\n".join(map(json.dumps, records)))
     import_rollouts(
-        folder / "text.jsonl", str(folder / "model"), folder / "rollouts", suffix="", validation_fraction=0.0
+        folder / "text.jsonl", str(folder / "model"), folder / "rollouts", prompt=BARE, validation_fraction=0.0
     )
 
 

@@ -13,6 +13,18 @@ from fpa_verl.errors import DatasetError, FpaError
 if TYPE_CHECKING:
     from fpa_verl.rollouts import RolloutDataset
 
+# How problems are put where a command makes them, and where it meets some that are there.
+NewPrompt = Annotated[
+    str | None,
+    typer.Option(
+        help="How to put a problem: 'paper', or a text with {problem}; default: followed by the usual instruction."
+    ),
+]
+FoundPrompt = Annotated[
+    str | None,
+    typer.Option(help="How parquet files put problems: 'paper', or a text with {problem}; default: as they show."),
+]
+
 data_app = typer.Typer(no_args_is_help=True, help="Make, import and look at problem files and rollout datasets.")
 
 
@@ -23,9 +35,7 @@ def problems(
         typer.Argument(help="A benchmark's name; or JSON Lines (.gz too) with problem, answer and, if present, id."),
     ],
     out: Annotated[Path, typer.Option(help="The parquet file to write.")],
-    suffix: Annotated[
-        str | None, typer.Option(help="Text after each problem; default: the usual instruction to box the answer.")
-    ] = None,
+    prompt: NewPrompt = None,
     limit: Annotated[int | None, typer.Option(help="Take only so many.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Hub id or folder that holds a copy of the benchmark's data set.")
@@ -33,9 +43,10 @@ def problems(
 ) -> None:
     """Turn a benchmark or JSON Lines into a problem file in verl's schema."""
     from fpa_verl.evaluation.problem_sets import read_problem_set
-    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, write_problems
+    from fpa_verl.rollouts.problems import write_problems
+    from fpa_verl.rollouts.prompts import read_prompt
 
-    found = read_problem_set(source, BOXED_INSTRUCTION if suffix is None else suffix, dataset)
+    found = read_problem_set(source, read_prompt(prompt) if prompt is not None else None, dataset)
     kept = found.problems[:limit]
     write_problems(out, kept, split="train")
     console.print(f"{out}: {len(kept):,} problems", highlight=False)
@@ -51,12 +62,7 @@ def contamination(
         float,
         typer.Option(min=0.01, max=1.0, help="Share of common runs of five words from which a problem counts as near."),
     ] = 0.5,
-    suffix: Annotated[
-        str | None,
-        typer.Option(
-            help="Text after each problem of parquet files; default: the usual instruction to box the answer."
-        ),
-    ] = None,
+    prompt: FoundPrompt = None,
 ) -> None:
     """Find evaluation problems that occur, or nearly occur, among the training problems.
 
@@ -64,13 +70,13 @@ def contamination(
     """
     from fpa_verl.evaluation.contamination import ProblemIndex
     from fpa_verl.evaluation.problem_sets import read_problem_set
-    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+    from fpa_verl.rollouts.prompts import read_prompt
     from fpa_verl.tables import Table, for_terminal
 
     def texts_of(source: str) -> dict[str, str]:
-        found = read_problem_set(source, BOXED_INSTRUCTION if suffix is None else suffix)
-        for note in found.suffix_notes():
-            if suffix is not None:
+        found = read_problem_set(source, read_prompt(prompt) if prompt is not None else None)
+        for note in found.prompt_notes():
+            if prompt is not None:
                 raise DatasetError(note)
             console.print(f"note: {note}", highlight=False, markup=False)
         return found.texts()
@@ -98,9 +104,7 @@ def import_(
     ],
     model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")],
-    suffix: Annotated[
-        str | None, typer.Option(help="Text after each problem; default: the usual instruction to box the answer.")
-    ] = None,
+    prompt: NewPrompt = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of problems held out.")] = 0.05,
     max_response_tokens: Annotated[
         int, typer.Option(help="Longer responses are cut off and count as truncated.")
@@ -108,13 +112,13 @@ def import_(
 ) -> None:
     """Build a rollout dataset from text rollouts at hand; every response is scored anew."""
     from fpa_verl.rollouts.importing import import_rollouts
-    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+    from fpa_verl.rollouts.prompts import BOXED, read_prompt
 
     manifest = import_rollouts(
         source,
         model,
         out,
-        suffix=BOXED_INSTRUCTION if suffix is None else suffix,
+        prompt=read_prompt(prompt) if prompt is not None else BOXED,
         validation_fraction=validation_fraction,
         max_response_tokens=max_response_tokens,
     )
@@ -139,12 +143,7 @@ def check(
         float,
         typer.Option(min=0.01, max=1.0, help="Share of common runs of five words from which a problem counts as near."),
     ] = 0.5,
-    suffix: Annotated[
-        str | None,
-        typer.Option(
-            help="Text after each problem of parquet files; default: the usual instruction to box the answer."
-        ),
-    ] = None,
+    prompt: FoundPrompt = None,
 ) -> None:
     """Look for all that can be wrong with rollout datasets and problem files; exit status 1 if anything is.
 
@@ -152,9 +151,9 @@ def check(
     """
     from fpa_verl.data_check import Against, check_dataset, check_problem_file
     from fpa_verl.findings import Finding, print_findings
-    from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+    from fpa_verl.rollouts.prompts import read_prompt
 
-    others = Against(tuple(against or ()), near, BOXED_INSTRUCTION if suffix is None else suffix)
+    others = Against(tuple(against or ()), near, read_prompt(prompt) if prompt is not None else None)
     wrong = False
     for path in paths:
         found: list[Finding] = []

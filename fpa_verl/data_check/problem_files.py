@@ -14,7 +14,7 @@ from fpa_verl.evaluation.problem_sets import ProblemSet, read_problem_set
 from fpa_verl.findings import Finding
 from fpa_verl.reward.math_answer import check_ground_truth
 from fpa_verl.reward.sandbox import POOL_SIZE
-from fpa_verl.rollouts.problems import BOXED_INSTRUCTION
+from fpa_verl.rollouts.prompts import Prompt
 
 TRUTHS = "ground truths"
 
@@ -26,12 +26,12 @@ class Against:
     Attributes:
         sources: files, or benchmarks by name.
         near: share of common runs of five words from which a problem counts as near.
-        suffix: text after each problem of parquet files.
+        prompt: how the problems of parquet files are put; None: as they show.
     """
 
     sources: tuple[str, ...] = ()
     near: float = NEAR
-    suffix: str = BOXED_INSTRUCTION
+    prompt: Prompt | None = None
 
 
 def check_problem_file(path: Path, against: Against) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def check_problem_file(path: Path, against: Against) -> Iterator[Finding]:
         yield Finding(TRUTHS, "fine", f"all {total:,} grade themselves right")
     if len(found) == total:
         return
-    problems = read_problem_set(str(path), against.suffix)
+    problems = read_problem_set(str(path), against.prompt)
     yield from (Finding("problems", "note", note) for note in problems.notes())
     yield from contamination(problems, against)
 
@@ -75,8 +75,8 @@ def contamination(training: ProblemSet, against: Against) -> Iterator[Finding]:
         return
     known = ProblemIndex(training.texts())
     for source in against.sources:
-        problems = read_problem_set(source, against.suffix)
-        yield from (Finding("contamination", "note", note) for note in problems.suffix_notes())
+        problems = read_problem_set(source, against.prompt)
+        yield from (Finding("contamination", "note", note) for note in problems.prompt_notes())
         yield from matches_found(
             Path(source).name, known.matches(problems.texts(), against.near), len(problems.problems)
         )

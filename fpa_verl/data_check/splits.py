@@ -67,9 +67,9 @@ def _agreement(manifest: Manifest, index: pd.DataFrame, problems: dict[str, list
 
 def _contamination(problems: dict[str, list[Problem]], against: Against) -> Iterator[Finding]:
     training, held_out = (
-        ProblemSet(f"{split}.parquet", problems[split], against.suffix, unanswered=[]) for split in (TRAIN, VALIDATION)
+        ProblemSet(f"{split}.parquet", problems[split], against.prompt) for split in (TRAIN, VALIDATION)
     )
-    yield from (Finding("contamination", "note", note) for note in training.suffix_notes())
+    yield from (Finding("contamination", "note", note) for note in training.prompt_notes())
     if held_out.problems:
         matches = ProblemIndex(training.texts()).matches(held_out.texts(), against.near)
         yield from matches_found(held_out.name, matches, len(held_out.problems))

@@ -9,6 +9,7 @@ from pathlib import Path
 from fpa_verl.reward.math_answer import check_ground_truth
 from fpa_verl.reward.sandbox import POOL_SIZE
 from fpa_verl.rollouts.problems import all_of_json_lines, read_problems
+from fpa_verl.rollouts.prompts import BARE
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def unusable(path: Path) -> tuple[list[Unusable], int]:
     Raises:
         DatasetError: the file is missing or of another schema.
     """
-    problems = read_problems(str(path)) if path.suffix == ".parquet" else all_of_json_lines(path, suffix="")
+    problems = read_problems(str(path)) if path.suffix == ".parquet" else all_of_json_lines(path, BARE)
     with ThreadPoolExecutor(POOL_SIZE) as pool:
         statuses = pool.map(lambda problem: check_ground_truth(problem.ground_truth), problems)
         found = [

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS, Benchmark, benchmark
 from fpa_verl.evaluation.contamination import normalised
-from fpa_verl.rollouts.problems import (
-    BOXED_INSTRUCTION,
-    Problem,
-    all_of_json_lines,
-    problem_from_record,
-    read_problems,
-)
+from fpa_verl.rollouts.problems import Problem, all_of_json_lines, problem_from_record, read_problems
+from fpa_verl.rollouts.prompts import BOXED, Prompt, prompt_of
 
 if TYPE_CHECKING:
     import datasets
@@ -30,20 +26,25 @@ class ProblemSet:
 
     Attributes:
         name: the file or the benchmark.
-        suffix: ends the text of every problem.
+        given: how every problem is put; None: to be found out.
         unanswered: ids of problems that are left out, because they have no ground truth.
         expected: how many problems the benchmark has; None for a file.
     """
 
     name: str
     problems: list[Problem]
-    suffix: str
-    unanswered: list[str]
+    given: Prompt | None = None
+    unanswered: list[str] = field(default_factory=list)
     expected: int | None = None
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        """How every problem is put."""
+        return self.given or prompt_of(p.messages[-1][1] for p in self.problems)
 
     def texts(self) -> dict[str, str]:
         """Problem id to the text of the problem alone."""
-        return {p.problem_id: p.messages[-1][1].removesuffix(self.suffix) for p in self.problems}
+        return {p.problem_id: self.prompt.problem_in(p.messages[-1][1]) for p in self.problems}
 
     def repeated(self) -> list[list[str]]:
         """Ids of problems whose normalised texts are equal, one list a text."""
@@ -52,13 +53,13 @@ class ProblemSet:
             same[normalised(text)].append(problem_id)
         return [ids for ids in same.values() if len(ids) > 1]
 
-    def suffix_notes(self) -> list[str]:
-        """Says so where no problem ends in the suffix: the texts are then those with another one, or with none."""
-        if not self.suffix or any(p.messages[-1][1].endswith(self.suffix) for p in self.problems):
+    def prompt_notes(self) -> list[str]:
+        """Says so where no problem is put as the prompt says: the texts are then those with another one around them."""
+        if any(self.prompt.fits(p.messages[-1][1]) for p in self.problems):
             return []
         return [
-            f"no problem of {self.name} ends in the suffix {self.suffix!r}: --suffix TEXT says what follows each "
-            "problem, --suffix '' that nothing does"
+            f"no problem of {self.name} reads {self.prompt.text!r}: --prompt NAME or TEXT says how they do, "
+            "--prompt '{problem}' that nothing is around them"
         ]
 
     def notes(self) -> list[str]:
@@ -67,20 +68,21 @@ class ProblemSet:
         if self.unanswered:
             notes.append(f"left out, without an answer: {', '.join(self.unanswered)}")
         notes += [f"the same text: {', '.join(ids)}" for ids in self.repeated()]
-        notes += self.suffix_notes()
+        notes += self.prompt_notes()
         found = len(self.problems) + len(self.unanswered)
         if self.expected is not None and found != self.expected:
             notes.append(f"{found:,} problems, where {self.expected:,} were expected")
         return notes
 
 
-def read_problem_set(source: str, suffix: str = BOXED_INSTRUCTION, dataset: str | None = None) -> ProblemSet:
+def read_problem_set(source: str, prompt: Prompt | None = None, dataset: str | None = None) -> ProblemSet:
     """A problem set from a file, or a benchmark by its name.
 
     Args:
         source: a problem file (.parquet, verl's schema), JSON Lines in the local schema (.gz too), or a
             name in `BENCHMARKS`, which `datasets` loads.
-        suffix: follows the text of every problem; of a .parquet file, what already follows it.
+        prompt: how every problem is put; of a .parquet file, how it is put already. None: as `BOXED` has it, or as the
+            .parquet file shows.
         dataset: hub id or folder to load a benchmark from, a copy of the one it is published in.
 
     Raises:
@@ -89,16 +91,16 @@ def read_problem_set(source: str, suffix: str = BOXED_INSTRUCTION, dataset: str 
     """
     path, expected = Path(source).expanduser(), None
     if path.is_file():
-        found = read_problems(str(path)) if path.suffix == ".parquet" else all_of_json_lines(path, suffix)
+        found = read_problems(str(path)) if path.suffix == ".parquet" else all_of_json_lines(path, prompt or BOXED)
     elif source in BENCHMARKS:
         wanted = benchmark(source)
-        found, expected = _load(wanted, suffix, dataset), wanted.problems
+        found, expected = _load(wanted, prompt or BOXED, dataset), wanted.problems
     else:
         raise DatasetError(f"no file at {source}, and no benchmark of that name: there are {', '.join(BENCHMARKS)}")
-    return _checked(source, found, suffix, expected)
+    return _checked(source, found, prompt, expected)
 
 
-def _checked(source: str, found: list[Problem], suffix: str, expected: int | None) -> ProblemSet:
+def _checked(source: str, found: list[Problem], prompt: Prompt | None, expected: int | None) -> ProblemSet:
     problems = [problem for problem in found if problem.is_answered]
     if not problems:
         raise DatasetError(f"{source} holds no problem with an answer")
@@ -106,10 +108,10 @@ def _checked(source: str, found: list[Problem], suffix: str, expected: int | Non
     if times > 1:
         raise DatasetError(f"{source}: {times} problems share the id '{problem_id}': give each its own")
     unanswered = [problem.problem_id for problem in found if not problem.is_answered]
-    return ProblemSet(source, problems, suffix, unanswered, expected)
+    return ProblemSet(source, problems, prompt, unanswered, expected)
 
 
-def _load(wanted: Benchmark, suffix: str, dataset: str | None) -> list[Problem]:
+def _load(wanted: Benchmark, prompt: Prompt, dataset: str | None) -> list[Problem]:
     """A benchmark's rows, by way of the local schema."""
     if dataset is not None:
         wanted = replace(wanted, dataset=dataset, data_files=None)
@@ -122,7 +124,7 @@ def _load(wanted: Benchmark, suffix: str, dataset: str | None) -> list[Problem]:
             f"{', '.join(rows.column_names)}. Give a local file: {SCHEMA_PAGE}"
         ) from error
     return [
-        problem_from_record(record, f"{wanted.name}, row {index}", index, wanted.name, suffix)
+        problem_from_record(record, f"{wanted.name}, row {index}", index, wanted.name, prompt)
         for index, record in enumerate(records)
     ]
 

@@ -36,7 +36,7 @@ def _register_algorithms(core_algos: ModuleType) -> None:
 @when_imported("verl.experimental.agent_loop.agent_loop")
 def _register_agent_loops(agent_loop: ModuleType) -> None:
     # As above: verl's own decorator registers the class.
-    import fpa_verl.integration.servers.seeded  # noqa: F401
+    import fpa_verl.integration.servers.single_turn  # noqa: F401
 
 
 @when_imported("verl.trainer.ppo.v1")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,17 +80,29 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return digest(body, {name: str(token) for name, token in tokenizer.special_tokens_map.items()})
 
 
-def template_fingerprint(tokenizer: PreTrainedTokenizerBase, template_kwargs: dict[str, Any] | None = None) -> str:
-    """Digest of the chat template and of the arguments it is rendered with."""
-    return digest(tokenizer.chat_template, template_kwargs or {})
+def template_fingerprint(
+    template: str | None, template_kwargs: dict[str, Any] | None = None, stop: Sequence[str] = ()
+) -> str:
+    """Digest of what stands around a problem and its response.
+
+    Args:
+        template: the chat template.
+        template_kwargs: arguments that it is rendered with.
+        stop: texts that end a response, beside the end of the sequence.
+    """
+    return digest(template, template_kwargs or {}, *([list(stop)] if stop else []))
 
 
 def base_fingerprints(
-    model: str, tokenizer: PreTrainedTokenizerBase, template_kwargs: dict[str, Any] | None = None
+    model: str,
+    tokenizer: PreTrainedTokenizerBase,
+    template: str | None = None,
+    template_kwargs: dict[str, Any] | None = None,
+    stop: Sequence[str] = (),
 ) -> dict[str, str]:
-    """What a dataset and the run that trains on it must share: model, tokenizer and template."""
+    """What a dataset and the run that trains on it must share: model, tokenizer and template, None for its own."""
     return {
         "model": model_fingerprint(model),
         "tokenizer": tokenizer_fingerprint(tokenizer),
-        "template": template_fingerprint(tokenizer, template_kwargs),
+        "template": template_fingerprint(template or tokenizer.chat_template, template_kwargs, stop),
     }

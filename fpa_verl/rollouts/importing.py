@@ -4,7 +4,8 @@ Where it differs from collected rollouts:
 
 1. Token ids are those of the text and may split it otherwise than the engine that sampled it did.
 2. There are no behaviour log-probs.
-3. A response that does not say otherwise is taken as finished: an end-of-sequence token is added.
+3. A response that does not say otherwise is taken as finished: an end-of-sequence token is added, unless it goes on
+   behind a text that ends a response of its prompt; then it is cut behind that.
 4. Sampling parameters are unknown: temperature and top_p are NaN, top_k is -1.
 5. It costs no device-seconds, so a comparison must charge generation by other means.
 """
@@ -25,7 +26,8 @@ from fpa_verl.reward.sandbox import POOL_SIZE
 from fpa_verl.rollouts.fingerprint import base_fingerprints, digest, local_model_dir, vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import Problem, hold_out, json_lines, problems_fingerprint, text_of, write_problems
-from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
+from fpa_verl.rollouts.prompts import BOXED, Prompt
+from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT, TRAIN, VALIDATION, Trajectory
 from fpa_verl.rollouts.writer import RolloutWriter
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class TextRollout:
     ground_truth: str
     problem_id: str
     source: str
-    truncated: bool
+    finish_reason: str
 
 
 def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
@@ -53,7 +55,7 @@ def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
     raise DatasetError(f"{where}: key '{names[0]}' is missing (also tried: {', '.join(names[1:]) or 'nothing else'})")
 
 
-def read_text_rollouts(path: Path, tokenizer: PreTrainedTokenizerBase, suffix: str) -> list[TextRollout]:
+def read_text_rollouts(path: Path, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[TextRollout]:
     """Records of our own form (problem, response, ground_truth) or of verl's dumps (input, output, gts).
 
     verl dumps the rendered prompt without its special tokens; the problem is cut back out of it.
@@ -64,18 +66,20 @@ def read_text_rollouts(path: Path, tokenizer: PreTrainedTokenizerBase, suffix: s
     for number, record in json_lines(path):
         where = f"{path}, line {number}"
         if "problem" in record:
-            problem = _field(record, ("problem",), where) + suffix
+            problem = prompt.of(_field(record, ("problem",), where))
         else:
             problem = unwrap(_field(record, ("input",), where), where)
+        response, stopped = prompt.cut(_field(record, ("response", "output"), where))
+        is_cut_off = record.get("finish_reason") == CUT_OFF
         rollout = TextRollout(
             problem=problem,
-            response=_field(record, ("response", "output"), where),
+            response=response,
             ground_truth=_field(record, ("ground_truth", "gts", "answer"), where),
             problem_id=text_of(record, "problem_id", where) or text_of(record, "id", where) or digest(problem),
             source=text_of(record, "source", where) or path.name.split(".")[0],
-            truncated=record.get("finish_reason") == "length",
+            finish_reason=STOPPED_AT_TEXT if stopped else CUT_OFF if is_cut_off else ENDED,
         )
-        if rollout.truncated and not rollout.response:
+        if rollout.finish_reason == CUT_OFF and not rollout.response:
             raise DatasetError(f"{where}: an empty response that was cut off has no tokens: leave the line out")
         _refuse_conflict(rollout, where, *first_of.setdefault(rollout.problem_id, (number, rollout)))
         rollouts.append(rollout)
@@ -120,7 +124,7 @@ def import_rollouts(
     model: str,
     out: Path,
     *,
-    suffix: str,
+    prompt: Prompt = BOXED,
     validation_fraction: float = 0.05,
     validation_seed: int = 0,
     max_response_tokens: int = 2048,
@@ -130,18 +134,28 @@ def import_rollouts(
     Rollouts of one problem form a group. Held-out problems keep their rollouts, marked as
     validation, and are written to validation.parquet; the others to train.parquet.
 
+    Args:
+        source: the records.
+        model: folder or hub id of the model that will train on them.
+        out: the dataset's folder.
+        prompt: how problems are put; verl's dumps hold them as they were put.
+        validation_fraction: share of problems held out.
+        validation_seed: picks them.
+        max_response_tokens: longer responses are cut off.
+
     Raises:
         DatasetError: a record lacks a key, or the file is missing or empty.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(local_model_dir(model))
-    rollouts = read_text_rollouts(source, tokenizer, suffix)
+    tokenizer.chat_template = prompt.template or tokenizer.chat_template
+    rollouts = read_text_rollouts(source, tokenizer, prompt)
     problems = {r.problem_id: Problem.from_text(r.problem_id, r.problem, r.ground_truth, r.source) for r in rollouts}
     held_out = hold_out(problems, validation_fraction, validation_seed)
     plan = {
         "fingerprints": {
-            **base_fingerprints(model, tokenizer),
+            **base_fingerprints(model, tokenizer, stop=prompt.stop),
             "scorer": scorer_fingerprint(),
             "problems": problems_fingerprint(problems.values()),
         },
@@ -201,7 +215,7 @@ def _trajectories(
                 behaviour_log_probs=None,
                 score=verdict["score"],
                 status=verdict["status"],
-                finish_reason="length" if answer.truncated else "stop",
+                finish_reason=answer.finish_reason,
                 temperature=math.nan,
                 top_p=math.nan,
                 top_k=-1,
@@ -218,14 +232,14 @@ class _Answer:
 
     ids: list[int]
     text: str
-    truncated: bool
+    finish_reason: str
 
 
 def _answer(rollout: TextRollout, tokenizer: PreTrainedTokenizerBase, max_response_tokens: int) -> _Answer:
     ids = tokenizer.encode(rollout.response, add_special_tokens=False)
-    if not rollout.truncated:
+    if rollout.finish_reason == ENDED:
         ids.append(tokenizer.eos_token_id)
     if len(ids) <= max_response_tokens:
-        return _Answer(ids, rollout.response, rollout.truncated)
+        return _Answer(ids, rollout.response, rollout.finish_reason)
     kept = ids[:max_response_tokens]
-    return _Answer(kept, str(tokenizer.decode(kept, skip_special_tokens=True)), truncated=True)
+    return _Answer(kept, str(tokenizer.decode(kept, skip_special_tokens=True)), CUT_OFF)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.manifest import FileRecord, require_whole
 from fpa_verl.rollouts.parquet import read_table, write_table
-from fpa_verl.rollouts.schema import MODEL_STATUSES, SCHEMA, TRAIN, schema_difference
+from fpa_verl.rollouts.schema import CUT_OFF, MODEL_STATUSES, SCHEMA, STOPPED_AT_TEXT, TRAIN, schema_difference
 
 INDEX_FILE = "index.parquet"
 # Columns of a shard that are taken over, and list columns whose lengths are.
@@ -93,7 +93,9 @@ def count(index: pd.DataFrame) -> dict[str, int]:
     counts = {
         "trajectories": len(index),
         "validation_trajectories": len(index) - len(train),
-        "truncated": (index["finish_reason"] == "length").sum(),
+        "truncated": (index["finish_reason"] == CUT_OFF).sum(),
+        # Of datasets that know such an end.
+        **({"stopped_at_text": stopped} if (stopped := (index["finish_reason"] == STOPPED_AT_TEXT).sum()) else {}),
         "prompt_tokens": index["prompt_tokens"].sum(),
         "response_tokens": index["response_tokens"].sum(),
         "groups": len(trainable),

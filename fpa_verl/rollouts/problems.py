@@ -22,12 +22,11 @@ import pyarrow as pa
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.parquet import read_table, write_table
+from fpa_verl.rollouts.prompts import Prompt
 from fpa_verl.rollouts.schema import VALIDATION, VALIDATION_SUFFIX
 
 # Key of a problem file's metadata: the digest of its rows.
 SEAL = b"fpa_verl.rows"
-# What most recipes for mathematics ask after the problem statement; the paper's own prompt is another (docs/paper.md).
-BOXED_INSTRUCTION = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ def text_of(record: dict[str, Any], key: str, where: str) -> str | None:
     return str(value)
 
 
-def problem_from_record(record: dict[str, Any], where: str, index: int, source: str, suffix: str) -> Problem:
+def problem_from_record(record: dict[str, Any], where: str, index: int, source: str, prompt: Prompt) -> Problem:
     """A problem from the local schema: `problem`, `answer` and, if present, `id` and `source`.
 
     Args:
@@ -214,7 +213,7 @@ def problem_from_record(record: dict[str, Any], where: str, index: int, source: 
         where: names file and row in errors.
         index: makes the id where there is none.
         source: name of the set, for rows that give none.
-        suffix: follows the problem's text.
+        prompt: how the problem is put.
 
     Returns:
         The problem; without an answer its ground truth is blank, and it cannot be scored.
@@ -224,13 +223,13 @@ def problem_from_record(record: dict[str, Any], where: str, index: int, source: 
         raise DatasetError(f"{where}: keys 'problem' and 'answer' are wanted")
     source = text_of(record, "source", where) or source
     problem_id = text_of(record, "id", where) or f"{source}/{index}"
-    return Problem.from_text(problem_id, problem + suffix, text_of(record, "answer", where) or "", source)
+    return Problem.from_text(problem_id, prompt.of(problem), text_of(record, "answer", where) or "", source)
 
 
-def all_of_json_lines(path: Path, suffix: str) -> list[Problem]:
+def all_of_json_lines(path: Path, prompt: Prompt) -> list[Problem]:
     """All problems of a JSON Lines file, those without an answer among them."""
     source = path.name.split(".")[0]
     return [
-        problem_from_record(record, f"{path}, line {number}", number, source, suffix)
+        problem_from_record(record, f"{path}, line {number}", number, source, prompt)
         for number, record in json_lines(path)
     ]

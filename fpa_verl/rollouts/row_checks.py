@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fpa_verl.rollouts.index import LENGTHS, TAKEN
-from fpa_verl.rollouts.schema import MODEL_STATUSES, SCHEMA, SCORER_STATUSES, TRAIN, VALIDATION
+from fpa_verl.rollouts.schema import FINISH_REASONS, MODEL_STATUSES, SCHEMA, SCORER_STATUSES, TRAIN, VALIDATION
 
 TOKENS = tuple(LENGTHS.values())
 LOG_PROBS = "behaviour_log_probs"
 WORDS = {
     "split": (TRAIN, VALIDATION),
     "status": (*MODEL_STATUSES, *SCORER_STATUSES),
-    "finish_reason": ("stop", "length"),
+    "finish_reason": FINISH_REASONS,
 }
 
 

@@ -12,6 +12,9 @@ MODEL_STATUSES = ("right", "wrong", "no_answer")
 # Verdicts about the scorer or the problem. Counted and shown, never trained on.
 SCORER_STATUSES = ("timeout", "error", "bad_ground_truth")
 
+# How a response ended: in an end-of-sequence token, at a text of the recipe's (`prompt.stop`), or cut off, not at all.
+ENDED, STOPPED_AT_TEXT, CUT_OFF = FINISH_REASONS = ("stop", "stop_text", "length")
+
 TRAIN, VALIDATION = "train", "validation"
 # Ends the data source of held-out problems.
 VALIDATION_SUFFIX = "/validation"
@@ -33,7 +36,7 @@ SCHEMA = pa.schema(
         ("behaviour_log_probs", pa.list_(pa.float32())),
         ("score", pa.float32()),
         ("status", pa.dictionary(pa.int8(), pa.string())),
-        # "stop": the response ends in an end-of-sequence token; "length": it was cut off.
+        # One of FINISH_REASONS.
         ("finish_reason", pa.dictionary(pa.int8(), pa.string())),
         ("temperature", pa.float32()),
         ("top_p", pa.float32()),

@@ -12,6 +12,7 @@ import pandas as pd
 from fpa_verl.errors import ConfigError
 from fpa_verl.roles import PAIR, SINGLE, Roles
 from fpa_verl.rollouts.index import group_numbers, scored
+from fpa_verl.rollouts.schema import CUT_OFF
 
 Unit = Literal["trajectory", "pair", "group"]
 Outcomes = Literal["both", "right", "wrong"]
@@ -102,7 +103,7 @@ def members_of(index: pd.DataFrame, *, keep_truncated: bool) -> Members:
     candidates = index.iloc[rows]
     group = group_numbers(candidates)
     right = (candidates["status"] == "right").to_numpy()
-    kept = np.ones(len(rows), bool) if keep_truncated else (candidates["finish_reason"] != "length").to_numpy()
+    kept = np.ones(len(rows), bool) if keep_truncated else (candidates["finish_reason"] != CUT_OFF).to_numpy()
     mixed = (np.bincount(group, right & kept) > 0) & (np.bincount(group, ~right & kept) > 0)
     trains = np.flatnonzero(kept & mixed[group])
     trains = trains[np.argsort(group[trains], kind="stable")]
@@ -122,7 +123,7 @@ def watched_rows(index: pd.DataFrame) -> list[tuple[int, int]]:
         {
             "group": members.group[near],
             "wrong": ~members.right[near],
-            "truncated": (index["finish_reason"].iloc[rows] == "length").to_numpy(),
+            "truncated": (index["finish_reason"].iloc[rows] == CUT_OFF).to_numpy(),
             "row": rows,
         }
     )

@@ -30,7 +30,7 @@ class Answer:
         sample: number within the problem, from 0.
         status: the scorer's; those outside `MODEL_STATUSES` are in no accuracy.
         extracted: the answer that was graded.
-        finish_reason: "stop", or "length" for a response that was cut off.
+        finish_reason: one of `FINISH_REASONS`.
     """
 
     data_source: str

@@ -9,7 +9,8 @@ import pytest
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts import RolloutWriter, Trajectory
 from fpa_verl.rollouts.fingerprint import base_fingerprints, vocabulary_size
-from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, Problem, problems_fingerprint, write_problems
+from fpa_verl.rollouts.problems import Problem, problems_fingerprint, write_problems
+from fpa_verl.rollouts.prompts import BOXED
 
 # Ten additions; the last two are held out. Two rollouts a problem, a right one and a wrong one.
 SUMS = [(a, a + 3) for a in range(2, 12)]
@@ -51,7 +52,7 @@ class Ingredients:
 def problem(number: int, text: str | None = None) -> Problem:
     a, b = SUMS[number]
     text = text or f"Tom has {a} apples and buys {b} more. How many apples has he now?"
-    return Problem.from_text(f"sum/{number}", text + BOXED_INSTRUCTION, str(a + b), "sums")
+    return Problem.from_text(f"sum/{number}", BOXED.of(text), str(a + b), "sums")
 
 
 def trajectories(problem: Problem, tokenizer) -> list[Trajectory]:

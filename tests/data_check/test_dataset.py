@@ -16,6 +16,7 @@ from fpa_verl.data_check import Against, check_dataset
 from fpa_verl.data_check.dataset import digests
 from fpa_verl.files import write_json
 from fpa_verl.rollouts.problems import write_problems
+from fpa_verl.rollouts.prompts import Prompt
 from tests.data_check.conftest import problem
 from tests.rollouts.conftest import change_manifest, rewrite, with_values
 
@@ -52,7 +53,7 @@ RESPONSE = len(r"So it is \boxed{0}.") + 1
 ROW_FAULTS = [
     ({"temperature": None}, "values", "column 'temperature' is null"),
     ({"status": "maybe"}, "values", "column 'status' is 'maybe', not one of right, wrong, no_answer, timeout"),
-    ({"finish_reason": "abort"}, "values", "column 'finish_reason' is 'abort', not one of stop, length"),
+    ({"finish_reason": "abort"}, "values", "column 'finish_reason' is 'abort', not one of stop, stop_text, length"),
     ({"sample": -1}, "values", "column 'sample' is -1, below 0"),
     ({"prompt_ids": []}, "lengths", "column 'prompt_ids' has no tokens"),
     ({"response_ids": [], "behaviour_log_probs": []}, "lengths", "column 'response_ids' has no tokens"),
@@ -344,12 +345,12 @@ def test_evaluation_problems_among_the_training_problems(ingredients, tmp_path):
     assert "no file at" in details[0]
 
 
-def test_a_suffix_that_no_problem_has_is_a_note(ingredients, tmp_path):
-    findings = found(ingredients.write(tmp_path / "d"), against=Against(suffix="\nAnswer:"))
+def test_a_prompt_that_no_problem_has_is_a_note(ingredients, tmp_path):
+    findings = found(ingredients.write(tmp_path / "d"), against=Against(prompt=Prompt("{problem}\nAnswer:")))
     assert findings["contamination"][0] == (
         "note",
-        "no problem of train.parquet ends in the suffix '\\nAnswer:': --suffix TEXT says what follows each problem, "
-        "--suffix '' that nothing does",
+        "no problem of train.parquet reads '{problem}\\nAnswer:': --prompt NAME or TEXT says how they do, "
+        "--prompt '{problem}' that nothing is around them",
     )
 
 

@@ -9,8 +9,11 @@ from fpa_verl.cli import app
 from fpa_verl.data_check import Against, check_problem_file
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.problems import Problem, write_problems
+from fpa_verl.rollouts.prompts import BARE, Prompt
 
 TEXTS = ["What is the sum of two and two?", "What is the product of five and six?"]
+
+ANSWER = Prompt("{problem}\nAnswer:")
 
 
 @pytest.fixture
@@ -34,20 +37,20 @@ def run(*arguments) -> tuple[int, str]:
 
 
 def test_a_sound_file(training):
-    (finding,) = check_problem_file(training, Against(suffix="\nAnswer:"))
+    (finding,) = check_problem_file(training, Against(prompt=ANSWER))
     assert (finding.state, finding.detail) == ("fine", "all 2 grade themselves right")
 
 
 def test_a_repeated_text_is_a_note(tmp_path):
     problems = [Problem.from_text(f"p{i}", "Find x.", "1", "toy") for i in range(2)]
     write_problems(tmp_path / "p.parquet", problems, "train")
-    findings = list(check_problem_file(tmp_path / "p.parquet", Against(suffix="")))
+    findings = list(check_problem_file(tmp_path / "p.parquet", Against(prompt=BARE)))
     assert [finding.state for finding in findings] == ["fine", "note"]
     assert findings[1].detail == "the same text: p0, p1"
 
 
 def test_evaluation_problems_among_its_own(training, test_set):
-    code, output = run("data", "check", training, "--against", test_set, "--suffix", "\nAnswer:")
+    code, output = run("data", "check", training, "--against", test_set, "--prompt", "{problem}\nAnswer:")
     assert code == 1
     assert "test.jsonl: problem 'e0' is training problem 'p0': leave it out of one of the two" in output
 
@@ -59,27 +62,27 @@ def test_a_file_that_is_none(tmp_path):
     assert "damaged, or not a parquet file" in output
 
 
-def test_contamination_refuses_a_suffix_that_no_problem_has(training, test_set):
-    code, output = run("data", "contamination", training, test_set, "--suffix", "\nAnswr:")
+def test_contamination_refuses_a_prompt_that_no_problem_has(training, test_set):
+    code, output = run("data", "contamination", training, test_set, "--prompt", "{problem}\nAnswr:")
     assert code == 1
-    assert "ends in the suffix '\\nAnswr:': --suffix TEXT says what follows each problem" in output
+    assert "reads '{problem}\\nAnswr:': --prompt NAME or TEXT says how they do" in output
     # The right one: e0 is p0 in capitals.
-    code, output = run("data", "contamination", training, test_set, "--suffix", "\nAnswer:")
+    code, output = run("data", "contamination", training, test_set, "--prompt", "{problem}\nAnswer:")
     assert code == 1
     assert "test.jsonl 2 1 0" in output
 
 
-def test_contamination_says_where_the_default_suffix_is_not_there(training, test_set):
+def test_contamination_says_where_no_prompt_that_is_known_is_there(training, test_set):
     _, output = run("data", "contamination", training, test_set)
     assert "note: no problem of" in output
-    assert "ends in the suffix '\\nPlease reason step by step" in output
+    assert "reads '{problem}\\nPlease reason step by step" in output
 
 
-def test_without_a_suffix_there_is_nothing_to_say(training, test_set):
-    _, output = run("data", "contamination", training, test_set, "--suffix", "")
+def test_with_nothing_around_a_problem_there_is_nothing_to_say(training, test_set):
+    _, output = run("data", "contamination", training, test_set, "--prompt", "{problem}")
     assert "note:" not in output
 
 
 def test_unreadable_evaluation_problems(training, tmp_path):
     with pytest.raises(DatasetError, match="no file at"):
-        list(check_problem_file(training, Against((str(tmp_path / "none"),), suffix="\nAnswer:")))
+        list(check_problem_file(training, Against((str(tmp_path / "none"),), prompt=ANSWER)))

@@ -11,7 +11,8 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import benchmarks
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
 from fpa_verl.evaluation.problem_sets import read_problem_set
-from fpa_verl.rollouts.problems import BOXED_INSTRUCTION, read_problems, write_problems
+from fpa_verl.rollouts.problems import read_problems, write_problems
+from fpa_verl.rollouts.prompts import BOXED
 
 
 def write(path, records):
@@ -76,7 +77,7 @@ def test_a_benchmark_by_name_through_datasets(name, tmp_path):
     problem = found.problems[1]
     truth = {"gsm8k": "1,080", "olympiadbench": "1, 3"}.get(name, "3")
     assert (problem.problem_id, problem.ground_truth, problem.data_source) == (IDS[name], truth, name)
-    assert problem.chat == [{"role": "user", "content": "What is 1?" + BOXED_INSTRUCTION}]
+    assert problem.chat == [{"role": "user", "content": BOXED.of("What is 1?")}]
     assert found.notes() == [f"2 problems, where {BENCHMARKS[name].problems:,} were expected"]
 
 

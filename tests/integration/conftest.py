@@ -9,6 +9,7 @@ import pytest
 
 from fpa_verl.demo import task
 from fpa_verl.rollouts.problems import Problem, write_problems
+from fpa_verl.rollouts.prompts import BARE
 
 
 @pytest.fixture
@@ -43,7 +44,12 @@ def chained_additions(tmp_path_factory, base_model) -> Path:
             lines.append(json.dumps({**record, "response": problem.solution(slip_at, 1)}))
     (folder / "text.jsonl").write_text("\n".join(lines))
     import_rollouts(
-        folder / "text.jsonl", str(base_model), folder / "d", suffix="", validation_fraction=0.1, max_response_tokens=64
+        folder / "text.jsonl",
+        str(base_model),
+        folder / "d",
+        prompt=BARE,
+        validation_fraction=0.1,
+        max_response_tokens=64,
     )
     return folder / "d"
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from fpa_verl.demo.model import character_tokenizer
 from fpa_verl.errors import ConfigError, IntegrationError
 from fpa_verl.integration.servers.agent_loops import last_outputs, prompt_batch
-from fpa_verl.integration.servers.client import Continuation, Output, RolloutClient, SamplingRequest
+from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, Continuation, Output, RolloutClient, SamplingRequest
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.validating import prompts_of, validation_metrics
 from fpa_verl.rollouts.problems import Problem
@@ -98,12 +98,31 @@ def test_what_ends_without_an_end_of_sequence_token_was_cut_off(client_of, monke
     assert client.answers([A], SamplingRequest(n=1))[0].finish_reason == "length"
 
 
+def test_an_answer_that_goes_on_with_another_question_ends_there(base_model):
+    """Behind the text that ends it, or within the token that completes that; an end of the sequence comes first."""
+    written = {"a": ("12=", False), "b": ("1=2", False), "c": ("12=", True), "d": ("1=23", False)}
+
+    class Stopping(FakeServers):
+        def answer(self, problems, request, first_samples):
+            texts = [written[problem.problem_id] for problem in problems]
+            ids = [[*TOKENIZER.encode(text), *([END] if ends else [])] for text, ends in texts]
+            return [Output(i, 0, [5], one, [-0.1] * len(one), 1.0, {"status": "right"}) for i, one in enumerate(ids)]
+
+    model = {"path": str(base_model)}
+    config = OmegaConf.create({"actor_rollout_ref": {"model": model}, "prompt": {"stop": ["=", "2="]}})
+    client = RolloutClient(Stopping(), config, TOKENIZER)
+    problems = [Problem.from_text(name, "?", "1", "toy") for name in written]
+    found = client.answers(problems, SamplingRequest(n=1))
+    # With one character a token, "=2" has "=" in the last two, as a token "=2" would have it in one.
+    assert [one.finish_reason for one in found] == ["stop_text", "stop_text", "stop", "length"]
+
+
 def test_continuations_of_token_ids_with_their_log_probs_and_why_they_end(client_of):
     """After 4 tokens at most: an end of the response, a stop text at the end or before it, or neither."""
     written = [("12", True), ("1;2=", False), ("12=", False), ("1234", False)]
     client, servers = client_of(written=written)
     (found,) = client.continuations([[7, 8, 9]], n=4, max_tokens=4, stop=["="])
-    assert [one.finish_reason for one in found] == ["stop", "stop", "stop", "length"]
+    assert [one.finish_reason for one in found] == ["stop", "stop_text", "stop_text", "length"]
     assert found[0] == Continuation([*TOKENIZER.encode("12"), END], [-0.25] * 3, "stop")
     assert [prompt for prompt, _ in servers.prompts] == [[7, 8, 9]] * 4
     assert servers.prompts[0][1] == {
@@ -179,6 +198,7 @@ def test_a_run_that_trains_records_keeps_and_logs(client_of, tmp_path):
         "val-core/toy/acc/mean@2": 0.5,
         "val-aux/toy/unscored": 1,
         "val-aux/toy/truncated": 0.0,
+        "val-aux/toy/stopped_at_text": 0.0,
         "val-aux/toy/response_tokens": 2.0,
     }
     assert prompts_of(run.plan, found) == ["a?", "a?", "b?", "b?"]
@@ -203,7 +223,7 @@ def test_the_scorer_gets_what_the_file_says_of_a_problem():
     prompts = prompt_batch(["u"], [problem], SamplingRequest(n=3, validate=True, seeded=True, step=7), [5])
     assert prompts["extra_info"][0] == {"unit": "cm", "index": 3, "problem_id": "a"}
     assert (prompts["__rollout_n__"][0], prompts["first_sample"][0]) == (3, 5)
-    assert prompts["agent_name"][0] == "seeded_single_turn"
+    assert prompts["agent_name"][0] == SEEDED_SINGLE_TURN
     assert prompts["validate"] is True
     assert prompts["global_steps"] == 7
     assert "agent_name" not in prompt_batch(["u"], [problem], SamplingRequest(n=1), [0])
@@ -223,9 +243,9 @@ def test_real_servers_continue_token_ids_and_say_how_likely_the_model_found_them
         for one in several:
             ids = one["token_ids"]
             text = TOKENIZER.decode(ids)
-            whole = STOP in text or END in ids
-            assert one["finish_reason"] == ("stop" if whole else "length")
-            assert whole or len(ids) == MAX_TOKENS
+            why = "stop" if END in ids else "stop_text" if STOP in text else "length"
+            assert one["finish_reason"] == why
+            assert why != "length" or len(ids) == MAX_TOKENS
             assert STOP not in text[:-1]
             with torch.no_grad():
                 logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].float() / temperature

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 
 from fpa_verl.demo import task
+from fpa_verl.demo.model import character_tokenizer
 from fpa_verl.evaluation import pass_at_1
 from fpa_verl.files import read_json_lines
 from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.rollouts.prompts import BARE
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.names import answers_of_step
@@ -259,7 +261,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(workspace, base_mode
     model.save_pretrained(tmp_path / "model")
     AutoTokenizer.from_pretrained(base_model).save_pretrained(tmp_path / "model")
     text = chained_additions.parent / "text.jsonl"
-    import_rollouts(text, str(tmp_path / "model"), tmp_path / "d", suffix="", max_response_tokens=64)
+    import_rollouts(text, str(tmp_path / "model"), tmp_path / "d", prompt=BARE, max_response_tokens=64)
     done = offline(
         workspace,
         tmp_path / "model",
@@ -319,6 +321,7 @@ def test_grpo_trains_and_is_written_down(workspace, base_model):
         "trainer.total_training_steps=2",
         "trainer.test_freq=2",
         "trainer.save_freq=-1",
+        "prompt.stop=['7']",
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     run = read_run(workspace / "grpo_baseline")
@@ -338,6 +341,9 @@ def test_grpo_trains_and_is_written_down(workspace, base_model):
     for point in run.of_source(task.DATA_SOURCE):
         kept = AnswerStore(run.folder, answers_of_step(attempt=1, step=point.step)).read()
         assert outcomes(kept[kept["data_source"] == task.DATA_SOURCE]) == point.problems
+        # Nothing was generated behind the text at which a response ends.
+        assert kept["response"].str.fullmatch("[^7]*7?").all()
+        assert (kept["finish_reason"] == "stop_text").tolist() == kept["response"].str.endswith("7").tolist()
 
 
 @pytest.mark.slow
@@ -401,6 +407,7 @@ def test_grpo_learns_nothing_from_failures_of_the_scorer(workspace, base_model):
 
 
 def test_collecting_from_a_model_that_solves_nothing_ends_in_one_clear_line(workspace, base_model):
+    """And each of its responses ends at the first digit that the prompt has for an end."""
     done = train(
         "collect",
         workspace,
@@ -408,6 +415,7 @@ def test_collecting_from_a_model_that_solves_nothing_ends_in_one_clear_line(work
         f"rollouts={workspace}/collected",
         f"run_dir={workspace}/collected",
         "scale.rollouts_per_problem=2",
+        "prompt.stop=['1','2']",
     )
     assert done.returncode == 1
     assert "error: nothing to train on" in done.stderr
@@ -417,3 +425,9 @@ def test_collecting_from_a_model_that_solves_nothing_ends_in_one_clear_line(work
     assert manifest["counts"]["trajectories"] == 28
     assert manifest["counts"]["groups_all_wrong"] == 14
     assert manifest["cost"]["device_seconds"]["generation"] > 0
+    rows = pd.concat(map(pd.read_parquet, sorted((workspace / "collected").glob("part-*.parquet"))))
+    texts = [character_tokenizer().decode(ids) for ids in rows["response_ids"]]
+    stopped = [bool(re.fullmatch("[^12]*[12]", text)) for text in texts]
+    assert (rows["finish_reason"] == "stop_text").tolist() == stopped
+    assert not any(re.search("[12]", text) for text, ends in zip(texts, stopped, strict=True) if not ends)
+    assert manifest["counts"]["stopped_at_text"] == sum(stopped) > 0

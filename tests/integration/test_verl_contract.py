@@ -78,9 +78,9 @@ CALLABLES = {
         "self, request_id, prompt_ids, sampling_params, "
         "image_data, video_data, audio_data, mm_processor_kwargs, kwargs",
     ): "servers/agent_loops.py",
-    ("verl.experimental.agent_loop.agent_loop:register", "agent_name"): "servers/seeded.py",
+    ("verl.experimental.agent_loop.agent_loop:register", "agent_name"): "servers/single_turn.py",
     ("verl.experimental.agent_loop:SingleTurnAgentLoop.run", "self, sampling_params, priority, kwargs"): (
-        "servers/seeded.py"
+        "servers/single_turn.py"
     ),
     # workers/
     (f"{WORKERS}:ActorRolloutRefWorker.init_model", "self"): "workers/actor.py",
@@ -161,7 +161,7 @@ PIECES = [
     ("verl.trainer.ppo.v1.agent_loop_tq", 'if "agent_name" not in batch', "servers/agent_loops.py"),
     ("verl.trainer.ppo.v1.agent_loop_tq", 'f"{uid}_{session_id}_{i}"', "servers/agent_loops.py"),
     ("verl.trainer.ppo.v1.agent_loop_tq", 'partition_id="train" if not validate else "val"', "servers/transfer.py"),
-    ("verl.trainer.ppo.v1.agent_loop_tq", "session_id=i", "servers/seeded.py"),
+    ("verl.trainer.ppo.v1.agent_loop_tq", "session_id=i", "servers/single_turn.py"),
     ("verl.trainer.ppo.v1.agent_loop_tq", '"seq_len": prompt_len + response_len', "servers/transfer.py"),
     ("verl.trainer.ppo.v1.replay_buffer", 'tag.get("is_prompt", False)', "servers/agent_loops.py"),
     ("verl.experimental.agent_loop.agent_loop", 'final_output.extra_fields["reward_extra_info"]',

@@ -26,6 +26,7 @@ from fpa_verl.evaluation.problem_sets import read_problem_set
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, reference_cache
 from fpa_verl.rollouts.importing import TextRollout, read_text_rollouts
 from fpa_verl.rollouts.problems import Problem, read_problems, write_problems
+from fpa_verl.rollouts.prompts import BARE
 from tests.rollouts.conftest import PLAN, change_manifest, finish, rewrite, trajectory
 from tests.rollouts.damage import damaged_bytes, damaged_json, damaged_table
 
@@ -309,7 +310,7 @@ class Archive(Target):
         self.damage_bytes(self.NAME, random)
 
     def read(self) -> Any:
-        return read_text_rollouts(self.folder / self.NAME, self.tokenizer, suffix="")
+        return read_text_rollouts(self.folder / self.NAME, self.tokenizer, prompt=BARE)
 
 
 class Lines(Archive):

@@ -7,6 +7,7 @@ import pytest
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.importing import import_rollouts
+from fpa_verl.rollouts.prompts import BARE
 
 
 def write(path, records):
@@ -24,7 +25,7 @@ def test_text_rollouts_become_a_dataset(tmp_path, base_model):
             {"problem": "2+2", "response": r"\boxed{", "ground_truth": "4", "id": "b", "finish_reason": "length"},
         ],
     )
-    import_rollouts(source, str(base_model), tmp_path / "d", suffix="", validation_fraction=0.0)
+    import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0)
     dataset = RolloutDataset(tmp_path / "d")
     rows = [dataset.rows(i)[0] for i in range(len(dataset))]
     assert [row["status"] for row in rows] == ["right", "wrong", "right", "no_answer"]
@@ -48,27 +49,29 @@ def test_verl_dumps(tmp_path, base_model):
             {"input": "1+1\n", "output": r"\boxed{5}", "gts": "2", "score": 0.0, "step": 10},
         ],
     )
-    import_rollouts(source, str(base_model), tmp_path / "d", suffix="", validation_fraction=0.0)
+    import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0)
     assert len(RolloutDataset(tmp_path / "d")) == 2
 
 
 def test_dump_of_another_template(tmp_path, base_model):
     source = write(tmp_path / "d.jsonl", [{"input": "user: 1+1", "output": "x", "gts": "2"}])
     with pytest.raises(DatasetError, match="line 1: 'input' was not rendered with this tokenizer's chat template"):
-        import_rollouts(source, str(base_model), tmp_path / "d", suffix="")
+        import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE)
 
 
 def test_missing_key_names_file_line_and_key(tmp_path, base_model):
     source = write(tmp_path / "d.jsonl", [{"problem": "1+1", "ground_truth": "2"}])
     with pytest.raises(DatasetError, match=r"d\.jsonl, line 1: key 'response' is missing"):
-        import_rollouts(source, str(base_model), tmp_path / "d", suffix="")
+        import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE)
 
 
 def test_what_is_scored_is_what_is_stored(tmp_path, base_model):
     """The answer stands behind the token at which the response is cut off."""
     response = "So, after long thought, it is " + r"\boxed{2}"
     source = write(tmp_path / "r.jsonl", [{"problem": "1+1", "response": response, "ground_truth": "2"}])
-    import_rollouts(source, str(base_model), tmp_path / "d", suffix="", validation_fraction=0.0, max_response_tokens=20)
+    import_rollouts(
+        source, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0, max_response_tokens=20
+    )
     assert RolloutDataset(tmp_path / "d").manifest.counts["status_no_answer"] == 1
 
 
@@ -88,4 +91,4 @@ def test_a_record_that_does_not_fit_names_its_line(change, message, tmp_path, ba
     record = {"problem": "1+1", "response": r"\boxed{2}", "ground_truth": "2", "id": "a"}
     source = write(tmp_path / "r.jsonl", [record, {**record, **change}])
     with pytest.raises(DatasetError, match=message):
-        import_rollouts(source, str(base_model), tmp_path / "d", suffix="")
+        import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE)

@@ -10,6 +10,7 @@ import pytest
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.problem_sets import read_problem_set
 from fpa_verl.rollouts.problems import Problem, hold_out, read_problems, write_problems
+from fpa_verl.rollouts.prompts import Prompt
 
 
 def test_round_trip(tmp_path):
@@ -37,7 +38,7 @@ def test_json_lines_plain_and_compressed(tmp_path):
     (tmp_path / "p.jsonl").write_text(text)
     (tmp_path / "p.jsonl.gz").write_bytes(gzip.compress(text.encode()))
     for name in ("p.jsonl", "p.jsonl.gz"):
-        (problem,) = read_problem_set(str(tmp_path / name), suffix="!").problems
+        (problem,) = read_problem_set(str(tmp_path / name), Prompt("{problem}!")).problems
         assert (problem.problem_id, problem.chat[0]["content"], problem.ground_truth) == ("a", "1+1!", "2")
 
 

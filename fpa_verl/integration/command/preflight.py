@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fpa_verl.integration.command.checks import data, engine, evaluation, machine, settings
+from fpa_verl.integration.command.checks import data, engine, evaluation, machine, prompt, settings
 from fpa_verl.integration.config.facts import RunFacts
 
 
@@ -18,5 +18,6 @@ def check(facts: RunFacts) -> None:
     data.check(facts)
     engine.check_sizes(facts)
     evaluation.check(facts)
+    prompt.check(facts)
     # Reading it finds out whether the model is there.
     _ = facts.model

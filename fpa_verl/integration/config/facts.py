@@ -22,6 +22,7 @@ from fpa_verl.integration.safety.divergence import CollapseRule
 from fpa_verl.rollouts import Manifest, RolloutDataset, Selection, read_manifest
 from fpa_verl.rollouts.fingerprint import base_fingerprints, local_model_dir
 from fpa_verl.rollouts.problems import Problem, problems_fingerprint, read_problems
+from fpa_verl.rollouts.prompts import Prompt, stops_of
 from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder
 from fpa_verl.runs.inputs import Input, made_by
 
@@ -107,7 +108,15 @@ class RunFacts:
         model = self.config.actor_rollout_ref.model
         tokenizer = AutoTokenizer.from_pretrained(local_model_dir(model.get("tokenizer_path") or model.path))
         template_kwargs = dict(self.config.data.get("apply_chat_template_kwargs") or {})
-        return base_fingerprints(self.model_path, tokenizer, template_kwargs)
+        return base_fingerprints(
+            self.model_path, tokenizer, model.get("custom_chat_template"), template_kwargs, stops_of(self.config)
+        )
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """How problem files must put their problems; None where they may do as they like."""
+        prompt = self.config.get("prompt")
+        return Prompt(prompt.text) if prompt and prompt.text is not None else None
 
     @cached_property
     def made_by(self) -> Input | None:

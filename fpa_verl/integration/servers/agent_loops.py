@@ -20,8 +20,7 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from fpa_verl.integration.safety.failures import NOTHING_GENERATED
-from fpa_verl.integration.servers.client import Output, SamplingRequest
-from fpa_verl.integration.servers.seeded import SEEDED_SINGLE_TURN
+from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, Output, SamplingRequest
 from fpa_verl.integration.servers.transfer import PARTITION, VALIDATION_PARTITION
 from fpa_verl.rollouts.problems import Problem
 

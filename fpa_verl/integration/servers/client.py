@@ -17,8 +17,13 @@ from fpa_verl.integration.safety.failures import nothing_generated
 from fpa_verl.integration.servers.verdicts import returned_by_scorer
 from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.problems import Problem
+from fpa_verl.rollouts.prompts import stopping, stops_of
+from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
 
 T = TypeVar("T")
+# Names of the agent loops of `single_turn.py`.
+SINGLE_TURN = "fpa_verl_single_turn"
+SEEDED_SINGLE_TURN = "fpa_verl_seeded_single_turn"
 # What verl says of a request that a server gave up.
 ABORTED = ("aborted", "abort")
 
@@ -68,7 +73,7 @@ class Rollout(Output):
     Attributes:
         problem: that it answers.
         status: the scorer's.
-        finish_reason: "stop", or "length" for a response that was cut off.
+        finish_reason: one of `FINISH_REASONS`.
     """
 
     problem: Problem
@@ -82,7 +87,7 @@ class Continuation:
 
     Attributes:
         log_probs: one a token, under the model that sampled it.
-        finish_reason: "stop" where it reached an end of the response or a `stop`, "length" where it was cut off.
+        finish_reason: one of `FINISH_REASONS`; the texts are those of `stop`.
     """
 
     token_ids: list[int]
@@ -130,6 +135,7 @@ class RolloutClient:
     ) -> None:
         self._servers, self._config, self._tokenizer = servers, config, tokenizer
         self._last_answered = last_answered
+        self._stops = stops_of(config)
         self._end_ids = end_ids(str(config.actor_rollout_ref.model.path), tokenizer)
 
     def answers(
@@ -165,8 +171,7 @@ class RolloutClient:
             **vars(output),
             problem=problem,
             status=returned_by_scorer(output.verdict, "status", self._config),
-            # The engine does not pass its reason on; an end-of-sequence token is the reason.
-            finish_reason="stop" if output.response_ids[-1] in self._end_ids else "length",
+            finish_reason=self._why_it_ended(output.response_ids, self._stops),
         )
 
     def text(self, rollout: Rollout) -> str:
@@ -222,22 +227,27 @@ class RolloutClient:
             "max_tokens": min(max_tokens, rollout.max_model_len - len(prompt_ids)),
             "logprobs": True,
         }
-        if stop:
-            sampling |= {"stop": stop, "include_stop_str_in_output": True}
-        output = await self._servers.generate(prompt_ids, sampling)
+        output = await self._servers.generate(prompt_ids, sampling | stopping(stop))
         if output.stop_reason in ABORTED:
             return None
         ids = list(output.token_ids)
-        return Continuation(ids, list(output.log_probs or ()), self._why_it_ended(ids, sampling["max_tokens"], stop))
+        why = self._why_it_ended(ids, stop)
+        # It may know other ends than those that the model's files name.
+        why = ENDED if why == CUT_OFF and len(ids) < sampling["max_tokens"] else why
+        return Continuation(ids, list(output.log_probs or ()), why)
 
-    def _why_it_ended(self, ids: list[int], max_tokens: int, stop: list[str]) -> str:
-        """Of those that were not aborted verl does not say it."""
-        if len(ids) < max_tokens or ids[-1] in self._end_ids:
-            return "stop"
-        # A token may go on behind the stop that it completes.
-        tail = str(self._tokenizer.decode(ids))
+    def _why_it_ended(self, ids: list[int], stop: list[str]) -> str:
+        """What verl does not pass on of the server's reason."""
+        if ids[-1] in self._end_ids:
+            return ENDED
+        return STOPPED_AT_TEXT if any(self._ends_at(ids, text) for text in stop) else CUT_OFF
+
+    def _ends_at(self, ids: list[int], text: str) -> bool:
+        """Whether the last token completes the text; it may go on behind that."""
+        # A token is a byte at least.
+        tail = str(self._tokenizer.decode(ids[-len(text.encode()) - 1 :]))
         last = str(self._tokenizer.decode(ids[-1:]))
-        return "stop" if any(text in tail[-len(last) - len(text) :] for text in stop) else "length"
+        return text in tail[-len(last) - len(text) :]
 
 
 def end_ids(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:

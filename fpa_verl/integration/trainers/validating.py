@@ -12,7 +12,7 @@ from fpa_verl.evaluation import pass_at_1
 from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.metered import MeteredTrainer
-from fpa_verl.rollouts.schema import MODEL_STATUSES
+from fpa_verl.rollouts.schema import CUT_OFF, MODEL_STATUSES, STOPPED_AT_TEXT
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
 
@@ -70,6 +70,7 @@ def validation_metrics(plan: EvaluationPlan, answers: pd.DataFrame) -> dict[str,
             metrics[f"val-core/{source}/acc/mean@{plan.samples[source]}"] = pass_at_1(right).mean
         metrics[f"val-aux/{source}/unscored"] = asked_for - int(mine["status"].isin(MODEL_STATUSES).sum())
         if len(mine):
-            metrics[f"val-aux/{source}/truncated"] = float((mine["finish_reason"] == "length").mean())
+            metrics[f"val-aux/{source}/truncated"] = float((mine["finish_reason"] == CUT_OFF).mean())
+            metrics[f"val-aux/{source}/stopped_at_text"] = float((mine["finish_reason"] == STOPPED_AT_TEXT).mean())
             metrics[f"val-aux/{source}/response_tokens"] = float(mine["response_tokens"].mean())
     return metrics

@@ -14,6 +14,7 @@ from fpa_verl.report.page.views import Views, read_views
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.decoding import Decode, shown_text
 from fpa_verl.rollouts.manifest import read_manifest
+from fpa_verl.rollouts.schema import CUT_OFF
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.tokens import MAX_TOKENS
 
@@ -116,7 +117,7 @@ def _sample(row: dict[str, Any], shared: int, decode: Decode) -> Sample:
     log_probs = _log_probs(row)
     probabilities = [None] * len(ids) if log_probs is None else [math.exp(value) for value in log_probs]
     tokens = [Token(text, p) for text, p in zip(_token_texts(ids, decode), probabilities, strict=True)]
-    truncated = row["finish_reason"] == "length" or len(row["response_ids"]) > len(ids)
+    truncated = row["finish_reason"] == CUT_OFF or len(row["response_ids"]) > len(ids)
     return Sample(row["row"], row["status"], tokens, shared, truncated)
 
 

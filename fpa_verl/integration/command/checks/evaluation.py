@@ -29,7 +29,6 @@ def check(facts: RunFacts) -> None:
     refuse_other_sampling(facts)
     # Reading them finds what is wrong with them.
     _ = facts.evaluation_problems
-    require_single_turn(facts)
     require_something_to_stop_by(facts)
     require_whole_checkpoints(facts)
 
@@ -51,16 +50,6 @@ def refuse_other_sampling(facts: RunFacts) -> None:
         raise ConfigError(
             f"evaluation.{name}={config.evaluation[name]} would change nothing: answers are sampled by "
             "actor_rollout_ref.rollout.val_kwargs (temperature, top_p, top_k), as many as evaluation.samples says"
-        )
-
-
-def require_single_turn(facts: RunFacts) -> None:
-    agent = facts.config.actor_rollout_ref.rollout.agent
-    loop = agent.agent_loop_config_path or agent.default_agent_loop
-    if facts.config.evaluation.seeded and loop != "single_turn_agent":
-        raise ConfigError(
-            f"evaluation.seeded=true seeds verl's single turn, and actor_rollout_ref.rollout.agent asks for {loop}: "
-            "set evaluation.seeded=false"
         )
 
 

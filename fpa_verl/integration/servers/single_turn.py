@@ -1,4 +1,4 @@
-"""Answers whose draws depend on nothing but the question: what runs in verl's agent loop workers."""
+"""One answer to one prompt, as the recipe has it: what runs in verl's agent loop workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
-SEEDED_SINGLE_TURN = "seeded_single_turn"
+from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, SINGLE_TURN
+from fpa_verl.rollouts.prompts import stopping, stops_of
 
 
 def draw_seed(seed: int, data_source: str, problem_id: str, sample: int) -> int:
@@ -17,9 +18,20 @@ def draw_seed(seed: int, data_source: str, problem_id: str, sample: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+@register(SINGLE_TURN)
+class SingleTurn(SingleTurnAgentLoop):
+    """verl's single turn, which ends at the texts of `prompt.stop` as well.
+
+    The tokens of such a text stay in the response: the model sampled them, and they are what ends it.
+    """
+
+    async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
+        return await super().run({**sampling_params, **stopping(stops_of(self.config))}, priority, **kwargs)
+
+
 @register(SEEDED_SINGLE_TURN)
-class SeededSingleTurn(SingleTurnAgentLoop):
-    """verl's single turn with a seed for every answer.
+class SeededSingleTurn(SingleTurn):
+    """The same with a seed for every answer, so that its draw depends on nothing but the question.
 
     The prompt batch says in `first_sample` which answer to its problem the first session of a prompt gives.
     vLLM draws such requests one by one, which costs some of its speed.

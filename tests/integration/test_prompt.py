@@ -1,0 +1,148 @@
+"""The prompt that reaches the model, by verl's own way from a problem to token ids, and what is refused before that."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from omegaconf import OmegaConf
+from transformers import PreTrainedTokenizerFast
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.workers.config import HFModelConfig
+from verl.workers.rollout.replica import TokenOutput
+
+from fpa_verl.demo.model import END, small_qwen3
+from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.evaluation.problem_sets import read_problem_set
+from fpa_verl.integration.command.checks import prompt as prompt_checks
+from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.integration.servers.single_turn import SingleTurn
+from fpa_verl.rollouts.fingerprint import digest
+from fpa_verl.rollouts.problems import Problem, write_problems
+from fpa_verl.rollouts.prompts import BOXED, named_prompts, read_prompt
+from tests.integration.running import composed
+from tests.rollouts.test_prompts import FIGURE_7
+
+MODELS = ("qwen3_4b_base", "qwen2_5_math_7b", "llama3_2_3b_instruct", "qwen3_1_7b_base")
+
+
+def byte_tokenizer(start: str | None) -> PreTrainedTokenizerFast:
+    """Every byte a token, with a begin-of-sequence token as Llama has one, or without as Qwen."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = [END, *([start] if start else [])]
+    backend = Tokenizer(models.BPE({token: i for i, token in enumerate([*alphabet, *names])}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=END, pad_token=END, bos_token=start)
+    # The model's own template would put this around a problem.
+    tokenizer.chat_template = "<user>{% for m in messages %}{{ m['content'] }}{% endfor %}<assistant>"
+    return tokenizer
+
+
+class Recording:
+    """A server's client that notes what it is asked."""
+
+    def __init__(self):
+        self.prompts, self.sampling = [], []
+
+    async def generate(self, prompt_ids, sampling_params, **_):
+        self.prompts.append(prompt_ids)
+        self.sampling.append(sampling_params)
+        return TokenOutput(token_ids=[1, 2], log_probs=[-0.1, -0.2])
+
+
+@pytest.mark.parametrize("start", [None, "<start>"])
+@pytest.mark.parametrize("model", MODELS)
+def test_the_papers_prompt_reaches_every_model_of_the_paper_as_it_is_printed(tmp_path, model, start):
+    """And nothing else but the token with which the tokenizer begins a sequence, where it has one."""
+    tokenizer = byte_tokenizer(start)
+    small_qwen3(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    config = composed("fpa_offline", f"model={model}", f"actor_rollout_ref.model.path={tmp_path}")
+    template = config.actor_rollout_ref.model.custom_chat_template
+    its = HFModelConfig(path=str(tmp_path), custom_chat_template=template).tokenizer
+    servers = Recording()
+
+    async def answer():
+        wrapped = DictConfigWrap(config), servers, its, None, RLHFDataset, DictConfigWrap(config.data)
+        chat = Problem.from_text("a", read_prompt("paper").of("What is 1+1?"), "2", "toy").chat
+        return await SingleTurn(*wrapped, hf_model_type="qwen3").run({"temperature": 0.7}, raw_prompt=chat)
+
+    ids = asyncio.run(answer()).prompt_ids
+    assert its.decode(ids).encode() == (start or "").encode() + FIGURE_7
+    assert len(ids) == len(FIGURE_7) + (start is not None)
+    assert servers.prompts == [ids]
+    assert servers.sampling == [{"temperature": 0.7, "stop": ["Q:"], "include_stop_str_in_output": True}]
+
+
+@pytest.fixture
+def problem_file(tmp_path):
+    def write(prompt):
+        file = tmp_path / "problems.parquet"
+        problems = [Problem.from_text(f"p{i}", prompt.of(f"What is {i}?"), str(i), "toy") for i in range(3)]
+        write_problems(file, problems, "train")
+        return [f"data.{split}_files=[{file}]" for split in ("train", "val")]
+
+    return write
+
+
+@pytest.mark.parametrize("recipe", ["collect", "evaluate", "grpo_baseline"])
+def test_problems_that_are_put_in_another_way_are_refused(problem_file, recipe):
+    files = problem_file(BOXED)
+    facts = facts_of(composed(recipe, *files))
+    with pytest.raises(DatasetError) as error:
+        prompt_checks.check(facts)
+    message = str(error.value)
+    assert "problem 'p0' is not put as prompt=paper has it (Solve this math problem step b… A:)" in message
+    assert "fpa-verl data problems SOURCE --prompt paper --out FILE" in message
+    assert "prompt=chat" in message
+    prompt_checks.check(facts_of(composed(recipe, *files, "prompt=chat")))
+
+
+@pytest.mark.parametrize("recipe", ["collect", "evaluate", "grpo_baseline"])
+def test_problems_of_the_papers_prompt_are_taken(problem_file, tmp_path, recipe):
+    files = problem_file(read_prompt("paper"))
+    prompt_checks.check(facts_of(composed(recipe, *files)))
+    (file,) = tmp_path.glob("*.parquet")
+    assert read_problem_set(str(file)).texts()["p1"] == "What is 1?"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["prompt.text=Solve it:"], "prompt.text: {problem} must be in it once"),
+        (
+            ["prompt.text=null", "actor_rollout_ref.rollout.agent.default_agent_loop=mine"],
+            "prompt.stop=['Q:'] ends verl's single turn, and actor_rollout_ref.rollout.agent asks for mine: set "
+            "prompt.stop=[]",
+        ),
+    ],
+)
+def test_a_prompt_that_could_not_be_heeded(problem_file, overrides, says):
+    with pytest.raises(ConfigError) as error:
+        prompt_checks.check(facts_of(composed("evaluate", *problem_file(BOXED), "evaluation.seeded=false", *overrides)))
+    assert says in str(error.value)
+
+
+def test_template_and_stops_are_in_the_fingerprint_and_the_models_own_is_as_it_has_been(tmp_path):
+    tokenizer = byte_tokenizer(None)
+    small_qwen3(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = f"actor_rollout_ref.model.path={tmp_path}"
+    found = {
+        " ".join(changes): facts_of(composed("fpa_offline", model, *changes)).model["template"]
+        for changes in (["prompt=paper"], ["prompt=chat"], ["prompt.stop=[]"], ["prompt.stop=['Q:','\\n\\n']"])
+    }
+    assert len(set(found.values())) == 4
+    assert found["prompt=chat"] == digest(tokenizer.chat_template, {})
+
+
+def test_a_recipes_prompt_is_the_one_that_problem_files_are_made_with():
+    paper = named_prompts()["paper"]
+    config = composed("collect")
+    assert config.prompt.text == paper.text
+    assert config.actor_rollout_ref.model.custom_chat_template == paper.template
+    assert OmegaConf.to_container(config.prompt.stop) == list(paper.stop) == ["Q:"]
