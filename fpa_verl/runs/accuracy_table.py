@@ -1,10 +1,13 @@
-"""The accuracies of one evaluation as a table: pass@1 with its interval, pass@k and maj@k."""
+"""The accuracies of one evaluation as a table: pass@1 with its interval, pass@k and maj@k, and how answers ended."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from fpa_verl.evaluation import Accuracy, maj_at_k, pass_at_1, pass_at_k
+from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
 from fpa_verl.runs.answers import AnswerStore, votes
 from fpa_verl.runs.run import read_run
 from fpa_verl.tables import Table, percent
@@ -13,6 +16,10 @@ from fpa_verl.tables import Table, percent
 def _cell(accuracy: Accuracy, problems: int) -> str:
     """The accuracy, and of how many problems where others had too few answers that could be scored."""
     return percent(accuracy.mean) + ("" if accuracy.problems == problems else f" (of {accuracy.problems})")
+
+
+def _share(answers: pd.DataFrame, finish_reason: str) -> str:
+    return percent(float((answers["finish_reason"] == finish_reason).mean()))
 
 
 def accuracy_table(run_dir: Path, model: str) -> Table:
@@ -39,7 +46,9 @@ def accuracy_table(run_dir: Path, model: str) -> Table:
                 f"{percent(low)} to {percent(high)}",
                 *([_cell(accuracy, one.problems) for accuracy in several] or ["-", "-"]),
                 str(point.unscored),
+                *(_share(answers[point.data_source], reason) for reason in (CUT_OFF, STOPPED_AT_TEXT)),
             ]
         )
     header = ["problem set", "problems", "k", "pass@1 ± s.e.", "95 % interval", "pass@k", "maj@k", "unscored"]
+    header += ["cut off", "at a stop"]
     return Table(f"Accuracy (%) of {model}", header, rows)

@@ -40,6 +40,7 @@ def offline_run(workspace, base_model) -> Path:
         f"trainer.total_training_steps={STEPS}",
         f"trainer.test_freq={STEPS}",
         f"trainer.save_freq={STEPS}",
+        "gradient_norms.every=2",
         AHEAD,
     )
     ended = time.time()
@@ -128,6 +129,7 @@ def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
         f"run_dir={workspace}/two_workers",
         # Micro-batches are split as well: one response of 44 + 12 tokens at a time, or two.
         "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=128",
+        "gradient_norms.every=2",
         AHEAD,
         *WITHOUT_VALIDATION,
     )
@@ -137,6 +139,11 @@ def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
     for step in range(1, STEPS + 1):
         for name in ("actor/pg_loss", "actor/grad_norm"):
             assert two[step][name] == pytest.approx(one[step][name], rel=2e-4, abs=1e-6), (step, name)
+        # Measured in every second step, over both workers.
+        sides = [f"dynamics/{side}/gradient_norm" for side in ("right", "wrong")]
+        assert [name in one[step] for name in sides] == [step % 2 == 0] * 2
+        for name in sides if step % 2 == 0 else ():
+            assert two[step][name] == pytest.approx(one[step][name], rel=2e-4), (step, name)
     one, two = noted_tokens(offline_run), noted_tokens(workspace / "two_workers")
     assert two.keys() == {key for key in one if key[1] <= STEPS}
     for key, noted in two.items():

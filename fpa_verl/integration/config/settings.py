@@ -51,6 +51,13 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True)
+class GradientNorms:
+    """`gradient_norms`. every: steps between two measurements; unset, there is none."""
+
+    every: int | None = bounded(None, at_least=1, whole=True)
+
+
+@dataclass(frozen=True)
 class Batches:
     """`data`: items of a batch, and tokens of a prompt and a response."""
 

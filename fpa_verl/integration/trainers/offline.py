@@ -7,6 +7,7 @@ from functools import cached_property
 
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.utils.metric import reduce_metrics
 
 from fpa_verl.files import append_json_line
 from fpa_verl.integration.safety.divergence import RIGHT_WEIGHT, CoarseCacheWatch, CollapseWatch
@@ -14,6 +15,7 @@ from fpa_verl.integration.trainers.best_model import BestKeepingTrainer
 from fpa_verl.integration.trainers.offline_loop import OfflineLoop
 from fpa_verl.integration.workers.dynamics import trajectory_means
 from fpa_verl.integration.workers.tokens import NOTE_TOKENS, NoteRequest
+from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.metrics import read_metrics
 from fpa_verl.runs.names import BATCHES_FILE
 
@@ -26,6 +28,10 @@ class OfflineTrainer(BestKeepingTrainer, OfflineLoop):
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         step, attempt = self.global_steps, self.ledger.attempt
+        if (every := self.config.gradient_norms.every) and step % every == 0:
+            # A look at the run, and no part of what training costs.
+            with self.ledger.phase(phases.EVALUATION):
+                metrics.update(self._gradient_norms(batch))
         if self.config.note_tokens:
             batch.extra_info[NOTE_TOKENS] = NoteRequest(str(self.run_dir), attempt, step)
         batch = super()._update_actor(batch, metrics)
@@ -36,6 +42,12 @@ class OfflineTrainer(BestKeepingTrainer, OfflineLoop):
         rows = [tag["row"] for tag in batch.tags if "row" in tag]
         append_json_line(self.run_dir / BATCHES_FILE, {"attempt": attempt, "step": step, "rows": rows})
         return batch
+
+    def _gradient_norms(self, batch: KVBatchMeta) -> dict[str, float]:
+        """Of right and of wrong trajectories apart, before the update."""
+        batch.extra_info["global_batch_size"] = len(batch.keys)
+        output = self.actor_rollout_wg.gradient_norms(batch)
+        return reduce_metrics(dict(output["metrics"]))
 
     @cached_property
     def _collapse_watch(self) -> CollapseWatch:

@@ -19,10 +19,12 @@ from verl.utils.torch_dtypes import PrecisionType
 from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.config.settings import compute_dtype
 from fpa_verl.integration.workers.export import ExportingActorWorker
+from fpa_verl.integration.workers.gradients import gradient_norm
 from fpa_verl.integration.workers.loss import REFERENCE_POINT, LogRatios, OfflineLoss
 from fpa_verl.integration.workers.reference import CachedReference, ForwardReference, Recorder, Reference
 from fpa_verl.objectives import Needs
 from fpa_verl.rollouts.reference_cache import ReferenceCache, part_name, write_part
+from fpa_verl.runs.metrics import SIDES, dynamics_metric
 
 # Key of a batch whose reference is to be cached.
 CACHE_REQUEST = "cache_request"
@@ -69,6 +71,7 @@ class OfflineActorWorker(ExportingActorWorker):
         engine = self.actor.engine
         # Under Ulysses several processes have the same trajectories.
         worker = engine.get_data_parallel_rank() if engine.is_mp_src_rank_with_outputs() else None
+        self._actor_config = actor_config
         self.actor.set_loss_fn(OfflineLoss(actor_config, self._reference, worker))
 
     def _open_reference(self) -> Reference:
@@ -124,6 +127,23 @@ class OfflineActorWorker(ExportingActorWorker):
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
     def update_actor(self, data: TensorDict) -> Any:
         """One update by verl, with the logits handed to the loss first and scored at their own temperature."""
+        self._prepare(data)
+        return super().update_actor(data)
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
+    def gradient_norms(self, data: TensorDict) -> TensorDict:
+        """Those of right and of wrong trajectories apart, of the update that this batch would be, as metrics."""
+        self._prepare(data)
+        norms = {
+            dynamics_metric(side, "gradient_norm"): gradient_norm(
+                self.actor, OfflineLoss(self._actor_config, self._reference, side=side), data
+            )
+            for side in SIDES
+        }
+        return tu.get_tensordict({}, non_tensor_dict={"metrics": norms})
+
+    def _prepare(self, data: TensorDict) -> None:
+        """What the loss wants to find in a batch."""
         tu.assign_non_tensor(
             data,
             distillation_use_topk=self._reference is not None,
@@ -133,7 +153,6 @@ class OfflineActorWorker(ExportingActorWorker):
         )
         if Needs.REFERENCE_POINT in self._policy_loss.needs:
             tu.assign_non_tensor(data, **{REFERENCE_POINT: self._reference_point(data)})
-        return super().update_actor(data)
 
     def _reference_point(self, data: TensorDict) -> float:
         """z0 of the global batch: one more forward of policy and reference, before any gradient."""

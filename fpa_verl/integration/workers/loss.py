@@ -30,6 +30,7 @@ from fpa_verl.objectives import (
     sequence_sum,
     trajectory_weights,
 )
+from fpa_verl.runs.metrics import SIDES
 
 # Of the two calls: what the first hands to the second, each by token.
 OUTPUTS = ("log_probs", "ref_log_probs", "future_log_probs", "forward_kl", "future_error", "future_missed")
@@ -44,13 +45,20 @@ class OfflineLoss:
         config: the actor's.
         reference: None where the policy loss needs none.
         worker: the number under which this process writes tokens down; None: another has the same trajectories.
+        side: "right" or "wrong": no gradient flows through the others' log-probs. None: through all.
     """
 
-    def __init__(self, config: ActorConfig, reference: Reference | None = None, worker: int | None = None) -> None:
+    def __init__(
+        self,
+        config: ActorConfig,
+        reference: Reference | None = None,
+        worker: int | None = None,
+        side: str | None = None,
+    ) -> None:
         self._config = config
         self._policy_loss: OfflinePolicyLossConfig = config.policy_loss
         self._reference = reference
-        self._worker = worker
+        self._worker, self._side = worker, side
 
     def __call__(
         self,
@@ -82,6 +90,8 @@ class OfflineLoss:
 
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
         values = {name: no_padding_2_padding(model_output[name], data) for name in OUTPUTS if name in model_output}
+        if self._side is not None:
+            values = _one_sided(values, self._side, data)
         if self._reference is not None and "ref_log_probs" not in values:
             raise IntegrationError(
                 "verl's engine did not hand its logits over: set actor_rollout_ref.model.use_fused_kernels=false"
@@ -142,6 +152,13 @@ class OfflineLoss:
             loss_agg_mode=self._config.loss_agg_mode,
             config=self._config,
         )
+
+
+def _one_sided(values: dict[str, torch.Tensor], side: str, data: TensorDict) -> dict[str, torch.Tensor]:
+    """The same values, (B, T) each; those of trajectories of the other side without gradient."""
+    sign = 1 if side == SIDES[0] else -1
+    mine = data["advantages"].to_padded_tensor(0.0)[:, :1] * sign > 0
+    return {name: torch.where(mine, value, value.detach()) for name, value in values.items()}
 
 
 class LogRatios:

@@ -23,6 +23,7 @@ PANELS = {
     "weight_ratio": "future-policy over policy weight",
     "low_policy_weight": "share of policy weights under 0.2",
     "low_future_weight": "share of future-policy weights under 0.2",
+    "gradient_norm": "gradient norm of each side",
 }
 # The wrong ones fall so far that a fall of the right ones could not be seen beside them.
 RIGHT_ALONE = ("log_prob",)

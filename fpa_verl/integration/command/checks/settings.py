@@ -8,6 +8,7 @@ from fpa_verl.integration.config.settings import (
     Checkpoints,
     EarlyStopping,
     Evaluation,
+    GradientNorms,
     Sampling,
     TrainedSampling,
     require_bounds,
@@ -23,4 +24,6 @@ def check(facts: RunFacts) -> None:
     require_bounds(Batches, config.data, "data")
     require_bounds(EarlyStopping, config.early_stopping, "early_stopping")
     require_bounds(Evaluation, config.evaluation, "evaluation")
+    if "gradient_norms" in config:
+        require_bounds(GradientNorms, config.gradient_norms, "gradient_norms")
     require_bounds(Checkpoints, config.trainer, "trainer")
