@@ -19,7 +19,10 @@ def plan(
     ] = 1.0,
     epochs: Annotated[float, typer.Option(help="Times that the offline run goes through them.")] = 3.0,
     online_steps: Annotated[int, typer.Option(help="Steps of GRPO.")] = 1_500,
-    online_prompts: Annotated[int, typer.Option(help="Prompts a step of GRPO.")] = 128,
+    online_prompts: Annotated[
+        list[int] | None,
+        typer.Option(help="Prompts a step of GRPO; may be repeated. Default: 128 and 16, as the paper can be read."),
+    ] = None,
     devices: Annotated[int, typer.Option(help="Devices held.")] = 2,
     cached: Annotated[bool, typer.Option(help="The reference is computed once (recipe=cache_reference).")] = False,
     like: Annotated[list[str] | None, typer.Option(help="Runs whose measured rates to take; may be repeated.")] = None,
@@ -35,12 +38,21 @@ def plan(
     """What collecting, offline and online training would cost, from rates given or measured. Workload: the paper's."""
     from fpa_verl import tables
     from fpa_verl.runs.find import find_runs
-    from fpa_verl.study.cost_ahead import ASSUMPTIONS, Workload, as_table, complete, measured_rates, model_rates
-    from fpa_verl.study.cost_ahead import plan as make_plan
-
-    work = Workload(
-        response_tokens, prompt_tokens, problems, rollouts, trained_share, epochs, online_steps, online_prompts
+    from fpa_verl.study.cost_ahead import (
+        ASSUMPTIONS,
+        READINGS,
+        Workload,
+        as_table,
+        complete,
+        measured_rates,
+        model_rates,
+        plans,
     )
+
+    works = [
+        Workload(response_tokens, prompt_tokens, problems, rollouts, trained_share, epochs, online_steps, prompts)
+        for prompts in online_prompts or READINGS
+    ]
     given = {"generation": generation_rate, "training": training_rate, "forward": forward_rate}
     rates = complete(
         {
@@ -49,6 +61,6 @@ def plan(
             **{name: rate for name, rate in given.items() if rate is not None},
         }
     )
-    console.print(tables.for_terminal(as_table(make_plan(work, rates, cached=cached), devices)))
+    console.print(tables.for_terminal(as_table(plans(works, rates, cached=cached), devices)))
     for number, assumption in enumerate(ASSUMPTIONS, start=1):
         console.print(f"{number}. {assumption}", highlight=False)

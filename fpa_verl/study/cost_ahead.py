@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 
 from fpa_verl.errors import ConfigError
@@ -27,6 +27,8 @@ ASSUMPTIONS = (
     "A forward pass takes a third of forward and backward, where no rate of its own is given.",
     "Start-up, evaluation, weight sync, checkpoints and idle devices are not in it: they come on top.",
 )
+# Prompts a step of GRPO, as Table 4's "global batch 128" counts prompts, or trajectories in groups of 8.
+READINGS = (128, 16)
 # FLOP a token and parameter: 2 forward, 4 backward.
 FORWARD_FLOP, TRAINING_FLOP = 2, 6
 
@@ -99,6 +101,21 @@ def plan(work: Workload, rates: Rates, *, cached: bool = False) -> list[Phase]:
         Phase("online", "log-probs", online * work.tokens, rates.forward),
         Phase("online", "training", online * work.tokens, rates.training),
     ]
+
+
+def plans(works: Sequence[Workload], rates: Rates, *, cached: bool = False) -> list[Phase]:
+    """Of workloads that differ in their online prompts: the offline side once, and the online side of each."""
+    first, *others = works
+    if not others:
+        return plan(first, rates, cached=cached)
+    offline = [phase for phase in plan(first, rates, cached=cached) if phase.side == "offline"]
+    online = [
+        replace(phase, side=f"online of {work.online_prompts} prompts")
+        for work in works
+        for phase in plan(work, rates, cached=cached)
+        if phase.side == "online"
+    ]
+    return offline + online
 
 
 def measured_rates(runs: Sequence[Run]) -> dict[str, float]:

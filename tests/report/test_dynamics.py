@@ -9,6 +9,7 @@ from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import append_json_line
 from fpa_verl.report.comparisons import dynamics
+from fpa_verl.report.statistics.series import read_series
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.run import read_run
 from tests.runs.directories import make_run
@@ -26,7 +27,7 @@ SLOPES = {"right/log_prob_change": 0.1, "wrong/log_prob_change": -1.0, "wrong/po
 def test_the_tail_is_the_last_tenth(tmp_path):
     run = make_run(tmp_path / "a", [1])
     log(run, 1, range(1, 21), **SLOPES)
-    series = dynamics.read_series(read_run(run))
+    series = read_series(read_run(run))
     assert series.tail("dynamics/wrong/log_prob_change") == pytest.approx(-19.5)
     assert series.tail("dynamics/wrong/weight_ratio") is None
     (table,) = dynamics.compare(find_runs([tmp_path])).tables()
@@ -38,7 +39,7 @@ def test_a_step_done_again_counts_as_it_was_done_last(tmp_path):
     log(run, 1, range(1, 4), **SLOPES)
     log(run, 10, range(2, 6), **{"right/log_prob_change": 5.0})
     log(run, 2, range(2, 5), **{"right/log_prob_change": 7.0})
-    assert dynamics.read_series(read_run(run)).get("right", "log_prob_change") == {
+    assert read_series(read_run(run)).get("right", "log_prob_change") == {
         1: 0.1,
         2: 10.0,
         3: 15.0,

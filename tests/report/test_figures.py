@@ -7,7 +7,7 @@ from itertools import pairwise
 from matplotlib.colors import to_rgb
 
 from fpa_verl.report.figures.drawing import COLOURS, new_figure, save, shortened, style_of
-from fpa_verl.report.figures.dynamics import POINTS, _mean_curve
+from fpa_verl.report.statistics.series import POINTS, mean_curve
 
 
 def test_no_two_methods_look_alike_and_21_not_even_in_grey():
@@ -20,9 +20,9 @@ def test_no_two_methods_look_alike_and_21_not_even_in_grey():
 
 
 def test_curves_are_means_over_seeds_thinned_to_stretches():
-    steps, means = _mean_curve([{1: 1.0, 2: 2.0}, {2: 4.0, 3: 6.0}])
+    steps, means = mean_curve([{1: 1.0, 2: 2.0}, {2: 4.0, 3: 6.0}])
     assert (steps.tolist(), means.tolist()) == ([1, 2, 3], [1.0, 3.0, 6.0])
-    steps, means = _mean_curve([{step: float(step) for step in range(10 * POINTS)}])
+    steps, means = mean_curve([{step: float(step) for step in range(10 * POINTS)}])
     # The first stretch is steps 0 to 9.
     assert (len(steps), steps[0], means[0], means[-1]) == (POINTS, 4.5, 4.5, 10 * POINTS - 5.5)
 

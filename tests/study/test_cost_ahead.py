@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
@@ -41,6 +43,17 @@ def test_tokens_over_rates():
             ("online", "training"): 200 * 100 / 50,
         }
     )
+
+
+def test_both_readings_of_the_papers_batch_stand_side_by_side():
+    """128 prompts of 8 rollouts a step, or 16: an eighth of it. 1,500 x 128 x 8 x 800 tokens / 5,000 = 68.27 h."""
+    arguments = ["plan", "--response-tokens", "800", "--generation-rate", "5000", "--training-rate", "16000"]
+    output = CliRunner().invoke(app, arguments).output
+    assert re.search(r"online of 128 prompts: generation +1,228\.80 +5,000 +68\.27", output)
+    assert re.search(r"online of 16 prompts: generation +153\.60 +5,000 +8\.53", output)
+    one = CliRunner().invoke(app, [*arguments, "--online-prompts", "128"]).output
+    assert re.search(r"online: generation +1,228\.80 +5,000 +68\.27", one)
+    assert "16 prompts" not in one
 
 
 def test_a_cache_passes_each_trajectory_once():

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The beginning and the end of a run are this share of its steps each.
-TAIL = 10
+from fpa_verl.report.statistics.series import TAIL
+
 # A change of less than so many standard errors is none.
 CLEAR = 2.0
 

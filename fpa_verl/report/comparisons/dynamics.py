@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import require_runs
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.comparisons.collapse import CLEAR, TAIL, Trend, trend
-from fpa_verl.runs.metrics import DYNAMICS, GRADIENT_NORM, dynamics_metric
+from fpa_verl.report.comparisons.collapse import CLEAR, Trend, trend
+from fpa_verl.report.statistics.series import Series, read_series
+from fpa_verl.runs.metrics import GRADIENT_NORM, dynamics_metric
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table
 
@@ -27,36 +27,6 @@ PANELS = {
 }
 # The wrong ones fall so far that a fall of the right ones could not be seen beside them.
 RIGHT_ALONE = ("log_prob",)
-
-
-@dataclass(frozen=True)
-class Series:
-    """Metrics of one run by step: names as in its metrics files, missing where a run has none."""
-
-    run: Run
-    steps: list[int]
-    values: dict[str, dict[int, float]]
-
-    @property
-    def has_dynamics(self) -> bool:
-        return any(name.startswith(DYNAMICS) for name in self.values)
-
-    def get(self, side: str, metric: str) -> dict[int, float]:
-        return self.values.get(dynamics_metric(side, metric), {})
-
-    def tail(self, name: str) -> float | None:
-        """Mean over the last tenth of the steps."""
-        last = self.steps[-max(1, len(self.steps) // TAIL) :]
-        found = [self.values[name][step] for step in last if step in self.values.get(name, {})]
-        return mean(found) if found else None
-
-
-def read_series(run: Run) -> Series:
-    """All attempts of a run; a step that was done again counts as it was done last."""
-    values = {
-        name: by_step for name, by_step in run.metrics.items() if name.startswith(DYNAMICS) or name == GRADIENT_NORM
-    }
-    return Series(run, sorted({step for by_step in values.values() for step in by_step}), values)
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fpa_verl.report.comparisons.dynamics import PANELS, RIGHT_ALONE, Dynamics
 from fpa_verl.report.figures.drawing import draw, finish, new_figure, shortened, style_of
 from fpa_verl.report.statistics.arms import arms_of, labels
+from fpa_verl.report.statistics.series import mean_curve
 from fpa_verl.runs.metrics import GRADIENT_NORM, SIDES, dynamics_metric
 
-# Points of a curve: a longer one is drawn as means over equal stretches of steps.
-POINTS = 300
 SIDE_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)))
 
 
@@ -43,7 +40,7 @@ def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
         names = [GRADIENT_NORM] if metric == GRADIENT_NORM else [dynamics_metric(side, metric) for side in sides]
         for method, seeds in methods.items():
             for name, dashes, fill in zip(names, SIDE_DASHES, ("full", "none"), strict=False):
-                steps, means = _mean_curve([values.get(name, {}) for values in seeds])
+                steps, means = mean_curve([values.get(name, {}) for values in seeds])
                 style = {**styles[method], "linestyle": dashes, "fillstyle": fill}
                 axes.plot(steps, means, **style, markevery=max(1, len(steps) // 6), markersize=4.5, linewidth=1.2)
         finish(axes, "step", "")
@@ -53,12 +50,3 @@ def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
         handles.append(Line2D([], [], color="0.3", linestyle=dashes, label=f"{side} trajectories"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return {comparison.name: figure}
-
-
-def _mean_curve(seeds: list[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the seeds that have a step, thinned to at most `POINTS` means over equal stretches."""
-    curve = pd.concat([pd.Series(one, dtype=float) for one in seeds], axis=1).mean(axis=1).sort_index()
-    if len(curve) > POINTS:
-        stretch = np.arange(len(curve)) * POINTS // len(curve)
-        curve = curve.groupby(stretch).mean().set_axis(curve.index.to_series().groupby(stretch).mean())
-    return curve.index.to_numpy(), curve.to_numpy()
