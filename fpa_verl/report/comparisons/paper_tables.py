@@ -10,7 +10,7 @@ from itertools import groupby
 from fpa_verl.report.paper.cells import Cell, Gain
 from fpa_verl.report.paper.hours import FPA, GRPO, Hours
 from fpa_verl.report.paper.measured import Difference, Word
-from fpa_verl.report.paper.published import lambda_of
+from fpa_verl.report.paper.published import BASE, lambda_of
 from fpa_verl.report.paper.rows import ModelRuns, Row
 from fpa_verl.report.statistics.bootstrap import LEVEL, Estimate
 from fpa_verl.tables import Table, percent
@@ -19,6 +19,8 @@ NONE = "-"
 WORDS: tuple[Word, ...] = ("agrees", "differs", "undecided", "not run")
 # After a column's name: problems that are not the paper's; a misprint of the paper's.
 ANOTHER_SET, MISPRINT = "*", "†"
+# What the mean accuracy of a model of the paper's is over, and of any other.
+MEANS = {True: "the seven columns", False: "its problem sets, of a model that is not the paper's"}
 
 
 def tables(
@@ -118,15 +120,20 @@ def gain_table(gains: Sequence[Gain]) -> Table:
         ours = [points(one.difference.value), interval(one.difference)] if one.difference else [NONE, NONE]
         published = [points(one.published[model]) if model in one.published else NONE for model in models]
         name = f"{one.model}, {one.method}" if several else one.method
-        rows.append([name, str(one.seeds), percent(one.measured.accuracy), *ours, *published])
-    of = "" if several or not gains else f" of {gains[0].model}"
+        rows.append([name, _seeds(one.method, one.seeds), percent(one.measured.accuracy), *ours, *published])
     caption = (
-        f"Accuracy{of} (%), less that of our Off-RL (points) with {LEVEL:.0%} interval over the problems of both and "
-        "their seeds: mean of the seven columns, of another model than the paper's that of its problem sets; beside it "
-        "what the method gains over Off-RL in the paper (Avg.). Of another model only the direction can be compared"
+        f"{gains[0].model if not several else 'Models'}: mean accuracy (%) over {_what_over(gains)}; by how much it is "
+        f"above our Off-RL (points), {LEVEL:.0%} interval over common problems and seeds; and the same of "
+        f"{', '.join(models)} in the paper (Avg.)"
     )
-    header = ["method", "seeds", "accuracy", "gain", "interval", *models]
-    return Table(caption, header, rows)
+    # The first word of each model, for they are three columns.
+    return Table(caption, ["method", "seeds", "accuracy", "gain", "interval", *(m.split("-")[0] for m in models)], rows)
+
+
+def _what_over(gains: Sequence[Gain]) -> str:
+    """Of what the mean is: it is not the same for every model."""
+    ours = {one.model in lambda_of() for one in gains}
+    return " or ".join(words for is_the_paper_s, words in MEANS.items() if is_the_paper_s in ours)
 
 
 def row_table(models: Sequence[ModelRuns]) -> Table:
@@ -146,6 +153,10 @@ def _row_of_runs(group: ModelRuns, row: Row) -> list[str]:
         str(row.tried),
         ", ".join(row.runs),
     ]
+
+
+def _seeds(method: str, seeds: int) -> str:
+    return NONE if method == BASE else str(seeds)
 
 
 def points(fraction: float) -> str:

@@ -140,14 +140,16 @@ def gains_of(group: ModelRuns) -> list[Gain]:
 
 def _gain(row: Row, group: ModelRuns) -> Gain | None:
     other = group.rows.get(OFF_RL)
-    of_both = row.sets() if other is None else [name for name in row.sets() if name in other.sets()]
-    wanted = columns() if group.is_of_the_paper else of_both
+    sets = row.sets() if other is None else [name for name in row.sets() if name in other.sets()]
+    wanted = columns() if group.is_of_the_paper else sets
     found = _mean_over(row, wanted, group)
     if found is None:
         return None
-    reference = _mean_over(other, wanted, group) if other and row is not other else None
-    published = {model: value for model in lambda_of() if (value := gain(row.method, model)) is not None}
+    if other is None or row is other:
+        return Gain(group.name, row.method, len(row.seeds), found, None, {})
+    reference = _mean_over(other, wanted, group)
     difference = from_ours(found, reference) if reference else None
+    published = {model: value for model in lambda_of() if (value := gain(row.method, model)) is not None}
     return Gain(group.name, row.method, len(row.seeds), found, difference, published)
 
 

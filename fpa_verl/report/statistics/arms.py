@@ -103,7 +103,9 @@ def choose(group: list[Arm]) -> Choice:
     Raises:
         DatasetError: there are several, and no validation accuracy to choose by.
     """
-    if len(group) > 1 and any(arm.validation() is None for arm in group):
+    if len(group) == 1:
+        return Choice(group[0], 1, {})
+    if any(arm.validation() is None for arm in group):
         raise DatasetError(
             f"{group[0].method} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
             "on validation problems to choose by: report one of them alone"
