@@ -22,7 +22,7 @@ class Accuracy:
     """A mean over problems with its error, all as fractions of 1.
 
     Attributes:
-        standard_error: sd over problems / sqrt(problems), as the paper reports it.
+        standard_error: sd over problems / sqrt(problems). The paper's (Eq. 30) is of the passes, and of sampling alone.
         interval: (low, high) of `intervals.clustered_wilson`, right also near 0 and 1.
         problems: how many are in the mean.
         samples: answers to those problems together.
@@ -36,7 +36,7 @@ class Accuracy:
 
 
 def pass_at_1(outcomes: Outcomes, level: float = 0.95) -> Accuracy:
-    """Mean over problems of the share of right samples (arXiv 2509.19893, Eq. 29-30).
+    """Mean over problems of the share of right samples (arXiv 2509.19893, Eq. 29).
 
     The standard error is that of a mean over problems, so that samples of one problem, which are
     alike, do not count as independent:  sd(p_i) / sqrt(n) with n - 1 in the variance.

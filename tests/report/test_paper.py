@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import shutil
 
+import numpy as np
 import pytest
 from scipy import stats
 from typer.testing import CliRunner
@@ -16,8 +18,8 @@ from fpa_verl.evaluation.benchmarks import BENCHMARKS
 from fpa_verl.files import append_json_line
 from fpa_verl.report.comparisons import Options, paper, wallclock
 from fpa_verl.report.page.render import other_sections
-from fpa_verl.report.paper.measured import Difference, measure
-from fpa_verl.report.paper.published import AVERAGE, TITLE_OF, columns, gain, method_of_row, published_tables
+from fpa_verl.report.paper.measured import Difference, from_published, measure
+from fpa_verl.report.paper.published import AVERAGE, TITLE_OF, Value, columns, gain, method_of_row, published_tables
 from fpa_verl.report.paper.rows import model_named
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.runs.find import find_runs
@@ -181,6 +183,20 @@ def test_the_margin_is_the_user_s(tmp_path):
     assert cell(compare(tmp_path, margin=0.011), "1", "FPA", "MATH500").word == "undecided"
     with pytest.raises(ConfigError, match="--margin 2 is no difference"):
         compare(tmp_path, margin=2.0)
+
+
+@pytest.mark.parametrize(("seeds", "deviation", "least"), [(1, 0.0, 0.93), (3, 0.03, 0.92), (5, 0.03, 0.93)])
+def test_the_interval_holds_the_truth(seeds, deviation, least):
+    """Problems, seeds, samples and the published number are drawn; ours and theirs are 50 % in truth."""
+    rng = np.random.default_rng(0)
+    held, problems, samples, times = 0, 40, 8, 500
+    for _ in range(times):
+        chances = 0.1 + 0.8 * rng.random(problems) + rng.normal(0, deviation, (seeds, 1))
+        right = rng.binomial(samples, chances.clip(0, 1))
+        ours = measure([{str(i): (int(r), samples) for i, r in enumerate(one)} for one in right])
+        difference = from_published(ours, Value(rng.normal(0.5, 0.005), 0.005))
+        held += difference.low <= 0 <= difference.high
+    assert least < held / times < 0.99
 
 
 def test_problems_that_are_all_alike_or_alone_give_no_interval():
@@ -440,6 +456,11 @@ def test_figure_6_by_hand(tmp_path):
         ("GRPO", "21.00", "21"),
         ("GRPO / FPA", "7.00", "7"),
     ]
+    # Nobody knows when a run reached what it was not asked.
+    run_of(tmp_path / "fpa2", {"gsm8k": AS_PUBLISHED}, seed=2, inputs=[dataset.as_json()])
+    why = "Figure 6 is left out: fpa2 was not evaluated on math500 while it trained"
+    assert why in compare(tmp_path).notes()
+    shutil.rmtree(tmp_path / "fpa2")
     # Hours on two kinds of device are no ratio; the tables stand.
     run_of(tmp_path / "grpo2", steps, hours=(1, 20, 1), seed=1, hardware={"devices": 2, "device": "another"}, **grpo)
     found = compare(tmp_path)

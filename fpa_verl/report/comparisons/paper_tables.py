@@ -148,7 +148,7 @@ def _row_of_runs(group: ModelRuns, row: Row) -> list[str]:
     return [
         group.name,
         row.method,
-        str(len(row.seeds)),
+        _seeds(row.method, len(row.seeds)),
         ", ".join(map(str, steps)),
         str(row.tried),
         ", ".join(row.runs),

@@ -54,7 +54,7 @@ def _table_figure(cells: list[Cell]) -> Figure:
     grid[0, 0].set_yticks(range(len(rows)), rows)
     grid[0, 0].set_ylim(len(rows) - 0.4, -0.6)
     handles, names = _handles(grid.flat)
-    figure.suptitle(f"Table {cells[0].table}, {cells[0].model}", fontsize=10)
+    figure.suptitle(f"Table {cells[0].table}, {cells[0].model}: {LEVEL:.0%} intervals", fontsize=10)
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
@@ -69,7 +69,7 @@ def _panel(axes: Axes, rows: list[str], cells: list[Cell]) -> None:
         (rows.index(cell.row), cell.published.accuracy, NORMAL * cell.published.standard_error) for cell in cells
     ]
     ours = [
-        (rows.index(cell.row), cell.ours.measured.accuracy, NORMAL * cell.ours.measured.standard_error)
+        (rows.index(cell.row), cell.ours.measured.accuracy, cell.ours.measured.reach)
         for cell in cells
         if cell.ours.measured
     ]

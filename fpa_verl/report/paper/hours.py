@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fpa_verl.errors import FpaError
+from fpa_verl.errors import DatasetError, FpaError
 from fpa_verl.report.comparable import require_same_device, require_same_device_as_data
 from fpa_verl.report.paper.published import Figure6, figure6, fpa, lambda_of
 from fpa_verl.report.paper.rows import ModelRuns
@@ -50,6 +50,8 @@ def hours_of(group: ModelRuns) -> Hours | None:
     require_same_device(runs)
     for run in runs:
         require_same_device_as_data(run)
+        if not run.of_source(published.problem_set):
+            raise DatasetError(f"{run.name} was not evaluated on {published.problem_set} while it trained")
     curves = dict(zip(arms, method_curves(list(arms.values()), published.problem_set), strict=True))
     methods = list(curves.values())
     found = times_to_targets(methods, resample(methods), [published.target], curves.get(GRPO))

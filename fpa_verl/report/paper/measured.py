@@ -75,6 +75,11 @@ class Measured:
         """NaN where problems do not tell: one alone, or all of them alike."""
         return math.sqrt(sum(part.variance for part in self.parts))
 
+    @property
+    def reach(self) -> float:
+        """Half of the 95 % interval of the accuracy; NaN where there is none."""
+        return _reach(self.parts)
+
 
 def problem_parts(columns: Sequence[dict[str, float]]) -> list[Part]:
     """The error over problems of the mean over columns, a term a column; NaN where nothing tells of other problems."""
@@ -142,9 +147,14 @@ def from_ours(first: Measured, second: Measured) -> Difference:
 
 
 def _difference(value: float, parts: list[Part], known: float = 0.0) -> Difference:
-    spread = sum(part.variance**2 / part.freedom for part in parts if part.freedom)
+    reach = _reach(parts, known)
+    return Difference(value, value - reach, value + reach)
+
+
+def _reach(parts: list[Part], known: float = 0.0) -> float:
+    """Half of the interval of a sum with these errors and one, squared, that is taken as known."""
     own = sum(part.variance for part in parts)
     if not own > 0:
-        return Difference(value, math.nan, math.nan)
-    reach = float(special.stdtrit((own + known) ** 2 / spread, 0.5 + LEVEL / 2)) * math.sqrt(own + known)
-    return Difference(value, value - reach, value + reach)
+        return math.nan
+    spread = sum(part.variance**2 / part.freedom for part in parts)
+    return float(special.stdtrit((own + known) ** 2 / spread, 0.5 + LEVEL / 2)) * math.sqrt(own + known)
