@@ -21,6 +21,7 @@ class Compare(str, Enum):
     objectives = "objectives"
     lambdas = "lambda"
     dynamics = "dynamics"
+    paper = "paper"
     cost = "cost"
 
 
@@ -37,6 +38,9 @@ def report(
     on: Annotated[str | None, typer.Option(help="Problem set; default: the first that is not validation.")] = None,
     target: Annotated[list[float] | None, typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
     against: Annotated[str | None, typer.Option(help="Method to measure by; default: the online one.")] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Difference from the paper that is of no account; default: 0.02, two points.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="On which the runs of verl's logs ran that do not say so: 'NVIDIA H200'.")
     ] = None,
@@ -48,14 +52,15 @@ def report(
 
     wallclock: accuracy against cost. paired: differences between methods, problem by problem. objectives: accuracy by
     recipe, settings chosen on validation problems. lambda: accuracy over lambda. dynamics: what training does to right
-    and wrong trajectories. cost: where the device-time went.
+    and wrong trajectories. cost: where the device-time went. paper: beside the published Tables 1, 2, 5, 6 and
+    Figure 6.
 
     With --power, as `fpa-verl power`: RUNS are a pilot, two runs or one; none: the paper's benchmarks.
     """
     from fpa_verl.report.provenance import command_line
 
     if power is not None:
-        _refuse_beside_power(compare=compare, target=target, against=against, device=device)
+        _refuse_beside_power(compare=compare, target=target, against=against, margin=margin, device=device)
         given = runs or []
         report_power(power, given, on, out, command_line(given, {"power": power, "on": on}))
         return
@@ -64,11 +69,11 @@ def report(
     from fpa_verl.runs.find import find_runs
 
     given = runs or ["runs"]
-    found = find_runs(given, device)
-    options = Options(on, target, against)
     name = (compare or Compare.wallclock).value
+    found = find_runs(given, device, with_evaluations=compare is Compare.paper)
+    options = Options(on, target, against, margin)
     comparison = COMPARISONS[name](found, options)
-    typed = {"compare": name, "on": on, "target": target, "against": against, "device": device}
+    typed = {"compare": name, "on": on, "target": target, "against": against, "margin": margin, "device": device}
     command = command_line(given, typed)
     write_report(comparison, out or report_folder(given, found), console, command, options)
 

@@ -35,6 +35,7 @@ class Benchmark:
         title: the paper's benchmark that it belongs to.
         samples: answers to each problem, as in the paper.
         problems: how many the published set has.
+        paper_problems: how many the paper counts, where that is another number.
         dataset: first argument of `datasets.load_dataset`: hub id, folder, or "json" with `data_files`.
         split, config, data_files: its other arguments.
         problem, answer: columns.
@@ -54,6 +55,7 @@ class Benchmark:
     config: str | None = None
     data_files: str | None = None
     truth: Callable[[Any], str] = plain
+    paper_problems: int | None = None
 
     def record(self, row: Mapping[str, Any], index: int) -> dict[str, str]:
         """One published row in the local schema.
@@ -75,7 +77,10 @@ def _math_perturb(kind: str) -> Benchmark:
     name = f"math_perturb_{kind}"
     address = f"https://raw.githubusercontent.com/{folder}/{name}.jsonl"
     problem_id = "{original_split}/{problem_id}"
-    return Benchmark(name, "MATH-Perturb", 8, 279, "json", "train", "problem", "answer", problem_id, data_files=address)
+    columns = "problem", "answer"
+    return Benchmark(
+        name, "MATH-Perturb", 8, 279, "json", "train", *columns, problem_id, data_files=address, paper_problems=187
+    )
 
 
 def _registry(*benchmarks: Benchmark) -> dict[str, Benchmark]:
@@ -94,7 +99,8 @@ BENCHMARKS = _registry(
               "question", "answer", "{index:03d}"),
     Benchmark("olympiadbench", "OlympiadBench", 8, 675, "Hothan/OlympiadBench", "train", "question", "final_answer",
               "{id}", config="OE_TO_maths_en_COMP", truth=joined),
-    Benchmark("amc23", "AMC23/24", 32, 40, "math-ai/amc23", "test", "question", "answer", "{index:02d}"),
+    Benchmark("amc23", "AMC23/24", 32, 40, "math-ai/amc23", "test", "question", "answer", "{index:02d}",
+              paper_problems=45),
     Benchmark("amc24", "AMC23/24", 32, 45, "rawsh/2024_AMC12", "train", "problem", "answer", "{index:02d}"),
     Benchmark("aime24", "AIME24/25/26", 32, 30, "HuggingFaceH4/aime_2024", "train", "problem", "answer", "{index:02d}"),
     Benchmark("aime25", "AIME24/25/26", 32, 30, "math-ai/aime25", "test", "problem", "answer", "{index:02d}"),

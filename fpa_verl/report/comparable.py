@@ -78,6 +78,24 @@ def require_same_questions(runs: list[Run]) -> None:
                 raise _mismatch(first, run, f"problem set {name}", wanted, found)
 
 
+def require_same_origin(runs: list[Run]) -> None:
+    """Refuse runs of different base models, and what `require_same_questions` refuses of any two of them.
+
+    Raises:
+        MismatchError: base model, tokenizer, scorer, template, a problem set of the same name, or how it is sampled
+            differ. Devices, problem sets and numbers of samples may.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if first.base_model != run.base_model:
+            raise _mismatch(first, run, "base model", first.base_model, run.base_model)
+        wanted, found = (one.info["fingerprints"].get("tokenizer") for one in (first, run))
+        if wanted != found:
+            raise _mismatch(first, run, "tokenizer", wanted, found)
+    for place in range(len(runs)):
+        require_same_questions(runs[place:])
+
+
 def require_same_device(runs: list[Run]) -> None:
     """Refuse runs whose device-seconds are of different devices, or of one that nobody knows."""
     for run in runs if len(runs) > 1 else ():

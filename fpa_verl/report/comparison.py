@@ -30,6 +30,10 @@ class Comparison(ABC):
     def as_json(self) -> dict[str, Any]:
         """The same numbers, unrounded."""
 
+    def why_not_beside_others(self) -> str | None:
+        """Why it is of no use on the page of another comparison; None where it is of use."""
+        return None
+
     def notes(self) -> list[str]:
         """What a reader must know beside the numbers."""
         return []

@@ -7,7 +7,7 @@ from glob import glob
 from pathlib import Path
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.runs.names import EVALUATION_KIND, RUN_FILE
+from fpa_verl.runs.names import RUN_FILE
 from fpa_verl.runs.run import Run, read_logged_run, read_run
 from fpa_verl.runs.verl_logs import find_logs
 
@@ -46,7 +46,7 @@ def find_runs(given: Sequence[str | Path], device: str | None = None, *, with_ev
                     # Wandb links the latest run to a second place.
                     logs.setdefault(log.resolve(), (log, label))
     runs = [read_run(folder, label) for folder, label in labels.items()]
-    runs = [run for run in runs if with_evaluations or run.info.get("kind") != EVALUATION_KIND]
+    runs = [run for run in runs if with_evaluations or not run.only_evaluates]
     return runs + [read_logged_run(log, label, device) for log, label in logs.values()]
 
 

@@ -14,7 +14,7 @@ from fpa_verl.files import read_json_lines
 from fpa_verl.runs.inputs import DATASET, RUN, Input, everything_owed, read_inputs, root_of
 from fpa_verl.runs.ledger import Cost, Spending, add_up, read_spending
 from fpa_verl.runs.metrics import Metrics, by_metric, read_metrics
-from fpa_verl.runs.names import EVALUATIONS_FILE, REPORTED_FILES, RUN_FILE
+from fpa_verl.runs.names import EVALUATION_KIND, EVALUATIONS_FILE, REPORTED_FILES, RUN_FILE
 from fpa_verl.runs.verl_logs import VerlLog, read_log
 from fpa_verl.runs.verl_metrics import accuracies, caveats, ledger_records, missing_steps, require_own_trajectories
 
@@ -140,6 +140,16 @@ class Run:
     def generates(self) -> bool:
         """Whether the run makes its own trajectories (online), and learns from no stored ones."""
         return self.dataset is None
+
+    @property
+    def only_evaluates(self) -> bool:
+        """Whether it is what `recipe=evaluate` left, which trained nothing."""
+        return bool(self.info.get("kind") == EVALUATION_KIND)
+
+    @property
+    def model_path(self) -> str | None:
+        """Folder or hub name of the model that it began with; None for a log, and where that was not recorded."""
+        return self.info.get("model")
 
     @property
     def recipe(self) -> str:

@@ -9,8 +9,12 @@ import pytest
 from fpa_verl.files import write_json
 from fpa_verl.integration.config.identity import describe_run, run_input
 from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.runs.inputs import DATASET, MADE_BY, MODEL_FILE, RUN, read_inputs
 from fpa_verl.runs.ledger import Cost
+from fpa_verl.runs.names import RUN_FILE
+from fpa_verl.runs.record import identity_of, open_run
+from fpa_verl.runs.run import read_info
 from tests.integration.running import DEMO, composed
 
 
@@ -54,3 +58,15 @@ def test_going_on_from_a_model_owes_its_run_and_what_that_owed(facts, base_model
     (second,) = inputs_written(facts("evaluate", again))
     assert (second.base_model, second.about["recipe"]) == (offline.model["model"], "grpo_baseline")
     assert [one.kind for one in second.inputs] == [RUN]
+
+
+def test_a_run_is_known_again_by_its_folder_and_run_json(facts, tmp_path):
+    """`report --compare paper` finds so which run trained a model that was evaluated."""
+    offline = facts("fpa_offline")
+    open_run(tmp_path / "run", describe_run(offline))
+    read = read_info(tmp_path / "run" / RUN_FILE)
+    owed = run_input(offline, describe_run(offline), 40, Cost())
+    assert owed.fingerprint == digest({"folder": owed.folder, **identity_of(read)})
+    assert read["model"] == offline.model_path
+    # A copy of the model in another place is the same model, and the run may go on from it.
+    open_run(tmp_path / "run", {**describe_run(offline), "model": "elsewhere"})

@@ -159,6 +159,8 @@ def describe_run(facts: RunFacts) -> dict[str, Any]:
     return {
         "recipe": facts.config.recipe_name,
         "command": typed_command(),
+        # For people and for tables: what the model is, its fingerprint says.
+        "model": facts.model_path,
         "fingerprints": {**facts.model, "scorer": scorer_fingerprint()},
         "evaluation": facts.evaluation,
         "inputs": [one.as_json() for one in inputs_of(facts)],

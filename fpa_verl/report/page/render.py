@@ -71,11 +71,16 @@ def render_page(shown: Comparison, drawn: dict[str, figures.Figure], source: Pro
 def other_sections(shown: Comparison, options: Options) -> tuple[list[Section], dict[str, str]]:
     """Every other comparison of the same runs, and of those that these runs do not allow, why not."""
     allowed, refused = [], {}
+    # What `recipe=evaluate` left is for the comparison with the paper alone.
+    runs = [run for run in shown.runs if not run.only_evaluates]
     for name, compare in COMPARISONS.items():
         if name != shown.name:
             try:
-                comparison = compare(shown.runs, options)
-                allowed.append(section(comparison, figures.draw(comparison)))
+                comparison = compare(runs, options)
+                if why := comparison.why_not_beside_others():
+                    refused[name] = why
+                else:
+                    allowed.append(section(comparison, figures.draw(comparison)))
             except FpaError as error:
                 refused[name] = str(error)
     return allowed, refused

@@ -1,4 +1,7 @@
-"""Which runs repeat one another: those of one arm, a method at certain settings, differ in the seed alone."""
+"""Which runs repeat one another: those of one arm, a method at certain settings, differ in the seed alone.
+
+Of several arms of a method validation chooses one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from fpa_verl.errors import DatasetError
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import best_step, evaluated_steps, point_at, validation_accuracy, validation_sources
 
@@ -82,3 +86,30 @@ def labels(everything: list[Arm]) -> list[str]:
         return " ".join([one.method, *(f"{name.split('.')[-1]}={settings.get(name)}" for name in differing)])
 
     return [label(one) for one in everything]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The arm of a method that validation chose, among how many, by which settings."""
+
+    chosen: Arm
+    candidates: int
+    settings: dict[str, Any]
+
+
+def choose(group: list[Arm]) -> Choice:
+    """The arm of highest validation accuracy.
+
+    Raises:
+        DatasetError: there are several, and no validation accuracy to choose by.
+    """
+    if len(group) == 1:
+        return Choice(group[0], 1, {})
+    if any(arm.validation() is None for arm in group):
+        raise DatasetError(
+            f"{group[0].method} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
+            "on validation problems to choose by: report one of them alone"
+        )
+    chosen = max(group, key=lambda arm: arm.validation() or 0.0)
+    settings = flat(chosen.settings)
+    return Choice(chosen, len(group), {name: settings.get(name) for name in varied(group)})
