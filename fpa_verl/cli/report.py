@@ -21,6 +21,7 @@ class Compare(str, Enum):
     objectives = "objectives"
     lambdas = "lambda"
     dynamics = "dynamics"
+    figures = "figures"
     paper = "paper"
     cost = "cost"
 
@@ -52,8 +53,8 @@ def report(
 
     wallclock: accuracy against cost. paired: differences between methods, problem by problem. objectives: accuracy by
     recipe, settings chosen on validation problems. lambda: accuracy over lambda. dynamics: what training does to right
-    and wrong trajectories. cost: where the device-time went. paper: beside the published Tables 1, 2, 5, 6 and
-    Figure 6.
+    and wrong trajectories. cost: where the device-time went. figures: the paper's Figures 1 to 6 and 8, of these runs.
+    paper: beside the published Tables 1, 2, 5, 6 and Figure 6.
 
     With --power, as `fpa-verl power`: RUNS are a pilot, two runs or one; none: the paper's benchmarks.
     """

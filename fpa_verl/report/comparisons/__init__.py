@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.comparisons import cost, dynamics, lambdas, objectives, paired, paper, wallclock
+from fpa_verl.report.comparisons import cost, dynamics, lambdas, objectives, paired, paper, paper_figures, wallclock
 from fpa_verl.runs.run import Run
 
 
@@ -34,5 +34,6 @@ COMPARISONS: dict[str, Callable[[list[Run], Options], Comparison]] = {
     "objectives": lambda runs, o: objectives.compare(runs, o.data_source),
     "lambda": lambda runs, o: lambdas.compare(runs, o.data_source),
     "dynamics": lambda runs, o: dynamics.compare(runs),
+    "figures": lambda runs, o: paper_figures.compare(runs, o.data_source),
     "paper": lambda runs, o: paper.compare(runs, o.margin),
 }

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from fpa_verl.report.figures import cost, dynamics, lambdas, objectives, paired, paper, wallclock
+from fpa_verl.report.figures import cost, dynamics, lambdas, objectives, paired, paper, paper_figures, wallclock
 from fpa_verl.report.figures.drawing import draw, save, write
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "objectives",
     "paired",
     "paper",
+    "paper_figures",
     "save",
     "wallclock",
     "write",

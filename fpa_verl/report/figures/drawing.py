@@ -18,6 +18,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Dotted is left for the generation of a dataset.
 DASHES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)))
+# Of right and of wrong trajectories.
+SIDE_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)))
 DOTS_AN_INCH = 160
 NAME_LENGTH = 40
 # Inches of a row of the legend.

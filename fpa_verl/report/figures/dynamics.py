@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fpa_verl.report.comparisons.dynamics import PANELS, RIGHT_ALONE, Dynamics
-from fpa_verl.report.figures.drawing import draw, finish, new_figure, shortened, style_of
+from fpa_verl.report.figures.drawing import SIDE_DASHES, draw, finish, new_figure, shortened, style_of
 from fpa_verl.report.statistics.arms import arms_of, labels
 from fpa_verl.report.statistics.series import mean_curve
 from fpa_verl.runs.metrics import GRADIENT_NORM, SIDES, dynamics_metric
-
-SIDE_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)))
 
 
 @draw.register
