@@ -22,6 +22,7 @@ class Compare(str, Enum):
     lambdas = "lambda"
     dynamics = "dynamics"
     cost = "cost"
+    claims = "claims"
 
 
 def report(
@@ -37,6 +38,12 @@ def report(
     on: Annotated[str | None, typer.Option(help="Problem set; default: the first that is not validation.")] = None,
     target: Annotated[list[float] | None, typer.Option(help="Accuracy to reach, 0 to 1; may be repeated.")] = None,
     against: Annotated[str | None, typer.Option(help="Method to measure by; default: the online one.")] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Of claims: accuracy, 0 to 1, within which a method is no worse, or no better; default: 0.01."
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="On which the runs of verl's logs ran that do not say so: 'NVIDIA H200'.")
     ] = None,
@@ -48,14 +55,14 @@ def report(
 
     wallclock: accuracy against cost. paired: differences between methods, problem by problem. objectives: accuracy by
     recipe, settings chosen on validation problems. lambda: accuracy over lambda. dynamics: what training does to right
-    and wrong trajectories. cost: where the device-time went.
+    and wrong trajectories. cost: where the device-time went. claims: which statements of the paper the runs bear out.
 
     With --power, as `fpa-verl power`: RUNS are a pilot, two runs or one; none: the paper's benchmarks.
     """
     from fpa_verl.report.provenance import command_line
 
     if power is not None:
-        _refuse_beside_power(compare=compare, target=target, against=against, device=device)
+        _refuse_beside_power(compare=compare, target=target, against=against, margin=margin, device=device)
         given = runs or []
         report_power(power, given, on, out, command_line(given, {"power": power, "on": on}))
         return
@@ -65,10 +72,10 @@ def report(
 
     given = runs or ["runs"]
     found = find_runs(given, device)
-    options = Options(on, target, against)
+    options = Options(on, target, against, margin)
     name = (compare or Compare.wallclock).value
     comparison = COMPARISONS[name](found, options)
-    typed = {"compare": name, "on": on, "target": target, "against": against, "device": device}
+    typed = {"compare": name, "on": on, "target": target, "against": against, "margin": margin, "device": device}
     command = command_line(given, typed)
     write_report(comparison, out or report_folder(given, found), console, command, options)
 

@@ -33,3 +33,7 @@ class Comparison(ABC):
     def notes(self) -> list[str]:
         """What a reader must know beside the numbers."""
         return []
+
+    def nothing_to_show(self) -> str | None:
+        """Why a page on which nobody asked for it is better without it; None where it belongs there."""
+        return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.comparisons import cost, dynamics, lambdas, objectives, paired, wallclock
+from fpa_verl.report.comparisons import claims, cost, dynamics, lambdas, objectives, paired, wallclock
 from fpa_verl.runs.run import Run
 
 
@@ -18,11 +18,13 @@ class Options:
         data_source: the problem set to judge on; None chooses.
         targets: accuracies to reach, fractions of 1; None chooses.
         against: the method to measure the others by; None chooses.
+        margin: accuracy, a fraction of 1, within which a method counts as no worse or no better; None chooses.
     """
 
     data_source: str | None = None
     targets: list[float] | None = None
     against: str | None = None
+    margin: float | None = None
 
 
 COMPARISONS: dict[str, Callable[[list[Run], Options], Comparison]] = {
@@ -32,4 +34,5 @@ COMPARISONS: dict[str, Callable[[list[Run], Options], Comparison]] = {
     "objectives": lambda runs, o: objectives.compare(runs, o.data_source),
     "lambda": lambda runs, o: lambdas.compare(runs, o.data_source),
     "dynamics": lambda runs, o: dynamics.compare(runs),
+    "claims": lambda runs, o: claims.compare(runs, o.data_source, o.margin),
 }

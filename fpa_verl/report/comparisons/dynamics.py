@@ -9,7 +9,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import require_runs
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.comparisons.collapse import CLEAR, TAIL, Trend, trend
+from fpa_verl.report.statistics.collapse import CLEAR, TAIL, Trend, trend
 from fpa_verl.runs.metrics import DYNAMICS, GRADIENT_NORM, dynamics_metric
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table

@@ -6,37 +6,11 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.statistics.arms import Arm, arms_of, flat, varied
+from fpa_verl.report.statistics.arms import Arm, Choice, arms_of, choose
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table, mean_and_spread, percent
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The arm of a method that validation chose, among how many, by which settings."""
-
-    chosen: Arm
-    candidates: int
-    settings: dict[str, Any]
-
-
-def choose(group: list[Arm]) -> Choice:
-    """The arm of highest validation accuracy.
-
-    Raises:
-        DatasetError: there are several, and no validation accuracy to choose by.
-    """
-    if len(group) > 1 and any(arm.validation() is None for arm in group):
-        raise DatasetError(
-            f"{group[0].method} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
-            "on validation problems to choose by: report one of them alone"
-        )
-    chosen = max(group, key=lambda arm: arm.validation() or 0.0)
-    settings = flat(chosen.settings)
-    return Choice(chosen, len(group), {name: settings.get(name) for name in varied(group)})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,19 @@
 
 from matplotlib.figure import Figure
 
-from fpa_verl.report.figures import cost, dynamics, lambdas, objectives, paired, wallclock
+from fpa_verl.report.figures import claims, cost, dynamics, lambdas, objectives, paired, wallclock
 from fpa_verl.report.figures.drawing import draw, save, write
 
-__all__ = ["Figure", "cost", "draw", "dynamics", "lambdas", "objectives", "paired", "save", "wallclock", "write"]
+__all__ = [
+    "Figure",
+    "claims",
+    "cost",
+    "draw",
+    "dynamics",
+    "lambdas",
+    "objectives",
+    "paired",
+    "save",
+    "wallclock",
+    "write",
+]

@@ -75,7 +75,10 @@ def other_sections(shown: Comparison, options: Options) -> tuple[list[Section], 
         if name != shown.name:
             try:
                 comparison = compare(shown.runs, options)
-                allowed.append(section(comparison, figures.draw(comparison)))
+                if why_not := comparison.nothing_to_show():
+                    refused[name] = why_not
+                else:
+                    allowed.append(section(comparison, figures.draw(comparison)))
             except FpaError as error:
                 refused[name] = str(error)
     return allowed, refused

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from fpa_verl.errors import DatasetError
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import best_step, evaluated_steps, point_at, validation_accuracy, validation_sources
 
@@ -68,6 +69,31 @@ def varied(group: list[Arm]) -> list[str]:
     settings = [flat(arm.settings) for arm in group]
     names = dict.fromkeys(name for one in settings for name in one)
     return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The arm of a method that validation chose, among how many, by which settings."""
+
+    chosen: Arm
+    candidates: int
+    settings: dict[str, Any]
+
+
+def choose(group: list[Arm]) -> Choice:
+    """The arm of highest validation accuracy.
+
+    Raises:
+        DatasetError: there are several, and no validation accuracy to choose by.
+    """
+    if len(group) > 1 and any(arm.validation() is None for arm in group):
+        raise DatasetError(
+            f"{group[0].method} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
+            "on validation problems to choose by: report one of them alone"
+        )
+    chosen = max(group, key=lambda arm: arm.validation() or 0.0)
+    settings = flat(chosen.settings)
+    return Choice(chosen, len(group), {name: settings.get(name) for name in varied(group)})
 
 
 def labels(everything: list[Arm]) -> list[str]:
