@@ -8,11 +8,12 @@ from typing import Any
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.report.claims.effects import EFFECTS, Effect
+from fpa_verl.report.claims.evidence import Missing
 from fpa_verl.report.claims.statements import MARGIN, SEEDS, Part, Statement, paper_statements
 from fpa_verl.report.claims.verdict import LEVEL, Decision, Verdict, corrected_level, decide
 from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable, require_runs
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.statistics.arms import arms_of
+from fpa_verl.report.statistics.arms import Arm, arms_of, varied
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table
 
@@ -54,31 +55,42 @@ class Claims(Comparison):
                     rows.append([decision.statement.name, *_cells(effect), verdict.value])
         caption = (
             f"Their effects, {LEVEL:.0%} interval over seeds and (but for log-probs) problems. "
-            f"Accuracies in points, on {', '.join(self.sources)}, at the last evaluation; log-probs of whole trajectories in nats; device-hours "
-            "to the other method's final accuracy, its own over the method's"
+            f"Accuracies in points, on {', '.join(self.sources)}; log-probs of whole trajectories in nats; device-hours to "
+            "the other method's final accuracy, its own over the method's"
         )
         return Table(caption, ["statement", "effect", "value", "interval", "holds if", "seeds", "verdict"], rows)
 
     def notes(self) -> list[str]:
         last = "Accuracies are those of the last evaluation: the best one would hide that a method collapses"
-        several = len(self.sources) > 1
-        pooled = [f"Problem sets put together, each problem counting alike: {', '.join(self.sources)}"]
-        return [*self.left_out, last, *(pooled if several else []), *self._missing_notes(), *notes_on(self.runs)]
+        pooled = f"Problem sets put together, each problem counting alike: {', '.join(self.sources)}"
+        together = [pooled] if len(self.sources) > 1 else []
+        return [*self.left_out, last, *together, *self._choice_notes(), *self._missing_notes(), *notes_on(self.runs)]
+
+    def _choice_notes(self) -> list[str]:
+        """Which methods were tried at several settings: the more, the better the one that is chosen."""
+        named = {name for one in self.decisions for part in one.statement.parts for name in (part.method, part.against)}
+        by_method: dict[str, list[Arm]] = {}
+        for arm in arms_of(self.runs):
+            by_method.setdefault(arm.method, []).append(arm)
+        return [
+            f"{method}: {len(group)} settings ({', '.join(varied(group))}), of which the accuracy on the validation "
+            "problems chooses; where a lambda is named, among those with it"
+            for method, group in by_method.items()
+            if method in named and len(group) > 1
+        ]
 
     def _missing_notes(self) -> list[str]:
         """What is missing, once, with the statements that wait for it and what to type."""
-        waiting: dict[tuple[str, str], list[str]] = {}
-        commands: dict[tuple[str, str], str] = {}
+        waiting: dict[Missing, list[str]] = {}
         for decision in self.decisions:
-            for one in (missing for effect in decision.effects for missing in effect.missing):
-                names = waiting.setdefault((one.method, one.what), [])
-                names += [decision.statement.name] if decision.statement.name not in names else []
-                commands[one.method, one.what] = one.command
-        return [
-            f"{method}: {what} (for {', '.join(names)})"
-            + (f": {command}" if (command := commands[method, what]) else "")
-            for (method, what), names in waiting.items()
+            for one in dict.fromkeys(missing for effect in decision.effects for missing in effect.missing):
+                waiting.setdefault(one, []).append(decision.statement.name)
+        notes = [
+            f"{one.method}: {one.what} (for {', '.join(names)}){f': {one.command}' if one.command else ''}"
+            for one, names in waiting.items()
         ]
+        beside = "To each command belong the model=, task=, hardware= and the like of the other runs"
+        return [*notes, *([beside] if any(one.command for one in waiting) else [])]
 
     def nothing_to_show(self) -> str | None:
         if any(decision.verdict is not Verdict.NOT_RUN for decision in self.decisions):
