@@ -55,8 +55,8 @@ class Claims(Comparison):
                     rows.append([decision.statement.name, *_cells(effect), verdict.value])
         caption = (
             f"Their effects, {LEVEL:.0%} interval over seeds and (but for log-probs) problems. "
-            f"Accuracies in points, on {', '.join(self.sources)}; log-probs of whole trajectories in nats; device-hours to "
-            "the other method's final accuracy, its own over the method's"
+            f"Accuracies in points, on {', '.join(self.sources)}; log-probs of whole trajectories in nats; "
+            "device-hours to the other method's final accuracy, its own over the method's"
         )
         return Table(caption, ["statement", "effect", "value", "interval", "holds if", "seeds", "verdict"], rows)
 
