@@ -29,7 +29,7 @@ from fpa_verl.report.statistics.arms import arms_of
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.record import record_evaluation
 from tests.runs.directories import INFO, make_run, outcomes, settings
-from tests.runs.test_verl_logs import write_log
+from tests.runs.test_verl_logs import STEPS
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = Verdict
 WAVER = (-1, 0, 0, 0, 1)
@@ -514,7 +514,10 @@ def test_a_figure_has_a_panel_a_unit_and_a_line_an_effect(tmp_path):
     assert [label.get_text() for label in ratio.get_yticklabels()] == [
         "cost: device-hours: grpo_baseline over fpa_offline"
     ]
-    assert len(points.get_yticklabels()) == 1
+    assert [label.get_text() for label in points.get_yticklabels()][::-1] == [
+        "ahead: accuracy: fpa_offline less off_rl",
+        "lambda: accuracy: fpa_offline lam=2 less off_rl",
+    ]
     assert [label.get_text() for label in nats.get_yticklabels()][::-1] == [
         "log-probs: log-prob change of right trajectories: off_rl",
         "log-probs: log-prob change of right trajectories: fpa_offline",
@@ -529,7 +532,9 @@ def test_a_figure_has_a_panel_a_unit_and_a_line_an_effect(tmp_path):
 
 def test_a_log_of_verl_has_no_outcomes_to_judge_by(tmp_path):
     ahead(tmp_path / "runs", 70)
-    log = write_log("file", tmp_path / "log")
+    log = tmp_path / "log.jsonl"
+    for step, metrics in STEPS.items():
+        append_json_line(log, {"step": step, "data": metrics})
     found = claims.compare(find_runs([tmp_path / "runs", f"grpo_baseline={log}"]))
     assert found.decisions[0].verdict is HOLDS
     assert found.decisions[-1].verdict is NOT_RUN
