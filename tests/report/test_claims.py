@@ -459,6 +459,21 @@ def test_equal_methods_are_no_worse_by_the_margin_and_undecided_without_one(tmp_
     assert decided(tmp_path, "kl", margin=0.0).verdict is UNDECIDED
 
 
+def test_the_papers_bounds():
+    """Ahead, behind and fallen are beyond 0; no worse is above the margin below 0, no better below that above it."""
+    bounds = {one.name: [(part.direction, part.bound) for part in one.parts] for one in paper_statements(0.02)}
+    assert bounds == {
+        "ahead": [(">", 0.0)],
+        "log-probs": [("<", 0.0), (">", -1.0), (">", 0.0)],
+        "prolonged": [("<", 0.0), (">", -0.02)],
+        "one side": [("<", 0.0), (">", -0.02)],
+        "low lr": [("<", 0.02)],
+        "lambda": [(">", -0.02)] * 5,
+        "kl": [("<", 0.02)],
+        "cost": [(">", 1.0)],
+    }
+
+
 def test_a_statement_of_ones_own(tmp_path):
     ahead(tmp_path, 70)
     runs = find_runs([tmp_path])
