@@ -1,124 +1,49 @@
-"""Statements decided by made-up runs with known answers.
-
-A method's seeds solve the first n of 100 problems, one more or one less in two of five: 50 means 49, 50, 50, 50, 51.
-"""
+"""Statements decided by made-up runs with known answers."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
 from fpa_verl.errors import ConfigError, DatasetError
-from fpa_verl.evaluation.seeds import StudentT
 from fpa_verl.files import append_json_line
-from fpa_verl.report.claims.effects import EFFECTS, Effect, measure
-from fpa_verl.report.claims.statements import LAMBDAS, Part, Statement, command, paper_statements
-from fpa_verl.report.claims.verdict import Verdict, conjunction, corrected_level, of_part, side
+from fpa_verl.report.claims.effects import measure
+from fpa_verl.report.claims.statements import LAMBDAS, Part, paper_statements
+from fpa_verl.report.claims.verdict import Verdict
 from fpa_verl.report.comparisons import claims
 from fpa_verl.report.figures import draw
 from fpa_verl.report.statistics.arms import arms_of
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.record import record_evaluation
+from tests.report.claim_runs import (
+    FALLEN,
+    FPA,
+    KEPT,
+    LOST,
+    OFF_RL,
+    ONLY,
+    WIDE,
+    ahead,
+    beside_off_rl,
+    changes,
+    cost,
+    decided,
+    make,
+    one_side,
+    prolonged,
+    sweep,
+)
 from tests.runs.directories import INFO, make_run, outcomes, settings
 from tests.runs.test_verl_logs import STEPS
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = Verdict
-WAVER = (-1, 0, 0, 0, 1)
-OFF_RL = {**settings(objective="off_rl"), "hyper_parameters": {}}
-FPA = settings(lam=2.0)
-# 3,600 device-seconds of generation.
-DATASET = {"fingerprint": "d", "device_seconds": 3600.0, "cost": {"device": "H", "devices": 2}}
-ONLY = {**INFO["evaluation"], "problem_sets": {"toy": "e"}}
 
-
-def make(folder, method, *rights, training=OFF_RL, name=None, waver=WAVER, of=100, dataset=DATASET, **more):
-    """Seeds of a method that solve `rights` at steps 0, 1, ...; all but the base model waver."""
-    for seed, change in enumerate(waver):
-        course = [rights[0], *(right + change for right in rights[1:])]
-        run = folder / f"{name or method}_{seed}"
-        make_run(
-            run,
-            course,
-            of=of,
-            recipe=method,
-            training=training,
-            seed=seed,
-            evaluation=ONLY,
-            dataset=dataset,
-            **more,
-        )
-
-
-def log_probs(folder, method, *ends, training=OFF_RL):
-    """Seeds of a method whose right trajectories have changed by `ends` at the 20 steps' last two."""
-    make(folder, method, 50, 50, training=training, waver=[0] * len(ends))
-    for seed, end in enumerate(ends):
-        for step in range(1, 21):
-            data = {"dynamics/right/log_prob_change": end if step > 18 else -77.0}
-            append_json_line(folder / f"{method}_{seed}" / "metrics.1.jsonl", {"step": step, "data": data})
-
-
-def decided(folder, name, **more):
-    found = claims.compare(find_runs([folder]), **more)
-    (decision,) = (one for one in found.decisions if one.statement.name == name)
-    return decision
-
-
-def ahead(folder, right):
-    make(folder, "off_rl", 30, 50)
-    make(folder, "fpa_offline", 30, right, training=FPA)
-
-
-def prolonged(folder, off_rl, fpa):
-    """The ordinary runs end at step 2."""
-    make(folder, "off_rl", 30, 40, 50)
-    make(folder, "fpa_offline", 30, 40, 70, training=FPA)
-    make(folder, "off_rl_prolonged", 30, 40, 50, 50, off_rl)
-    make(folder, "fpa_offline_prolonged", 30, 40, 70, 90, fpa, training=FPA)
-
-
-def one_side(folder, right, wrong):
-    make(folder, "off_rl", 30, 50)
-    make(folder, "fpa_correct_only", 30, right, training=FPA)
-    make(folder, "fpa_incorrect_only", 30, wrong, training=FPA)
-
-
-def beside_off_rl(method):
-    def runs(folder, right):
-        make(folder, "off_rl", 30, 50)
-        make(folder, method, 30, right, training={**OFF_RL, "learning_rate": 8e-7})
-
-    return runs
-
-
-def sweep(folder, *rights):
-    make(folder, "off_rl", 30, 50)
-    for lam, right in zip(LAMBDAS, rights, strict=True):
-        make(folder, "fpa_offline", 30, right, training=settings(lam=lam), name=f"lam{lam:g}")
-
-
-def changes(folder, off_rl, fpa):
-    log_probs(folder, "off_rl", *off_rl)
-    log_probs(folder, "fpa_offline", *fpa, training=FPA)
-
-
-def cost(folder, right):
-    """GRPO pays 0.5 device-hours a step, and ends at step 5 with 60; FPA pays 1 for its data and 0.5 for its step."""
-    make(folder, "grpo_baseline", 30, 35, 40, 45, 50, 60, training=None, dataset=None)
-    make(folder, "fpa_offline", 30, right, training=FPA)
-
-
-FALLEN, KEPT = (-9.0, -10.0, -10.0, -10.0, -11.0), (0.1, 0.2, 0.2, 0.2, 0.3)
-LOST, WIDE = (-4.0, -5.0, -5.0, -5.0, -6.0), (-9.0, -5.0, 0.0, 5.0, 9.0)
 # Statement, runs, what they are given, the verdict. A difference of 50 and 50, or 51, is within the interval.
 CASES = [
     ("ahead", ahead, (70,), HOLDS),
@@ -168,7 +93,7 @@ def test_every_statement_is_decided_each_way_above():
 def test_accuracy_and_its_interval_by_hand(tmp_path):
     ahead(tmp_path, 70)
     (effect,) = decided(tmp_path, "ahead").effects
-    # 19 problems differ by 1 (51 to 69 of 1 to 100), by 4/5 the 51st less the 50th, ...: mean 0.2 by construction.
+    # All seeds of FPA alone solve problems 52 to 69; of the 50th, 51st, 70th and 71st some seeds of a method do.
     by_problem = [0.0] * 49 + [1 - 4 / 5, 1 - 1 / 5] + [1.0] * 18 + [4 / 5, 1 / 5] + [0.0] * 29
     assert effect.problems == len(by_problem) == 100
     assert effect.measured.value == pytest.approx(0.2)
@@ -375,123 +300,6 @@ def test_unfinished_runs_and_no_runs(tmp_path):
     found = claims.compare(find_runs([tmp_path]))
     assert found.decisions[0].verdict is NOT_RUN
     assert found.notes()[0].startswith("Not finished, or never evaluated, and left out: fpa_offline_0")
-
-
-@pytest.mark.parametrize("statement", paper_statements(), ids=lambda one: one.name)
-def test_commands_name_recipes_that_there_are(statement):
-    recipes = Path(__file__).parents[2] / "recipes" / "recipe"
-    for part in statement.parts:
-        for method in filter(None, (part.method, part.against)):
-            words = command(method, part.lam, [0]).split()
-            (recipe,) = (word.removeprefix("recipe=") for word in words if word.startswith("recipe="))
-            assert (recipes / f"{recipe}.yaml").exists()
-            # A report finds the runs under the method's name.
-            assert recipe == method or f"recipe_name={method}" in words
-
-
-# ---- verdicts -------------------------------------------------------------------------------------
-
-NUMBERS = st.floats(-10, 10)
-INTERVALS = st.tuples(NUMBERS, NUMBERS).map(lambda ends: tuple(sorted(ends)))
-
-
-@given(INTERVALS, NUMBERS)
-def test_the_other_direction_turns_the_verdict_round(interval, bound):
-    turned = {HOLDS: FAILS, FAILS: HOLDS, UNDECIDED: UNDECIDED}
-    assert side(interval, "<", bound) is turned[side(interval, ">", bound)]
-
-
-@given(INTERVALS, NUMBERS)
-def test_exchanging_the_methods_says_the_same(interval, bound):
-    low, high = interval
-    assert side((-high, -low), "<", -bound) is side(interval, ">", bound)
-
-
-@given(INTERVALS, NUMBERS, st.floats(0, 5))
-def test_a_higher_bound_is_harder_to_be_above(interval, bound, more):
-    order = [FAILS, UNDECIDED, HOLDS]
-    assert order.index(side(interval, ">", bound + more)) <= order.index(side(interval, ">", bound))
-
-
-@given(st.floats(-5, 5), st.floats(0, 3), st.floats(1, 50), st.integers(1, 10))
-def test_more_parts_never_decide_more_and_do_not_touch_what_holds(value, error, degrees, parts):
-    effect = Effect(Part("accuracy", "a", "b", ">", 0.0), StudentT(value, error, degrees), {}, 9, [])
-    alone, among = of_part(effect), of_part(effect, parts)
-    assert among is alone or (alone, among) == (FAILS, UNDECIDED)
-
-
-def test_an_end_on_the_bound_and_no_interval_decide_nothing():
-    assert side((0.0, 1.0), ">", 0.0) is UNDECIDED
-    assert side((math.nan, math.nan), ">", 0.0) is UNDECIDED
-
-
-def test_one_of_five_parts_fails_at_99_percent_and_not_at_95():
-    # 100 degrees of freedom: 95 % is 1.98 errors, 99 % is 2.63; the effect lies 2.3 errors below.
-    below = Effect(Part("accuracy", "a", "b", ">", 0.0), StudentT(-2.3, 1.0, 100.0), {}, 9, [])
-    assert corrected_level(5) == pytest.approx(0.99)
-    assert (of_part(below, 1), of_part(below, 5)) == (FAILS, UNDECIDED)
-    above = Effect(below.part, StudentT(2.3, 1.0, 100.0), {}, 9, [])
-    assert (of_part(above, 1), of_part(above, 5)) == (HOLDS, HOLDS)
-
-
-@pytest.mark.parametrize(
-    ("parts", "whole"),
-    [
-        ([HOLDS, HOLDS], HOLDS),
-        ([HOLDS, UNDECIDED], UNDECIDED),
-        ([UNDECIDED, NOT_RUN], NOT_RUN),
-        ([HOLDS, NOT_RUN, FAILS], FAILS),
-    ],
-)
-def test_conjunction(parts, whole):
-    assert conjunction(parts) is whole
-    assert conjunction(parts[::-1]) is whole
-
-
-def test_equal_methods_are_no_worse_by_the_margin_and_undecided_without_one(tmp_path):
-    """1,000 problems and no difference: no further apart than 2 errors of 1 in 1,000."""
-    for method in ("off_rl", "off_rl_kl"):
-        make(tmp_path, method, 300, 500, of=1000, waver=[0] * 5, training={**OFF_RL, "tau": method})
-    decision = decided(tmp_path, "kl")
-    assert decision.effects[0].measured.interval() == pytest.approx((-0.00196, 0.00196), abs=1e-5)
-    assert decision.verdict is HOLDS
-    assert decided(tmp_path, "kl", margin=0.001).verdict is UNDECIDED
-    assert decided(tmp_path, "kl", margin=0.0).verdict is UNDECIDED
-
-
-def test_the_papers_bounds():
-    """Ahead, behind and fallen are beyond 0; no worse is above the margin below 0, no better below that above it."""
-    bounds = {one.name: [(part.direction, part.bound) for part in one.parts] for one in paper_statements(0.02)}
-    assert bounds == {
-        "ahead": [(">", 0.0)],
-        "log-probs": [("<", 0.0), (">", -1.0), (">", 0.0)],
-        "prolonged": [("<", 0.0), (">", -0.02)],
-        "one side": [("<", 0.0), (">", -0.02)],
-        "low lr": [("<", 0.02)],
-        "lambda": [(">", -0.02)] * 5,
-        "kl": [("<", 0.02)],
-        "cost": [(">", 1.0)],
-    }
-
-
-def test_a_statement_of_ones_own(tmp_path):
-    ahead(tmp_path, 70)
-    runs = find_runs([tmp_path])
-    far = Part("accuracy", "fpa_offline", "off_rl", ">", 0.1)
-    alone = Part("accuracy", "fpa_offline", None, ">", 0.75)
-    own = (Statement("far", "FPA is far ahead", "-", (far,)), Statement("high", "It solves most", "-", (alone,)))
-    assert [one.verdict for one in claims.compare(runs, statements=own).decisions] == [HOLDS, UNDECIDED]
-    for part, message in (
-        (Part("accuracies", "a", "b", ">", 0.0), "no effect 'accuracies'.*choose from accuracy"),
-        (Part("cost_ratio", "a", None, ">", 1.0), "say against which"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            measure(part, [], ["toy"])
-    with pytest.raises(ConfigError, match="say '>' or '<'"):
-        Part("accuracy", "a", "b", ">=", 0.0)
-    with pytest.raises(ConfigError, match="no part"):
-        Statement("empty", "Nothing", "-", ())
-    assert {part.kind for one in paper_statements() for part in one.parts} == EFFECTS.keys()
 
 
 # ---- the command ----------------------------------------------------------------------------------
