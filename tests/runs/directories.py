@@ -24,8 +24,8 @@ INFO = {
 }
 
 
-def make_run(folder, accuracies, *, validation=None, seconds_a_step=900.0, finished=True, without=(), **changes):
-    """A run on 2 devices; accuracy i (of 4 problems) is measured after step i, step 0 before training.
+def make_run(folder, accuracies, *, of=4, validation=None, seconds_a_step=900.0, finished=True, without=(), **changes):
+    """A run on 2 devices; accuracy i (`of` so many problems) is measured after step i, step 0 before training.
 
     run.json holds `INFO` with `changes`, and not what is named in `without`.
     """
@@ -33,7 +33,7 @@ def make_run(folder, accuracies, *, validation=None, seconds_a_step=900.0, finis
     open_run(folder, info)
     append_json_line(folder / "ledger.jsonl", {"kind": "attempt", "time": 0, "attempt": 1, "devices": 2})
     for step, right in enumerate(accuracies):
-        problems = {"toy": outcomes(right)}
+        problems = {"toy": outcomes(right, of)}
         if validation is not None:
             problems["toy/validation"] = outcomes(validation[step])
         record_evaluation(folder, attempt=1, step=step, problems=problems)
@@ -46,9 +46,9 @@ def make_run(folder, accuracies, *, validation=None, seconds_a_step=900.0, finis
     return folder
 
 
-def outcomes(right: int) -> dict[str, list[int]]:
-    """Of 4 problems sampled twice, the first `right` are right both times."""
-    return {f"p{i}": [2 if i < right else 0, 2] for i in range(4)}
+def outcomes(right: int, of: int = 4) -> dict[str, list[int]]:
+    """Of some problems sampled twice, the first `right` are right both times."""
+    return {f"p{i}": [2 if i < right else 0, 2] for i in range(of)}
 
 
 def settings(**changes):

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.comparisons import cost, dynamics, lambdas, objectives, paired, paper, paper_figures, wallclock
+from fpa_verl.report.comparisons import (
+    claims,
+    cost,
+    dynamics,
+    lambdas,
+    objectives,
+    paired,
+    paper,
+    paper_figures,
+    wallclock,
+)
 from fpa_verl.runs.run import Run
 
 
@@ -18,7 +28,7 @@ class Options:
         data_source: the problem set to judge on; None chooses.
         targets: accuracies to reach, fractions of 1; None chooses.
         against: the method to measure the others by; None chooses.
-        margin: difference in accuracy from the paper's that is of no account, a fraction of 1; None: two points.
+        margin: difference in accuracy that is of no account, a fraction of 1; None chooses.
     """
 
     data_source: str | None = None
@@ -36,4 +46,5 @@ COMPARISONS: dict[str, Callable[[list[Run], Options], Comparison]] = {
     "dynamics": lambda runs, o: dynamics.compare(runs),
     "figures": lambda runs, o: paper_figures.compare(runs, o.data_source),
     "paper": lambda runs, o: paper.compare(runs, o.margin),
+    "claims": lambda runs, o: claims.compare(runs, o.data_source, o.margin),
 }

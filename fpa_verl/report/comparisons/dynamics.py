@@ -8,7 +8,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import require_runs
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.comparisons.collapse import CLEAR, Trend, trend
+from fpa_verl.report.statistics.collapse import CLEAR, Trend, trend
 from fpa_verl.report.statistics.series import Series, read_series
 from fpa_verl.runs.metrics import GRADIENT_NORM, dynamics_metric
 from fpa_verl.runs.run import Run

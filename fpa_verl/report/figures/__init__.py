@@ -2,11 +2,22 @@
 
 from matplotlib.figure import Figure
 
-from fpa_verl.report.figures import cost, dynamics, lambdas, objectives, paired, paper, paper_figures, wallclock
+from fpa_verl.report.figures import (
+    claims,
+    cost,
+    dynamics,
+    lambdas,
+    objectives,
+    paired,
+    paper,
+    paper_figures,
+    wallclock,
+)
 from fpa_verl.report.figures.drawing import draw, save, write
 
 __all__ = [
     "Figure",
+    "claims",
     "cost",
     "draw",
     "dynamics",

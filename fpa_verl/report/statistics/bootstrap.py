@@ -31,7 +31,7 @@ class Estimate:
     Infinity means that a target was not reached; NaN that there is nothing to tell.
 
     Attributes:
-        low, high: ends of the percentile interval at `LEVEL`; an end that is infinite was not reached.
+        low, high: ends of the percentile interval; an end that is infinite was not reached.
         share: part of the replicates that have a finite number; NaN where there are no replicates.
     """
 
@@ -45,7 +45,19 @@ class Estimate:
         return {name: float(value) if np.isfinite(value) else None for name, value in asdict(self).items()}
 
 
-def estimate(value: float, replicates: Floats) -> Estimate:
+@dataclass(frozen=True, eq=False)
+class Percentile:
+    """A number from the runs as they are, and its replicates, (B,): an interval of any level."""
+
+    value: float
+    replicates: Floats
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        found = estimate(self.value, self.replicates, level)
+        return found.low, found.high
+
+
+def estimate(value: float, replicates: Floats, level: float = LEVEL) -> Estimate:
     """The percentile interval of `replicates`, (B,), infinities counted as the largest, NaN left out.
 
     B = 0 where the outcomes that replicates are drawn from are not at hand: no interval then.
@@ -55,8 +67,8 @@ def estimate(value: float, replicates: Floats) -> Estimate:
     if not told.size:
         return Estimate(float(value), np.nan, np.nan, share)
     # No interpolation between replicates: half-way to infinity is infinity.
-    low = np.quantile(told, (1 - LEVEL) / 2, method="lower")
-    high = np.quantile(told, (1 + LEVEL) / 2, method="higher")
+    low = np.quantile(told, (1 - level) / 2, method="lower")
+    high = np.quantile(told, (1 + level) / 2, method="higher")
     return Estimate(float(value), float(low), float(high), share)
 
 
@@ -65,11 +77,11 @@ def share_of(replicates: NDArray[np.bool_]) -> float:
     return float(replicates.mean()) if replicates.size else np.nan
 
 
-def first_passage(accuracy: Floats, hours: Floats, target: float) -> Floats:
+def first_passage(accuracy: Floats, hours: Floats, target: float | Floats) -> Floats:
     """Cost of the first evaluation at or above `target`, (B, E) and (B, E) -> (B,); infinity where there is none.
 
     The curve is a staircase: what lies between two evaluations was not measured, and what lies behind the last one
-    even less. An evaluation that measured nothing (NaN) reaches nothing.
+    even less. An evaluation that measured nothing (NaN) reaches nothing. A target for each replicate is (B, 1).
     """
     reached = accuracy >= target - TOLERANCE
     first = reached.argmax(axis=1)
@@ -90,7 +102,7 @@ class Replicates:
     accuracy: Floats
     hours: dict[Axis, Floats]
 
-    def time_to(self, target: float, axis: Axis) -> Floats:
+    def time_to(self, target: float | Floats, axis: Axis) -> Floats:
         return first_passage(self.accuracy, self.hours[axis], target)
 
 

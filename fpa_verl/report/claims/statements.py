@@ -1,0 +1,135 @@
+"""What the paper says (arXiv 2509.19893v2), as statements that runs decide. Data: `effects.py` measures them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fpa_verl.errors import ConfigError
+
+Direction = Literal[">", "<"]
+
+# Fractions of 1: what an accuracy may be lower, or higher, and still count as no worse, or no better.
+MARGIN = 0.01
+# Nats of a whole trajectory: what it may lose and still be kept; its probability falls by less than the factor e.
+LOG_PROB_MARGIN = 1.0
+# Of the paper's search (C.2), between 0.5 and 10.
+LAMBDAS = (0.5, 1.0, 2.0, 5.0, 10.0)
+# Seeds of a method, below which nothing is decided.
+SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """An effect and the side of a bound on which it must lie: `effect > bound` or `effect < bound`.
+
+    Attributes:
+        kind: one of `effects.EFFECTS`, which say what is measured and in which unit.
+        method: whose effect it is.
+        against: the method that it is measured by, where the kind has one.
+        bound: in the effect's unit; accuracies as fractions of 1.
+        lam: only the method's runs at this lambda count, and of `against` those at the same other settings.
+    """
+
+    kind: str
+    method: str
+    against: str | None
+    direction: Direction
+    bound: float
+    lam: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.direction not in (">", "<"):
+            raise ConfigError(f"an effect of {self.method} is '{self.direction}' than its bound: say '>' or '<'")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """It holds where all its parts hold.
+
+    Attributes:
+        name: a word for it.
+        place: section, table or figure of the paper.
+    """
+
+    name: str
+    sentence: str
+    place: str
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ConfigError(f"statement '{self.name}' has no part that could be measured: give it one")
+
+
+def paper_statements(margin: float = MARGIN) -> tuple[Statement, ...]:
+    """The paper's statements.
+
+    Args:
+        margin: fraction of 1, of the parts that say "no worse" and "no better". There must be one: that two
+            accuracies are the same can never be shown, only that they are no further apart than that.
+    """
+    ahead = Part("accuracy", "fpa_offline", "off_rl", ">", 0.0)
+    lambdas = tuple(Part("accuracy", "fpa_offline", "off_rl", ">", -margin, lam) for lam in LAMBDAS)
+    return (
+        Statement("ahead", "FPA is ahead of Off-RL", "Table 1", (ahead,)),
+        Statement(
+            "log-probs",
+            "Off-RL loses the log-probs of right trajectories, and FPA keeps them",
+            "3.3, Figure 2",
+            (
+                Part("log_prob_change", "off_rl", None, "<", 0.0),
+                Part("log_prob_change", "fpa_offline", None, ">", -LOG_PROB_MARGIN),
+                Part("log_prob_change", "fpa_offline", "off_rl", ">", 0.0),
+            ),
+        ),
+        Statement(
+            "prolonged",
+            "Off-RL degrades when training is prolonged, and FPA does not",
+            "3.3, Figure 3",
+            (
+                Part("prolonged", "off_rl_prolonged", "off_rl", "<", 0.0),
+                Part("prolonged", "fpa_offline_prolonged", "fpa_offline", ">", -margin),
+            ),
+        ),
+        Statement(
+            "one side",
+            "The future policy's weight on right trajectories only is worse than Off-RL, on wrong ones only no worse",
+            "3.3, Table 2",
+            (
+                Part("accuracy", "fpa_correct_only", "off_rl", "<", 0.0),
+                Part("accuracy", "fpa_incorrect_only", "off_rl", ">", -margin),
+            ),
+        ),
+        Statement(
+            "low lr",
+            "A lower learning rate does not help Off-RL",
+            "3.3, Table 2",
+            (Part("accuracy", "off_rl_low_lr", "off_rl", "<", margin),),
+        ),
+        Statement("lambda", "No lambda from 0.5 to 10 is below lambda 0", "3.3, Figure 5, C.2", lambdas),
+        Statement(
+            "kl",
+            "A KL term does not help Off-RL",
+            "3.3, Table 2, B.6",
+            (Part("accuracy", "off_rl_kl", "off_rl", "<", margin),),
+        ),
+        Statement(
+            "cost",
+            "FPA reaches GRPO's final accuracy for less",
+            "3.3, Figure 6",
+            (Part("cost_ratio", "fpa_offline", "grpo_baseline", ">", 1.0),),
+        ),
+    )
+
+
+_TRAIN = "python -m verl.trainer.main -m"
+# What a statement wants of a recipe beyond its own settings.
+_OVERRIDES = {"off_rl": "actor_rollout_ref.actor.policy_loss.track_reference=true"}
+
+
+def command(method: str, lam: float | None, seeds: list[int]) -> str:
+    """What to type for runs of a method, one a seed; `model=`, `task=` and the like are those of the other runs."""
+    strength = [] if lam is None else [f"actor_rollout_ref.actor.policy_loss.lam={lam:g}"]
+    more = [_OVERRIDES[method]] if method in _OVERRIDES else []
+    return " ".join([_TRAIN, f"recipe={method}", *more, *strength, f"data.seed={','.join(map(str, seeds))}"])
