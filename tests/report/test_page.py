@@ -125,8 +125,8 @@ def test_the_page_holds_everything_and_asks_for_nothing(page):
         "Trajectories",
     ):
         assert f"<h2>{heading}</h2>" in page
-    # 3 of wallclock, 1 each of paired, cost and dynamics; objectives and lambda are not to be had, as the page says.
-    assert page.count("<svg role=") == 6
+    # 3 of wallclock, 1 each of paired, cost, dynamics and claims; objectives and lambda are not to be had, as it says.
+    assert page.count("<svg role=") == 7
     assert "<li>objectives: " in page
     assert "<li>lambda: " in page
     assert "the &lt;command&gt;" in page

@@ -132,4 +132,4 @@ def test_commands_name_recipes_that_there_are(statement):
             (recipe,) = (word.removeprefix("recipe=") for word in words if word.startswith("recipe="))
             assert (recipes / f"{recipe}.yaml").exists()
             # A report finds the runs under the method's name.
-            assert recipe == method or f"recipe_name={method}" in words
+            assert recipe == method
