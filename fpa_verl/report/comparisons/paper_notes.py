@@ -29,7 +29,7 @@ def _definitions(margin: float) -> list[str]:
         "accuracies / sqrt(passes)); the interval rests on these two, and no training seed of the paper's is in it. On "
         "the paper's own problems luck with problems is common to both, and the interval is wider than it need be; on "
         "others the paper's share of it is missing, and it is too narrow",
-        "The scorer is not the paper's, the prompt is with prompt=paper alone (docs/paper.md): both are in the differences",
+        "The scorer is not the paper's, the prompt is with prompt=paper alone: both are in the differences",
     ]
 
 
