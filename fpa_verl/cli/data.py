@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,6 +106,10 @@ def import_(
     model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")],
     prompt: NewPrompt = None,
+    template_args: Annotated[
+        str | None,
+        typer.Option(help="Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'."),
+    ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of problems held out.")] = 0.05,
     max_response_tokens: Annotated[
         int, typer.Option(help="Longer responses are cut off and count as truncated.")
@@ -112,17 +117,20 @@ def import_(
 ) -> None:
     """Build a rollout dataset from text rollouts at hand; every response is scored anew."""
     from fpa_verl.rollouts.importing import import_rollouts
-    from fpa_verl.rollouts.prompts import BOXED, read_prompt
+    from fpa_verl.rollouts.prompts import BOXED, read_arguments, read_prompt
 
-    manifest = import_rollouts(
+    put = read_prompt(prompt) if prompt is not None else BOXED
+    manifest, notes = import_rollouts(
         source,
         model,
         out,
-        prompt=read_prompt(prompt) if prompt is not None else BOXED,
+        prompt=replace(put, arguments=read_arguments(template_args)),
         validation_fraction=validation_fraction,
         max_response_tokens=max_response_tokens,
     )
     _print_counts(out, manifest.counts)
+    for note in notes:
+        console.print(f"  {note}", highlight=False, markup=False)
 
 
 @data_app.command("check")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fpa_verl.errors import DatasetError
+from fpa_verl.rollouts.problems import number_text
 
 
 def plain(answer: Any) -> str:
     """The answer as it stands, but a whole number without decimals (27.0 is 27)."""
-    text = str(answer).strip()
+    text = number_text(answer) if isinstance(answer, float) and math.isfinite(answer) else str(answer).strip()
     whole = text.removesuffix(".0")
     return whole if whole.removeprefix("-").isdigit() else text
 

@@ -6,13 +6,16 @@ extra_info {"problem_id", "index", "split"}
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
+import math
 import random
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,8 @@ from fpa_verl.rollouts.parquet import read_table, write_table
 from fpa_verl.rollouts.prompts import Prompt
 from fpa_verl.rollouts.schema import VALIDATION, VALIDATION_SUFFIX
 
+# What data frames and people write where there is no answer, in small letters.
+NO_ANSWER = frozenset({"", "nan", "nat", "none", "null", "na", "n/a", "#n/a", "n.a."})
 # Key of a problem file's metadata: the digest of its rows.
 SEAL = b"fpa_verl.rows"
 
@@ -77,7 +82,23 @@ def as_problem(row: dict[str, Any], where: str) -> Problem:
             f"{where} is not in verl's problem schema ({error!r}): it needs data_source, prompt and "
             "reward_model.ground_truth; `fpa-verl data problems` makes such a file from JSON Lines"
         ) from error
-    return Problem(str(problem_id), chat, "" if truth is None else str(truth), source, dict(info))
+    return Problem(str(problem_id), chat, truth_text(truth), source, dict(info))
+
+
+def truth_text(value: str | float | None) -> str:
+    """A ground truth as text; blank where it says that there is none, as NaN, "None" or "N/A" do.
+
+    A number is written out, without exponent, and without decimals where it is whole: 1e+16 would be read as e + 16.
+    """
+    if isinstance(value, float):
+        return number_text(value) if math.isfinite(value) else ""
+    text = "" if value is None else str(value)
+    return "" if text.strip().strip("<>").lower() in NO_ANSWER else text
+
+
+def number_text(value: float) -> str:
+    """A finite number in digits: 1e20 as 100000000000000000000, 7.0 as 7, 1e-05 as 0.00001."""
+    return str(int(value)) if value.is_integer() else f"{Decimal(repr(value)):f}"
 
 
 def read_problems(files: str | Sequence[str]) -> list[Problem]:
@@ -176,7 +197,9 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _record(line: bytes, where: str) -> dict[str, Any]:
     try:
-        record = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        # Windows' tools begin a file with a mark.
+        text = line.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        record = json.loads(text, parse_constant=_constant, parse_float=_finite)
         # Half a surrogate pair, as in "\ud83d", is no text that could be encoded.
         json.dumps(record, ensure_ascii=False).encode("utf-8")
     # ValueError: no UTF-8, no JSON, a number of thousands of digits. RecursionError: brackets without end.
@@ -187,8 +210,16 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
     return record
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+def _constant(name: str) -> None:
+    """NaN is what data frames write for null."""
+    if name != "NaN":
+        raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"{digits} is too large for a number: write it as a text")
+    return value
 
 
 def text_of(record: dict[str, Any], key: str, where: str) -> str | None:
@@ -202,7 +233,7 @@ def text_of(record: dict[str, Any], key: str, where: str) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise DatasetError(f"{where}: '{key}' is {json.dumps(value)[:40]}, where a text is wanted")
-    return str(value)
+    return number_text(value) if isinstance(value, float) else str(value)
 
 
 def problem_from_record(record: dict[str, Any], where: str, index: int, source: str, prompt: Prompt) -> Problem:
@@ -223,7 +254,7 @@ def problem_from_record(record: dict[str, Any], where: str, index: int, source: 
         raise DatasetError(f"{where}: keys 'problem' and 'answer' are wanted")
     source = text_of(record, "source", where) or source
     problem_id = text_of(record, "id", where) or f"{source}/{index}"
-    return Problem.from_text(problem_id, prompt.of(problem), text_of(record, "answer", where) or "", source)
+    return Problem.from_text(problem_id, prompt.of(problem), truth_text(text_of(record, "answer", where)), source)
 
 
 def all_of_json_lines(path: Path, prompt: Prompt) -> list[Problem]:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.paths import RECIPES
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 SLOT = "{problem}"
+# The date that Llama's own templates have for an engine without a clock, and the function that tells them of another.
+DATE, CLOCK = "26 Jul 2024", "strftime_now"
+# Characters around a problem that are an instruction, and not by chance there.
+INSTRUCTION = 20
 
 
 @dataclass(frozen=True)
@@ -22,15 +31,24 @@ class Prompt:
         text: holds `SLOT` once, where the problem goes.
         template: the chat template around it; None: the tokenizer's own.
         stop: texts that end a response, beside an end-of-sequence token.
+        arguments: what the template is rendered with.
     """
 
     text: str
     template: str | None = None
     stop: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, problem: str) -> str:
-        """The problem as it is put."""
-        return self.text.replace(SLOT, problem)
+        """The problem as it is put; one that is put this way already stays as it is."""
+        return problem if self.is_put(problem) else self.text.replace(SLOT, problem)
+
+    def is_put(self, problem: str) -> bool:
+        """Whether a problem comes with the instruction already, whatever white space is around that."""
+        before, behind = (part.strip() for part in self._around)
+        text, least = problem.strip(), len(before) + len(behind)
+        # A few characters, as "A:", may be the problem's own.
+        return least >= INSTRUCTION and len(text) > least and text.startswith(before) and text.endswith(behind)
 
     @property
     def _around(self) -> tuple[str, str]:
@@ -57,6 +75,56 @@ class Prompt:
 BOXED = Prompt(SLOT + "\nPlease reason step by step, and put your final answer within \\boxed{}.")
 # The problem and nothing else.
 BARE = Prompt(SLOT)
+
+
+def pinned(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, model: str) -> Prompt:
+    """The prompt with its template settled: the tokenizer's own where it has none, and the same every day.
+
+    Templates as Llama's write today's date into every prompt, so that a dataset of Monday is another one than that of
+    Tuesday. A `date_string` pins them.
+
+    Raises:
+        ConfigError: there is no template, or one that depends on the clock and cannot be pinned.
+    """
+    template = prompt.template or tokenizer.chat_template
+    if template is None:
+        raise ConfigError(
+            f"the tokenizer of {model} has no chat template, as base models often have none: prompt=paper (of "
+            "`fpa-verl data`: --prompt paper) puts problems without one; "
+            "actor_rollout_ref.model.custom_chat_template=TEMPLATE sets one, and so does "
+            f'"chat_template" in {Path(model) / "tokenizer_config.json"}'
+        )
+    arguments = {**clock_arguments(template, prompt.arguments), **prompt.arguments}
+    return replace(prompt, template=str(template), arguments=arguments)
+
+
+def clock_arguments(template: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What pins a template that writes today's date; nothing for one that does not, or is pinned.
+
+    Raises:
+        ConfigError: it cannot be pinned.
+    """
+    if CLOCK not in template or "date_string" in given:
+        return {}
+    if "date_string" not in template:
+        raise ConfigError(
+            f"the chat template asks for the time ({CLOCK}) and puts another prompt every day: set "
+            "actor_rollout_ref.model.custom_chat_template to one that does not"
+        )
+    return {"date_string": DATE}
+
+
+def render(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], prompt: Prompt) -> str:
+    """A chat as the model reads it, up to where it answers."""
+    return str(
+        tokenizer.apply_chat_template(
+            chat,
+            chat_template=prompt.template,
+            tokenize=False,
+            add_generation_prompt=True,
+            **prompt.arguments,
+        )
+    )
 
 
 def stops_of(recipe: Any) -> list[str]:
@@ -97,6 +165,21 @@ def read_prompt(wanted: str) -> Prompt:
             f"--prompt '{SLOT}' puts nothing around it"
         )
     return named[wanted]
+
+
+def read_arguments(text: str | None) -> dict[str, Any]:
+    """Arguments of a chat template from JSON; none where there is no text.
+
+    Raises:
+        ConfigError: it is no JSON object.
+    """
+    try:
+        found = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--template-args {text!r} is no JSON ({error}): give an object") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"--template-args {text!r} is no JSON object: give one as '{{\"enable_thinking\": false}}'")
+    return found
 
 
 def prompt_of(texts: Iterable[str]) -> Prompt:

@@ -79,6 +79,14 @@ def test_the_papers_prompt_reaches_every_model_of_the_paper_as_it_is_printed(tmp
 
 
 @pytest.fixture
+def model(tmp_path):
+    tokenizer = byte_tokenizer(None)
+    small_qwen3(tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return f"actor_rollout_ref.model.path={tmp_path}/model"
+
+
+@pytest.fixture
 def problem_file(tmp_path):
     def write(prompt):
         file = tmp_path / "problems.parquet"
@@ -90,24 +98,42 @@ def problem_file(tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["collect", "evaluate", "grpo_baseline"])
-def test_problems_that_are_put_in_another_way_are_refused(problem_file, recipe):
+def test_problems_that_are_put_in_another_way_are_refused(problem_file, recipe, model):
     files = problem_file(BOXED)
-    facts = facts_of(composed(recipe, *files))
+    facts = facts_of(composed(recipe, model, *files))
     with pytest.raises(DatasetError) as error:
         prompt_checks.check(facts)
     message = str(error.value)
     assert "problem 'p0' is not put as prompt=paper has it (Solve this math problem step b… A:)" in message
     assert "fpa-verl data problems SOURCE --prompt paper --out FILE" in message
     assert "prompt=chat" in message
-    prompt_checks.check(facts_of(composed(recipe, *files, "prompt=chat")))
+    prompt_checks.check(facts_of(composed(recipe, model, *files, "prompt=chat")))
 
 
 @pytest.mark.parametrize("recipe", ["collect", "evaluate", "grpo_baseline"])
-def test_problems_of_the_papers_prompt_are_taken(problem_file, tmp_path, recipe):
+def test_problems_of_the_papers_prompt_are_taken(problem_file, tmp_path, recipe, model):
     files = problem_file(read_prompt("paper"))
-    prompt_checks.check(facts_of(composed(recipe, *files)))
+    prompt_checks.check(facts_of(composed(recipe, model, *files)))
     (file,) = tmp_path.glob("*.parquet")
     assert read_problem_set(str(file)).texts()["p1"] == "What is 1?"
+
+
+@pytest.mark.parametrize("recipe", ["collect", "evaluate", "grpo_baseline"])
+def test_prompts_that_are_too_long_are_refused_with_the_numbers_to_set(tmp_path, recipe, model):
+    """Every byte a token: 20 and 3 of the text and 17 of the template; responses of at most 2,048."""
+    file = tmp_path / "long.jsonl.parquet"
+    texts = ["x" * 20, "y" * 3]
+    write_problems(file, [Problem.from_text(f"p{len(t)}", t, "1", "toy") for t in texts], "train")
+    files = [f"data.{split}_files=[{file}]" for split in ("train", "val")]
+    settings = [model, *files, "prompt=chat", "scale.max_prompt_tokens=36"]
+    with pytest.raises(DatasetError) as error:
+        prompt_checks.check(facts_of(composed(recipe, *settings)))
+    assert (
+        "1 of 2 prompts are longer than scale.max_prompt_tokens=36, the longest is that of problem 'p20': set "
+        in str(error.value)
+    )
+    assert "scale.max_prompt_tokens=37 and scale.max_model_tokens=2085" in str(error.value)
+    prompt_checks.check(facts_of(composed(recipe, *settings[:-1], "scale.max_prompt_tokens=37")))
 
 
 @pytest.mark.parametrize(
@@ -121,9 +147,11 @@ def test_problems_of_the_papers_prompt_are_taken(problem_file, tmp_path, recipe)
         ),
     ],
 )
-def test_a_prompt_that_could_not_be_heeded(problem_file, overrides, says):
+def test_a_prompt_that_could_not_be_heeded(problem_file, overrides, says, model):
     with pytest.raises(ConfigError) as error:
-        prompt_checks.check(facts_of(composed("evaluate", *problem_file(BOXED), "evaluation.seeded=false", *overrides)))
+        prompt_checks.check(
+            facts_of(composed("evaluate", model, *problem_file(BOXED), "evaluation.seeded=false", *overrides))
+        )
     assert says in str(error.value)
 
 

@@ -24,9 +24,9 @@ from fpa_verl.data_check import check_dataset
 from fpa_verl.errors import FpaError
 from fpa_verl.evaluation.problem_sets import read_problem_set
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, reference_cache
-from fpa_verl.rollouts.importing import TextRollout, read_text_rollouts
 from fpa_verl.rollouts.problems import Problem, read_problems, write_problems
-from fpa_verl.rollouts.prompts import BARE
+from fpa_verl.rollouts.prompts import BARE, pinned
+from fpa_verl.rollouts.text_rollouts import TextRollout, read_text_rollouts
 from tests.rollouts.conftest import PLAN, change_manifest, finish, rewrite, trajectory
 from tests.rollouts.damage import damaged_bytes, damaged_json, damaged_table
 
@@ -310,7 +310,8 @@ class Archive(Target):
         self.damage_bytes(self.NAME, random)
 
     def read(self) -> Any:
-        return read_text_rollouts(self.folder / self.NAME, self.tokenizer, prompt=BARE)
+        put, ends = pinned(BARE, self.tokenizer, "model"), {self.tokenizer.eos_token_id}
+        return read_text_rollouts(self.folder / self.NAME, self.tokenizer, put, ends)[0]
 
 
 class Lines(Archive):
@@ -340,15 +341,19 @@ def rollouts_said(file: Path) -> list[TextRollout]:
             record = json.loads(line)
             texts = {name: record[name] for name in ("id", "problem", "response", "ground_truth") if name in record}
             texts = {name: str(value) for name, value in texts.items() if type(value) in (str, int, float)}
+            truth = texts["ground_truth"] if "ground_truth" in texts else str(record.get("answer", ""))
+            if truth in ("", "nan", "None"):
+                continue
+            reasons = {"stop": "stop", "length": "length", None: "stop"}
             found[len(found)] = TextRollout(
-                problem=texts["problem"],
+                messages=(("user", texts["problem"]),),
                 response=texts["response"] if "response" in texts else str(record["output"]),
-                ground_truth=texts["ground_truth"] if "ground_truth" in texts else str(record["answer"]),
+                ground_truth=truth,
                 problem_id=texts.get("id") or _id_of_the_text(texts["problem"]),
                 source="rollouts",
-                truncated=record.get("finish_reason") == "length",
+                finish_reason=reasons[record.get("finish_reason")],
             )
-    groups = {(one.problem_id, one.problem, one.ground_truth) for one in found.values()}
+    groups = {(one.problem_id, one.messages, one.ground_truth) for one in found.values()}
     assert len(groups) == len({problem_id for problem_id, _, _ in groups}), "one id, two problems"
     return list(found.values())
 

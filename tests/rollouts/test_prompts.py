@@ -33,9 +33,23 @@ def test_the_usual_prompt_is_what_it_has_been():
 @given(st.text(), st.text(), st.text())
 def test_a_problem_is_found_again_in_what_was_made_of_it(before, problem, behind):
     prompt = Prompt(f"{before.replace('{problem}', '')}{{problem}}{behind.replace('{problem}', '')}")
-    if prompt.text.count("{problem}") == 1:
+    if prompt.text.count("{problem}") == 1 and not prompt.is_put(problem):
         assert prompt.fits(prompt.of(problem))
         assert prompt.problem_in(prompt.of(problem)) == problem
+
+
+@pytest.mark.parametrize("prompt", [BOXED, read_prompt("paper")])
+def test_a_problem_that_comes_with_the_instruction_does_not_get_it_twice(prompt):
+    once = prompt.of("What is 1+1?")
+    assert prompt.of(once) == once
+    # Behind a space and not a line break, or with more lines at the end.
+    for text in (once.replace("\n", " "), once + "\n\n", "  " + once):
+        assert prompt.of(text) == text
+    assert prompt.of(once.replace("step", "stop")) != once.replace("step", "stop")
+
+
+def test_what_is_short_may_be_the_problem_s_own():
+    assert Prompt("Q: {problem} A:").of("Q: which? A:") == "Q: Q: which? A: A:"
 
 
 def test_ends_that_overlap_are_no_problem_put_that_way():

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
-from transformers import AutoConfig, AutoTokenizer
+from omegaconf import DictConfig, OmegaConf
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import ActorConfig
 
@@ -22,7 +22,7 @@ from fpa_verl.integration.safety.divergence import CollapseRule
 from fpa_verl.rollouts import Manifest, RolloutDataset, Selection, read_manifest
 from fpa_verl.rollouts.fingerprint import base_fingerprints, local_model_dir
 from fpa_verl.rollouts.problems import Problem, problems_fingerprint, read_problems
-from fpa_verl.rollouts.prompts import Prompt, stops_of
+from fpa_verl.rollouts.prompts import SLOT, Prompt, pinned, stops_of
 from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder
 from fpa_verl.runs.inputs import Input, made_by
 
@@ -105,18 +105,31 @@ class RunFacts:
         Raises:
             ConfigError: there is no such model.
         """
-        model = self.config.actor_rollout_ref.model
-        tokenizer = AutoTokenizer.from_pretrained(local_model_dir(model.get("tokenizer_path") or model.path))
-        template_kwargs = dict(self.config.data.get("apply_chat_template_kwargs") or {})
-        return base_fingerprints(
-            self.model_path, tokenizer, model.get("custom_chat_template"), template_kwargs, stops_of(self.config)
-        )
+        chat = self.chat
+        return base_fingerprints(self.model_path, self.tokenizer, chat.template, dict(chat.arguments), chat.stop)
 
-    @property
-    def prompt(self) -> Prompt | None:
-        """How problem files must put their problems; None where they may do as they like."""
-        prompt = self.config.get("prompt")
-        return Prompt(prompt.text) if prompt and prompt.text is not None else None
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's.
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+        model = self.config.actor_rollout_ref.model
+        return AutoTokenizer.from_pretrained(local_model_dir(model.get("tokenizer_path") or model.path))
+
+    @cached_property
+    def chat(self) -> Prompt:
+        """How problems are put: the recipe's text or whatever their files hold, and the template around that.
+
+        Raises:
+            ConfigError: there is no template, or none that puts the same prompt every day.
+        """
+        text = OmegaConf.select(self.config, "prompt.text")
+        template = self.config.actor_rollout_ref.model.get("custom_chat_template")
+        arguments = dict(self.config.data.get("apply_chat_template_kwargs") or {})
+        prompt = Prompt(SLOT if text is None else text, template, tuple(stops_of(self.config)), arguments)
+        return pinned(prompt, self.tokenizer, self.model_path)
 
     @cached_property
     def made_by(self) -> Input | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -15,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.safety.failures import nothing_generated
 from fpa_verl.integration.servers.verdicts import returned_by_scorer
-from fpa_verl.rollouts.fingerprint import local_model_dir
+from fpa_verl.rollouts.ends import end_ids
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.prompts import stopping, stops_of
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
@@ -248,13 +247,6 @@ class RolloutClient:
         tail = str(self._tokenizer.decode(ids[-len(text.encode()) - 1 :]))
         last = str(self._tokenizer.decode(ids[-1:]))
         return text in tail[-len(last) - len(text) :]
-
-
-def end_ids(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that end a response: the tokenizer's, and those of the model's generation_config.json."""
-    file = local_model_dir(model) / "generation_config.json"
-    more = json.loads(file.read_text()).get("eos_token_id", []) if file.exists() else []
-    return {tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])}
 
 
 def in_batches(

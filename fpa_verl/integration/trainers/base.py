@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import ray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
@@ -35,6 +35,9 @@ class WatchedTrainer(PPOTrainer):
 
     def __init__(self, config: DictConfig) -> None:
         self.facts = facts_of(config)
+        with open_dict(config.data):
+            # What verl's agent loops render with, those of another machine included.
+            config.data.apply_chat_template_kwargs = dict(self.facts.chat.arguments)
         super().__init__(config)
 
     def _init_resource_pool_mgr(self) -> None:

@@ -7,11 +7,11 @@ from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import as_list
 from fpa_verl.integration.servers.client import SINGLE_TURN
 from fpa_verl.rollouts.problems import Problem
-from fpa_verl.rollouts.prompts import SLOT, stops_of
+from fpa_verl.rollouts.prompts import SLOT, render, stops_of
 
 
 def check(facts: RunFacts) -> None:
-    """Refuse problems that are put otherwise than the recipe says, and an agent loop that would not heed it.
+    """Refuse problems that are put otherwise than the recipe says or have no room, and a loop that would not heed it.
 
     Raises:
         DatasetError: the problems.
@@ -19,26 +19,48 @@ def check(facts: RunFacts) -> None:
     """
     require_slot(facts)
     if facts.kind.reads_problems:
-        require_prompt(facts, facts.training_problems, as_list(facts.config.data.train_files))
+        check_problems(facts, facts.training_problems, as_list(facts.config.data.train_files))
     if facts.kind.evaluates:
-        require_prompt(facts, facts.evaluation_problems, as_list(facts.config.data.val_files))
+        check_problems(facts, facts.evaluation_problems, as_list(facts.config.data.val_files))
         require_own_loop(facts)
 
 
+def check_problems(facts: RunFacts, problems: list[Problem], files: list[str]) -> None:
+    require_prompt(facts, problems, files)
+    require_room(facts, problems, files)
+
+
 def require_slot(facts: RunFacts) -> None:
-    if facts.prompt and facts.prompt.text.count(SLOT) != 1:
+    text = facts.config.prompt.text
+    if text is not None and text.count(SLOT) != 1:
         raise ConfigError(f"prompt.text: {SLOT} must be in it once, where the problem goes")
 
 
 def require_prompt(facts: RunFacts, problems: list[Problem], files: list[str]) -> None:
-    other = next((p for p in problems if facts.prompt and not facts.prompt.fits(p.messages[-1][1])), None)
-    if facts.prompt and other:
-        before, _, behind = facts.prompt.text.partition(SLOT)
+    other = next((p for p in problems if not facts.chat.fits(p.messages[-1][1])), None)
+    if other:
+        before, _, behind = facts.chat.text.partition(SLOT)
         name = facts.config.prompt.name
         raise DatasetError(
             f"{', '.join(files)}: problem '{other.problem_id}' is not put as prompt={name} has it "
             f"({before[:30]}…{behind[-30:]}): make the file with `fpa-verl data problems SOURCE --prompt {name} --out "
             "FILE`, or take the model's own chat template and whatever the files hold with prompt=chat"
+        )
+
+
+def require_room(facts: RunFacts, problems: list[Problem], files: list[str]) -> None:
+    """Verl would cut longer prompts on the left, and with that the problem out of them."""
+    limit = facts.config.data.max_prompt_length
+    rendered = [render(facts.tokenizer, problem.chat, facts.chat) for problem in problems]
+    lengths = [len(ids) for ids in facts.tokenizer(rendered, add_special_tokens=False)["input_ids"]]
+    longest = max(range(len(lengths)), key=lengths.__getitem__)
+    if lengths[longest] > limit:
+        over = sum(length > limit for length in lengths)
+        raise DatasetError(
+            f"{', '.join(files)}: {over:,} of {len(problems):,} prompts are longer than "
+            f"scale.max_prompt_tokens={limit}, the longest is that of problem '{problems[longest].problem_id}': set "
+            f"scale.max_prompt_tokens={lengths[longest]} and scale.max_model_tokens="
+            f"{lengths[longest] + facts.config.data.max_response_length}, or leave such problems out"
         )
 
 

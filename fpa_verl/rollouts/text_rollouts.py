@@ -1,0 +1,199 @@
+"""Rollouts as text in JSON Lines: what a record says of problem, response, ground truth, and how the response ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.rollouts.ends import finish_reason_of, split_end
+from fpa_verl.rollouts.fingerprint import digest
+from fpa_verl.rollouts.problems import json_lines, text_of, truth_text
+from fpa_verl.rollouts.prompts import Prompt, render
+from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TRUTHS = ("ground_truth", "gts", "answer")
+# Ids that a note names.
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class TextRollout:
+    """One record: a problem as it was put, one response to it, and the gold answer.
+
+    Attributes:
+        end: the token that the response's text showed as its end; None where it showed none.
+    """
+
+    messages: tuple[tuple[str, str], ...]
+    response: str
+    ground_truth: str
+    problem_id: str
+    source: str
+    finish_reason: str
+    end: int | None = None
+
+
+@dataclass
+class LeftOut:
+    """What was not taken of a file.
+
+    Attributes:
+        unanswered: ids of problems without a ground truth.
+        behind_end: responses of which something stood behind their end.
+    """
+
+    unanswered: dict[str, None] = field(default_factory=dict)
+    behind_end: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {"without_answer": list(self.unanswered), "cut_behind_end": self.behind_end}
+
+    def notes(self) -> list[str]:
+        """In words, what a user must know of it."""
+        notes = []
+        if self.unanswered:
+            ids = list(self.unanswered)
+            more = f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else ""
+            notes.append(f"left out, without an answer: {', '.join(ids[:SHOWN])}{more}")
+        if self.behind_end:
+            notes.append(f"cut off, what stood behind the end of a response: in {self.behind_end:,} responses")
+        return notes
+
+
+def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
+    for name in names:
+        if (value := text_of(record, name, where)) is not None:
+            return value
+    if null := [name for name in names if name in record]:
+        raise DatasetError(f"{where}: '{null[0]}' is null: leave the line out, or write what it was")
+    raise DatasetError(f"{where}: key '{names[0]}' is missing (also tried: {', '.join(names[1:]) or 'nothing else'})")
+
+
+def _truth(record: dict[str, Any], where: str) -> str:
+    """The ground truth; blank where the record says that there is none."""
+    found = next((name for name in TRUTHS if name in record), None)
+    if found is None:
+        raise DatasetError(f"{where}: key '{TRUTHS[0]}' is missing (also tried: {', '.join(TRUTHS[1:])})")
+    return truth_text(text_of(record, found, where))
+
+
+def _chat(record: dict[str, Any], key: str, where: str) -> tuple[tuple[str, str], ...] | None:
+    """A list of messages as (role, content) pairs; None where the record has none under that key."""
+    if not isinstance(messages := record.get(key), list):
+        return None
+    try:
+        chat = tuple((str(message["role"]), message["content"]) for message in messages)
+        if not chat or not all(isinstance(content, str) for _, content in chat):
+            raise TypeError("no message, or one whose content is no text")
+    except (KeyError, TypeError) as error:
+        raise DatasetError(f"{where}: '{key}' is no list of messages with role and content ({error})") from error
+    return chat
+
+
+class _Reader:
+    """Turns records into rollouts: our own form, verl's dumps, TRL's prompt and completion.
+
+    verl dumps the rendered prompt without its special tokens; the problem is cut back out of it.
+    """
+
+    def __init__(self, path: Path, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, ends: set[int]) -> None:
+        self._path, self._tokenizer, self._prompt, self._ends = path, tokenizer, prompt, ends
+        self._unwrap = _template_remover(tokenizer, prompt)
+        self.left_out = LeftOut()
+
+    def read(self, record: dict[str, Any], where: str) -> TextRollout | None:
+        """The rollout; None where it has no ground truth."""
+        messages = self._messages(record, where)
+        problem_id = text_of(record, "problem_id", where) or text_of(record, "id", where) or digest(messages[-1][1])
+        if not (truth := _truth(record, where)):
+            self.left_out.unanswered[problem_id] = None
+            return None
+        ending = split_end(self._response(record, where), self._tokenizer, self._ends)
+        response, stopped = self._prompt.cut(ending.text)
+        self.left_out.behind_end += ending.lost or (stopped and response != ending.text)
+        said = ENDED if ending.end is not None else finish_reason_of(record, where)
+        return TextRollout(
+            messages=messages,
+            response=response,
+            ground_truth=truth,
+            problem_id=problem_id,
+            source=text_of(record, "source", where) or self._path.name.split(".")[0],
+            finish_reason=STOPPED_AT_TEXT if stopped else said,
+            end=ending.end,
+        )
+
+    def _messages(self, record: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+        if (chat := _chat(record, "prompt", where)) is not None:
+            return chat
+        if "problem" in record or "prompt" in record:
+            return (("user", self._prompt.of(_field(record, ("problem", "prompt"), where))),)
+        return (("user", self._unwrap(_field(record, ("input",), where), where)),)
+
+    def _response(self, record: dict[str, Any], where: str) -> str:
+        if (chat := _chat(record, "completion", where)) is not None:
+            return chat[-1][1]
+        return _field(record, ("response", "output", "completion"), where)
+
+
+def read_text_rollouts(
+    path: Path, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, ends: set[int]
+) -> tuple[list[TextRollout], LeftOut]:
+    """The rollouts of a file, and what was not taken of it.
+
+    Args:
+        path: JSON Lines: problem, response, ground_truth; verl's dumps (input, output, gts); or prompt and completion,
+            texts or lists of messages.
+        tokenizer: the model's.
+        prompt: how problems are put; a list of messages stays as it is.
+        ends: the tokens that end a response.
+
+    Raises:
+        DatasetError: a record lacks a key or contradicts an earlier one, or there is nothing to import.
+    """
+    reader = _Reader(path, tokenizer, prompt, ends)
+    rollouts: list[TextRollout] = []
+    first_of: dict[str, tuple[int, TextRollout]] = {}
+    for number, record in json_lines(path):
+        where = f"{path}, line {number}"
+        if (rollout := reader.read(record, where)) is None:
+            continue
+        if rollout.finish_reason == CUT_OFF and not rollout.response:
+            raise DatasetError(f"{where}: an empty response that was cut off has no tokens: leave the line out")
+        _refuse_conflict(rollout, where, *first_of.setdefault(rollout.problem_id, (number, rollout)))
+        rollouts.append(rollout)
+    if not rollouts:
+        raise DatasetError(f"{path} has nothing to import" + "".join(f"; {note}" for note in reader.left_out.notes()))
+    return rollouts, reader.left_out
+
+
+def _refuse_conflict(rollout: TextRollout, where: str, line: int, first: TextRollout) -> None:
+    """Rollouts of one problem form a group: they answer the same text, and are scored against the same answer."""
+    for name, what in (("messages", "problem"), ("ground_truth", "ground_truth")):
+        if getattr(rollout, name) != getattr(first, name):
+            raise DatasetError(
+                f"{where}: problem '{rollout.problem_id}' has another {what} than in line {line}: give each problem "
+                "an id of its own"
+            )
+
+
+def _template_remover(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> Any:
+    marker = "\x00"
+    ids = tokenizer.encode(render(tokenizer, [{"role": "user", "content": "MARKER"}], prompt), add_special_tokens=False)
+    text = str(tokenizer.decode(ids, skip_special_tokens=True)).replace("MARKER", marker)
+    head, _, tail = text.partition(marker)
+
+    def unwrap(rendered: str, where: str) -> str:
+        if not (rendered.startswith(head) and rendered.endswith(tail)) or len(rendered) <= len(head) + len(tail):
+            raise DatasetError(
+                f"{where}: 'input' was not rendered with this tokenizer's chat template: give --model the model that "
+                "produced the dump, with the arguments that its template was given (--template-args "
+                "'{\"enable_thinking\": false}'), or records with 'problem'"
+            )
+        return rendered[len(head) : len(rendered) - len(tail)]
+
+    return unwrap

@@ -1,0 +1,215 @@
+"""How a response ended, in the words of other engines and by its own text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from fpa_verl.demo.model import END, PAD, character_tokenizer
+from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.rollouts.ends import CUT_OFF_WORDS, ENDED_WORDS, end_ids, finish_reason_of, split_end
+from fpa_verl.rollouts.importing import import_rollouts
+from fpa_verl.rollouts.prompts import BARE, DATE, Prompt, pinned, render
+
+TOKENIZER = character_tokenizer()
+IDS = {TOKENIZER.eos_token_id}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"finish_reason": "length"},
+        {"finish_reason": "max_tokens"},
+        {"finish_reason": "MAX_TOKENS"},
+        {"finish_reason": "FinishReason.MAX_TOKENS"},
+        {"finish_reason": "FINISH_REASON_MAX_TOKENS"},
+        {"finishReason": "maxTokens"},
+        {"finish_reason": {"type": "length", "length": 2048}},
+        {"finish_reason": {"type": "Length"}},
+        {"finish_reason": {"reason": "max_output_tokens"}},
+        {"done_reason": "length"},
+        {"stop_reason": "max_tokens"},
+        {"stop_reason": "model_context_window_exceeded"},
+        {"truncated": True},
+        {"finish_reason": None, "stop_reason": "max-tokens"},
+    ],
+)
+def test_words_for_a_response_that_was_cut_off(record):
+    assert finish_reason_of(record, "line 1") == "length"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"finish_reason": None},
+        {"finish_reason": "stop"},
+        {"finish_reason": "STOP"},
+        {"finish_reason": "eos_token"},
+        {"finish_reason": {"type": "stop", "matched": 151645}},
+        {"finish_reason": "stop", "stop_reason": "Q:"},
+        {"finish_reason": "EndTurn"},
+        {"stop_reason": "end_turn"},
+        {"stop_reason": 151645},
+        {"done_reason": "stop"},
+        {"truncated": False},
+    ],
+)
+def test_words_for_a_response_that_ended(record):
+    assert finish_reason_of(record, "line 1") == "stop"
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12))
+def test_a_word_that_is_not_known_is_an_error_that_names_it(word):
+    assume(word not in ENDED_WORDS | CUT_OFF_WORDS)
+    with pytest.raises(DatasetError) as error:
+        finish_reason_of({"finish_reason": word}, "line 1")
+    assert f"line 1: 'finish_reason' is {json.dumps(word)}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("response", "text", "shows_end", "lost"),
+    [
+        ("It is 4.", "It is 4.", False, False),
+        (f"It is 4.{END}", "It is 4.", True, False),
+        (f"It is 4.{END}{PAD}{PAD}", "It is 4.", True, False),
+        (f"It is 4.{END}\n{END}", "It is 4.", True, False),
+        (f"It is 4.{PAD}{PAD}", "It is 4.", False, False),
+        (f"It is 4.{END}user\nAnd 5?", "It is 4.", True, True),
+        (f"{END}", "", True, False),
+    ],
+)
+def test_a_response_ends_at_the_first_text_that_ends_one(response, text, shows_end, lost):
+    found = split_end(response, TOKENIZER, IDS)
+    assert (found.text, found.end, found.lost) == (text, TOKENIZER.eos_token_id if shows_end else None, lost)
+
+
+def imported(tmp_path, base_model, *responses, prompt=BARE, **record):
+    lines = [{"problem": "1+1", "response": one, "ground_truth": "2", **record} for one in responses]
+    source = tmp_path / "r.jsonl"
+    source.write_text("\n".join(map(json.dumps, lines)))
+    _, notes = import_rollouts(source, str(base_model), tmp_path / "d", prompt=prompt, validation_fraction=0.0)
+    dataset = RolloutDataset(tmp_path / "d")
+    return [dataset.row(i) for i in range(len(responses))], notes, dataset.manifest
+
+
+def test_an_imported_response_has_one_end_and_nothing_behind_it(tmp_path, base_model):
+    right, wrong = r"\boxed{2}", r"\boxed{3}"
+    given = [right + END + PAD * 3, wrong + END + END, right, wrong + END + "user: more"]
+    rows, notes, manifest = imported(tmp_path, base_model, *given)
+    for row, text in zip(rows, [right, wrong, right, wrong], strict=True):
+        assert TOKENIZER.decode(row["response_ids"]) == text + END
+        assert row["finish_reason"] == "stop"
+    assert notes == ["cut off, what stood behind the end of a response: in 1 responses"]
+    assert manifest.origin["cut_behind_end"] == 1
+
+
+def test_an_imported_response_that_was_cut_off_gets_no_end_whatever_the_word(tmp_path, base_model):
+    rows, _, manifest = imported(tmp_path, base_model, r"\boxed{2}", r"\boxed{3}", finish_reason="max_tokens")
+    assert [TOKENIZER.decode(row["response_ids"]) for row in rows] == [r"\boxed{2}", r"\boxed{3}"]
+    assert manifest.counts["truncated"] == 2
+
+
+def test_a_text_that_shows_its_end_has_ended_whatever_is_said(tmp_path, base_model):
+    rows, _, _ = imported(tmp_path, base_model, r"\boxed{2}" + END, r"\boxed{3}" + END, finish_reason="length")
+    assert {row["finish_reason"] for row in rows} == {"stop"}
+
+
+def test_a_tokenizer_without_an_end_is_refused(tmp_path, base_model):
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = character_tokenizer()
+    tokenizer.eos_token = None
+    AutoModelForCausalLM.from_pretrained(base_model).save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(tmp_path / "m")
+    with pytest.raises(DatasetError, match=r"has no end-of-sequence token, .*: set .eos_token. in "):
+        imported(tmp_path, tmp_path / "m", r"\boxed{2}")
+
+
+def test_a_tokenizer_without_a_template_is_named_in_one_line(tmp_path, base_model):
+    tokenizer = character_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(ConfigError) as error:
+        pinned(BARE, tokenizer, "some/model")
+    assert "\n" not in str(error.value)
+    for way in ("--prompt paper", "prompt=paper", "custom_chat_template=TEMPLATE", "some/model/tokenizer_config.json"):
+        assert way in str(error.value)
+    assert pinned(Prompt("{problem}", "{{ 1 }}"), tokenizer, "some/model").template == "{{ 1 }}"
+
+
+LLAMA = (
+    "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{{ date_string }}"
+)
+
+
+def test_a_template_that_writes_the_date_is_the_same_every_day():
+    put = pinned(Prompt("{problem}", LLAMA), TOKENIZER, "m")
+    assert render(TOKENIZER, [{"role": "user", "content": "1+1"}], put) == DATE
+    chosen = pinned(Prompt("{problem}", LLAMA, arguments={"date_string": "1 Jan 2026"}), TOKENIZER, "m")
+    assert render(TOKENIZER, [{"role": "user", "content": "1+1"}], chosen) == "1 Jan 2026"
+    with pytest.raises(ConfigError, match=r"asks for the time .strftime_now. and puts another prompt every day"):
+        pinned(Prompt("{problem}", "{{ strftime_now('%Y') }}"), TOKENIZER, "m")
+
+
+THINKING = (
+    "{% for m in messages %}user:{{ m['content'] }}{% endfor %};assistant:"
+    "{% if enable_thinking is false %}<think></think>{% endif %}"
+)
+
+
+def test_dumps_of_a_template_with_arguments(tmp_path, base_model):
+    source = tmp_path / "10.jsonl"
+    record = {"input": "user:1+1;assistant:<think></think>", "output": r"\boxed{2}", "gts": "2"}
+    source.write_text(json.dumps(record) + "\n" + json.dumps({**record, "output": r"\boxed{3}"}))
+    with pytest.raises(DatasetError, match="--template-args"):
+        import_rollouts(source, str(base_model), tmp_path / "a", prompt=Prompt("{problem}", THINKING))
+    put = Prompt("{problem}", THINKING, arguments={"enable_thinking": False})
+    import_rollouts(source, str(base_model), tmp_path / "d", prompt=put, validation_fraction=0.0)
+    dataset = RolloutDataset(tmp_path / "d")
+    assert TOKENIZER.decode(dataset.row(0)["prompt_ids"]) == "user:1+1;assistant:<think></think>"
+    imported(tmp_path / "d", base_model, r"\boxed{2}", prompt=Prompt("{problem}", THINKING))
+    other = RolloutDataset(tmp_path / "d" / "d").manifest.fingerprints["template"]
+    assert dataset.manifest.fingerprints["template"] != other
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion"),
+    [
+        ("1+1", r"\boxed{2}"),
+        ([{"role": "user", "content": "1+1"}], [{"role": "assistant", "content": r"\boxed{2}"}]),
+        ([{"role": "user", "content": "1+1"}], r"\boxed{2}"),
+    ],
+)
+def test_prompt_and_completion(tmp_path, base_model, prompt, completion):
+    source = tmp_path / "trl.jsonl"
+    source.write_text(json.dumps({"prompt": prompt, "completion": completion, "answer": 2.0}))
+    import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0)
+    row = RolloutDataset(tmp_path / "d").row(0)
+    assert TOKENIZER.decode(row["prompt_ids"]) == "1+1\n"
+    assert (row["status"], row["ground_truth"]) == ("right", "2")
+
+
+@pytest.mark.parametrize("truth", ["NaN", '"nan"', '"None"', '"null"', '"N/A"', "null", '""', '"<NA>"', '" NaN "'])
+def test_problems_without_an_answer_are_left_out_and_named(tmp_path, base_model, truth):
+    source = tmp_path / "r.jsonl"
+    lines = [f'{{"id": "p{i}", "problem": "{i}+1", "response": "2", "ground_truth": {truth}}}' for i in range(7)]
+    source.write_text(
+        "\n".join([*lines, r'{"id": "q", "problem": "1+1", "response": "\\boxed{2}", "ground_truth": 2}'])
+    )
+    manifest, notes = import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0)
+    assert manifest.counts["trajectories"] == 1
+    assert notes == ["left out, without an answer: p0, p1, p2, p3, p4 and 2 more"]
+    source.write_text("\n".join(lines))
+    with pytest.raises(DatasetError, match="has nothing to import; left out, without an answer: p0"):
+        import_rollouts(source, str(base_model), tmp_path / "e", prompt=BARE)
+
+
+def test_the_ends_of_a_model_are_its_tokenizers_and_its_generation_configs(tmp_path, base_model):
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 9]}')
+    assert end_ids(str(tmp_path), TOKENIZER) == {7, 9, TOKENIZER.eos_token_id}
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": null}')
+    assert end_ids(str(tmp_path), TOKENIZER) == IDS
