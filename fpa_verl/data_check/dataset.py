@@ -22,6 +22,7 @@ from fpa_verl.data_check.groups import group_faults, repeated_responses
 from fpa_verl.data_check.problem_files import Against, check_ground_truths
 from fpa_verl.data_check.scores import Scored, check_scores
 from fpa_verl.data_check.splits import check_splits
+from fpa_verl.data_check.texts import Texts
 from fpa_verl.errors import DatasetError
 from fpa_verl.findings import Finding
 from fpa_verl.rollouts.dataset import miscounted
@@ -69,8 +70,9 @@ def check_dataset(
     except DatasetError as error:
         yield Finding("index", "wrong", f"{error}; no row was looked at")
         return
-    rows = _Rows(folder, manifest, index, sample)
+    rows = _Rows(folder, manifest, index, sample, model)
     yield from rows.findings()
+    yield from rows.texts.findings(folder)
     yield from _counts(folder, manifest, index)
     yield from _groups(rows, manifest)
     yield from check_ground_truths(rows.truths_at)
@@ -144,6 +146,7 @@ class _Rows:
     manifest: Manifest
     index: pd.DataFrame
     sample_size: int
+    model: str | None = None
     faults: Faults = field(default_factory=Faults)
     truths_at: dict[str, str] = field(default_factory=dict)
     sample: list[Scored] = field(default_factory=list)
@@ -154,6 +157,7 @@ class _Rows:
         self._truth_numbers: dict[str, int] = {}
         self._chosen = np.zeros(rows, bool)
         self._chosen[random.Random(0).sample(range(rows), min(self.sample_size, rows))] = True
+        self.texts = Texts(self.manifest, self.index, self.model, self.where)
         self._ends = np.cumsum([shard.rows for shard in self.manifest.shards])
         shards = Shards(self.folder, self.manifest, self.index)
         for number, record in enumerate(self.manifest.shards):
@@ -171,11 +175,14 @@ class _Rows:
     def _look_at(self, piece: Piece, shards: Shards) -> None:
         here = slice(piece.in_dataset, piece.in_dataset + len(piece.table))
         is_sampled = self._chosen[here].copy()
+        faulty = set()
         for fault in shards.faults(piece):
             self.faults.add(fault.subject, f"{self.where(piece.in_dataset + fault.row)}: {fault}")
             is_sampled[fault.row] = False
+            faulty.add(fault.row)
         if any(piece.table[name].null_count for name in ("prompt_ids", "response_ids", "ground_truth", "sample")):
             return
+        self.texts.look_at(piece, faulty)
         self._columns.is_read[here] = True
         self._columns.prompt[here] = digests(piece.table["prompt_ids"])
         self._columns.response[here] = digests(piece.table["response_ids"])

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.fingerprint import tokenizer_fingerprint
 from fpa_verl.rollouts.manifest import Manifest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Decode = Callable[[list[int]], str]
 
@@ -50,6 +54,20 @@ def scored_text(manifest: Manifest, model: str | None = None) -> Decode:
     Raises:
         DatasetError: that tokenizer is not at hand, or `model` has another.
     """
+    tokenizer = tokenizer_of(manifest, model)
+    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def tokenizer_of(manifest: Manifest, model: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer that the dataset was made with.
+
+    Args:
+        manifest: the dataset's.
+        model: folder or name of another copy of the model.
+
+    Raises:
+        DatasetError: that tokenizer is not at hand, or `model` has another.
+    """
     name = model_of(manifest, model)
     try:
         from transformers import AutoTokenizer
@@ -70,4 +88,4 @@ def scored_text(manifest: Manifest, model: str | None = None) -> Decode:
         raise DatasetError(
             f"{name} has another tokenizer than the dataset was made with; --model FOLDER names that one"
         )
-    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
+    return tokenizer

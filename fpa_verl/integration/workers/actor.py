@@ -20,6 +20,7 @@ from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.config.settings import compute_dtype
 from fpa_verl.integration.workers.export import ExportingActorWorker
 from fpa_verl.integration.workers.gradients import gradient_norm
+from fpa_verl.integration.workers.heads import require_plain_head
 from fpa_verl.integration.workers.loss import REFERENCE_POINT, LogRatios, OfflineLoss
 from fpa_verl.integration.workers.reference import CachedReference, ForwardReference, Recorder, Reference
 from fpa_verl.objectives import Needs
@@ -50,6 +51,9 @@ class CacheRequest:
 
 class OfflineActorWorker(ExportingActorWorker):
     """verl's worker with actor and, where the objective asks for it, reference in one process."""
+
+    # Whether logits made again from hidden states were compared with those of a forward pass.
+    _head_is_plain = False
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
@@ -86,12 +90,12 @@ class OfflineActorWorker(ExportingActorWorker):
             )
         return ForwardReference(self.ref.engine, compiled=compiled)
 
-    def _head(self) -> Any:
-        return self.actor.engine.module.get_output_embeddings()
-
     def _frozen_head(self) -> torch.Tensor:
         """The reference's (V, d) head: the actor's own, before its first update or checkpoint."""
-        weight = self._head().weight
+        model = self.actor.engine.module
+        # A cache of before this was asked may be there.
+        require_plain_head(model)
+        weight = model.get_output_embeddings().weight
         whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
         return whole.detach().to(dtype=PrecisionType.to_dtype(compute_dtype(self.config.actor)), copy=True)
 
@@ -105,12 +109,16 @@ class OfflineActorWorker(ExportingActorWorker):
         tu.assign_non_tensor(
             data, distillation_use_topk=True, temperature=self._policy_loss.scoring_temperature, force_group_size=1
         )
-        head = self._head() if request.source == "hidden" else None
-        recorder = Recorder(request.source, request.k, request.samples, head)
+        model = self.actor.engine.module if request.source == "hidden" else None
+        if model is not None:
+            require_plain_head(model)
+        compare = None if self._head_is_plain else self._policy_loss.scoring_temperature
+        recorder = Recorder(request.source, request.k, request.samples, model, compare)
         try:
             self._pass_with(recorder, data)
         finally:
             recorder.close()
+        self._head_is_plain = True
         file = Path(request.folder) / part_name(request.batch, self.actor.engine.get_data_parallel_rank())
         write_part(file, recorder.rows, recorder.lengths, recorder.arrays())
         return tu.get_tensordict({}, non_tensor_dict={"metrics": {"tokens": sum(recorder.lengths)}})

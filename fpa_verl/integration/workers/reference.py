@@ -22,6 +22,7 @@ from verl.utils.ulysses import get_ulysses_sequence_parallel_rank
 from verl.workers.engine.base import BaseEngine
 
 from fpa_verl.errors import IntegrationError
+from fpa_verl.integration.workers.heads import require_same_logits
 from fpa_verl.objectives import (
     CoarseReference,
     RemadeLogits,
@@ -246,13 +247,25 @@ class Recorder:
     Args:
         source: the cache's.
         k, samples: for "topk".
-        head: the module whose input is the last hidden state; for "hidden".
+        model: whose head's input is the last hidden state; for "hidden".
+        compare: the temperature of the pass, whose first logits are then compared with what will be made of the hidden
+            states; None: they were before.
     """
 
-    def __init__(self, source: str, k: int, samples: int, head: torch.nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        k: int,
+        samples: int,
+        model: Any = None,
+        compare: float | None = None,
+    ) -> None:
         self._source, self._k, self._samples = source, k, samples
         self._hidden: torch.Tensor | None = None
-        self._hook = None if head is None else head.register_forward_pre_hook(self._keep_hidden)
+        self._model, self._compare = model, compare
+        self._hook = None
+        if model is not None:
+            self._hook = model.get_output_embeddings().register_forward_pre_hook(self._keep_hidden)
         self.rows: list[int] = []
         self.lengths: list[int] = []
         self._arrays: list[dict[str, torch.Tensor]] = []
@@ -278,7 +291,11 @@ class Recorder:
             arrays = dict(vars(coarsen(logits, positions.labels, self._k, self._samples).stored()))
             return {"label": arrays.pop("labels"), **arrays}
         assert self._hidden is not None
-        return {"hidden": _packed(self._hidden, data)[positions.index]}
+        hidden = _packed(self._hidden, data)[positions.index]
+        if self._compare is not None:
+            require_same_logits(self._model, logits, hidden, self._compare)
+            self._compare = None
+        return {"hidden": hidden}
 
     def arrays(self) -> dict[str, torch.Tensor]:
         """Everything noted, one row after another."""
