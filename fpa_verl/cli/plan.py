@@ -21,7 +21,7 @@ def plan(
     online_steps: Annotated[int, typer.Option(help="Steps of GRPO.")] = 1_500,
     online_prompts: Annotated[
         list[int] | None,
-        typer.Option(help="Prompts a step of GRPO; may be repeated. Default: 128 and 16, as the paper can be read."),
+        typer.Option(help="Prompts a step of GRPO; may be repeated. Default: 128 prompts, or trajectories (Table 4)."),
     ] = None,
     devices: Annotated[int, typer.Option(help="Devices held.")] = 2,
     cached: Annotated[bool, typer.Option(help="The reference is computed once (recipe=cache_reference).")] = False,
@@ -40,18 +40,18 @@ def plan(
     from fpa_verl.runs.find import find_runs
     from fpa_verl.study.cost_ahead import (
         ASSUMPTIONS,
-        READINGS,
         Workload,
         as_table,
         complete,
         measured_rates,
         model_rates,
         plans,
+        readings,
     )
 
     works = [
         Workload(response_tokens, prompt_tokens, problems, rollouts, trained_share, epochs, online_steps, prompts)
-        for prompts in online_prompts or READINGS
+        for prompts in dict.fromkeys(online_prompts or readings(rollouts))
     ]
     given = {"generation": generation_rate, "training": training_rate, "forward": forward_rate}
     rates = complete(

@@ -3,6 +3,10 @@
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from fpa_verl.integration.config.resolvers import register
+
+register()
+
 
 class FpaVerlSearchPath(SearchPathPlugin):
     """Adds the packaged recipes behind whatever the application names itself."""

@@ -12,10 +12,12 @@ from types import ModuleType
 from verl.plugin.platform.platform_manager import PlatformRegistry
 from wrapt import when_imported
 
+from fpa_verl.integration.config.resolvers import register
 from fpa_verl.integration.config.versions import check_verl
 from fpa_verl.integration.cpu.platform import PlatformCPU
 
 check_verl()
+register()
 PlatformRegistry.register(platform="cpu")(PlatformCPU)
 
 if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":

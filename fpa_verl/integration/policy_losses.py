@@ -37,6 +37,7 @@ REFERENCES = ("forward", *SOURCES)
 WHOLE_DISTRIBUTIONS = ("forward", "hidden")
 
 # verl's own losses that make sense on stored trajectories, with what they need.
+FORWARD_KL = {"forward_kl_over": ("tokens", "sequence"), "forward_kl_estimate": ("whole", "sampled")}
 VERL_LOSSES = {"dro": frozenset({Needs.REFERENCE})}
 
 
@@ -48,7 +49,12 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
         objective: the objective with its hyper-parameters; None for one of `VERL_LOSSES`.
         scoring_temperature: logits are divided by this before they are scored, policy and
             reference alike. Not the sampling temperature.
-        forward_kl_coef: tau of the forward KL added to any objective (B.6); 0 adds nothing.
+        forward_kl_coef: tau of the forward KL added to any objective (B.6, Eq. 33); 0 adds nothing.
+        forward_kl_over: "tokens", the mean over a response's tokens; or "sequence", their sum, which is the KL of whole
+            responses that Eq. 31 prints. The paper takes its tau, 0.04, from GRPO, whose KL is a mean over tokens and
+            some hundred times smaller: hence the first.
+        forward_kl_estimate: "whole", the KL of the next token over the whole vocabulary; or "sampled", the log-ratio of
+            the token that was sampled, as Eq. 31 prints it: the same on average, with noise.
         track_reference: hold the reference for the training dynamics, where the objective itself
             does not ask for it. Costs one forward a step where it is not cached.
         reference: source of the reference: "forward", or that of a cache.
@@ -58,6 +64,8 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
     objective: Objective | None = None
     scoring_temperature: float = 1.0
     forward_kl_coef: float = 0.0
+    forward_kl_over: str = "tokens"
+    forward_kl_estimate: str = "whole"
     track_reference: bool = False
     reference: str = "forward"
     reference_cache: str | None = None
@@ -69,7 +77,11 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
             raise ConfigError(f"{KEY}.forward_kl_coef={self.forward_kl_coef} must be at least 0")
         if self.reference not in REFERENCES:
             raise ConfigError(f"reference.source={self.reference}: choose from {', '.join(REFERENCES)}")
-        if self.forward_kl_coef and self.reference not in WHOLE_DISTRIBUTIONS:
+        for name, known in FORWARD_KL.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{KEY}.{name}={getattr(self, name)}: choose from {', '.join(known)}")
+        whole = self.forward_kl_coef and self.forward_kl_estimate == "whole"
+        if whole and self.reference not in WHOLE_DISTRIBUTIONS:
             raise ConfigError(
                 f"reference.source={self.reference} keeps no whole distribution, which {KEY}.forward_kl_coef needs: "
                 f"set it to {' or '.join(WHOLE_DISTRIBUTIONS)}"

@@ -81,7 +81,10 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def template_fingerprint(
-    template: str | None, template_kwargs: dict[str, Any] | None = None, stop: Sequence[str] = ()
+    template: str | None,
+    template_kwargs: dict[str, Any] | None = None,
+    stop: Sequence[str] = (),
+    text: str | None = None,
 ) -> str:
     """Digest of what stands around a problem and its response.
 
@@ -89,8 +92,10 @@ def template_fingerprint(
         template: the chat template.
         template_kwargs: arguments that it is rendered with.
         stop: texts that end a response, beside the end of the sequence.
+        text: how every problem must be put; None: as its file likes.
     """
-    return digest(template, template_kwargs or {}, *([list(stop)] if stop else []))
+    more = [list(stop), *([text] if text else [])] if stop or text else []
+    return digest(template, template_kwargs or {}, *more)
 
 
 def base_fingerprints(
@@ -99,10 +104,11 @@ def base_fingerprints(
     template: str | None = None,
     template_kwargs: dict[str, Any] | None = None,
     stop: Sequence[str] = (),
+    text: str | None = None,
 ) -> dict[str, str]:
     """What a dataset and the run that trains on it must share: model, tokenizer and template, None for its own."""
     return {
         "model": model_fingerprint(model),
         "tokenizer": tokenizer_fingerprint(tokenizer),
-        "template": template_fingerprint(template or tokenizer.chat_template, template_kwargs, stop),
+        "template": template_fingerprint(template or tokenizer.chat_template, template_kwargs, stop, text),
     }

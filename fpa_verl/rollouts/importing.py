@@ -83,7 +83,7 @@ def import_rollouts(
     held_out = hold_out(problems, validation_fraction, validation_seed)
     plan = {
         "fingerprints": {
-            **base_fingerprints(model, tokenizer, prompt.template, dict(prompt.arguments), prompt.stop),
+            **base_fingerprints(model, tokenizer, **prompt.around),
             "scorer": scorer_fingerprint(),
             "problems": problems_fingerprint(problems.values()),
         },

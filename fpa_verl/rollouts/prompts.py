@@ -32,12 +32,24 @@ class Prompt:
         template: the chat template around it; None: the tokenizer's own.
         stop: texts that end a response, beside an end-of-sequence token.
         arguments: what the template is rendered with.
+        is_required: problems that are put in another way are refused.
     """
 
     text: str
     template: str | None = None
     stop: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    is_required: bool = False
+
+    @property
+    def around(self) -> dict[str, Any]:
+        """What a fingerprint must tell of it."""
+        return {
+            "template": self.template,
+            "template_kwargs": dict(self.arguments),
+            "stop": self.stop,
+            "text": self.text if self.is_required else None,
+        }
 
     def of(self, problem: str) -> str:
         """The problem as it is put; one that is put this way already stays as it is."""
@@ -142,7 +154,12 @@ def named_prompts() -> dict[str, Prompt]:
     files = sorted((RECIPES / "prompt").glob("*.yaml"))
     recipes = {file.stem: OmegaConf.load(file) for file in files}
     return {
-        name: Prompt(one.prompt.text, one.actor_rollout_ref.model.custom_chat_template, tuple(stops_of(one)))
+        name: Prompt(
+            one.prompt.text,
+            one.actor_rollout_ref.model.custom_chat_template,
+            tuple(stops_of(one)),
+            is_required=True,
+        )
         for name, one in recipes.items()
         if one.prompt.text is not None
     }
@@ -161,8 +178,8 @@ def read_prompt(wanted: str) -> Prompt:
     named = named_prompts()
     if wanted not in named:
         raise ConfigError(
-            f"--prompt {wanted!r} is neither of {', '.join(named)} nor a text with {SLOT} where the problem goes; "
-            f"--prompt '{SLOT}' puts nothing around it"
+            f"no prompt {wanted!r}: choose from {', '.join(named)}, or give a text with {SLOT} where the problem goes; "
+            f"'{SLOT}' alone puts nothing around it"
         )
     return named[wanted]
 

@@ -132,7 +132,13 @@ class _Reader:
             return chat
         if "problem" in record or "prompt" in record:
             return (("user", self._prompt.of(_field(record, ("problem", "prompt"), where))),)
-        return (("user", self._unwrap(_field(record, ("input",), where), where)),)
+        text = self._unwrap(_field(record, ("input",), where), where)
+        if self._prompt.is_required and not self._prompt.fits(text):
+            raise DatasetError(
+                f"{where}: 'input' is not put as the prompt has it ({self._prompt.text[:30]}…): leave --prompt out, "
+                "and give --model the model that produced the dump"
+            )
+        return (("user", text),)
 
     def _response(self, record: dict[str, Any], where: str) -> str:
         if (chat := _chat(record, "completion", where)) is not None:

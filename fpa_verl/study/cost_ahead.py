@@ -27,8 +27,8 @@ ASSUMPTIONS = (
     "A forward pass takes a third of forward and backward, where no rate of its own is given.",
     "Start-up, evaluation, weight sync, checkpoints and idle devices are not in it: they come on top.",
 )
-# Prompts a step of GRPO, as Table 4's "global batch 128" counts prompts, or trajectories in groups of 8.
-READINGS = (128, 16)
+# Of a step of GRPO: Table 4's "global batch", which counts prompts, or trajectories.
+BATCH = 128
 # FLOP a token and parameter: 2 forward, 4 backward.
 FORWARD_FLOP, TRAINING_FLOP = 2, 6
 
@@ -103,6 +103,11 @@ def plan(work: Workload, rates: Rates, *, cached: bool = False) -> list[Phase]:
     ]
 
 
+def readings(rollouts: int) -> list[int]:
+    """Prompts a step of GRPO as the paper can be read, with groups of so many."""
+    return [BATCH, max(1, BATCH // rollouts)]
+
+
 def plans(works: Sequence[Workload], rates: Rates, *, cached: bool = False) -> list[Phase]:
     """Of workloads that differ in their online prompts: the offline side once, and the online side of each."""
     first, *others = works
@@ -110,7 +115,7 @@ def plans(works: Sequence[Workload], rates: Rates, *, cached: bool = False) -> l
         return plan(first, rates, cached=cached)
     offline = [phase for phase in plan(first, rates, cached=cached) if phase.side == "offline"]
     online = [
-        replace(phase, side=f"online of {work.online_prompts} prompts")
+        replace(phase, side=f"online, {work.online_prompts} prompts a step")
         for work in works
         for phase in plan(work, rates, cached=cached)
         if phase.side == "online"

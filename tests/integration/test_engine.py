@@ -14,7 +14,7 @@ from fpa_verl.integration.workers.tokens import NOTE_TOKENS, NoteRequest
 from fpa_verl.objectives import OBJECTIVES, Trajectories, future_log_probs, trajectory_weights
 from fpa_verl.rollouts.selection import ROLES
 from fpa_verl.runs.tokens import read_token_log_probs
-from tests.integration.stepping import batch, cached, column, drift, from_cache, update, worker
+from tests.integration.stepping import batch, cached, column, column_batch, drift, from_cache, update, worker
 
 pytestmark = pytest.mark.usefixtures("one_process")
 
@@ -128,6 +128,32 @@ def test_forward_kl_is_added_to_the_objective(base_model, chained_additions):
     assert results[1]["forward_kl"] == pytest.approx(expected, rel=1e-5)
     assert results[1]["loss"] - results[0]["loss"] == pytest.approx(0.04 * expected, rel=1e-3)
     assert results[1]["grad_norm"] != pytest.approx(results[0]["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("over", ["tokens", "sequence"])
+def test_forward_kl_as_sampled_is_the_log_ratio_of_the_tokens(base_model, chained_additions, over):
+    """tau times the mean over responses of log pi_ref(y) - log pi(y), or of its mean over tokens; without logits."""
+    key = "actor_rollout_ref.actor.policy_loss"
+    readings = (f"{key}.forward_kl_estimate=sampled", f"{key}.forward_kl_over={over}")
+    actor = worker(base_model, "off_rl_kl", *readings)
+    drift(actor)
+    by_hand = ByHand(actor, base_model)
+    rows, data = batch(chained_additions)
+    ratios = [(t.ref_log_probs - t.log_probs)[0] for t in by_hand.trajectories(rows, lam=0.0)]
+    expected = torch.stack([one.sum() if over == "sequence" else one.mean() for one in ratios]).mean().item()
+    assert update(actor, data)["forward_kl"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_forward_kl_of_the_sequence_is_the_sum_over_its_tokens(base_model, chained_additions):
+    key = "actor_rollout_ref.actor.policy_loss"
+    found = {}
+    for over in ("tokens", "sequence"):
+        actor = worker(base_model, "off_rl_kl", f"{key}.forward_kl_over={over}")
+        drift(actor)
+        rows, _ = batch(chained_additions)
+        alike = [row for row in rows if len(row["response_ids"]) == len(rows[0]["response_ids"])]
+        found[over] = update(actor, column_batch(alike))["forward_kl"]
+    assert found["sequence"] == pytest.approx(found["tokens"] * len(rows[0]["response_ids"]), rel=1e-5)
 
 
 def test_verls_own_loss_gets_the_reference_as_old_policy(base_model, chained_additions):

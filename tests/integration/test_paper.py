@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
+from fpa_verl.integration.config.settings import compute_dtype
 from tests.integration.running import composed
 
 ACTOR = "actor_rollout_ref.actor"
@@ -17,7 +18,10 @@ MODELS = {
     "qwen2_5_math_7b": ("Qwen/Qwen2.5-Math-7B", 1.0, 5e-6),
     "llama3_2_3b_instruct": ("meta-llama/Llama-3.2-3B-Instruct", 1.0, 3e-6),
 }
-OFFLINE = ("fpa_offline", "off_rl", "sft", "dpo", "rpo", "kto", "a_star_po", "off_rl_kl", "fpa_correct_only")
+OFFLINE = (
+    *("fpa_offline", "off_rl", "sft", "dpo", "rpo", "kto", "a_star_po"),
+    *("off_rl_low_lr", "off_rl_kl", "fpa_correct_only", "fpa_incorrect_only"),
+)
 
 # Row of Table 3, key, value; of every offline recipe and model.
 TABLE_3 = [
@@ -26,6 +30,9 @@ TABLE_3 = [
     ("beta1, beta2", f"{ACTOR}.optim.betas", [0.9, 0.999]),
     ("warm-up steps", f"{ACTOR}.optim.lr_warmup_steps", 150),
     ("max gradient norm", f"{ACTOR}.grad_clip", 10.0),
+    ("early stopping: none but the best model kept", "early_stopping.patience", None),
+    ("best model on validation", "keep_best", True),
+    ("validation share", "validation.fraction", 0.05),
     ("max epochs", "trainer.total_epochs", 3),
     ("max generation length", "data.max_response_length", 2048),
     ("GPUs", "trainer.n_gpus_per_node", 2),
@@ -38,7 +45,7 @@ TABLE_4 = [
     ("learning rate", f"{ACTOR}.optim.lr", 1e-6),
     ("global batch size", "data.train_batch_size", 128),
     ("mini-batch size", f"{ACTOR}.ppo_mini_batch_size", 64),
-    ("micro-batch per GPU, of the longest", f"{ACTOR}.ppo_max_token_len_per_gpu", 8 * 2048),
+    ("micro-batch per GPU, 8 responses without their prompts", f"{ACTOR}.ppo_max_token_len_per_gpu", 8 * 2048),
     ("group size", "actor_rollout_ref.rollout.n", 8),
     ("temperature", "actor_rollout_ref.rollout.temperature", 0.7),
     ("max generation length", "data.max_response_length", 2048),
@@ -75,6 +82,37 @@ def test_table_3(name, model):
     assert config.trainer.total_training_steps is None, "all of the epochs"
 
 
+def test_precision_is_bfloat16(base_model):
+    config = composed("fpa_offline", f"actor_rollout_ref.model.path={base_model}")
+    assert compute_dtype(config.actor_rollout_ref.actor) == "bf16"
+
+
+def test_what_is_prolonged_differs_in_its_length_alone():
+    for name in ("off_rl", "fpa_offline"):
+        usual, long = (OmegaConf.to_container(recipe(one), resolve=True) for one in (name, f"{name}_prolonged"))
+        assert long["trainer"].pop("total_epochs") >= 10
+        assert usual["trainer"].pop("total_epochs") == 3
+        long["actor_rollout_ref"]["actor"]["policy_loss"]["track_reference"] = False
+        for one in (usual, long):
+            for key in ("recipe_name", "run_dir", "scale"):
+                del one[key]
+            for key in ("experiment_name", "default_local_dir"):
+                del one["trainer"][key]
+            del one["actor_rollout_ref"]["rollout"]["trace"]["experiment_name"]
+        assert long == usual
+
+
+def test_models_keep_their_data_and_runs_apart():
+    folders = {model: recipe("off_rl", f"model={model}").run_dir for model in MODELS}
+    assert folders == {
+        "qwen3_4b_base": "runs/math12k/off_rl",
+        "qwen2_5_math_7b": "runs/math12k/qwen2_5_math_7b/off_rl",
+        "llama3_2_3b_instruct": "runs/math12k/llama3_2_3b_instruct/off_rl",
+    }
+    for model, folder in folders.items():
+        assert recipe("collect", f"model={model}").rollouts == folder.replace("off_rl", "rollouts")
+
+
 @pytest.mark.parametrize(("model", "path", "lam", "rate"), [(name, *row) for name, row in MODELS.items()])
 def test_lambda_and_learning_rates_are_the_models(model, path, lam, rate):
     for name in ("fpa_offline", "fpa_correct_only", "fpa_incorrect_only"):
@@ -82,8 +120,10 @@ def test_lambda_and_learning_rates_are_the_models(model, path, lam, rate):
     for name in OFFLINE:
         config = recipe(name, f"model={model}").actor_rollout_ref
         assert config.model.path == path
-        assert config.actor.optim.lr == (2e-5 if name == "sft" else rate)
-    assert recipe("off_rl_low_lr", f"model={model}").actor_rollout_ref.actor.optim.lr == pytest.approx(0.8 * rate)
+        share = {"sft": 2e-5, "off_rl_low_lr": 0.8 * rate}.get(name, rate)
+        assert config.actor.optim.lr == pytest.approx(share, rel=1e-12)
+    changed = recipe("off_rl_low_lr", f"model={model}", "scale.offline.lr=1e-5")
+    assert changed.actor_rollout_ref.actor.optim.lr == pytest.approx(8e-6)
 
 
 def test_table_4():

@@ -49,11 +49,15 @@ def test_both_readings_of_the_papers_batch_stand_side_by_side():
     """128 prompts of 8 rollouts a step, or 16: an eighth of it. 1,500 x 128 x 8 x 800 tokens / 5,000 = 68.27 h."""
     arguments = ["plan", "--response-tokens", "800", "--generation-rate", "5000", "--training-rate", "16000"]
     output = CliRunner().invoke(app, arguments).output
-    assert re.search(r"online of 128 prompts: generation +1,228\.80 +5,000 +68\.27", output)
-    assert re.search(r"online of 16 prompts: generation +153\.60 +5,000 +8\.53", output)
+    assert re.search(r"online, 128 prompts a step: generation +1,228\.80 +5,000 +68\.27", output)
+    assert re.search(r"online, 16 prompts a step: generation +153\.60 +5,000 +8\.53", output)
     one = CliRunner().invoke(app, [*arguments, "--online-prompts", "128"]).output
     assert re.search(r"online: generation +1,228\.80 +5,000 +68\.27", one)
     assert "16 prompts" not in one
+    # 128 trajectories in groups of 4 are 32 prompts; the same number twice is one plan.
+    assert "online, 32 prompts a step" in CliRunner().invoke(app, [*arguments, "--rollouts", "4"]).output
+    twice = CliRunner().invoke(app, [*arguments, "--online-prompts", "128", "--online-prompts", "128"]).output
+    assert twice == one
 
 
 def test_a_cache_passes_each_trajectory_once():

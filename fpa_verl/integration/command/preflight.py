@@ -12,6 +12,7 @@ def check(facts: RunFacts) -> None:
     Raises:
         FpaError: of the kind that fits, saying what is wrong, where, and what to type.
     """
+    settings.require_reading(facts)
     machine.check(facts)
     settings.check(facts)
     engine.check(facts)

@@ -105,8 +105,7 @@ class RunFacts:
         Raises:
             ConfigError: there is no such model.
         """
-        chat = self.chat
-        return base_fingerprints(self.model_path, self.tokenizer, chat.template, dict(chat.arguments), chat.stop)
+        return base_fingerprints(self.model_path, self.tokenizer, **self.chat.around)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -128,7 +127,13 @@ class RunFacts:
         text = OmegaConf.select(self.config, "prompt.text")
         template = self.config.actor_rollout_ref.model.get("custom_chat_template")
         arguments = dict(self.config.data.get("apply_chat_template_kwargs") or {})
-        prompt = Prompt(SLOT if text is None else text, template, tuple(stops_of(self.config)), arguments)
+        prompt = Prompt(
+            SLOT if text is None else text,
+            template,
+            tuple(stops_of(self.config)),
+            arguments,
+            is_required=text is not None,
+        )
         return pinned(prompt, self.tokenizer, self.model_path)
 
     @cached_property

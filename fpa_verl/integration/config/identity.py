@@ -12,6 +12,7 @@ from fpa_verl.errors import MismatchError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.typed_command import typed_command
 from fpa_verl.integration.config.versions import installed_versions
+from fpa_verl.integration.policy_losses import FORWARD_KL, OfflinePolicyLossConfig
 from fpa_verl.objectives import Needs
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import digest
@@ -130,10 +131,19 @@ def _offline_settings(facts: RunFacts) -> dict[str, Any]:
             {"dro_beta": policy_loss.dro_beta} if objective is None else dataclasses.asdict(objective)
         ),
         "forward_kl_coef": policy_loss.forward_kl_coef,
+        # Where there is one, what is not the default.
+        **_forward_kl(policy_loss),
         "scoring_temperature": policy_loss.scoring_temperature,
         # Only what changes the result: the other sources are exact.
         **_approximation(facts),
         "selection": dict(facts.config.data.selection),
+    }
+
+
+def _forward_kl(policy_loss: OfflinePolicyLossConfig) -> dict[str, str]:
+    chosen = {name: getattr(policy_loss, name) for name in FORWARD_KL}
+    return {
+        name: value for name, value in chosen.items() if policy_loss.forward_kl_coef and value != FORWARD_KL[name][0]
     }
 
 

@@ -84,7 +84,7 @@ class OfflineLoss:
             assert policy_loss.objective is not None
             selected = positions.select(logits.detach())
             outputs |= reference.future_policy(selected, policy_loss.objective.extrapolation)
-        if policy_loss.forward_kl_coef:
+        if policy_loss.forward_kl_coef and policy_loss.forward_kl_estimate == "whole":
             outputs["forward_kl"] = reference.forward_kl(logits)
         return {name: positions.scatter(values) for name, values in outputs.items()}
 
@@ -101,7 +101,7 @@ class OfflineLoss:
         loss, metrics = self._objective_loss(batch, data)
         metrics = {"pg_loss": loss.detach(), **metrics}
         if self._policy_loss.forward_kl_coef:
-            kl = global_mean(sequence_mean(values["forward_kl"], mask), 1, data)
+            kl = global_mean(self._forward_kl(values, mask), 1, data)
             loss = loss + self._policy_loss.forward_kl_coef * kl
             metrics["forward_kl"] = kl.detach()
         if "future_error" in values:
@@ -112,6 +112,14 @@ class OfflineLoss:
         if self._worker is not None:
             note_tokens(self._worker, data, mask, values)
         return loss, Metric.from_dict({**metrics, **trajectory_sums(batch)}, aggregation=AggregationType.SUM)
+
+    def _forward_kl(self, values: dict[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+        """KL(pi_ref || pi_theta) of each response, (B,)."""
+        by_token = values.get("forward_kl")
+        if by_token is None:
+            by_token = values["ref_log_probs"] - values["log_probs"]
+        over = sequence_sum if self._policy_loss.forward_kl_over == "sequence" else sequence_mean
+        return over(by_token, mask)
 
     def _trajectories(self, values: dict[str, torch.Tensor], data: TensorDict) -> Trajectories:
         """The micro-batch as an objective sees it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import (
     Batches,
@@ -13,6 +14,14 @@ from fpa_verl.integration.config.settings import (
     TrainedSampling,
     require_bounds,
 )
+
+
+def require_reading(facts: RunFacts) -> None:
+    """What the batches of GRPO count, which other keys are taken from; nothing of a task without such a choice."""
+    online = facts.config.scale.get("online")
+    if online and "readings" in online and online.batch_counts not in online.readings:
+        known = ", ".join(online.readings)
+        raise ConfigError(f"scale.online.batch_counts={online.batch_counts}: choose from {known}")
 
 
 def check(facts: RunFacts) -> None:

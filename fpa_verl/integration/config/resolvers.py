@@ -1,0 +1,10 @@
+"""Arithmetic in recipes: `${fpa_verl.times:0.8,${scale.offline.lr}}`."""
+
+from __future__ import annotations
+
+from omegaconf import OmegaConf
+
+
+def register() -> None:
+    """Make it known to OmegaConf, in the command's own process and in every worker that resolves a recipe."""
+    OmegaConf.register_new_resolver("fpa_verl.times", lambda a, b: float(a) * float(b), replace=True)
