@@ -60,9 +60,9 @@ def test_ends_that_overlap_are_no_problem_put_that_way():
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        ("papr", "--prompt 'papr' is neither of paper nor a text with {problem}"),
-        ("", "--prompt '' is neither of paper nor"),
-        ("chat", "is neither of paper nor"),
+        ("papr", "no prompt 'papr': choose from paper, or give a text with {problem}"),
+        ("", "no prompt '': choose from paper"),
+        ("chat", "no prompt 'chat': choose from paper"),
         ("{problem} or {problem}", "{problem} is in it 2 times; leave it in once"),
     ],
 )
