@@ -69,7 +69,9 @@ def test_a_scorer_that_judges_the_form_finds_one_answer_right_and_wrong(tmp_path
     # 7.0 is not spelled as 7, and was right once.
     store.add([sample("b", 0, "right", "7.0"), sample("b", 1, "wrong", "7.0"), sample("b", 2, "wrong", "$7$")])
     # Never right: 7 is the ground truth all the same.
-    store.add([sample("c", 0, "wrong", r"\left(7\right"), sample("c", 1, "wrong", " 7 "), sample("c", 2, "wrong", "7.")])
+    store.add(
+        [sample("c", 0, "wrong", r"\left(7\right"), sample("c", 1, "wrong", " 7 "), sample("c", 2, "wrong", "7.")]
+    )
     found = votes(store.read())
     assert found["a"] == [("7", True), ("7", False), ("8", False)]
     assert found["b"] == [("7", True), ("7", False), ("7", False)]
@@ -78,7 +80,21 @@ def test_a_scorer_that_judges_the_form_finds_one_answer_right_and_wrong(tmp_path
     assert maj_at_k(found, 3).mean == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
 
 
-STRANGE = ["", " ", None, "\\", r"\frac{", "{" * 5000, "7" * 5000, "\0", "\ud800", "\u2028", r"\begin{cases}", "$$", "[/red]"]
+STRANGE = [
+    "",
+    " ",
+    None,
+    "\\",
+    r"\frac{",
+    "{" * 5000,
+    "7" * 5000,
+    "\0",
+    "\ud800",
+    "\u2028",
+    r"\begin{cases}",
+    "$$",
+    "[/red]",
+]
 
 
 @pytest.mark.parametrize("status", ["right", "wrong", "no_answer", "timeout", "correct", "", None])
