@@ -216,7 +216,7 @@ def require_whole_cost(run: Run) -> None:
     if run.missing_cost:
         raise DatasetError(
             f"{run.folder} is without the cost of some steps ({run.missing_cost}): put the whole ledger back, or leave "
-            "the run out; `--compare objectives` and `paired` need no cost"
+            "the run out; `--compare paired` needs no cost"
         )
     if run.missing_steps:
         raise DatasetError(f"{run.folder} is without the cost of some steps: give the log of the whole run")
@@ -225,15 +225,15 @@ def require_whole_cost(run: Run) -> None:
 def finished(runs: list[Run]) -> tuple[list[Run], list[str]]:
     """The runs that came to their end and were evaluated, and notes on the others.
 
-    Whether one came to its end is in its ledger: where that is lost, the run is taken to have.
-
     Raises:
         DatasetError: none did.
     """
     have, notes = _with_accuracy(runs)
-    ended = [run for run in have if (run.finished or run.missing_cost) and run.points]
-    have, others = _sorted_out(have, ended, "not finished, or never evaluated", "wait for it")
-    return have, notes + others
+    ended = [run for run in have if run.finished and run.points]
+    lost = [run for run in have if run not in ended and run.missing_cost]
+    remedy = f"put its ledger back ({lost[0].missing_cost})" if lost and lost[0] is have[0] else "wait for it"
+    have, others = _sorted_out(have, ended, "not finished, or never evaluated", remedy)
+    return have, [*notes, *others, *(caveat for run in lost for caveat in run.caveats)]
 
 
 def _sorted_out(runs: list[Run], have: list[Run], without: str, remedy: str) -> tuple[list[Run], list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 def missing_from_ledger(records: list[dict[str, Any]], evaluations: Iterable[tuple[int, int]]) -> str:
     """In words, what is missing; empty where the cost of every evaluation is there.
 
-    A kill may cost the last line: the step that was under way, which may have been evaluated already.
+    A kill costs the step that was under way, which may have been saved and evaluated already: that is no gap.
 
     Args:
         records: those of the ledger.
@@ -22,16 +22,19 @@ def missing_from_ledger(records: list[dict[str, Any]], evaluations: Iterable[tup
     named = {record["attempt"] for record in records} | {attempt for attempt, _ in evaluations}
     if lost := sorted(set(range(1, max(named) + 1)) - begun):
         return f"does not say how attempt {lost[0]} began"
-    last: dict[int, int] = {}
-    done = 0
+    # The last step of any attempt so far, and the last that one may have gone on from: a step is saved and evaluated
+    # before it is written down.
+    done, saved = 0, 0
+    may_be_evaluated: dict[int, int] = {}
     for attempt in sorted(begun):
         steps = {record["step"] for record in records if record["attempt"] == attempt and record.get("step")}
-        # An attempt goes on from a checkpoint, whose steps are those of attempts before.
-        first = min(done + 1, *steps) if steps else done
-        if gaps := sorted(set(range(first, max(steps, default=0))) - steps):
+        first = min(steps, default=0)
+        before = range(done + 1, first) if first > saved + 1 else ()
+        if gaps := sorted({*before, *range(first, max(steps, default=0))} - steps):
             return f"lacks {len(gaps):,} steps (the first is {gaps[0]:,})"
-        done = last[attempt] = max(done, *steps) if steps else done
+        done = max(done, *steps) if steps else done
+        saved = may_be_evaluated[attempt] = max(saved, max(steps, default=saved) + 1)
     for attempt, step in evaluations:
-        if step > last[attempt] + 1:
-            return f"ends at step {last[attempt]:,} of attempt {attempt}, and step {step:,} was evaluated"
+        if step > may_be_evaluated[attempt]:
+            return f"ends at step {done:,}, and step {step:,} was evaluated"
     return ""
