@@ -146,7 +146,7 @@ def runs_of(files: Iterable[Path]) -> list[list[Path]]:
     """
     groups: dict[tuple[Path, tuple[str, str, str]], list[WandbFile]] = {}
     for file in map(read_wandb, files):
-        groups.setdefault((file.path.resolve().parent.parent, file.run), []).append(file)
+        groups.setdefault((_place(file.path), file.run), []).append(file)
     runs = sorted((_in_order(group) for group in groups.values()), key=lambda group: group[0].began_at)
     whole: list[list[WandbFile]] = []
     for group in runs:
@@ -159,6 +159,12 @@ def runs_of(files: Iterable[Path]) -> list[list[Path]]:
         else:
             whole.append(group)
     return [[file.path for file in run] for run in whole]
+
+
+def _place(file: Path) -> Path:
+    """Wandb's own folder that the attempts of a run have in common; of a file that was taken out of it, where it is."""
+    folder = file.resolve().parent
+    return folder.parent if _FOLDER.fullmatch(folder.name) else folder
 
 
 def _in_order(files: list[WandbFile]) -> list[WandbFile]:

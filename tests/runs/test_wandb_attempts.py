@@ -69,6 +69,16 @@ def test_however_it_is_named_it_is_the_whole_run(halves, given):
     assert found(*given) == [WHOLE]
 
 
+def test_tensorboard_s_files_of_the_same_halves_tell_the_same(halves, tmp_path):
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    for number, (half, began_at) in enumerate([(FIRST, 100), (SECOND, 200)]):
+        with tensorboard.SummaryWriter("exp", filename_suffix=f".{number}") as writer:
+            for place, (step, data) in enumerate(half):
+                for name, value in data.items():
+                    writer.add_scalar(name, value, step, walltime=began_at + place)
+    assert found("exp") == found("work") == [WHOLE]
+
+
 def test_halves_under_names_are_one_run_under_the_first(halves):
     runs = find_runs([f"a={halves[1]}", f"b={halves[0]}"], "H")
     assert [(run.method, len(run.files)) for run in runs] == [("a", 2)]
@@ -130,6 +140,16 @@ def test_a_second_half_in_another_folder_goes_on_from_the_first(tmp_path):
     # Of two that it may go on from nobody knows which it was.
     write_wandb(tmp_path / "c", FIRST, began_at=101)
     assert sorted(len(run.files) for run in find_runs([tmp_path], "H")) == [1, 1, 1]
+
+
+def test_files_that_were_taken_out_of_their_folders(halves):
+    """Two runs that chose one id, and the second half of the first of them."""
+    other = write_wandb(Path("elsewhere"), steps(1, 5), began_at=150)
+    for name, file in {"a": halves[0], "b": other, "c": halves[1]}.items():
+        (Path("flat") / name).mkdir(parents=True)
+        shutil.copy(file, Path("flat") / name / "run-abc.wandb")
+    # Steps 11 and later go on from 13, and not from 5.
+    assert found("flat/a", "flat/b/run-abc.wandb", "flat/c") == [WHOLE, {5: (0.4, 708)}]
 
 
 @pytest.mark.parametrize(("project", "first"), [("other", 11), ("p", 16)])
