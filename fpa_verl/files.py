@@ -124,17 +124,25 @@ def _end_of_last_line(file: Any) -> int:
 
 
 def read_json_lines(source: Path) -> list[dict[str, Any]]:
-    """Records of a file written by `append_json_line`; a torn last line is left out."""
+    """Records of a file written by `append_json_line`; a torn last line is left out, and so are blank ones.
+
+    Raises:
+        DatasetError: another line is no JSON.
+    """
     if not source.exists():
         return []
     records = []
-    lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
+    # Not splitlines: a text in a record may hold what Unicode takes for the end of a line.
+    lines = source.read_text(encoding="utf-8-sig", errors="replace").rstrip().split("\n")
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            if line.strip():
+                records.append(json.loads(line))
+        except json.JSONDecodeError as error:
             if number != len(lines):
-                raise
+                raise DatasetError(
+                    f"{source}, line {number} is damaged ({error}): restore the file, or leave out what it belongs to"
+                ) from error
     return records
 
 

@@ -90,3 +90,17 @@ def test_a_folder_killed_between_its_two_renames_comes_back(tmp_path):
     assert (folder / "a").read_text() == "first"
     recover_folder(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_what_unicode_takes_for_the_end_of_a_line_is_none(tmp_path):
+    file = tmp_path / "x.jsonl"
+    for text in ("a\u2028b", "a\x85b", "a\x0cb", "a\nb"):
+        append_json_line(file, {"text": text})
+    assert [record["text"] for record in read_json_lines(file)] == ["a\u2028b", "a\x85b", "a\x0cb", "a\nb"]
+
+
+def test_a_damaged_line_that_is_not_the_last_is_named(tmp_path):
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"step": 1}\n{"st\n\n{"step": 3}\n')
+    with pytest.raises(DatasetError, match=r"x.jsonl, line 2 is damaged .*: restore the file"):
+        read_json_lines(file)

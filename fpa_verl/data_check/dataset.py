@@ -88,11 +88,13 @@ def _of_manifest(manifest: Manifest) -> Finding:
 
 
 def _incomplete_files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
+    faults = Faults()
     for record in (manifest.index, *manifest.shards):
         try:
             require_whole(folder, record)
         except DatasetError as error:
-            yield Finding("files", "wrong", str(error))
+            faults.add("files", str(error))
+    yield from faults.findings("files", "", "")
 
 
 def _counts(folder: Path, manifest: Manifest, index: pd.DataFrame) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from fpa_verl.findings import Finding
+from fpa_verl.findings import Finding, State
 
 # Of many faults of a kind, as many are told one by one.
 SHOWN = 5
@@ -23,18 +23,19 @@ class Faults:
         if len(self._first[subject]) < SHOWN:
             self._first[subject].append(detail)
 
-    def findings(self, subject: str, remedy: str, fine: str) -> Iterator[Finding]:
+    def findings(self, subject: str, remedy: str, fine: str, state: State = "wrong") -> Iterator[Finding]:
         """The subject's faults, with what to do about them; or that there are none.
 
         Args:
             subject: one that was given to `add`.
-            remedy: ends each of them.
-            fine: is said where there are none.
+            remedy: ends each of them; empty where they say it themselves.
+            fine: is said where there are none; empty for nothing.
+            state: of each of them.
         """
         if not self.counts[subject]:
-            yield Finding(subject, "fine", fine)
+            yield from [Finding(subject, "fine", fine)] if fine else []
             return
         for detail in self._first[subject]:
-            yield Finding(subject, "wrong", f"{detail}: {remedy}")
+            yield Finding(subject, state, f"{detail}: {remedy}" if remedy else detail)
         if more := self.counts[subject] - len(self._first[subject]):
-            yield Finding(subject, "wrong", f"and {more:,} more like these")
+            yield Finding(subject, state, f"and {more:,} more like these")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fpa_verl.data_check.faults import Faults
+from fpa_verl.data_check.faults import SHOWN, Faults
 from fpa_verl.evaluation.contamination import NEAR, Match, ProblemIndex
 from fpa_verl.evaluation.ground_truths import unusable
 from fpa_verl.evaluation.problem_sets import ProblemSet, read_problem_set
@@ -43,14 +43,17 @@ def check_problem_file(path: Path, against: Against) -> Iterator[Finding]:
     found, total = unusable(path)
     if found:
         yield Finding(TRUTHS, "wrong", f"{len(found):,} of {total:,} ground truths do not grade themselves right:")
-        yield from (Finding(TRUTHS, "wrong", f"{one.problem_id}: {one.ground_truth!r} ({one.status})") for one in found)
+        faults = Faults()
+        for one in found:
+            faults.add(TRUTHS, f"{one.problem_id}: {one.ground_truth!r} ({one.status})")
+        yield from faults.findings(TRUTHS, "", "")
         yield Finding(TRUTHS, "wrong", "correct them, or leave those problems out")
     else:
         yield Finding(TRUTHS, "fine", f"all {total:,} grade themselves right")
     if len(found) == total:
         return
     problems = read_problem_set(str(path), against.prompt)
-    yield from (Finding("problems", "note", note) for note in problems.notes())
+    yield from (Finding("problems", "note", note) for note in problems.notes(SHOWN))
     yield from contamination(problems, against)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from fpa_verl.data_check.faults import Faults
 from fpa_verl.errors import DatasetError
 from fpa_verl.findings import Finding
 from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
@@ -61,15 +62,14 @@ def _compare(sample: list[Scored], decode: Decode) -> Iterator[Finding]:
         for one, verdict in zip(sample, verdicts, strict=True)
         if verdict["status"] in MODEL_STATUSES and (verdict["status"] == "right") != (one.status == "right")
     ]
+    faults = Faults()
     for one, verdict in differ:
-        yield Finding(
+        faults.add(
             "scores",
-            "wrong",
             f"{one.where}: column 'status' is '{one.status}', scored anew '{verdict['status']}' "
-            f"(answer {verdict['extracted']!r}, ground truth {one.ground_truth!r}): collect or import again, so that "
-            "one scorer scores all",
+            f"(answer {verdict['extracted']!r}, ground truth {one.ground_truth!r})",
         )
+    fine = f"{len(sample) - failed:,} trajectories scored anew, with the same result"
+    yield from faults.findings("scores", "collect or import again, so that one scorer scores all", fine)
     if failed:
         yield Finding("scores", "note", f"{failed:,} of {len(sample):,} could not be scored: the scorer failed")
-    if not differ:
-        yield Finding("scores", "fine", f"{len(sample) - failed:,} trajectories scored anew, with the same result")

@@ -69,29 +69,26 @@ def maj_at_k(votes: Votes, k: int, level: float = 0.95) -> Accuracy:
     Answers vote together where they compare equal: give them normalised. A sample without an answer
     (None) takes one of the k places and does not vote; where none votes, the majority is wrong. Ties
     are broken at random: each of the answers that share the first place counts by its equal share.
+    An answer that was scored both right and wrong, as by a scorer that judges the form as well, counts
+    by the share of its samples that were right: over all choices, the same as that of those chosen.
     From K > k samples the mean over all choices of k is taken exactly. Problems with fewer than k
     samples are left out.
-
-    Raises:
-        ValueError: k < 1, or one answer to a problem was scored both right and wrong.
     """
     if k < 1:
         raise ValueError(f"maj@k wants k >= 1, not {k}")
-    enough = {problem_id: ballots for problem_id, ballots in votes.items() if len(ballots) >= k}
-    values = [_chance_of_right_majority(problem_id, ballots, k) for problem_id, ballots in enough.items()]
-    return _mean_over_problems(values, [len(ballots) for ballots in enough.values()], level)
+    enough = [ballots for ballots in votes.values() if len(ballots) >= k]
+    values = [_chance_of_right_majority(ballots, k) for ballots in enough]
+    return _mean_over_problems(values, [len(ballots) for ballots in enough], level)
 
 
-def _chance_of_right_majority(problem_id: str, ballots: Sequence[tuple[Hashable | None, bool]], k: int) -> float:
+def _chance_of_right_majority(ballots: Sequence[tuple[Hashable | None, bool]], k: int) -> float:
     counts = Counter(answer for answer, _ in ballots if answer is not None)
-    verdicts = {answer: right for answer, right in ballots if answer is not None}
-    if any(verdicts[answer] != right for answer, right in ballots if answer is not None):
-        raise ValueError(f"problem '{problem_id}': the same answer was scored both right and wrong")
+    right = Counter(answer for answer, is_right in ballots if answer is not None and is_right)
     silent = len(ballots) - counts.total()
     favourable = sum(
-        _ways_to_win(count, [c for other, c in counts.items() if other != answer], silent, k)
-        for answer, count in counts.items()
-        if verdicts[answer]
+        _ways_to_win(counts[answer], [c for other, c in counts.items() if other != answer], silent, k)
+        * (rights / counts[answer])
+        for answer, rights in right.items()
     )
     return favourable / math.comb(len(ballots), k)
 

@@ -62,17 +62,30 @@ class ProblemSet:
             "--prompt '{problem}' that nothing is around them"
         ]
 
-    def notes(self) -> list[str]:
-        """Everything about the set that its size does not tell, one line each."""
+    def notes(self, shown: int | None = None) -> list[str]:
+        """Everything about the set that its size does not tell, one line each.
+
+        Args:
+            shown: so many texts that occur twice, and ids of a line, are named before the number of the others; None:
+                all of them.
+        """
         notes = []
         if self.unanswered:
-            notes.append(f"left out, without an answer: {', '.join(self.unanswered)}")
-        notes += [f"the same text: {', '.join(ids)}" for ids in self.repeated()]
+            notes.append(f"left out, without an answer: {_listed(self.unanswered, shown)}")
+        repeated = self.repeated()
+        notes += [f"the same text: {_listed(ids, shown)}" for ids in repeated[:shown]]
+        if more := len(repeated[shown:] if shown is not None else []):
+            notes.append(f"and {more:,} more like these")
         notes += self.prompt_notes()
         found = len(self.problems) + len(self.unanswered)
         if self.expected is not None and found != self.expected:
             notes.append(f"{found:,} problems, where {self.expected:,} were expected")
         return notes
+
+
+def _listed(ids: list[str], shown: int | None) -> str:
+    rest = len(ids) - len(ids[:shown])
+    return ", ".join(ids[:shown]) + (f" and {rest:,} more" if rest else "")
 
 
 def read_problem_set(source: str, prompt: Prompt | None = None, dataset: str | None = None) -> ProblemSet:

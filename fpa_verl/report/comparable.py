@@ -171,12 +171,26 @@ def problem_sets(runs: list[Run], wanted: str | None = None) -> list[str]:
 
 
 def evaluated(runs: list[Run]) -> tuple[list[Run], list[str]]:
-    """The runs that were evaluated at least once, and a note on those that were not yet.
+    """The runs that were evaluated at least once, and notes on the others.
 
     Raises:
         DatasetError: none was.
     """
-    return _sorted_out(runs, [run for run in runs if run.points], "not evaluated yet", "wait for it")
+    have, notes = _with_accuracy(runs)
+    have, others = _sorted_out(have, [run for run in have if run.points], "not evaluated yet", "wait for it")
+    return have, notes + others
+
+
+def _with_accuracy(runs: list[Run]) -> tuple[list[Run], list[str]]:
+    """All but logs in which no accuracy was found, and what was found in those.
+
+    Raises:
+        DatasetError: they are all such logs.
+    """
+    have = [run for run in runs if not run.why_no_accuracy]
+    if runs and not have:
+        raise DatasetError(f"{runs[0].folder} {runs[0].why_no_accuracy}")
+    return have, [f"Left out: {run.folder} {run.why_no_accuracy}" for run in runs if run.why_no_accuracy]
 
 
 def with_whole_cost(runs: list[Run]) -> tuple[list[Run], list[str]]:
@@ -185,19 +199,41 @@ def with_whole_cost(runs: list[Run]) -> tuple[list[Run], list[str]]:
     Raises:
         DatasetError: it is of none.
     """
-    whole = [run for run in runs if not run.missing_steps]
-    return _sorted_out(runs, whole, "without the cost of some steps", "give the log of the whole run")
+    whole = [run for run in runs if run.has_whole_cost]
+    if runs and not whole:
+        require_whole_cost(runs[0])
+    others = [run for run in runs if not run.has_whole_cost]
+    names = ", ".join(f"{run.name} ({run.missing_cost})" if run.missing_cost else run.name for run in others)
+    return whole, [f"Without the cost of some steps, and left out: {names}"] if others else []
+
+
+def require_whole_cost(run: Run) -> None:
+    """Refuse a run of which not every step has its cost: it would look cheaper than it was.
+
+    Raises:
+        DatasetError: naming what is missing.
+    """
+    if run.missing_cost:
+        raise DatasetError(
+            f"{run.folder} is without the cost of some steps ({run.missing_cost}): put the whole ledger back, or leave "
+            "the run out; `--compare paired` needs no cost"
+        )
+    if run.missing_steps:
+        raise DatasetError(f"{run.folder} is without the cost of some steps: give the log of the whole run")
 
 
 def finished(runs: list[Run]) -> tuple[list[Run], list[str]]:
-    """The runs that came to their end and were evaluated, and a note on the others.
+    """The runs that came to their end and were evaluated, and notes on the others.
 
     Raises:
         DatasetError: none did.
     """
-    return _sorted_out(
-        runs, [run for run in runs if run.finished and run.points], "not finished, or never evaluated", "wait for it"
-    )
+    have, notes = _with_accuracy(runs)
+    ended = [run for run in have if run.finished and run.points]
+    lost = [run for run in have if run not in ended and run.missing_cost]
+    remedy = f"put its ledger back ({lost[0].missing_cost})" if lost and lost[0] is have[0] else "wait for it"
+    have, others = _sorted_out(have, ended, "not finished, or never evaluated", remedy)
+    return have, [*notes, *others, *(caveat for run in lost for caveat in run.caveats)]
 
 
 def _sorted_out(runs: list[Run], have: list[Run], without: str, remedy: str) -> tuple[list[Run], list[str]]:

@@ -108,7 +108,8 @@ def frame(runs: list[Run], now: float) -> Group:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("at this cost", overflow="fold")
     for run in runs:
-        table.add_row(*_row(run, progress_of(run, now), curves))
+        others = [curves[other.folder] for other in runs if other is not run and not other.missing_cost]
+        table.add_row(*_row(run, progress_of(run, now), curves[run.folder].points, others))
     device = runs[0].info["hardware"]["device"]
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
     note = (
@@ -118,13 +119,12 @@ def frame(runs: list[Run], now: float) -> Group:
     return Group(Text(f"{clock}  {device}", style="dim"), table, Text(note, style="dim"))
 
 
-def _row(run: Run, progress: Progress, curves: dict[Path, Curve]) -> tuple[Text | ProgressBar, ...]:
+def _row(run: Run, progress: Progress, points: list[CurvePoint], others: list[Curve]) -> tuple[Text | ProgressBar, ...]:
     spent = run.data_cost.device_seconds + run.spending.cost.device_seconds
     device_hours = spent / SECONDS_PER_HOUR
-    points = curves[run.folder].points
     accuracy = f"{percent(points[-1].accuracy)} ± {percent(points[-1].standard_error)}" if points else "-"
-    others = [curve for folder, curve in curves.items() if folder != run.folder]
-    best = best_at(others, device_hours)
+    cost = UNKNOWN if run.missing_cost else f"{device_hours:,.3f}"
+    best = None if run.missing_cost else best_at(others, device_hours)
     total = UNKNOWN if progress.total is None else f"{progress.total:,}"
     left = progress.state if progress.remaining is None else duration(progress.remaining)
     if progress.state.startswith("silent"):
@@ -134,7 +134,7 @@ def _row(run: Run, progress: Progress, curves: dict[Path, Curve]) -> tuple[Text 
         ProgressBar(total=progress.total or 1, completed=progress.step if progress.total else 0, width=8),
         Text(f"{progress.step:,}/{total}"),
         Text(left, style={"finished": "green"}.get(left, "red" if left.startswith("silent") else "")),
-        Text(f"{device_hours:,.3f}" if run.data_cost_is_known else f"{device_hours:,.3f} + data"),
+        Text(cost if run.data_cost_is_known else f"{cost} + data"),
         Text(accuracy),
         Text(f"{percent(best[1].accuracy)} {best[0]}" if best else "-"),
     )

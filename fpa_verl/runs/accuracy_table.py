@@ -8,7 +8,7 @@ import pandas as pd
 
 from fpa_verl.evaluation import Accuracy, maj_at_k, pass_at_1, pass_at_k
 from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
-from fpa_verl.runs.answers import AnswerStore, votes
+from fpa_verl.runs.answers import AnswerStore, answers_are_known, votes
 from fpa_verl.runs.run import read_run
 from fpa_verl.tables import Table, percent
 
@@ -30,13 +30,14 @@ def accuracy_table(run_dir: Path, model: str) -> Table:
         model: that answered, for the caption.
     """
     run = read_run(run_dir)
-    answers = dict(list(AnswerStore(run.folder).read().groupby("data_source")))
+    answers = AnswerStore(run.folder).read()
     rows = []
     for point in sorted(run.points, key=lambda point: point.data_source):
         k = run.info["evaluation"]["samples"][point.data_source]
         one = pass_at_1(point.problems)
         low, high = one.interval
-        several = [pass_at_k(point.problems, k), maj_at_k(votes(answers[point.data_source]), k)] if k > 1 else []
+        mine = answers[answers["data_source"] == point.data_source]
+        majority = k > 1 and answers_are_known(mine)
         rows.append(
             [
                 point.data_source,
@@ -44,9 +45,10 @@ def accuracy_table(run_dir: Path, model: str) -> Table:
                 str(k),
                 f"{percent(one.mean)} ± {percent(one.standard_error)}",
                 f"{percent(low)} to {percent(high)}",
-                *([_cell(accuracy, one.problems) for accuracy in several] or ["-", "-"]),
+                _cell(pass_at_k(point.problems, k), one.problems) if k > 1 else "-",
+                _cell(maj_at_k(votes(mine), k), one.problems) if majority else "-",
                 str(point.unscored),
-                *(_share(answers[point.data_source], reason) for reason in (CUT_OFF, STOPPED_AT_TEXT)),
+                *(_share(mine, reason) for reason in (CUT_OFF, STOPPED_AT_TEXT)),
             ]
         )
     header = ["problem set", "problems", "k", "pass@1 ± s.e.", "95 % interval", "pass@k", "maj@k", "unscored"]

@@ -7,8 +7,9 @@ that of a run that trains; one row an answer, appended in whole files.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -62,7 +63,7 @@ class AnswerStore:
         """Write one more file, whole or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True)
         number = 1 + max((int(file.stem.split("-")[1]) for file in self._files()), default=-1)
-        table = pa.Table.from_pylist([asdict(sample) for sample in samples])
+        table = pa.Table.from_pylist([{key: _storable(value) for key, value in vars(one).items()} for one in samples])
         write_table(self._folder / f"part-{number:05d}.parquet", table)
 
     def read(self) -> pd.DataFrame:
@@ -83,6 +84,11 @@ class AnswerStore:
         return {row for frame in frames for row in frame.itertuples(index=False, name=None)}
 
 
+def _storable(value: Any) -> Any:
+    """The value, without halves of UTF-16 characters, which a scorer can return and no file can hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
 def outcomes(samples: pd.DataFrame) -> Outcomes:
     """Problem id to (right, sampled), of one problem set; answers that could not be scored are in neither."""
     scored = samples[samples["status"].isin(MODEL_STATUSES)]
@@ -90,10 +96,12 @@ def outcomes(samples: pd.DataFrame) -> Outcomes:
     return {str(problem): (int(sum_), int(count)) for problem, sum_, count in right.agg(["sum", "count"]).itertuples()}
 
 
-def _spelling(answer: str) -> str:
-    """The answer as the scorer spells it; what it cannot read stands for itself."""
+def _spelling(answer: str | None) -> str | None:
+    """The answer as the scorer spells it; what it cannot read stands for itself, and None where there is none."""
+    if not isinstance(answer, str) or not answer.strip():
+        return None
     try:
-        return tight(canonical(answer))
+        return tight(canonical(answer)) or answer.strip()
     except UnreadableError:
         return answer.strip()
 
@@ -101,13 +109,30 @@ def _spelling(answer: str) -> str:
 def votes(samples: pd.DataFrame) -> Votes:
     """Problem id to (answer, right) of every scored answer, None where a response holds none.
 
-    Right answers are one, however they are written; wrong ones vote together where the scorer
-    spells them alike.
+    Answers that were ever scored right are one, with the ground truth, however they are written; wrong ones vote
+    together where the scorer spells them alike. A scorer that judges more than the answer may find one right and wrong.
     """
     scored = samples[samples["status"].isin(MODEL_STATUSES)]
     found: dict[str, list[tuple[str | None, bool]]] = {}
-    for row in scored.itertuples():
-        is_right = row.status == "right"
-        answer = row.ground_truth if is_right else None if row.status == "no_answer" else _spelling(row.extracted)
-        found.setdefault(row.problem_id, []).append((answer, is_right))
+    for problem_id, answers in scored.groupby("problem_id", sort=False):
+        found[str(problem_id)] = _votes_on_a_problem(answers)
     return found
+
+
+def _votes_on_a_problem(answers: pd.DataFrame) -> list[tuple[str | None, bool]]:
+    is_right = (answers["status"] == "right").tolist()
+    # A response without an answer has none to vote for, whatever the scorer looked at.
+    silent = (answers["status"] == "no_answer").tolist()
+    spelled = [None if none else _spelling(text) for text, none in zip(answers["extracted"], silent, strict=True)]
+    the_right_one = _spelling(answers["ground_truth"].iloc[0]) or ""
+    spellings = {the_right_one, *(text for text, right in zip(spelled, is_right, strict=True) if right)} - {None}
+    return [
+        (the_right_one if right or text in spellings else text, right)
+        for text, right in zip(spelled, is_right, strict=True)
+    ]
+
+
+def answers_are_known(samples: pd.DataFrame) -> bool:
+    """False for a scorer that does not say what the wrong answers were: nobody knows which of them are alike."""
+    wrong = samples[samples["status"] == "wrong"]
+    return wrong.empty or any(_spelling(answer) is not None for answer in wrong["extracted"])

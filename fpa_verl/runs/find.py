@@ -9,7 +9,7 @@ from pathlib import Path
 from fpa_verl.errors import DatasetError
 from fpa_verl.runs.names import RUN_FILE
 from fpa_verl.runs.run import Run, read_logged_run, read_run
-from fpa_verl.runs.verl_logs import find_logs
+from fpa_verl.runs.verl_logs import find_logs, whole_runs
 
 
 def find_runs(given: Sequence[str | Path], device: str | None = None, *, with_evaluations: bool = False) -> list[Run]:
@@ -29,7 +29,7 @@ def find_runs(given: Sequence[str | Path], device: str | None = None, *, with_ev
         DatasetError: nothing is where one of them points, or a log cannot be read.
     """
     labels: dict[Path, str | None] = {}
-    logs: dict[Path, tuple[Path, str | None]] = {}
+    logs: dict[Path, tuple[Path, str | None]] = {}  # by where they are, links followed
     for one in map(str, given):
         label, pattern = _named(one)
         is_pattern = not Path(pattern).exists()
@@ -47,7 +47,12 @@ def find_runs(given: Sequence[str | Path], device: str | None = None, *, with_ev
                     logs.setdefault(log.resolve(), (log, label))
     runs = [read_run(folder, label) for folder, label in labels.items()]
     runs = [run for run in runs if with_evaluations or not run.only_evaluates]
-    return runs + [read_logged_run(log, label, device) for log, label in logs.values()]
+    logs_of_runs = whole_runs(log for log, _ in logs.values())
+    label_of = dict(logs.values())
+    return runs + [
+        read_logged_run(files, next((label for file in files if (label := label_of[file])), None), device)
+        for files in logs_of_runs
+    ]
 
 
 def _is_in_a_run(path: Path) -> bool:

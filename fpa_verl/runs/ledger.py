@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fpa_verl.errors import DatasetError
 from fpa_verl.files import append_json_line, read_json_lines
 from fpa_verl.runs.names import LEDGER_FILE
 
@@ -99,19 +100,35 @@ class Spending:
         return self.by_attempt.get(attempt, Cost())
 
 
+def read_ledger(folder: Path) -> list[dict[str, Any]]:
+    """The records of the ledger in `folder`; none where there is no file, and no torn last line.
+
+    Raises:
+        DatasetError: a line is no record.
+    """
+    records = read_json_lines(folder / LEDGER_FILE)
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict) or not {"kind", "time", "attempt"} <= record.keys():
+            raise DatasetError(
+                f"{folder / LEDGER_FILE}, record {number} is none of a ledger: restore the file, or leave the run out"
+            )
+    return records
+
+
 def read_spending(folder: Path) -> Spending:
     """Add up the ledger in `folder`. Steps that a later attempt did again count twice: they were paid twice."""
-    return add_up(read_json_lines(folder / LEDGER_FILE))
+    return add_up(read_ledger(folder))
 
 
 def add_up(records: list[dict[str, Any]]) -> Spending:
-    """What the records of a ledger come to."""
+    """What the records of a ledger come to; those of an attempt of which nobody knows the devices are left out."""
     devices = {record["attempt"]: record["devices"] for record in records if record["kind"] == "attempt"}
     device_seconds: dict[str, float] = {}
     wall_seconds: dict[str, float] = {}
     by_step: dict[tuple[int, int], Cost] = {}
     by_attempt: dict[int, Cost] = {}
     spent = Cost()
+    records = [record for record in records if record["attempt"] in devices]
     for record in records:
         attempt = record["attempt"]
         for phase, seconds in record.get("seconds", {}).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,19 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import pass_at_1
 from fpa_verl.files import read_json_lines
 from fpa_verl.runs.inputs import DATASET, RUN, Input, everything_owed, read_inputs, root_of
-from fpa_verl.runs.ledger import Cost, Spending, add_up, read_spending
+from fpa_verl.runs.ledger import Cost, Spending, add_up, read_ledger
+from fpa_verl.runs.ledger_gaps import missing_from_ledger
 from fpa_verl.runs.metrics import Metrics, by_metric, read_metrics
-from fpa_verl.runs.names import EVALUATION_KIND, EVALUATIONS_FILE, REPORTED_FILES, RUN_FILE
+from fpa_verl.runs.names import EVALUATION_KIND, EVALUATIONS_FILE, LEDGER_FILE, REPORTED_FILES, RUN_FILE
 from fpa_verl.runs.verl_logs import VerlLog, read_log
-from fpa_verl.runs.verl_metrics import accuracies, caveats, ledger_records, missing_steps, require_own_trajectories
+from fpa_verl.runs.verl_metrics import (
+    accuracies,
+    caveats,
+    ledger_records,
+    missing_steps,
+    require_own_trajectories,
+    why_no_accuracy,
+)
 
 UNKNOWN_DEVICE = "unknown device"
 
@@ -61,6 +70,7 @@ class Run:
         folder: the run directory; of a logged run where its log is.
         label: the method's name where the user gave it one.
         log: None for a run directory.
+        missing_cost: what its ledger lacks, in words; empty where the cost of every step is known.
     """
 
     folder: Path
@@ -69,6 +79,7 @@ class Run:
     spending: Spending
     label: str | None = None
     log: VerlLog | None = None
+    missing_cost: str = ""
 
     @property
     def name(self) -> str:
@@ -83,13 +94,24 @@ class Run:
 
     @property
     def missing_steps(self) -> list[int]:
-        """Steps whose cost is in no file."""
+        """Steps whose cost is not in the log."""
         return missing_steps(self.log) if self.log else []
+
+    @property
+    def has_whole_cost(self) -> bool:
+        return not self.missing_steps and not self.missing_cost
+
+    @property
+    def why_no_accuracy(self) -> str:
+        """In words, why a log has no evaluation that can be shown; empty for a run directory, which says it itself."""
+        return why_no_accuracy(self.log) if self.log and not self.points else ""
 
     @property
     def caveats(self) -> list[str]:
         """What a reader must know of where the numbers come from."""
-        return [f"{self.name}: {caveat}" for caveat in caveats(self.log)] if self.log else []
+        if self.log:
+            return [f"{self.name}: {caveat}" for caveat in caveats(self.log)]
+        return [f"{self.name}: {self.missing_cost}: its cost is not known"] if self.missing_cost else []
 
     @property
     def metrics(self) -> Metrics:
@@ -197,9 +219,11 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     if not file.exists():
         raise DatasetError(f"{folder} is no run directory ({RUN_FILE} is missing): give folders that a recipe wrote")
     info = read_info(file)
-    spending = read_spending(folder)
+    ledger, evaluations = read_ledger(folder), read_json_lines(folder / EVALUATIONS_FILE)
+    missing = missing_from_ledger(ledger, [(record["attempt"], record["step"]) for record in evaluations])
+    spending = add_up(ledger)
     points: dict[tuple[str, int], Point] = {}
-    for record in read_json_lines(folder / EVALUATIONS_FILE):
+    for record in evaluations:
         problems = {key: (right, sampled) for key, (right, sampled) in record["problems"].items()}
         step, source = record["step"], record["data_source"]
         # A resumed run evaluates the step it goes on from once more: the first measurement stands. A step that it
@@ -207,18 +231,20 @@ def read_run(folder: Path, label: str | None = None) -> Run:
         if (source, step) not in points or record.get("trained"):
             cost = spending.at(record["attempt"], step) if step else Cost()
             points[source, step] = Point(step, source, cost, problems, record.get("unscored", 0))
-    return Run(folder, info, list(points.values()), spending, label)
+    if missing:
+        missing = f"{LEDGER_FILE} {missing if (folder / LEDGER_FILE).exists() else 'is missing'}"
+    return Run(folder, info, list(points.values()), spending, label, missing_cost=missing)
 
 
-def read_logged_run(path: Path, label: str | None = None, device: str | None = None) -> Run:
+def read_logged_run(files: Sequence[Path], label: str | None = None, device: str | None = None) -> Run:
     """Read the log that verl left of a run without the plugin, as far as it goes.
 
     Args:
-        path: one that `verl_logs.find_logs` gives.
-        label: name to compare the run under. None: its path, for no log says which runs are seeds of one method.
+        files: of one run, as `verl_logs.whole_runs` gives them.
+        label: name to compare the run under. None: the first one's path, for no log says which are seeds of one method.
         device: what it ran on, where the log does not say.
     """
-    log = read_log(path)
+    log = read_log(*files)
     require_own_trajectories(log)
     spending = add_up(ledger_records(log))
     found = accuracies(log)
@@ -238,4 +264,4 @@ def read_logged_run(path: Path, label: str | None = None, device: str | None = N
         "hardware": {"devices": max(spending.devices, default=0), "device": log.device or device or UNKNOWN_DEVICE},
         "versions": {},
     }
-    return Run(path, info, list(points.values()), spending, label or str(path), log)
+    return Run(files[0], info, list(points.values()), spending, label or str(files[0]), log)

@@ -7,7 +7,9 @@ from statistics import mean
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.schema import is_validation
+from fpa_verl.runs.names import BEST_MODEL
 from fpa_verl.runs.run import Point, Run
+from fpa_verl.tables import percent
 
 
 def evaluated_steps(run: Run) -> list[int]:
@@ -32,14 +34,51 @@ def best_step(run: Run) -> int:
 
     Only steps at which every validation set was evaluated count; where there is none, the last step.
     """
+    finite = _measured(run)
+    return max(finite, key=lambda step: finite[step]) if finite else evaluated_steps(run)[-1]
+
+
+def _measured(run: Run) -> dict[int, float]:
+    """Step to validation accuracy, where all validation sets were evaluated and could be scored."""
     sources = validation_sources(run)
     measured = {
         step: validation_accuracy(run, step)
-        for step in evaluated_steps(run)
+        for step in sorted({point.step for point in run.points})
         if all(any(point.step == step for point in run.of_source(source)) for source in sources)
     }
-    finite = {step: value for step, value in measured.items() if math.isfinite(value)}
-    return max(finite, key=lambda step: finite[step]) if finite else evaluated_steps(run)[-1]
+    return {step: value for step, value in measured.items() if math.isfinite(value)}
+
+
+def why_no_best_model(run: Run) -> str:
+    """Why a run that keeps its best model has left none, what that means and what to do; empty where it left one.
+
+    The model that a run begins with, step 0, takes part and is not kept: it is there already.
+    """
+    if (run.folder / BEST_MODEL).is_dir():
+        return ""
+    if not validation_sources(run):
+        return (
+            f"{run.folder}: no {BEST_MODEL}/, for there were no held-out problems to choose by: "
+            "validation.fraction=0.05 holds some out"
+        )
+    after = {step: value for step, value in _measured(run).items() if step}
+    if not after:
+        return (
+            f"{run.folder}: no {BEST_MODEL}/, for no step after the start was validated: trainer.test_freq=10 does so "
+            "every ten steps"
+        )
+    best = max(after, key=lambda step: after[step])
+    if best_step(run):
+        return (
+            f"{run.folder}: step {best_step(run)} was the best on the validation problems, and its model is not in "
+            f"{BEST_MODEL}/: train again, or go on from a checkpoint before it"
+        )
+    return (
+        f"{run.folder}: no {BEST_MODEL}/, for none of {len(after)} validations beat the model that the run began with "
+        f"({percent(validation_accuracy(run, 0))} %; the highest of them {percent(after[best])} %, at step {best}): by "
+        f"its validation problems, training did not help. Use {run.model_path or 'that model'}, or train longer or "
+        "with other settings; of more validation problems (validation.fraction) small gains are seen sooner"
+    )
 
 
 def point_at(run: Run, step: int, data_source: str) -> Point:

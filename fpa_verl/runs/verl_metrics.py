@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.runs.ledger import CHECKPOINTING, EVALUATION, GENERATION, IDLE, LOG_PROBS, TRAINING, WEIGHT_SYNC
 from fpa_verl.runs.metrics import DYNAMICS, PEAK_MEMORY, TOKENS
-from fpa_verl.runs.verl_logs import Record, VerlLog
+from fpa_verl.runs.verl_logs import FILE_SUFFIX, STEP, Record, VerlLog
 
-STEP, TESTING = "timing_s/step", "timing_s/testing"
+TESTING = "timing_s/testing"
 STEP_SECONDS, THROUGHPUT = "perf/time_per_step", "perf/throughput"
 PHASE_OF = {
     "timing_s/gen": GENERATION,
@@ -30,8 +30,17 @@ PHASE_OF = {
     TESTING: EVALUATION,
 }
 # Of every problem set, verl puts the mean of one variable over all samples among its core metrics.
-CORE_MEAN = re.compile(r"val-core/(?P<source>.+)/(?P<variable>[^/]+)/mean@(?P<samples>\d+)")
-REWARD = "reward"
+ACCURACY, REWARD = "acc", "reward"
+CORE_MEAN = re.compile(rf"val-core/(?P<source>.+)/(?P<variable>{ACCURACY}|{REWARD})/mean@(?P<samples>\d+)")
+LOOKED_FOR = f"val-core/SOURCE/{ACCURACY}/mean@N"
+# What else may be an accuracy, under a name that is none of verl's.
+LIKE_ACCURACY = re.compile(r"(?<![a-z])(val|valid|validation|test|eval|acc|accuracy)(?![a-z])", re.IGNORECASE)
+# verl's own before val-core: the mean reward of a problem set.
+OLD_NAME = "val/test_score/"
+# The least and the highest reward of a training batch.
+LEAST, HIGHEST = "critic/score/min", "critic/score/max"
+SHOWN = 3
+RETURN_ACC = f"Let the reward function return `{ACCURACY}`, 1 for a right answer and 0 for another, beside the score"
 
 
 @dataclass(frozen=True)
@@ -51,13 +60,17 @@ class Mean:
 
 
 def means(log: VerlLog) -> list[Mean]:
-    """Every evaluation of every problem set, in the order of the log."""
-    return [
-        Mean(record, match["source"], value, match["variable"], int(match["samples"]))
-        for record in log.records
-        for name, value in record.metrics.items()
-        if (match := _core_mean(name))
-    ]
+    """Every evaluation of every problem set, in the order of the log; of several of one step `acc`, of most samples."""
+    found: list[Mean] = []
+    for record in log.records:
+        of_step: dict[str, Mean] = {}
+        for name, value in record.metrics.items():
+            if match := _core_mean(name):
+                mean = Mean(record, match["source"], value, match["variable"], int(match["samples"]))
+                best = of_step.setdefault(mean.data_source, mean)
+                of_step[mean.data_source] = max(best, mean, key=lambda one: (one.variable == ACCURACY, one.samples))
+        found += of_step.values()
+    return found
 
 
 # The same few names come with every step.
@@ -77,15 +90,61 @@ def require_own_trajectories(log: VerlLog) -> None:
 
 
 def accuracies(log: VerlLog) -> list[Mean]:
-    """The means that can be accuracies: those of problem sets on which all lie between 0 and 1."""
+    """The means that can be accuracies: of problem sets on which all lie between 0 and 1, as all rewards do."""
     found = means(log)
     beyond = {mean.data_source for mean in found if not 0 <= mean.value <= 1}
+    if _rewards_beyond(log):
+        beyond |= {mean.data_source for mean in found if mean.variable == REWARD}
     return [mean for mean in found if mean.data_source not in beyond]
+
+
+def _rewards_beyond(log: VerlLog) -> str:
+    """In words, that rewards of training leave 0 to 1; a mean of -1 and 1 may still lie between them."""
+    least = min((record.metrics[LEAST] for record in log.records if LEAST in record.metrics), default=0.0)
+    highest = max((record.metrics[HIGHEST] for record in log.records if HIGHEST in record.metrics), default=1.0)
+    return f"rewards go from {least:g} to {highest:g} ({LEAST}, {HIGHEST})" if least < 0 or highest > 1 else ""
+
+
+def why_no_accuracy(log: VerlLog) -> str:
+    """Why a log has no accuracy: what was looked for, what was found, and what to do; goes on after its path."""
+    found = means(log)
+    if found:
+        return _why_not_between_0_and_1(log, found)
+    like = sorted(name for name in log.names if LIKE_ACCURACY.search(name) and not name.startswith("timing_s/"))
+    if not like:
+        return (
+            f"has no accuracy yet: looked for {LOOKED_FOR}, and no metric is like it; validate (trainer.test_freq=10), "
+            "or wait for the first validation"
+        )
+    more = f" and {len(like) - SHOWN:,} more" if len(like) > SHOWN else ""
+    reason = f"has no accuracy: looked for {LOOKED_FOR} (or {REWARD}), found {', '.join(like[:SHOWN])}{more}"
+    old = next((name for name in like if name.startswith(OLD_NAME)), None)
+    if old and log.path.suffix == FILE_SUFFIX:
+        new = f"val-core/{old.removeprefix(OLD_NAME)}/{REWARD}/mean@1"
+        return f'{reason}. If rewards are 0 or 1: `sed \'s#"{old}"#"{new}"#\' {log.path} > renamed{FILE_SUFFIX}`'
+    return f"{reason}. Log the share of right answers under the name that is looked for"
+
+
+def _why_not_between_0_and_1(log: VerlLog, found: list[Mean]) -> str:
+    first = found[0]
+    values = [mean.value for mean in found if mean.data_source == first.data_source]
+    name = f"val-core/{first.data_source}/{first.variable}/mean@{first.samples}"
+    if min(values) >= 0 and max(values) <= 1:
+        return f"has no accuracy: {name} is a mean of rewards, and its {_rewards_beyond(log)}. {RETURN_ACC}"
+    spread = f"has no accuracy: {name} goes from {min(values):g} to {max(values):g}, and an accuracy from 0 to 1"
+    if first.variable == ACCURACY:
+        like = " (per cent?)" if min(values) >= 0 and max(values) <= 100 else ""
+        return f"{spread}{like}. Let the reward function return 1 for a right answer and 0 for another as `{ACCURACY}`"
+    return f"{spread}. {RETURN_ACC}"
 
 
 def caveats(log: VerlLog) -> list[str]:
     """What a log cannot say, in words."""
     told = accuracies(log)
+    again = steps_done_again(log)
+    counts: dict[str, list[int]] = {}
+    for mean in told:
+        counts.setdefault(mean.data_source, []).append(mean.samples)
     rewards = sorted({mean.data_source for mean in told if mean.variable == REWARD})
     left_out = sorted({mean.data_source for mean in means(log)} - {mean.data_source for mean in told})
     missing = missing_steps(log)
@@ -97,6 +156,15 @@ def caveats(log: VerlLog) -> list[str]:
         found.append(f"accuracy on {', '.join(rewards)} is the mean reward, for the reward function returns no `acc`")
     if left_out:
         found.append(f"rewards on {', '.join(left_out)} are not between 0 and 1, so no accuracy: left out")
+    for source, numbers in counts.items():
+        if len(set(numbers)) > 1:
+            several = " and ".join(map(str, dict.fromkeys(numbers)))
+            found.append(f"accuracies on {source} are of {several} answers to each problem, one after the other")
+    if again:
+        found.append(
+            f"{len(again):,} steps were done again by a later attempt (the first is {again[0]:,}) and count twice: if "
+            "these are two runs, give each a file or folder of its own"
+        )
     if missing:
         found.append(f"{len(missing):,} steps are not in its log (the first is {missing[0]:,}), nor is their cost")
     return found
@@ -106,6 +174,12 @@ def missing_steps(log: VerlLog) -> list[int]:
     """Steps before the last one whose time is not in the log."""
     timed = {record.step for record in log.records if STEP in record.metrics}
     return sorted(set(range(1, max(timed, default=0))) - timed)
+
+
+def steps_done_again(log: VerlLog) -> list[int]:
+    """Steps that more than one attempt trained."""
+    timed = sorted(record.step for record in log.records if STEP in record.metrics)
+    return sorted({step for step, next_ in pairwise(timed) if step == next_})
 
 
 def ledger_records(log: VerlLog) -> list[dict[str, Any]]:
@@ -149,7 +223,10 @@ def devices_held(log: VerlLog, records: list[Record]) -> int:
         if tokens and seconds and rate:
             return round(tokens / (seconds * rate))
     if any(STEP in record.metrics for record in records):
-        raise DatasetError(f"{log.path} does not say how many devices the run held ({THROUGHPUT} is missing)")
+        raise DatasetError(
+            f"{log.path} does not say how many devices the run held ({THROUGHPUT} is missing): "
+            f"log it with {TOKENS} and {STEP_SECONDS}, as verl does, or leave the log out"
+        )
     return 0
 
 

@@ -17,6 +17,7 @@ from fpa_verl.data_check.dataset import digests
 from fpa_verl.files import write_json
 from fpa_verl.rollouts.problems import write_problems
 from fpa_verl.rollouts.prompts import Prompt
+from tests.data_check import conftest
 from tests.data_check.conftest import problem
 from tests.rollouts.conftest import change_manifest, rewrite, with_values
 
@@ -153,7 +154,8 @@ def test_the_sample_is_the_same_every_time_and_of_the_size_asked_for(ingredients
     first, second = (wrong(folder, sample=6)["scores"] for _ in range(2))
     assert first == second
     assert 0 < len(first) <= 6
-    assert len(wrong(folder, sample=16)["scores"]) == 8
+    # Eight of sixteen: five, and the number of the others.
+    assert len(wrong(folder, sample=16)["scores"]) == 6
     assert "scores" not in found(folder, sample=0)
 
 
@@ -195,6 +197,44 @@ def test_many_faults_are_counted_and_a_few_shown(ingredients, tmp_path):
     # Five of sixteen, then the number of the others.
     assert len(findings["values"]) == 6
     assert findings["values"][-1] == "and 11 more like these"
+
+
+def test_of_missing_files_too(ingredients, tmp_path, monkeypatch):
+    monkeypatch.setattr(conftest, "SHARD", 2)
+    folder = ingredients.write(tmp_path / "d")
+    for shard in folder.glob("part-*.parquet"):
+        shard.unlink()
+    *first, more, end = wrong(folder)["files"]
+    # Eight shards of two rows.
+    assert [detail.split("/")[-1].split()[0] for detail in first] == [f"part-0000{i}.parquet" for i in range(5)]
+    assert more == "and 3 more like these"
+    assert end.startswith("no row was looked at")
+
+
+def test_of_scores_too(ingredients, tmp_path):
+    for row in range(0, 16, 2):
+        ingredients.change(row, status="wrong", score=0.0)
+    *first, more = wrong(ingredients.write(tmp_path / "d"))["scores"]
+    assert len(first) == 5
+    assert all("scored anew 'right'" in detail and "so that one scorer scores all" in detail for detail in first)
+    assert more == "and 3 more like these"
+
+
+def test_of_contamination_too_file_by_file(ingredients, tmp_path):
+    ingredients.held_out += [replace(problem(i), problem_id=f"again/{i}") for i in range(7)]
+    del ingredients.fingerprints["problems"]
+    folder = ingredients.write(tmp_path / "d")
+    lines = [{"id": f"e{i}", "problem": problem(i).chat[-1]["content"], "answer": "1"} for i in range(6)]
+    other = tmp_path / "test.jsonl"
+    other.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    details = wrong(folder, against=Against((str(other),), prompt=Prompt("{problem}")))["contamination"]
+    # Seven of the validation problems, then six of test.jsonl.
+    assert [detail.split(":")[0] for detail in details] == [
+        *["validation.parquet"] * 5,
+        "and 2 more like these",
+        *["test.jsonl"] * 5,
+        "and 1 more like these",
+    ]
 
 
 def test_an_index_that_says_something_else(ingredients, tmp_path):

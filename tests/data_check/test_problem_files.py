@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.data_check import Against, check_problem_file
 from fpa_verl.errors import DatasetError
+from fpa_verl.evaluation.problem_sets import read_problem_set
 from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.rollouts.prompts import BARE, Prompt
 
@@ -47,6 +48,42 @@ def test_a_repeated_text_is_a_note(tmp_path):
     findings = list(check_problem_file(tmp_path / "p.parquet", Against(prompt=BARE)))
     assert [finding.state for finding in findings] == ["fine", "note"]
     assert findings[1].detail == "the same text: p0, p1"
+
+
+def test_the_first_five_of_a_kind_and_the_number_of_the_others(tmp_path):
+    """Eight ground truths that no answer is scored against; seven texts twice, and one nine times."""
+    texts = [f"Find {name}." for name in "abcdefg" for _ in range(2)] + ["Find z."] * 9 + ["Find u and v."]
+    truths = [r"\frac{"] * 8 + ["1"] * 16
+    problems = [
+        Problem.from_text(f"p{i}", text, truth, "toy")
+        for i, (text, truth) in enumerate(zip(texts, truths, strict=True))
+    ]
+    write_problems(tmp_path / "p.parquet", problems, "train")
+    wrong, notes = (
+        [one.detail for one in check_problem_file(tmp_path / "p.parquet", Against(prompt=BARE)) if one.state == state]
+        for state in ("wrong", "note")
+    )
+    assert wrong[0] == "8 of 24 ground truths do not grade themselves right:"
+    assert [detail.split(":")[0] for detail in wrong[1:6]] == ["p0", "p1", "p2", "p3", "p4"]
+    assert wrong[6:] == ["and 3 more like these", "correct them, or leave those problems out"]
+    assert notes == [*(f"the same text: p{2 * i}, p{2 * i + 1}" for i in range(5)), "and 3 more like these"]
+
+
+def test_a_text_that_occurs_often_is_named_by_five_of_its_problems(tmp_path):
+    write_problems(tmp_path / "p.parquet", [Problem.from_text(f"p{i}", "Find x.", "1", "toy") for i in range(9)], "t")
+    findings = list(check_problem_file(tmp_path / "p.parquet", Against(prompt=BARE)))
+    assert findings[1].detail == "the same text: p0, p1, p2, p3, p4 and 4 more"
+    # `fpa-verl data problems` lists them all.
+    assert read_problem_set(str(tmp_path / "p.parquet"), BARE).notes() == [
+        "the same text: " + ", ".join(f"p{i}" for i in range(9))
+    ]
+
+
+def test_many_problems_without_an_answer(tmp_path):
+    lines = [{"id": f"p{i}", "problem": f"Find {i}.", "answer": "1" if i > 6 else None} for i in range(9)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    details = [one.detail for one in check_problem_file(tmp_path / "p.jsonl", Against(prompt=BARE))]
+    assert details[-1] == "left out, without an answer: p0, p1, p2, p3, p4 and 2 more"
 
 
 def test_evaluation_problems_among_its_own(training, test_set):

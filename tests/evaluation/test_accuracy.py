@@ -74,7 +74,8 @@ def majority(choice) -> float:
     """Share of the right ones among the answers that come first."""
     answers = [answer for answer, _ in choice if answer is not None]
     most = max((answers.count(a) for a in answers), default=0)
-    first = {ballot for ballot in choice if ballot[0] is not None and answers.count(ballot[0]) == most}
+    first = [ballot for ballot in choice if ballot[0] is not None and answers.count(ballot[0]) == most]
+    # As many samples stand behind each answer in front: the share of right ones is the mean of theirs.
     return sum(right for _, right in first) / len(first) if first else 0.0
 
 
@@ -94,9 +95,37 @@ def test_maj_at_k_over_problems():
     assert result.standard_error == pytest.approx(math.sqrt(0.25 / 3))
 
 
-def test_an_answer_cannot_be_both_right_and_wrong():
-    with pytest.raises(ValueError, match="problem 'a': the same answer"):
-        maj_at_k({"a": [("7", True), ("7", False)]}, 2)
+ILL_FORMED = ("7", False)
+
+
+@pytest.mark.parametrize(
+    ("ballots", "k", "expected"),
+    [
+        # One answer, right in one form and wrong in another: it wins, and half of it is right.
+        ([RIGHT, ILL_FORMED], 2, 1 / 2),
+        ([RIGHT, ILL_FORMED], 1, 1 / 2),
+        # 7 has three votes of four, two of them right.
+        ([RIGHT, RIGHT, ILL_FORMED, WRONG], 4, 2 / 3),
+        # 7 and 8 share the first place: half of the half that is right.
+        ([RIGHT, ILL_FORMED, WRONG, WRONG], 4, 1 / 4),
+        # Two of three: {R,F} 1/2, {R,W} and {F,W} half of a half: 1/2 + 1/4 + 1/4 over 3.
+        ([RIGHT, ILL_FORMED, WRONG], 2, 1 / 3),
+        # Who never answers does not change that 7 is right once of three times.
+        ([RIGHT, ILL_FORMED, ILL_FORMED, NONE], 4, 1 / 3),
+        # Outvoted by 8.
+        ([RIGHT, ILL_FORMED, WRONG, WRONG, WRONG], 5, 0.0),
+    ],
+)
+def test_an_answer_that_is_right_and_wrong_counts_by_the_share_of_its_right_samples(ballots, k, expected):
+    assert maj_at_k({"a": ballots}, k).mean == pytest.approx(expected)
+
+
+def test_with_such_answers_too_it_is_the_mean_over_all_choices_of_k():
+    # The majority of a choice counts by the right ones among those chosen.
+    ballots = [RIGHT] * 3 + [ILL_FORMED] * 2 + [WRONG] * 3 + [("9", True), IDLE] + [NONE] * 2
+    for k in range(1, len(ballots) + 1):
+        chosen = [majority(choice) for choice in combinations(ballots, k)]
+        assert maj_at_k({"a": ballots}, k).mean == pytest.approx(sum(chosen) / len(chosen))
 
 
 @pytest.mark.parametrize("measure", [pass_at_k, maj_at_k])

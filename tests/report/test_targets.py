@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fpa_verl.errors import DatasetError
+from fpa_verl.files import append_json_line
 from fpa_verl.report.comparisons import wallclock, wallclock_tables
 from fpa_verl.report.statistics.bootstrap import estimate, first_passage
 from fpa_verl.report.statistics.targets import break_even, cost_per_run, ratio
@@ -151,6 +152,9 @@ def test_seeds_count_where_all_of_them_were_evaluated(tmp_path):
 
 def test_an_evaluation_that_measured_nothing_is_a_gap(tmp_path):
     run = make_run(tmp_path / "a", [1, 2])
+    for step in (2, 3):
+        record = {"kind": "step", "time": 0, "attempt": 1, "step": step, "seconds": {"training": 900.0}}
+        append_json_line(run / "ledger.jsonl", record)
     record_evaluation(run, attempt=1, step=2, problems={"toy": {"p0": [0, 0]}}, asked_for={"toy": 2})
     record_evaluation(run, attempt=1, step=3, problems={"toy": {"p0": [2, 2]}})
     (curve,) = compare(tmp_path, 0.9).methods

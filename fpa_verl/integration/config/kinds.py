@@ -22,6 +22,8 @@ from fpa_verl.runs.accuracy_table import accuracy_table
 from fpa_verl.runs.ledger import read_spending
 from fpa_verl.runs.names import CONFIG_FILE, RUN_FILE
 from fpa_verl.runs.record import open_run
+from fpa_verl.runs.run import read_run
+from fpa_verl.runs.validation import why_no_best_model
 from fpa_verl.tables import for_terminal
 
 
@@ -101,8 +103,14 @@ def _length(config: Any) -> tuple[int | None, int]:
     return config.trainer.total_training_steps, config.trainer.total_epochs
 
 
+def _report_trained(facts: RunFacts) -> None:
+    """Say so where the run left no best model; numbers are another command's."""
+    if facts.config.keep_best and (reason := why_no_best_model(read_run(facts.run_dir))):
+        say(reason)
+
+
 def _nothing_to_report(facts: RunFacts) -> None:
-    """Reports are another command's."""
+    """A trainer of verl's own says what it does itself."""
 
 
 def _run_dir(facts: RunFacts) -> Path:
@@ -120,7 +128,7 @@ OFFLINE = RunKind(
     resumes=True,
     folder=_run_dir,
     is_done=_is_trained,
-    report=_nothing_to_report,
+    report=_report_trained,
     describe=describe_run,
 )
 ONLINE = RunKind(
@@ -133,7 +141,7 @@ ONLINE = RunKind(
     resumes=True,
     folder=_run_dir,
     is_done=_is_trained,
-    report=_nothing_to_report,
+    report=_report_trained,
     describe=describe_run,
 )
 COLLECT = RunKind(
@@ -165,4 +173,4 @@ CACHE_REFERENCE = RunKind(
 
 KINDS = {kind.name: kind for kind in (COLLECT, CACHE_REFERENCE, EVALUATE, OFFLINE, ONLINE)}
 # A trainer of verl's own: it does what verl does, and writes nothing down.
-VERLS_OWN = replace(ONLINE, name="", resumes=False, is_done=lambda _: False)
+VERLS_OWN = replace(ONLINE, name="", resumes=False, is_done=lambda _: False, report=_nothing_to_report)

@@ -11,7 +11,7 @@ from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.evaluation.seeds import over_seeds, over_seeds_and_problems
 from fpa_verl.report.claims.evidence import TOGETHER, Missing, missing_seeds, shares, sides, together
 from fpa_verl.report.claims.statements import Part
-from fpa_verl.report.comparable import require_same_device_as_data
+from fpa_verl.report.comparable import require_same_device_as_data, require_whole_cost
 from fpa_verl.report.statistics.arms import Arm
 from fpa_verl.report.statistics.bootstrap import Percentile, Replicates, as_measured, resample
 from fpa_verl.report.statistics.collapse import trend
@@ -167,6 +167,7 @@ def _cost_ratio(own: Arm, other: Arm | None, sources: list[str]) -> Measurement:
     arms = [own, other]
     for run in (run for arm in arms for run in arm.runs):
         require_same_device_as_data(run)
+        require_whole_cost(run)
         if not run.data_cost_is_known:
             raise DatasetError(f"{run.folder} learned from data of which nobody knows the cost: collect them")
     pooled = [replace(arm, runs=[together(run, sources) for run in arm.runs]) for arm in arms]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fpa_verl.errors import DatasetError, FpaError
-from fpa_verl.report.comparable import require_same_device, require_same_device_as_data
+from fpa_verl.report.comparable import require_same_device, require_same_device_as_data, require_whole_cost
 from fpa_verl.report.paper.published import Figure6, figure6, fpa, lambda_of
 from fpa_verl.report.paper.rows import ModelRuns
 from fpa_verl.report.statistics.arms import Arm, arms_of, choose
@@ -50,6 +50,7 @@ def hours_of(group: ModelRuns) -> Hours | None:
     require_same_device(runs)
     for run in runs:
         require_same_device_as_data(run)
+        require_whole_cost(run)
         if not run.of_source(published.problem_set):
             raise DatasetError(f"{run.name} was not evaluated on {published.problem_set} while it trained")
     curves = dict(zip(arms, method_curves(list(arms.values()), published.problem_set), strict=True))
