@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -48,9 +47,15 @@ class AStarPO(Objective):
         return -1.0 if self.reward == "signed" else 0.0
 
     def optimal_values(self, pass_rates: torch.Tensor) -> torch.Tensor:
-        """V* of a group of which the share `pass_rates` is right: r takes but two values."""
-        gap = 1 - self._wrong
-        return self._wrong + self.beta1 * torch.log1p(pass_rates * math.expm1(gap / self.beta1))
+        """V* of a group of which the share `pass_rates` is right: r takes but two values.
+
+        With p the share and R_w a wrong one's R:  1 + beta1 log( p + (1 - p) exp((R_w - 1) / beta1) ), which no beta1 is
+        too small for.
+        """
+        rates = pass_rates.double()
+        tail = torch.log1p(-rates) - (1 - self._wrong) / self.beta1
+        values = 1 + self.beta1 * torch.logaddexp(rates.log(), tail)
+        return torch.where(rates > 0, values, self._wrong).to(pass_rates.dtype)
 
     def optimal_advantages(self, rewards: torch.Tensor, pass_rates: torch.Tensor) -> torch.Tensor:
         """R - V*, from R and the pass rate of the group, each (B,)."""

@@ -387,3 +387,20 @@ def test_a_taken_name_is_refused():
 
             def losses(self, batch):
                 return batch.log_prob()
+
+
+@pytest.mark.parametrize("beta1", [0.5, 0.011, 0.0014, 1e-6, 1e-300, 50.0])
+@pytest.mark.parametrize("reward", ["signed", "binary"])
+def test_the_optimal_value_of_a_star_po_is_exact_for_any_beta1(beta1, reward):
+    """beta1 log of the mean of exp(r / beta1), by mpmath with digits enough; for a small beta1 it nears the best r."""
+    import mpmath
+
+    objective = OBJECTIVES["a_star_po"](beta1=beta1, reward=reward)
+    wrong = -1 if reward == "signed" else 0
+    rates = torch.tensor([0.0, 0.125, 0.5, 0.875, 1.0], dtype=torch.float64)
+    with mpmath.workdps(50):
+        small = mpmath.mpf(beta1)
+        means = [p * mpmath.exp(1 / small) + (1 - p) * mpmath.exp(wrong / small) for p in rates.tolist()]
+        expected = [float(small * mpmath.log(mean)) for mean in means]
+    assert objective.optimal_values(rates).tolist() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert objective.optimal_values(rates.float()).isfinite().all()
