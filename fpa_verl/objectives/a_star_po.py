@@ -49,8 +49,8 @@ class AStarPO(Objective):
     def optimal_values(self, pass_rates: torch.Tensor) -> torch.Tensor:
         """V* of a group of which the share `pass_rates` is right: r takes but two values.
 
-        With p the share and R_w a wrong one's R:  1 + beta1 log( p + (1 - p) exp((R_w - 1) / beta1) ), which no beta1 is
-        too small for.
+        With p the share and R_w a wrong one's R:  1 + beta1 log( p + (1 - p) exp((R_w - 1) / beta1) ), which is exact
+        for any beta1.
         """
         rates = pass_rates.double()
         tail = torch.log1p(-rates) - (1 - self._wrong) / self.beta1

@@ -10,19 +10,15 @@ import sys
 from tests.integration.seeded_draws import DRAWS, PROMPT, PROMPTS
 
 
-def drawn(model, tokens: int) -> list[list[int]]:
-    command = [sys.executable, "-m", "tests.integration.seeded_draws", str(model), str(tokens)]
-    environment = {**os.environ, "VERL_PLATFORM": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith("drawn "))
-    return json.loads(line.removeprefix("drawn "))
-
-
 def test_draws_are_the_same_whether_prompts_are_read_at_once_or_in_parts(base_model):
-    whole = drawn(base_model, 2 * PROMPT * PROMPTS)
+    """All prompts in one step; then each over two steps and more, with the next one's beginning beside its end."""
+    budgets = [2 * PROMPT * PROMPTS, PROMPT // 3]
+    command = [sys.executable, "-m", "tests.integration.seeded_draws", str(base_model), *map(str, budgets)]
+    environment = {**os.environ, "VERL_PLATFORM": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("drawn ")]
+    whole, parts = (json.loads(line.removeprefix("drawn ")) for line in lines)
     assert [len(one) for one in whole] == [DRAWS] * PROMPTS
     assert len({tuple(one) for one in whole}) == PROMPTS
-    # No prompt fits into a step; then one and a part of the next does.
-    assert drawn(base_model, PROMPT // 2) == whole
-    assert drawn(base_model, PROMPT + PROMPT // 3) == whole
+    assert parts == whole
