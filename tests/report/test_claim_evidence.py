@@ -211,6 +211,7 @@ def test_settings_that_cannot_be_chosen_are_named_with_their_values(tmp_path):
     method, what = why(decided(tmp_path, "ahead"))
     assert method == "fpa_offline"
     assert what.startswith("run with several settings (hyper_parameters.lam 1.0 or 5.0), and without")
+    assert not any("problems chooses" in note for note in claims.compare(find_runs([tmp_path])).notes())
 
 
 EARLIER = {"kind": "run", "folder": "x", "fingerprint": "r", "base_model": "m", "device_seconds": 1.0, "cost": {}}

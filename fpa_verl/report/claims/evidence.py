@@ -70,8 +70,8 @@ def _paired(part: Part, own: list[Arm], others: list[Arm]) -> tuple[list[Arm], l
         nearest = min((unlike(part, arm, other) for arm in own for other in others), key=len)
         raise UnsuitedError(
             part.method,
-            f"no run that differs from {part.against} in {', '.join(part.may_differ or ())} alone: {'; '.join(nearest)}"
-            f" ({part.method} first): train one with the settings of the other",
+            f"no run to stand beside {part.against}, from which it may differ in {', '.join(part.may_differ or ())} "
+            f"alone: {'; '.join(nearest)} ({part.method} first): train one of them so that they fit",
         )
     chosen = _chosen([arm for arm, _ in suited])
     return [chosen], next(found for arm, found in suited if arm is chosen)

@@ -83,7 +83,7 @@ class Claims(Comparison):
             f"{method}: {len(group)} settings ({apart(group)}), of which the accuracy on the validation problems "
             "chooses, among those that a statement may be decided by"
             for method, group in by_method.items()
-            if method in named and len(group) > 1
+            if method in named and len(group) > 1 and all(arm.validation() is not None for arm in group)
         ]
 
     def _missing_notes(self) -> list[str]:
