@@ -5,11 +5,14 @@ A method's seeds solve the first n of 100 problems, one more or one less in two 
 
 from __future__ import annotations
 
+import math
+
 from fpa_verl.files import append_json_line
 from fpa_verl.report.claims.statements import LAMBDAS
 from fpa_verl.report.comparisons import claims
 from fpa_verl.runs.find import find_runs
-from tests.runs.directories import INFO, make_run, settings
+from fpa_verl.runs.record import record_evaluation
+from tests.runs.directories import INFO, make_run, outcomes, settings
 
 WAVER = (-1, 0, 0, 0, 1)
 OFF_RL = {**settings(objective="off_rl"), "hyper_parameters": {}}
@@ -37,13 +40,23 @@ def make(folder, method, *rights, training=OFF_RL, name=None, waver=WAVER, of=10
         )
 
 
-def log_probs(folder, method, *ends, training=OFF_RL):
-    """Seeds of a method whose right trajectories have changed by `ends` at the 20 steps' last two."""
-    make(folder, method, 50, 50, training=training, waver=[0] * len(ends))
+def log_probs(folder, method, *ends, training=OFF_RL, gone=()):
+    """Seeds of a method whose right trajectories have changed by `ends` at the 20 steps' last two; NaN at `gone`."""
+    make(folder, method, 50, 50, training=training, waver=[0] * len(ends), finished=False)
     for seed, end in enumerate(ends):
+        run = folder / f"{method}_{seed}"
         for step in range(1, 21):
-            data = {"dynamics/right/log_prob_change": end if step > 18 else -77.0}
-            append_json_line(folder / f"{method}_{seed}" / "metrics.1.jsonl", {"step": step, "data": data})
+            value = math.nan if step in gone else end if step > 18 else -77.0
+            data = {"dynamics/right/log_prob_change": value}
+            append_json_line(run / "metrics.1.jsonl", {"step": step, "data": data})
+        record_evaluation(run, attempt=1, step=20, problems={"toy": outcomes(50, 100)})
+        ended(run, 20)
+
+
+def ended(run, step, **more):
+    append_json_line(
+        run / "ledger.jsonl", {"kind": "end", "time": 0, "attempt": 1, "step": step, "seconds": {}, **more}
+    )
 
 
 def decided(folder, name, **more):
@@ -71,10 +84,13 @@ def one_side(folder, right, wrong):
     make(folder, "fpa_incorrect_only", 30, wrong, training=FPA)
 
 
-def beside_off_rl(method):
+LOW_LR, WITH_KL = {**OFF_RL, "learning_rate": 8e-7}, {**OFF_RL, "forward_kl_coef": 0.04}
+
+
+def beside_off_rl(method, training):
     def runs(folder, right):
         make(folder, "off_rl", 30, 50)
-        make(folder, method, 30, right, training={**OFF_RL, "learning_rate": 8e-7})
+        make(folder, method, 30, right, training=training)
 
     return runs
 

@@ -49,7 +49,9 @@ def test_several_settings_without_validation_are_refused(tmp_path):
     only = {**INFO["evaluation"], "problem_sets": {"toy": "e"}}
     make_run(tmp_path / "a", [1, 4], evaluation=only)
     make_run(tmp_path / "b", [1, 2], evaluation=only, training=settings(lam=5.0))
-    with pytest.raises(DatasetError, match=r"several settings \(hyper_parameters.lam\).*without an evaluation"):
+    with pytest.raises(
+        DatasetError, match=r"several settings \(hyper_parameters.lam 2.0 or 5.0\).*without an evaluation"
+    ):
         compare(tmp_path)
 
 

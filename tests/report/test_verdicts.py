@@ -16,7 +16,7 @@ from fpa_verl.report.claims.statements import Part, Statement, command, paper_st
 from fpa_verl.report.claims.verdict import Verdict, conjunction, corrected_level, of_part, side
 from fpa_verl.report.comparisons import claims
 from fpa_verl.runs.find import find_runs
-from tests.report.claim_runs import OFF_RL, ahead, decided, make
+from tests.report.claim_runs import OFF_RL, WITH_KL, ahead, decided, make
 
 HOLDS, FAILS, UNDECIDED, NOT_RUN = Verdict
 
@@ -79,8 +79,8 @@ def test_conjunction(parts, whole):
 
 def test_equal_methods_are_no_worse_by_the_margin_and_undecided_without_one(tmp_path):
     """1,000 problems and no difference: no further apart than 2 errors of 1 in 1,000."""
-    for method in ("off_rl", "off_rl_kl"):
-        make(tmp_path, method, 300, 500, of=1000, waver=[0] * 5, training={**OFF_RL, "tau": method})
+    for method, training in (("off_rl", OFF_RL), ("off_rl_kl", WITH_KL)):
+        make(tmp_path, method, 300, 500, of=1000, waver=[0] * 5, training=training)
     decision = decided(tmp_path, "kl")
     assert decision.effects[0].measured.interval() == pytest.approx((-0.00196, 0.00196), abs=1e-5)
     assert decision.verdict is HOLDS

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from statistics import median_low
+from functools import partial
+from statistics import mean, median_low
 from typing import Protocol
 
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.evaluation.seeds import over_seeds, over_seeds_and_problems
-from fpa_verl.report.claims.evidence import TOGETHER, Missing, missing_seeds, shares, sides, together
+from fpa_verl.report.claims.evidence import (
+    TOGETHER,
+    Missing,
+    UnsuitedError,
+    candidates,
+    missing_seeds,
+    shares,
+    sides,
+    together,
+)
+from fpa_verl.report.claims.lengths import require_same_length
 from fpa_verl.report.claims.statements import Part
 from fpa_verl.report.comparable import require_same_device_as_data, require_whole_cost
+from fpa_verl.report.paper.rows import usual_lambda
 from fpa_verl.report.statistics.arms import Arm
 from fpa_verl.report.statistics.bootstrap import Percentile, Replicates, as_measured, resample
-from fpa_verl.report.statistics.collapse import trend
 from fpa_verl.report.statistics.curves import Floats, method_curves
+from fpa_verl.report.statistics.series import TAIL
 from fpa_verl.report.statistics.targets import ratio
 from fpa_verl.runs.metrics import dynamics_metric
 from fpa_verl.runs.run import Point, Run
@@ -77,26 +89,32 @@ def measure(part: Part, arms: list[Arm], sources: list[str]) -> Effect:
         raise ConfigError(f"no effect '{part.kind}' (of {part.method}): choose from {', '.join(EFFECTS)}")
     if kind.needs_other and part.against is None:
         raise ConfigError(f"'{part.kind}' of {part.method} is measured by another method: say against which")
+    own, others = candidates(part, arms)
+    missing = [] if own else missing_seeds(part.method, _lambda_to_ask_for(part, arms), [])
+    if part.against and not others:
+        missing += missing_seeds(part.against, None, [])
+    if missing:
+        return Effect(part, None, {}, None, missing)
     try:
-        own, other = sides(part, arms)
-        missing = [] if own else missing_seeds(part.method, part.lam, [])
-        if part.against and other is None:
-            missing += missing_seeds(part.against, None, [])
-            if own and any(arm.method == part.against for arm in arms):
-                missing = [replace(one, what=f"no run at the other settings of {part.method}") for one in missing]
-        if own is None or missing:
-            return Effect(part, None, {}, None, missing)
-        found = kind.measure(own, other, sources)
+        mine, theirs = sides(part, own, others)
+        if kind.steps:
+            require_same_length(part.method, [arm for arm in (mine, theirs) if arm], partial(kind.steps, sources))
+        found = kind.measure(mine, theirs, sources)
+    except UnsuitedError as error:
+        return Effect(part, None, {}, None, [Missing(error.method, str(error))])
     except FpaError as error:
         return Effect(part, None, {}, None, [Missing(part.method, str(error))])
     names = [part.method, part.against or ""]
     runs = dict(zip(names, found.runs, strict=False))
-    lacking = [
-        one
-        for name, seeds in runs.items()
-        for one in missing_seeds(name, part.lam if name == part.method else None, seeds)
-    ]
+    lacking = [one for name, seeds in runs.items() for one in missing_seeds(name, None, seeds)]
     return Effect(part, found.measured, runs, found.problems, lacking)
+
+
+def _lambda_to_ask_for(part: Part, arms: list[Arm]) -> float | None:
+    """None where the recipe has it by itself: the same runs are asked for once."""
+    if any(arm.method == part.method for arm in arms):
+        return part.lam
+    return None if part.lam == usual_lambda([run for arm in arms for run in arm.runs]) else part.lam
 
 
 def _accuracy(own: Arm, other: Arm | None, sources: list[str]) -> Measurement:
@@ -114,10 +132,18 @@ def _prolonged(own: Arm, other: Arm | None, sources: list[str]) -> Measurement:
     nothing degrades.
     """
     assert other is not None
-    length = median_low([_last(together(run, sources)).step for run in other.runs])
+    length = median_low([_evaluated_at(sources, run) for run in other.runs])
     runs = [together(run, sources) for run in own.runs]
     after, before = shares([_last(run) for run in runs], [_nearest(run, length) for run in runs])
     return Measurement(over_seeds_and_problems(after - before), [own.runs], after.shape[1])
+
+
+def _evaluated_at(sources: list[str], run: Run) -> int:
+    return _last(together(run, sources)).step
+
+
+def _made(sources: list[str], run: Run) -> int:
+    return run.spending.last_step
 
 
 def _last(run: Run) -> Point:
@@ -143,18 +169,30 @@ def _nearest(run: Run, step: int) -> Point:
 
 def _log_prob_change(own: Arm, other: Arm | None, sources: list[str]) -> Measurement:
     """How far right trajectories moved from the reference over the last tenth of the steps, less the other method's."""
-    runs, values = [], []
-    for sign, arm in zip((1, -1), [own, other] if other else [own], strict=False):
-        ends = [(run, trend(run.metrics.get(LOG_PROB_CHANGE, {}))) for run in arm.runs]
-        told = [(run, end.late) for run, end in ends if end]
-        if not told:
-            raise DatasetError(
-                f"{arm.method} logged no log-prob change of right trajectories against the reference: train it with "
-                "actor_rollout_ref.actor.policy_loss.track_reference=true"
-            )
-        runs.append([run for run, _ in told])
-        values.append([sign * value for _, value in told])
-    return Measurement(over_seeds(*values), runs)
+    arms = [own, other] if other else [own]
+    values = [[sign * _late_change(arm, run) for run in arm.runs] for sign, arm in zip((1, -1), arms, strict=False)]
+    return Measurement(over_seeds(*values), [arm.runs for arm in arms])
+
+
+def _late_change(arm: Arm, run: Run) -> float:
+    """Mean over the last tenth of the steps that the run made: no earlier step stands for one without a number."""
+    by_step = run.metrics.get(LOG_PROB_CHANGE, {})
+    made = run.spending.last_step
+    last = range(made - max(1, made // TAIL) + 1, made + 1)
+    without = [step for step in last if step not in by_step]
+    if not by_step:
+        raise UnsuitedError(
+            arm.method,
+            f"{run.name} logged no log-prob change of right trajectories against the reference: train it with "
+            "actor_rollout_ref.actor.policy_loss.track_reference=true",
+        )
+    if without:
+        raise UnsuitedError(
+            arm.method,
+            f"{run.name} has no finite log-prob change of right trajectories in {len(without)} of its last {len(last)} "
+            f"steps (the first is step {without[0]} of {made}): it diverged, or did not log it; train it again",
+        )
+    return mean(by_step[step] for step in last)
 
 
 def _cost_ratio(own: Arm, other: Arm | None, sources: list[str]) -> Measurement:
@@ -194,6 +232,7 @@ class Kind:
         says: what it is, before the method's name.
         needs_other: there must be another method.
         is_ratio: 1 is in the middle, not 0.
+        steps: after which of its steps a run is measured, which must be the same for all; None where it need not be.
     """
 
     measure: Callable[[Arm, Arm | None, list[str]], Measurement]
@@ -203,11 +242,12 @@ class Kind:
     says: str
     needs_other: bool = False
     is_ratio: bool = False
+    steps: Callable[[list[str], Run], int] | None = None
 
 
 EFFECTS = {
-    "accuracy": Kind(_accuracy, "points", 100.0, 1, "accuracy"),
+    "accuracy": Kind(_accuracy, "points", 100.0, 1, "accuracy", steps=_evaluated_at),
     "prolonged": Kind(_prolonged, "points", 100.0, 1, "accuracy gained after the ordinary end", needs_other=True),
-    "log_prob_change": Kind(_log_prob_change, "nats", 1.0, 2, "log-prob change of right trajectories"),
+    "log_prob_change": Kind(_log_prob_change, "nats", 1.0, 2, "log-prob change of right trajectories", steps=_made),
     "cost_ratio": Kind(_cost_ratio, "times", 1.0, 2, "device-hours", needs_other=True, is_ratio=True),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.seeds import Array
-from fpa_verl.report.claims.statements import SEEDS, Part, command
-from fpa_verl.report.statistics.arms import Arm, choose
+from fpa_verl.report.claims.statements import SEEDS, Demand, Part, command
+from fpa_verl.report.statistics.arms import Arm, choose, flat
 from fpa_verl.runs.run import Point, Run
 
 # The name under which several problem sets are put together.
@@ -32,30 +32,84 @@ class Missing:
     command: str = ""
 
 
-def sides(part: Part, arms: list[Arm]) -> tuple[Arm | None, Arm | None]:
-    """The runs of the part's method and of the one that it is measured by, one a seed; None where there are none.
+class UnsuitedError(DatasetError):
+    """Runs that are there and decide nothing, and of which method that is."""
 
-    Of several settings of a method the accuracy on the validation problems chooses, as in `--compare objectives`.
+    def __init__(self, method: str, what: str) -> None:
+        super().__init__(what)
+        self.method = method
+
+
+def candidates(part: Part, arms: list[Arm]) -> tuple[list[Arm], list[Arm]]:
+    """The arms of the part's method, at its lambda, and of the one that it is measured by."""
+    own = [arm for arm in arms if arm.method == part.method and part.lam in (None, trained_lambda(arm.runs[0]))]
+    return own, [arm for arm in arms if arm.method == part.against]
+
+
+def sides(part: Part, own: list[Arm], others: list[Arm]) -> tuple[Arm, Arm | None]:
+    """Of the `candidates`, the runs of the part's method and of the other one, one a seed.
+
+    They differ in nothing but what the part says. Of several settings the accuracy on the validation problems chooses,
+    as in `--compare objectives`.
 
     Raises:
-        DatasetError: there are several settings, and no validation accuracy to choose by.
+        UnsuitedError: no two agree; or there are several settings, and no validation accuracy to choose by.
     """
-    own = [arm for arm in arms if arm.method == part.method and part.lam in (None, _lambda(arm))]
-    others = [arm for arm in arms if arm.method == part.against]
-    if part.lam is None or not own:
-        return _chosen(own), _chosen(others)
-    # Lambda is what is asked about: nothing else may differ.
-    pairs = [(arm, other) for arm in own for other in others if _but_lambda(arm) == _but_lambda(other)]
-    arm = _chosen_from([arm for arm, _ in pairs] or own)
-    return _one_a_seed(arm), _chosen([other for one, other in pairs if one is arm])
+    if not others:
+        return _one_a_seed(_chosen(own)), None
+    if part.may_differ is not None:
+        own, others = _paired(part, own, others)
+    return _one_a_seed(_chosen(own)), _one_a_seed(_chosen(others))
 
 
-def _chosen(arms: list[Arm]) -> Arm | None:
-    return _one_a_seed(_chosen_from(arms)) if arms else None
+def _paired(part: Part, own: list[Arm], others: list[Arm]) -> tuple[list[Arm], list[Arm]]:
+    """The arm of the method, of those with a partner, and its partners."""
+    partners = [(arm, [other for other in others if not unlike(part, arm, other)]) for arm in own]
+    suited = [(arm, found) for arm, found in partners if found]
+    if not suited:
+        nearest = min((unlike(part, arm, other) for arm in own for other in others), key=len)
+        raise UnsuitedError(
+            part.method,
+            f"no run to stand beside {part.against}, from which it may differ in {', '.join(part.may_differ or ())} "
+            f"alone: {'; '.join(nearest)} ({part.method} first): train one of them so that they fit",
+        )
+    chosen = _chosen([arm for arm, _ in suited])
+    return [chosen], next(found for arm, found in suited if arm is chosen)
 
 
-def _chosen_from(arms: list[Arm]) -> Arm:
-    return choose(arms).chosen
+# What a setting must be, given the other method's.
+_DEMANDS: dict[Demand, Callable[[float | None, float | None], bool]] = {
+    "lower": lambda own, other: own is not None and other is not None and own < other,
+    # A run that does not say it has none of it.
+    "above 0": lambda own, other: (own or 0.0) > 0 and not other,
+}
+
+
+def unlike(part: Part, own: Arm, other: Arm) -> list[str]:
+    """Why two arms do not stand beside each other: each setting in the way, with both values."""
+    mine, theirs = flat(own.settings), flat(other.settings)
+    found = [
+        f"{name} is {_said(mine, name)} and {_said(theirs, name)}"
+        for name in dict.fromkeys([*mine, *theirs])
+        if name.split(".")[0] not in (part.may_differ or ()) and mine.get(name) != theirs.get(name)
+    ]
+    for name, demand in part.demands:
+        if not _DEMANDS[demand](mine.get(name), theirs.get(name)):
+            found.append(f"{name} is {_said(mine, name)} and {_said(theirs, name)}, and must be {demand}")
+    return found
+
+
+def _said(settings: dict[str, Any], name: str) -> str:
+    value = settings.get(name)
+    return "not set" if value is None else str(value)
+
+
+def _chosen(arms: list[Arm]) -> Arm:
+    try:
+        return choose(arms).chosen
+    except DatasetError as error:
+        method = arms[0].method
+        raise UnsuitedError(method, str(error).removeprefix(f"{method} was ")) from error
 
 
 def _one_a_seed(arm: Arm) -> Arm:
@@ -68,24 +122,18 @@ def _one_a_seed(arm: Arm) -> Arm:
     return replace(arm, runs=list(first.values()))
 
 
-def _lambda(arm: Arm) -> Any:
-    return arm.settings.get("hyper_parameters", {}).get("lam")
-
-
-def _but_lambda(arm: Arm) -> str:
-    """All other settings. Off-RL has no reference, so how a cache approximates it is none of its settings."""
-    settings = json.loads(json.dumps(arm.settings))
-    settings.get("hyper_parameters", {}).pop("lam", None)
-    for name in ("objective", "reference"):
-        settings.pop(name, None)
-    return json.dumps(settings, sort_keys=True)
+def trained_lambda(run: Run) -> float | None:
+    """The lambda that a run was trained with; None for an objective without one."""
+    found: float | None = run.training.get("hyper_parameters", {}).get("lam")
+    return found
 
 
 def missing_seeds(method: str, lam: float | None, runs: list[Run]) -> list[Missing]:
-    """What a method lacks of `SEEDS` seeds."""
+    """What a method lacks of `SEEDS` seeds; of runs that there are already, at the lambda of those."""
     lacking = SEEDS - len(runs)
     if lacking <= 0:
         return []
+    lam = trained_lambda(runs[0]) if runs else lam
     used = {run.info.get("seed") for run in runs}
     seeds = list(islice((seed for seed in count() if seed not in used), lacking))
     name = method if lam is None else f"{method} at lambda {lam:g}"

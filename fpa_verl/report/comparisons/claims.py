@@ -9,11 +9,12 @@ from typing import Any
 from fpa_verl.errors import ConfigError
 from fpa_verl.report.claims.effects import EFFECTS, Effect
 from fpa_verl.report.claims.evidence import Missing
+from fpa_verl.report.claims.lengths import notes_on_early_stops
 from fpa_verl.report.claims.statements import MARGIN, SEEDS, Part, Statement, paper_statements
 from fpa_verl.report.claims.verdict import LEVEL, Decision, Verdict, corrected_level, decide
 from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable, require_runs
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.statistics.arms import Arm, arms_of, varied
+from fpa_verl.report.statistics.arms import Arm, apart, arms_of
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table
 
@@ -64,7 +65,13 @@ class Claims(Comparison):
         last = "Accuracies are those of the last evaluation: the best one would hide that a method collapses"
         pooled = f"Problem sets put together, each problem counting alike: {', '.join(self.sources)}"
         together = [pooled] if len(self.sources) > 1 else []
-        return [*self.left_out, last, *together, *self._choice_notes(), *self._missing_notes(), *notes_on(self.runs)]
+        found = [*self._choice_notes(), *self._early_notes(), *self._missing_notes()]
+        return [*self.left_out, last, *together, *found, *notes_on(self.runs)]
+
+    def _early_notes(self) -> list[str]:
+        """On runs that stand beside others which made more steps."""
+        effects = [effect for one in self.decisions for effect in one.effects if EFFECTS[effect.part.kind].steps]
+        return notes_on_early_stops(run for effect in effects for runs in effect.runs.values() for run in runs)
 
     def _choice_notes(self) -> list[str]:
         """Which methods were tried at several settings: the more, the better the one that is chosen."""
@@ -73,10 +80,10 @@ class Claims(Comparison):
         for arm in arms_of(self.runs):
             by_method.setdefault(arm.method, []).append(arm)
         return [
-            f"{method}: {len(group)} settings ({', '.join(varied(group))}), of which the accuracy on the validation "
-            "problems chooses; where a lambda is named, among those with it"
+            f"{method}: {len(group)} settings ({apart(group)}), of which the accuracy on the validation problems "
+            "chooses, among those that a statement may be decided by"
             for method, group in by_method.items()
-            if method in named and len(group) > 1
+            if method in named and len(group) > 1 and all(arm.validation() is not None for arm in group)
         ]
 
     def _missing_notes(self) -> list[str]:

@@ -102,6 +102,22 @@ def model_named(path: str) -> str | None:
     return next((model for model in lambda_of() if model.casefold() in parts), None)
 
 
+# Folder of the demo's model, and its lambda (recipes/model/tiny.yaml).
+DEMO_MODEL, DEMO_LAMBDA = ("demo", "base_model"), 2.0
+
+
+def usual_lambda(runs: list[Run]) -> float | None:
+    """The lambda that the recipes have for the model of the runs; None where that is not known."""
+    known = {_lambda_for(run.model_path) for run in runs if run.model_path and run.earlier is None}
+    return known.pop() if len(known) == 1 else None
+
+
+def _lambda_for(path: str) -> float | None:
+    if PurePath(path).parts[-2:] == DEMO_MODEL:
+        return DEMO_LAMBDA
+    return lambda_of().get(model_named(path) or "")
+
+
 def method_of(run: Run) -> str | None:
     """The method of a run that trained the base model; None where the paper has none like it."""
     training = run.training

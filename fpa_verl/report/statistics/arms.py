@@ -63,7 +63,7 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in settings.items():
         key = f"{prefix}{name}"
-        found.update(flat(value, f"{key}.") if isinstance(value, dict) else {key: value})
+        found.update(flat(value, f"{key}.") if isinstance(value, dict) and value else {key: value})
     return found
 
 
@@ -71,7 +71,24 @@ def varied(group: list[Arm]) -> list[str]:
     """Names of the settings in which the arms of a method differ."""
     settings = [flat(arm.settings) for arm in group]
     names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({json.dumps(one.get(name)) for one in settings}) > 1]
+    return [name for name in names if len(_values(settings, name)) > 1]
+
+
+def _values(settings: list[dict[str, Any]], name: str) -> list[str]:
+    """The values of a setting, each once; one that is not there is another than null."""
+    return list(dict.fromkeys(json.dumps(one[name], sort_keys=True) if name in one else "unset" for one in settings))
+
+
+# What tells arms apart and is no training setting.
+_IN_WORDS = {"dataset": "the dataset", "from": "the run that it goes on from"}
+
+
+def apart(group: list[Arm]) -> str:
+    """What the arms differ in, with the values."""
+    settings = [flat(arm.settings) for arm in group]
+    found = [f"{_IN_WORDS.get(name, name)} {' or '.join(_values(settings, name))}" for name in varied(group)]
+    methods = list(dict.fromkeys(arm.method for arm in group))
+    return ", ".join([*found, *([f"the name {' or '.join(methods)}"] if len(methods) > 1 else [])])
 
 
 def labels(everything: list[Arm]) -> list[str]:
@@ -107,7 +124,7 @@ def choose(group: list[Arm]) -> Choice:
         return Choice(group[0], 1, {})
     if any(arm.validation() is None for arm in group):
         raise DatasetError(
-            f"{group[0].method} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
+            f"{group[0].method} was run with several settings ({apart(group)}), and without an evaluation "
             "on validation problems to choose by: report one of them alone"
         )
     chosen = max(group, key=lambda arm: arm.validation() or 0.0)
