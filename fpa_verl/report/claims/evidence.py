@@ -12,7 +12,7 @@ import numpy as np
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.seeds import Array
 from fpa_verl.report.claims.statements import SEEDS, Part, command
-from fpa_verl.report.statistics.arms import Arm, choose
+from fpa_verl.report.statistics.arms import Arm, choose, one_a_seed
 from fpa_verl.runs.run import Point, Run
 
 # The name under which several problem sets are put together.
@@ -47,25 +47,15 @@ def sides(part: Part, arms: list[Arm]) -> tuple[Arm | None, Arm | None]:
     # Lambda is what is asked about: nothing else may differ.
     pairs = [(arm, other) for arm in own for other in others if _but_lambda(arm) == _but_lambda(other)]
     arm = _chosen_from([arm for arm, _ in pairs] or own)
-    return _one_a_seed(arm), _chosen([other for one, other in pairs if one is arm])
+    return one_a_seed(arm), _chosen([other for one, other in pairs if one is arm])
 
 
 def _chosen(arms: list[Arm]) -> Arm | None:
-    return _one_a_seed(_chosen_from(arms)) if arms else None
+    return one_a_seed(_chosen_from(arms)) if arms else None
 
 
 def _chosen_from(arms: list[Arm]) -> Arm:
     return choose(arms).chosen
-
-
-def _one_a_seed(arm: Arm) -> Arm:
-    """Runs of the same seed see the same batches, and are no draws by themselves: the first one counts."""
-    first: dict[Any, Run] = {}
-    for run in arm.runs:
-        # Of a run whose seed nobody wrote down it is not known that it repeats another.
-        seed = run.info.get("seed")
-        first.setdefault(str(run.folder) if seed is None else seed, run)
-    return replace(arm, runs=list(first.values()))
 
 
 def _lambda(arm: Arm) -> Any:

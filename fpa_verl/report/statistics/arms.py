@@ -6,7 +6,7 @@ Of several arms of a method validation chooses one.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -50,6 +50,16 @@ def arms_of(runs: list[Run]) -> list[Arm]:
         key = run.method, json.dumps(_settings(run), sort_keys=True)
         groups.setdefault(key, []).append(run)
     return [Arm(method, _settings(members[0]), members) for (method, _), members in groups.items()]
+
+
+def one_a_seed(arm: Arm) -> Arm:
+    """Runs of the same seed see the same batches, and are no draws by themselves: the first one counts."""
+    first: dict[Any, Run] = {}
+    for run in arm.runs:
+        # Of a run whose seed nobody wrote down it is not known that it repeats another.
+        seed = run.info.get("seed")
+        first.setdefault(str(run.folder) if seed is None else seed, run)
+    return replace(arm, runs=list(first.values()))
 
 
 def _settings(run: Run) -> dict[str, Any]:
@@ -97,6 +107,13 @@ class Choice:
     settings: dict[str, Any]
 
 
+def _told_apart_by(group: list[Arm]) -> list[str]:
+    """In what arms differ, in words; settings that are empty in one and missing in the other have no name."""
+    words = {"dataset": "another dataset", "from": "another earlier run"}
+    names = [words.get(name, name) for name in varied(group)]
+    return names or [f"runs {', '.join(arm.runs[0].name for arm in group)}"]
+
+
 def choose(group: list[Arm]) -> Choice:
     """The arm of highest validation accuracy.
 
@@ -107,8 +124,8 @@ def choose(group: list[Arm]) -> Choice:
         return Choice(group[0], 1, {})
     if any(arm.validation() is None for arm in group):
         raise DatasetError(
-            f"{group[0].method} was run with several settings ({', '.join(varied(group))}), and without an evaluation "
-            "on validation problems to choose by: report one of them alone"
+            f"{group[0].method} was run with several settings ({', '.join(_told_apart_by(group))}), and without an "
+            "evaluation on validation problems to choose by: report one of them alone"
         )
     chosen = max(group, key=lambda arm: arm.validation() or 0.0)
     settings = flat(chosen.settings)
