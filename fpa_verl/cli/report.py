@@ -27,6 +27,15 @@ class Compare(str, Enum):
     claims = "claims"
 
 
+# Beside which comparisons an option says nothing.
+IDLE_BESIDE = {
+    "on": {Compare.paper},
+    "target": {Compare.paper},
+    "against": {Compare.paper},
+    "margin": set(Compare) - {Compare.paper, Compare.claims},
+}
+
+
 def report(
     runs: Annotated[
         list[str] | None,
@@ -64,25 +73,28 @@ def report(
     from fpa_verl.report.provenance import command_line
 
     if power is not None:
-        _refuse_beside_power(compare=compare, target=target, against=against, margin=margin, device=device)
+        _refuse_beside("--power", compare=compare, target=target, against=against, margin=margin, device=device)
         given = runs or []
         report_power(power, given, on, out, command_line(given, {"power": power, "on": on}))
         return
+    compare = compare or Compare.wallclock
+    name = compare.value
+    asked = {"on": on, "target": target, "against": against, "margin": margin}
+    idle = {option: value for option, value in asked.items() if compare in IDLE_BESIDE[option]}
+    _refuse_beside(f"--compare {name}", **idle)
     from fpa_verl.report.comparisons import COMPARISONS, Options
     from fpa_verl.report.output import report_folder, write_report
     from fpa_verl.runs.find import find_runs
 
     given = runs or ["runs"]
-    name = (compare or Compare.wallclock).value
     found = find_runs(given, device, with_evaluations=compare is Compare.paper)
     options = Options(on, target, against, margin)
     comparison = COMPARISONS[name](found, options)
-    typed = {"compare": name, "on": on, "target": target, "against": against, "margin": margin, "device": device}
-    command = command_line(given, typed)
+    command = command_line(given, {"compare": name, **asked, "device": device})
     write_report(comparison, out or report_folder(given, found), console, command, options)
 
 
-def _refuse_beside_power(**options: object) -> None:
+def _refuse_beside(what: str, **options: object) -> None:
     for name, value in options.items():
         if value is not None:
-            raise ConfigError(f"--{name} says nothing beside --power: leave one of the two out")
+            raise ConfigError(f"--{name} says nothing beside {what}: leave one of the two out")

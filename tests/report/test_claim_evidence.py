@@ -11,8 +11,8 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.report.claims.statements import BY_OBJECTIVE, paper_statements
 from fpa_verl.report.claims.verdict import Verdict
 from fpa_verl.report.comparisons import claims
+from fpa_verl.report.paper.models import usual_lambda
 from fpa_verl.report.paper.published import lambda_of
-from fpa_verl.report.paper.rows import usual_lambda
 from fpa_verl.report.statistics.arms import apart, arms_of, choose
 from fpa_verl.runs.find import find_runs
 from tests.report.claim_runs import (

@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
-from fpa_verl.errors import DatasetError
+from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.files import append_json_line
 from fpa_verl.report.comparisons import paper_figures
 from fpa_verl.runs.find import find_runs
-from tests.runs.directories import make_run, settings
+from tests.runs.directories import INFO, make_run, settings
 
 DATA = {"fingerprint": "d", "device_seconds": 7200.0, "cost": {}, "counts": {}}
 
@@ -126,6 +126,56 @@ def test_what_is_missing_is_named_with_the_command_that_runs_it(tmp_path):
         f"no run of {name}: python -m verl.trainer.main recipe={name}"
         for name in ("off_rl_prolonged", "fpa_offline_prolonged")
     ]
+
+
+REFERENCE = "actor_rollout_ref.actor.policy_loss.track_reference=true"
+
+
+def test_a_missing_run_is_to_log_what_its_figure_wants(tmp_path):
+    run(tmp_path / "fpa", "fpa_offline", [1, 2, 1], metrics=sided("log_prob_change", -1.0, -2.0))
+    found = figures(tmp_path)
+    command = "no run of off_rl: python -m verl.trainer.main recipe=off_rl"
+    assert found[1].missing == found[2].missing[:1] == [f"{command} {REFERENCE}"]
+    assert found[8].missing == [f"{command} {REFERENCE} gradient_norms.every=10"]
+
+
+def test_the_table_says_of_which_model_the_runs_are(tmp_path):
+    run(tmp_path / "fpa", "fpa_offline", [1, 2, 1], model="/hub/models--Qwen--Qwen3-4B-Base/snapshots/0c")
+    (table,) = paper_figures.compare(find_runs([tmp_path])).tables()
+    assert table.header[2:5] == ["its model", "panels here", "model here"]
+    models = {row[0]: (row[2], row[4]) for row in table.rows}
+    assert models["1"] == ("Llama-3.2-3B-Instruct", "Qwen3-4B-Base")
+    assert models["6"] == ("Qwen3-4B-Base", "Qwen3-4B-Base")
+    assert models["8"] == ("Qwen3-1.7B-Base", "Qwen3-4B-Base")
+
+
+def test_several_base_models_are_a_call_each(tmp_path):
+    run(tmp_path / "a", "fpa_offline", [1, 2, 1], model="Qwen/Qwen3-4B-Base")
+    other = {**INFO["fingerprints"], "model": "another"}
+    run(tmp_path / "b", "off_rl", [1, 2, 1], model="Qwen/Qwen3-1.7B-Base", fingerprints=other)
+    with pytest.raises(MismatchError, match="give one model's a call") as error:
+        figures(tmp_path)
+    told = "Figure 1: Llama-3.2-3B-Instruct, Figure 8: Qwen3-1.7B-Base, 2 to 6: Qwen3-4B-Base"
+    assert str(error.value).endswith(told)
+    assert f"Qwen3-1.7B-Base: {tmp_path}/b" in str(error.value)
+
+
+def test_a_sweep_without_validation_is_drawn_in_figure_5_and_left_out_of_the_others(tmp_path):
+    """Nothing chooses among lambdas, which Figure 5 has side by side."""
+    kept = {"evaluation": {**INFO["evaluation"], "problem_sets": {"toy": "e"}, "samples": {"toy": 2}}}
+    for lam, right in ((1.0, 2), (2.0, 3)):
+        run(tmp_path / f"fpa{lam:g}", "fpa_offline", [1, right], training=settings(lam=lam), **kept)
+    run(tmp_path / "off", "off_rl", [1, 1], **kept)
+    found = figures(tmp_path)
+    (line,) = found[5].panels[0].lines
+    assert (line.x.tolist(), line.y.tolist()) == ([0.0, 1.0, 2.0], [25.0, 50.0, 75.0])
+    assert {line.method for line in found[1].panels[0].lines} == {"off_rl"}
+    assert (
+        found[1]
+        .missing[0]
+        .startswith("fpa_offline is left out: fpa_offline was run with several settings (hyper_parameters.lam)")
+    )
+    assert not any(what.startswith("no run of fpa_offline") for what in found[1].missing)
 
 
 def test_runs_of_no_figure_are_an_error(tmp_path):

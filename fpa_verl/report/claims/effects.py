@@ -23,7 +23,7 @@ from fpa_verl.report.claims.evidence import (
 from fpa_verl.report.claims.lengths import require_same_length
 from fpa_verl.report.claims.statements import Part
 from fpa_verl.report.comparable import require_same_device_as_data, require_whole_cost
-from fpa_verl.report.paper.rows import usual_lambda
+from fpa_verl.report.paper.models import usual_lambda
 from fpa_verl.report.statistics.arms import Arm
 from fpa_verl.report.statistics.bootstrap import Percentile, Replicates, as_measured, resample
 from fpa_verl.report.statistics.curves import Floats, method_curves

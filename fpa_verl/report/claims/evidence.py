@@ -12,7 +12,7 @@ import numpy as np
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.seeds import Array
 from fpa_verl.report.claims.statements import SEEDS, Demand, Part, command
-from fpa_verl.report.statistics.arms import Arm, choose, flat
+from fpa_verl.report.statistics.arms import Arm, choose, flat, one_a_seed
 from fpa_verl.runs.run import Point, Run
 
 # The name under which several problem sets are put together.
@@ -56,10 +56,10 @@ def sides(part: Part, own: list[Arm], others: list[Arm]) -> tuple[Arm, Arm | Non
         UnsuitedError: no two agree; or there are several settings, and no validation accuracy to choose by.
     """
     if not others:
-        return _one_a_seed(_chosen(own)), None
+        return one_a_seed(_chosen(own)), None
     if part.may_differ is not None:
         own, others = _paired(part, own, others)
-    return _one_a_seed(_chosen(own)), _one_a_seed(_chosen(others))
+    return one_a_seed(_chosen(own)), one_a_seed(_chosen(others))
 
 
 def _paired(part: Part, own: list[Arm], others: list[Arm]) -> tuple[list[Arm], list[Arm]]:
@@ -110,16 +110,6 @@ def _chosen(arms: list[Arm]) -> Arm:
     except DatasetError as error:
         method = arms[0].method
         raise UnsuitedError(method, str(error).removeprefix(f"{method} was ")) from error
-
-
-def _one_a_seed(arm: Arm) -> Arm:
-    """Runs of the same seed see the same batches, and are no draws by themselves: the first one counts."""
-    first: dict[Any, Run] = {}
-    for run in arm.runs:
-        # Of a run whose seed nobody wrote down it is not known that it repeats another.
-        seed = run.info.get("seed")
-        first.setdefault(str(run.folder) if seed is None else seed, run)
-    return replace(arm, runs=list(first.values()))
 
 
 def trained_lambda(run: Run) -> float | None:

@@ -77,6 +77,8 @@ def _row_json(group: ModelRuns, method: str) -> dict[str, Any]:
         "seeds": len(row.seeds),
         "steps": [seed.step for seed in row.seeds],
         "configurations_tried": row.tried,
+        "repeated": row.repeated,
+        "deviations": row.deviations,
     }
 
 
@@ -140,7 +142,7 @@ def compare(runs: list[Run], margin: float | None = None) -> Paper:
 
     Raises:
         ConfigError: the margin is not between 0 and 1.
-        DatasetError: no run came to its end, or a method was run with several settings and without validation.
+        DatasetError: no run came to its end.
         MismatchError: runs of one model that were not asked the same.
     """
     margin = MARGIN if margin is None else margin

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fpa_verl.errors import DatasetError
+from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.report.comparable import evaluated, notes_on, problem_sets, require_comparable
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.comparisons import lambdas
+from fpa_verl.report.paper.models import last_part
 from fpa_verl.report.statistics.arms import Arm, arms_of, choose
 from fpa_verl.report.statistics.curves import method_curves
 from fpa_verl.report.statistics.series import Series, mean_curve, read_series
@@ -29,6 +30,8 @@ LONG = {OFF_RL: "off_rl_prolonged", FPA: "fpa_offline_prolonged"}
 ONE_SIDED = ("fpa_correct_only", "fpa_incorrect_only")
 # The problem set of the paper's figures, where it was evaluated.
 MATH500 = "math500"
+# Of the paper's figures that name none.
+DEFAULT_MODEL = "Qwen3-4B-Base"
 # Of Figure 6.
 TARGET = 73.0
 REFERENCE = "actor_rollout_ref.actor.policy_loss.track_reference=true"
@@ -71,11 +74,13 @@ class PaperFigure:
 
     Attributes:
         shows: what the paper's shows.
+        model: of which it is.
         missing: what could not be drawn, and how to run it.
     """
 
     number: int
     shows: str
+    model: str
     panels: list[Panel]
     missing: list[str]
 
@@ -93,6 +98,8 @@ class Material:
         series: method to the metrics of its runs.
         source: the problem set.
         sources: all of them.
+        left_out: method that was run to why its runs are not drawn.
+        overrides: method to what its recipe must be run with for the figure.
         missing: collects, while a figure is put together.
     """
 
@@ -101,12 +108,15 @@ class Material:
     series: Mapping[str, list[Series]]
     source: str
     sources: list[str]
+    left_out: Mapping[str, str]
+    overrides: Mapping[str, tuple[str, ...]]
     missing: list[str] = field(default_factory=list)
 
     def has(self, method: str) -> bool:
         if method in self.arms:
             return True
-        self.lacks(f"no run of {method}: python -m verl.trainer.main recipe={method}")
+        command = " ".join([f"python -m verl.trainer.main recipe={method}", *self.overrides.get(method, ())])
+        self.lacks(self.left_out.get(method) or f"no run of {method}: {command}")
         return False
 
     def lacks(self, what: str) -> None:
@@ -225,14 +235,42 @@ def figure_8(material: Material) -> list[Panel]:
     return [left, Panel("gradient norm of each side", "step", "before clipping", norms)]
 
 
-FIGURES: dict[int, tuple[str, Callable[[Material], list[Panel]]]] = {
-    1: ("Llama-3.2-3B-Instruct: Off-RL collapses, FPA is stable (the quantity is not named)", figure_1),
-    2: ("Off-RL loses right and wrong ones, FPA keeps right ones; its weight of wrong ones falls first", figure_2),
-    3: ("prolonged: Off-RL's accuracy drops around 14,000 steps, FPA's stays", figure_3),
-    4: ("the future policy's weight on right ones only collapses, with a spike of the gradient", figure_4),
-    5: ("lambda: best at 1 and 2", figure_5),
-    6: ("73 % on MATH500 after about 3 hours (FPA) and 21 (GRPO) on 2 x H200", figure_6),
-    8: ("Qwen3-1.7B-Base, Off-RL: wrong trajectories have the larger gradient throughout", figure_8),
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a figure before there is a run.
+
+    Attributes:
+        overrides: method to what its recipe must be run with to log what is drawn.
+    """
+
+    shows: str
+    panels: Callable[[Material], list[Panel]]
+    model: str = DEFAULT_MODEL
+    overrides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+FIGURES = {
+    1: Kind(
+        "Off-RL collapses, FPA is stable (the quantity is not named)",
+        figure_1,
+        "Llama-3.2-3B-Instruct",
+        {OFF_RL: (REFERENCE,)},
+    ),
+    2: Kind(
+        "Off-RL loses right and wrong ones, FPA keeps right ones; its weight of wrong ones falls first",
+        figure_2,
+        overrides={OFF_RL: (REFERENCE,)},
+    ),
+    3: Kind("prolonged: Off-RL's accuracy drops around 14,000 steps, FPA's stays", figure_3),
+    4: Kind("the future policy's weight on right ones only collapses, with a spike of the gradient", figure_4),
+    5: Kind("lambda: best at 1 and 2", figure_5),
+    6: Kind("73 % on MATH500 after about 3 hours (FPA) and 21 (GRPO) on 2 x H200", figure_6),
+    8: Kind(
+        "Off-RL: wrong trajectories have the larger gradient throughout",
+        figure_8,
+        "Qwen3-1.7B-Base",
+        {OFF_RL: (REFERENCE, NORMS)},
+    ),
 }
 
 
@@ -242,6 +280,7 @@ class Figures(Comparison):
 
     runs: list[Run]
     figures: list[PaperFigure]
+    model: str
     left_out: list[str]
 
     name = "figures"
@@ -255,8 +294,9 @@ class Figures(Comparison):
         for one in self.figures:
             methods = dict.fromkeys(line.method for panel in one.drawn for line in panel.lines)
             panels = f"{len(one.drawn)} of {len(one.panels)}"
-            rows.append([str(one.number), one.shows, panels, ", ".join(methods) or "-"])
-        return [Table("The paper's figures", ["figure", "what the paper's shows", "panels here", "of"], rows)]
+            rows.append([str(one.number), one.shows, one.model, panels, self.model, ", ".join(methods) or "-"])
+        header = ["figure", "what the paper's shows", "its model", "panels here", "model here", "of"]
+        return [Table("The paper's figures", header, rows)]
 
     def notes(self) -> list[str]:
         missing = [f"Figure {one.number}: {what}" for one in self.figures for what in one.missing]
@@ -265,9 +305,11 @@ class Figures(Comparison):
     def as_json(self) -> dict[str, Any]:
         return {
             "compare": self.name,
+            "model": self.model,
             "figures": [
                 {
                     "figure": one.number,
+                    "model_of_the_paper_s": one.model,
                     "missing": one.missing,
                     "panels": [
                         {
@@ -296,22 +338,55 @@ def compare(runs: list[Run], data_source: str | None = None) -> Figures:
 
     Raises:
         DatasetError: no run, or nothing of any figure.
-        MismatchError: runs that cannot be compared.
+        MismatchError: runs of several base models, or that cannot be compared.
     """
     runs, left_out = evaluated(runs)
+    _require_one_model(runs)
     require_comparable(runs)
     sources = problem_sets(runs, data_source)
     groups: dict[str, list[Arm]] = {}
     for arm in arms_of(runs):
         groups.setdefault(arm.method, []).append(arm)
-    arms = {method: choose(group).chosen for method, group in groups.items()}
+    arms, not_chosen = _chosen(groups)
     series = {method: [read_series(run) for run in arm.runs] for method, arm in arms.items()}
     source = MATH500 if MATH500 in sources else sources[0]
     found = []
-    for number, (shows, panels) in FIGURES.items():
-        material = Material(runs, arms, series, source, sources)
-        found.append(PaperFigure(number, shows, panels(material), material.missing))
+    for number, kind in FIGURES.items():
+        material = Material(runs, arms, series, source, sources, not_chosen, kind.overrides)
+        found.append(PaperFigure(number, kind.shows, kind.model, kind.panels(material), material.missing))
     if not any(one.drawn for one in found):
         missing = dict.fromkeys(what for one in found for what in one.missing)
         raise DatasetError(f"nothing of the paper's figures can be drawn: {'; '.join(missing)}")
-    return Figures(runs, found, left_out)
+    return Figures(runs, found, _model_of(runs), left_out)
+
+
+def _chosen(groups: Mapping[str, list[Arm]]) -> tuple[dict[str, Arm], dict[str, str]]:
+    """Method to the runs at the settings that validation chooses, and to why none of them could be chosen."""
+    arms, not_chosen = {}, {}
+    for method, group in groups.items():
+        try:
+            arms[method] = choose(group).chosen
+        except DatasetError as error:
+            not_chosen[method] = f"{method} is left out: {error}"
+    return arms, not_chosen
+
+
+def _model_of(runs: list[Run]) -> str:
+    """The base model by name, where a run.json has it."""
+    paths = [run.model_path for run in runs if run.model_path and not run.earlier]
+    return last_part(paths[0]) if paths else "-"
+
+
+def _require_one_model(runs: list[Run]) -> None:
+    """Raise MismatchError where base models differ, for the paper's own figures are of three."""
+    of_model: dict[str | None, list[Run]] = {}
+    for run in runs:
+        if not run.log:
+            of_model.setdefault(run.base_model, []).append(run)
+    if len(of_model) > 1:
+        here = "; ".join(f"{_model_of(members)}: {members[0].folder}" for members in of_model.values())
+        one_model = {kind.model: number for number, kind in FIGURES.items() if kind.model != DEFAULT_MODEL}
+        others = ", ".join(f"Figure {number}: {model}" for model, number in one_model.items())
+        raise MismatchError(
+            f"runs of {len(of_model)} base models ({here}): give one model's a call. {others}, 2 to 6: {DEFAULT_MODEL}"
+        )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from fpa_verl.report.comparisons.paper_tables import ANOTHER_SET, MISPRINT
-from fpa_verl.report.paper.cells import NO_RUN, Cell
-from fpa_verl.report.paper.published import AVERAGE, BASE, VALIDATION, problems_of, sets_of
-from fpa_verl.report.paper.rows import ModelRuns
+from fpa_verl.report.comparisons.paper_tables import ANOTHER_SET, DEVIATES, MISPRINT
+from fpa_verl.report.paper.cells import LEFT_OUT, NO_RUN, Cell
+from fpa_verl.report.paper.published import AVERAGE, BASE, VALIDATION, lambda_of, problems_of, sets_of
+from fpa_verl.report.paper.rows import AT_THE_END, ModelRuns
 
 # Of every evaluation of the paper (B.3).
 PAPER_TEMPERATURE = 0.7
@@ -18,7 +18,8 @@ def notes(models: Sequence[ModelRuns], cells: Sequence[Cell], margin: float) -> 
     """Definitions where there are cells, then what is particular about them and about the runs."""
     run = [cell for cell in cells if cell.ours.measured]
     told = [*_definitions(margin), *_other_sets(run), *_misprints(run)] if run else []
-    return [*told, *_not_run(cells), *_seeds(models), *_temperatures(models), *_elsewhere(models)]
+    told += [*_models(models), *_deviations(models), *_at_the_end(models), *_left_out(models), *_not_run(cells)]
+    return [*told, *_seeds(models), *_temperatures(models), *_elsewhere(models)]
 
 
 def _definitions(margin: float) -> list[str]:
@@ -54,10 +55,48 @@ def _other_sets(run: Sequence[Cell]) -> list[str]:
 def _misprints(run: Sequence[Cell]) -> list[str]:
     return [
         f"{MISPRINT} Table {cell.table}, {cell.model}, {cell.row}, {cell.column}: {cell.published.misprint}"
-        + ("" if cell.published.is_judged else "; not judged by")
         for cell in run
         if cell.published.misprint
     ]
+
+
+def _models(models: Sequence[ModelRuns]) -> list[str]:
+    """By which path a model is the paper's, and what to type where nothing says which model it is."""
+    found = [f"{group.name} is {', '.join(group.paths)}" for group in models if group.paths]
+    told = [f"Models, by the last part of their paths: {'; '.join(found)}"] if found else []
+    if nameless := [run.name for group in models if group.is_nameless for run in group.runs]:
+        pattern = f"{next(iter(lambda_of()))}=PATTERN"
+        told.append(f"No run.json says what the model of these is; {pattern} names it: {', '.join(nameless)}")
+    return told
+
+
+def _deviations(models: Sequence[ModelRuns]) -> list[str]:
+    return [
+        f"{DEVIATES} {group.name} {row.method} ({', '.join(row.runs)}): {', '.join(row.deviations)}"
+        for group in models
+        for row in group.rows.values()
+        if row.deviations
+    ]
+
+
+def _at_the_end(models: Sequence[ModelRuns]) -> list[str]:
+    found = [method for method in AT_THE_END if any(method in group.rows for group in models)]
+    return [
+        f"{method} is shown at the last step: the published 18.6 is far below the base model's 38.8, and no best step; "
+        "what recipe=evaluate asked of a best model is not taken"
+        for method in found
+    ]
+
+
+def _left_out(models: Sequence[ModelRuns]) -> list[str]:
+    """Methods without a row though they were run, and runs that repeat a seed."""
+    told = [f"{group.name} {method} is left out: {why}" for group in models for method, why in group.left_out.items()]
+    for group in models:
+        for row in group.rows.values():
+            if row.repeated:
+                names = ", ".join(row.repeated)
+                told.append(f"{group.name} {row.method}: a seed counts once, and these repeat one: {names}")
+    return told
 
 
 def _not_run(cells: Sequence[Cell]) -> list[str]:
@@ -67,6 +106,8 @@ def _not_run(cells: Sequence[Cell]) -> list[str]:
         without, lacking = [], []
         for row, group in groupby(members, key=lambda cell: cell.row):
             missing = {cell.column: cell.ours.missing for cell in group if cell.ours.missing}
+            if LEFT_OUT in missing.values():
+                continue
             if NO_RUN in missing.values():
                 without.append(row)
             else:
@@ -100,4 +141,4 @@ def _elsewhere(models: Sequence[ModelRuns]) -> list[str]:
     found = [run.name for group in models for run in group.elsewhere]
     if not found:
         return []
-    return [f"In no row (another method or setting than the tables have, or nothing to show): {', '.join(found)}"]
+    return [f"In no row (another recipe or setting than the tables have, or nothing to show): {', '.join(found)}"]

@@ -11,14 +11,14 @@ from fpa_verl.report.paper.cells import Cell, Gain
 from fpa_verl.report.paper.hours import FPA, GRPO, Hours
 from fpa_verl.report.paper.measured import Difference, Word
 from fpa_verl.report.paper.published import BASE, lambda_of
-from fpa_verl.report.paper.rows import ModelRuns, Row
+from fpa_verl.report.paper.rows import AT_THE_END, ModelRuns, Row
 from fpa_verl.report.statistics.bootstrap import LEVEL, Estimate
 from fpa_verl.tables import Table, percent
 
 NONE = "-"
 WORDS: tuple[Word, ...] = ("agrees", "differs", "undecided", "not run")
-# After a column's name: problems that are not the paper's; a misprint of the paper's.
-ANOTHER_SET, MISPRINT = "*", "†"
+# After a column's name: problems that are not the paper's; a misprint of it; settings that are not the paper's.
+ANOTHER_SET, MISPRINT, DEVIATES = "*", "†", "‡"
 # What the mean accuracy of a model of the paper's is over, and of any other.
 MEANS = {True: "the seven columns", False: "its problem sets, of a model that is not the paper's"}
 
@@ -70,6 +70,7 @@ def cell_table(cells: list[Cell]) -> Table:
 
 def _cell_row(cell: Cell) -> list[str]:
     marks = ANOTHER_SET * cell.ours.is_another_set + MISPRINT * (cell.published.misprint is not None)
+    marks += DEVIATES * (cell.deviates and cell.ours.measured is not None)
     published = f"{percent(cell.published.accuracy)} ± {percent(cell.published.standard_error)}"
     ours = cell.ours.measured
     told = [NONE, published, NONE, NONE]
@@ -119,7 +120,8 @@ def gain_table(gains: Sequence[Gain]) -> Table:
     for one in gains:
         ours = [points(one.difference.value), interval(one.difference)] if one.difference else [NONE, NONE]
         published = [points(one.published[model]) if model in one.published else NONE for model in models]
-        name = f"{one.model}, {one.method}" if several else one.method
+        method = one.method + DEVIATES * one.deviates
+        name = f"{one.model}, {method}" if several else method
         rows.append([name, _seeds(one.method, one.seeds), percent(one.measured.accuracy), *ours, *published])
     caption = (
         f"{gains[0].model if not several else 'Models'}: mean accuracy (%) over {_what_over(gains)}; by how much it is "
@@ -140,14 +142,18 @@ def row_table(models: Sequence[ModelRuns]) -> Table:
     """Which runs stand in which row, at which step."""
     rows = [_row_of_runs(group, row) for group in models for row in group.rows.values()]
     header = ["model", "method", "seeds", "step", "tried", "runs"]
-    return Table("Runs, at the best step on validation problems where there are some, else at the last", header, rows)
+    caption = (
+        "Runs, at the best step on validation problems where there are some, else at the last; "
+        f"{', '.join(AT_THE_END)} always at the last"
+    )
+    return Table(caption, header, rows)
 
 
 def _row_of_runs(group: ModelRuns, row: Row) -> list[str]:
     steps = sorted({seed.step for seed in row.seeds})
     return [
         group.name,
-        row.method,
+        row.method + DEVIATES * bool(row.deviations),
         _seeds(row.method, len(row.seeds)),
         ", ".join(map(str, steps)),
         str(row.tried),

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fpa_verl.evaluation import Outcomes
-from fpa_verl.report.paper.measured import Difference, Measured, Word, average, from_ours, from_published, measure
+from fpa_verl.report.paper.measured import (
+    Difference,
+    Measured,
+    Word,
+    average,
+    from_ours,
+    from_published,
+    measure,
+    word_of,
+)
 from fpa_verl.report.paper.published import (
     AVERAGE,
     OFF_RL,
@@ -24,7 +33,7 @@ from fpa_verl.report.paper.published import (
 from fpa_verl.report.paper.rows import ModelRuns, Row
 from fpa_verl.runs.validation import validation_sources
 
-NO_RUN = "no run"
+NO_RUN, LEFT_OUT = "no run", "left out"
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ class Cell:
         table: its number.
         row: its name, as printed; `method` is the same under one name for all tables.
         difference: ours less the published; None where there is no number of ours.
-        word: one of the module `measured`'s; of a misprint that leaves no number to judge by, undecided.
+        word: one of the module `measured`'s.
+        deviates: our settings are not the paper's.
     """
 
     table: str
@@ -60,6 +70,7 @@ class Cell:
     ours: Ours
     difference: Difference | None
     word: Word
+    deviates: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,7 @@ class Gain:
         measured: the mean over columns (of another model: over its problem sets).
         difference: None of Off-RL itself, and where there is none of ours.
         published: model to the difference of its Avg.; a model that has none is left out.
+        deviates: settings of the method or of our Off-RL are not the paper's.
     """
 
     model: str
@@ -78,6 +90,7 @@ class Gain:
     measured: Measured
     difference: Difference | None
     published: dict[str, float]
+    deviates: bool = False
 
 
 def cells_of(group: ModelRuns, margin: float) -> list[Cell]:
@@ -93,12 +106,14 @@ def cells_of(group: ModelRuns, margin: float) -> list[Cell]:
 
 def _cell(table: PublishedTable, row_name: str, column: str, published: Value, group: ModelRuns, margin: float) -> Cell:
     method = method_of_row(row_name, table.model)
-    ours = ours_in(group.rows.get(method), column)
+    row = group.rows.get(method)
+    ours = Ours(missing=LEFT_OUT) if method in group.left_out else ours_in(row, column)
     if ours.measured is None:
         return Cell(table.number, table.model, row_name, method, column, published, ours, None, "not run")
     difference = from_published(ours.measured, published)
-    word = difference.word(margin) if published.is_judged else "undecided"
-    return Cell(table.number, table.model, row_name, method, column, published, ours, difference, word)
+    word = word_of(ours.measured, published, margin)
+    deviates = row is not None and bool(row.deviations)
+    return Cell(table.number, table.model, row_name, method, column, published, ours, difference, word, deviates)
 
 
 def ours_in(row: Row | None, column: str) -> Ours:
@@ -146,11 +161,12 @@ def _gain(row: Row, group: ModelRuns) -> Gain | None:
     if found is None:
         return None
     if other is None or row is other:
-        return Gain(group.name, row.method, len(row.seeds), found, None, {})
+        return Gain(group.name, row.method, len(row.seeds), found, None, {}, bool(row.deviations))
     reference = _mean_over(other, wanted, group)
     difference = from_ours(found, reference) if reference else None
     published = {model: value for model in lambda_of() if (value := gain(row.method, model)) is not None}
-    return Gain(group.name, row.method, len(row.seeds), found, difference, published)
+    deviates = bool(row.deviations or other.deviations)
+    return Gain(group.name, row.method, len(row.seeds), found, difference, published, deviates)
 
 
 def _mean_over(row: Row, wanted: Sequence[str], group: ModelRuns) -> Measured | None:

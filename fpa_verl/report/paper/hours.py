@@ -8,7 +8,7 @@ from fpa_verl.errors import DatasetError, FpaError
 from fpa_verl.report.comparable import require_same_device, require_same_device_as_data, require_whole_cost
 from fpa_verl.report.paper.published import Figure6, figure6, fpa, lambda_of
 from fpa_verl.report.paper.rows import ModelRuns
-from fpa_verl.report.statistics.arms import Arm, arms_of, choose
+from fpa_verl.report.statistics.arms import Arm, arms_of, choose, one_a_seed
 from fpa_verl.report.statistics.bootstrap import resample
 from fpa_verl.report.statistics.curves import method_curves
 from fpa_verl.report.statistics.targets import TimeToTarget, times_to_targets
@@ -80,7 +80,7 @@ def _arm(group: ModelRuns, name: str) -> Arm | None:
         runs = [seed.run for seed in row.seeds] if row else []
     else:
         runs = [run for run in group.runs if _is_grpo(run)]
-    return choose(arms_of(runs)).chosen if runs else None
+    return one_a_seed(choose(arms_of(runs)).chosen) if runs else None
 
 
 def _is_grpo(run: Run) -> bool:

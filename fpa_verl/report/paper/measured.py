@@ -17,6 +17,9 @@ one being taken as known. With a margin M, the words are
     agrees     the interval lies between -M and M, whether or not 0 is in it: a smaller difference is of no account
     differs    it does not, and 0 is outside
     undecided  anything else, and where there is no interval
+
+Of a misprint that may be read in several ways, each reading is judged by: it agrees where all do, differs where all do
+to one side, and is else undecided.
 """
 
 from __future__ import annotations
@@ -132,8 +135,19 @@ class Difference:
 
 
 def from_published(ours: Measured, published: Value) -> Difference:
-    """Ours less the published."""
-    return _difference(ours.accuracy - published.accuracy, ours.parts, published.standard_error**2)
+    """Ours less the published, as it is printed or read, with the largest of the errors that it may have."""
+    error = max(one.standard_error for one in published.readings)
+    return _difference(ours.accuracy - published.accuracy, ours.parts, error**2)
+
+
+def word_of(ours: Measured, published: Value, margin: float) -> Word:
+    """The word that holds whichever reading of the published number is right."""
+    differences = [from_published(ours, one) for one in published.readings]
+    words = {one.word(margin) for one in differences}
+    one_side = len({one.value > 0 for one in differences}) == 1
+    if len(words) > 1 or (words == {"differs"} and not one_side):
+        return "undecided"
+    return words.pop()
 
 
 def from_ours(first: Measured, second: Measured) -> Difference:

@@ -34,13 +34,18 @@ class Value:
         accuracy: Pass@1; of a known misprint as it is to be read.
         standard_error: of decoding alone: spread of the n passes over the problems / sqrt(n) (Eq. 30).
         misprint: what is wrong with the printed cell; None where nothing is known to be.
-        is_judged: False where a misprint leaves no number to judge by.
+        may_be: accuracy and error of every reading, where a misprint leaves several or another error; else empty.
     """
 
     accuracy: float
     standard_error: float
     misprint: str | None = None
-    is_judged: bool = True
+    may_be: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def readings(self) -> list[Value]:
+        """What it may be, all of which is judged by."""
+        return [Value(*one) for one in self.may_be] or [self]
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,22 @@ def lambda_of() -> dict[str, float]:
     return {model: float(lam) for model, lam in _content()["lambda"].items()}
 
 
+def settings_of(method: str, model: str, unit: str) -> dict[str, Any]:
+    """What a row was trained with, by run.json's names (nested ones dotted); empty for a model that is not the paper's.
+
+    The paper's batch is 64 trajectories, here in the `unit` that our run counts in.
+    """
+    content = _content()["settings"]
+    if model not in content["learning_rate"]:
+        return {}
+    share = content["share of learning_rate"].get(method, 1.0)
+    own = {
+        "learning_rate": share * content["learning_rate"][model],
+        "batch_size": content["batch_size by selection.unit"].get(unit),
+    }
+    return {**own, **content["every row"], **content["rows"].get(method, {})}
+
+
 @lru_cache(maxsize=1)
 def published_tables() -> list[PublishedTable]:
     """Tables 1, 2, 5 and 6, one for each model that they have."""
@@ -115,8 +136,9 @@ def published_tables() -> list[PublishedTable]:
 def _value(printed: list[float], misprint: dict[str, Any] | None) -> Value:
     if misprint is None:
         return Value(printed[0] / 100, printed[1] / 100)
-    accuracy, error = misprint["read"] or printed
-    return Value(accuracy / 100, error / 100, misprint["why"], misprint["read"] is not None)
+    accuracy, error = misprint.get("read", printed)
+    may_be = tuple((value / 100, spread / 100) for value, spread in misprint.get("may_be", []))
+    return Value(accuracy / 100, error / 100, misprint["why"], may_be)
 
 
 @lru_cache(maxsize=1)

@@ -1,20 +1,21 @@
 """Which of our runs stand in which row of the paper, and what they answered.
 
-A run's method is read from the settings that run.json has, its model from the path there, or from the name that the
-user gave to its pattern (`Qwen3-4B-Base=runs/4b*`). What `recipe=evaluate` left counts for the run that trained the
-model it asked, and for the base model where none did.
+A row is a recipe, at the settings that make it the row's: `off_rl_prolonged` stands in none. The model is read from the
+path in run.json, or from the name that the user gave to the pattern (`Qwen3-4B-Base=runs/4b*`). What `recipe=evaluate`
+left counts for the run that trained the model it asked, and for the base model where none did.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import Outcomes
 from fpa_verl.report.comparable import require_same_origin
+from fpa_verl.report.paper.models import called, last_part, model_named
 from fpa_verl.report.paper.published import (
     BASE,
     LOW_LR,
@@ -27,17 +28,31 @@ from fpa_verl.report.paper.published import (
     method_of_row,
     published_tables,
 )
-from fpa_verl.report.statistics.arms import arms_of, choose
+from fpa_verl.report.paper.settings import deviations
+from fpa_verl.report.statistics.arms import arms_of, choose, one_a_seed
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.schema import is_validation
 from fpa_verl.runs.record import identity_of
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import best_step, evaluated_steps, validation_sources
 
-# Objectives of which the paper has one row, whatever their settings.
-METHOD_OF = {"sft": "SFT", "dpo": "DPO", "rpo": "RPO", "kto": "KTO", "a_star_po": "A*-PO"}
-# The coefficient of the row with a KL penalty.
-PAPER_KL = 0.04
+# A recipe: the objective that it must have kept, and its row; that of FPA has lambda in its name.
+ROW_OF: dict[str, tuple[str, str]] = {
+    "sft": ("sft", "SFT"),
+    "dpo": ("dpo", "DPO"),
+    "rpo": ("rpo", "RPO"),
+    "kto": ("kto", "KTO"),
+    "a_star_po": ("a_star_po", "A*-PO"),
+    "off_rl": ("off_rl", OFF_RL),
+    "off_rl_low_lr": ("off_rl", LOW_LR),
+    "off_rl_kl": ("off_rl", WITH_KL),
+    "fpa_offline": ("fpa", "FPA"),
+    "fpa_correct_only": ("fpa_one_sided", RIGHT_ONLY),
+    "fpa_incorrect_only": ("fpa_one_sided", WRONG_ONLY),
+}
+SIDE_OF = {RIGHT_ONLY: "right", WRONG_ONLY: "wrong"}
+# Rows of which the paper shows the end, and not the best: 18.6 where its base model has 38.8.
+AT_THE_END = (RIGHT_ONLY,)
 
 
 @dataclass(frozen=True)
@@ -45,8 +60,8 @@ class Seed:
     """A run and what its model answered.
 
     Attributes:
-        step: of the model: the best on validation problems, else the last; where `recipe=evaluate` asked it, that of
-            the model it was given.
+        step: of the model: the best on validation problems, else the last (of `AT_THE_END` always the last); where
+            `recipe=evaluate` asked it, that of the model it was given.
         answers: problem set to the outcomes of its problems, those of validation included.
     """
 
@@ -63,12 +78,16 @@ class Row:
         seeds: in the order in which the runs were given; of the base model one, which pools all its evaluations.
         runs: their names; of the base model those of all that evaluated it.
         tried: among how many settings validation chose.
+        repeated: names of runs of a seed that counts already.
+        deviations: settings that are not the paper's, in words.
     """
 
     method: str
     seeds: list[Seed]
     runs: list[str]
     tried: int = 1
+    repeated: list[str] = field(default_factory=list)
+    deviations: list[str] = field(default_factory=list)
 
     def sets(self) -> list[str]:
         """Problem sets that any seed was asked, validation left out."""
@@ -83,55 +102,39 @@ class ModelRuns:
         name: that of the paper where it is one of its models, else the last part of the path.
         rows: method to its row, in the order of the paper's tables.
         elsewhere: runs that stand in no row.
+        left_out: method that was run to why it has no row for all that.
+        paths: model paths by which it is the paper's model.
+        is_nameless: whether no run.json says what the model is.
     """
 
     name: str
     runs: list[Run]
     rows: dict[str, Row]
     elsewhere: list[Run]
+    left_out: dict[str, str]
+    paths: list[str]
+    is_nameless: bool
 
     @property
     def is_of_the_paper(self) -> bool:
         return self.name in lambda_of()
 
 
-def model_named(path: str) -> str | None:
-    """The paper's model that a path or hub name stands for, by one of its parts, whole; None for any other."""
-    # The hub's cache writes Qwen/Qwen3-4B-Base as models--Qwen--Qwen3-4B-Base.
-    parts = {part.rpartition("--")[2].casefold() for part in PurePath(path).parts}
-    return next((model for model in lambda_of() if model.casefold() in parts), None)
-
-
-# Folder of the demo's model, and its lambda (recipes/model/tiny.yaml).
-DEMO_MODEL, DEMO_LAMBDA = ("demo", "base_model"), 2.0
-
-
-def usual_lambda(runs: list[Run]) -> float | None:
-    """The lambda that the recipes have for the model of the runs; None where that is not known."""
-    known = {_lambda_for(run.model_path) for run in runs if run.model_path and run.earlier is None}
-    return known.pop() if len(known) == 1 else None
-
-
-def _lambda_for(path: str) -> float | None:
-    if PurePath(path).parts[-2:] == DEMO_MODEL:
-        return DEMO_LAMBDA
-    return lambda_of().get(model_named(path) or "")
-
-
 def method_of(run: Run) -> str | None:
     """The method of a run that trained the base model; None where the paper has none like it."""
     training = run.training
-    objective, hyper = training.get("objective"), training.get("hyper_parameters") or {}
-    coefficient = training.get("forward_kl_coef", 0.0)
-    if run.earlier or (coefficient and (objective, coefficient) != ("off_rl", PAPER_KL)):
+    hyper = training.get("hyper_parameters") or {}
+    objective, row = ROW_OF.get(run.recipe, (None, None))
+    if row is None or run.earlier or training.get("objective") != objective:
         return None
-    if objective == "off_rl":
-        return WITH_KL if coefficient else LOW_LR if run.recipe == "off_rl_low_lr" else OFF_RL
-    if objective == "fpa":
+    # With a penalty an objective is another, and without one w/ KL is Off-RL.
+    if bool(training.get("forward_kl_coef")) != (row == WITH_KL):
+        return None
+    if hyper.get("future_weight_on") != SIDE_OF.get(row):
+        return None
+    if row == "FPA":
         return fpa(hyper["lam"]) if hyper.get("lam") else OFF_RL
-    if objective == "fpa_one_sided":
-        return RIGHT_ONLY if hyper.get("future_weight_on") == "right" else WRONG_ONLY
-    return METHOD_OF.get(str(objective))
+    return row
 
 
 def _has_a_row(method: str, run: Run, model: str) -> bool:
@@ -157,30 +160,31 @@ def by_model(runs: list[Run]) -> list[ModelRuns]:
     """The runs, sorted into the models and methods that they are of.
 
     Raises:
-        DatasetError: a method was run with several settings, and there is no validation to choose by.
         MismatchError: runs of one model that were not asked the same.
     """
-    names: dict[str | None, str] = {}
-    for run in sorted(runs, key=lambda run: (run.label not in lambda_of(), run.earlier is not None)):
+    names: dict[str | None, str | None] = {}
+    for run in sorted(runs, key=lambda run: (not called(run.label), run.earlier is not None, run.model_path is None)):
         names.setdefault(run.base_model, _model_of(run))
-    groups: dict[tuple[str, str | None], list[Run]] = {}
+    groups: dict[tuple[str | None, str | None], list[Run]] = {}
     for run in runs:
         name = names[run.base_model]
         # Two copies of a model of the paper's are refused, two others that are both called base_model are two.
-        groups.setdefault((name, None if name in lambda_of() else run.base_model), []).append(run)
+        groups.setdefault((name, None if called(name) else run.base_model), []).append(run)
     return [_sorted_into_rows(name, members) for (name, _), members in groups.items()]
 
 
-def _model_of(run: Run) -> str:
-    if run.label in lambda_of():
-        return str(run.label)
+def _model_of(run: Run) -> str | None:
+    """The name of the run's base model; None where nothing says it."""
+    if label := called(run.label):
+        return label
     if run.model_path is None or run.earlier:
-        return f"model {run.base_model}"
-    return model_named(run.model_path) or PurePath(run.model_path).name
+        return None
+    return model_named(run.model_path) or last_part(run.model_path)
 
 
-def _sorted_into_rows(name: str, runs: list[Run]) -> ModelRuns:
+def _sorted_into_rows(known: str | None, runs: list[Run]) -> ModelRuns:
     require_same_origin(runs)
+    name = known or f"model {runs[0].base_model}"
     trained = [run for run in runs if not run.only_evaluates]
     evaluations = {run.folder: [one for one in runs if _is_of(one, run)] for run in trained}
     groups: dict[str, list[Run]] = {}
@@ -188,7 +192,14 @@ def _sorted_into_rows(name: str, runs: list[Run]) -> ModelRuns:
         method = method_of(run)
         if method and _has_a_row(method, run, name) and (run.points or evaluations[run.folder]):
             groups.setdefault(method, []).append(run)
-    rows = {method: _row(method, members, evaluations) for method, members in groups.items()}
+            evaluations[run.folder] = [one for one in evaluations[run.folder] if _counts(one, run, method)]
+    rows: dict[str, Row] = {}
+    left_out: dict[str, str] = {}
+    for method, members in groups.items():
+        try:
+            rows[method] = _row(method, name, members, evaluations)
+        except DatasetError as error:
+            left_out[method] = str(error)
     if base := _base([run for run in runs if run.earlier is None]):
         rows[BASE] = base
     order = all_methods()
@@ -196,7 +207,11 @@ def _sorted_into_rows(name: str, runs: list[Run]) -> ModelRuns:
     used = {run.folder for members in groups.values() for run in members}
     used |= {one.folder for folder in used for one in evaluations[folder]}
     elsewhere = [r for r in runs if r.folder not in used and not (r.only_evaluates and r.earlier is None)]
-    return ModelRuns(name, runs, {method: rows[method] for method in ordered}, elsewhere)
+    paths = [run.model_path for run in runs if run.model_path and not run.earlier and not called(run.label)]
+    named_by = list(dict.fromkeys(path for path in paths if model_named(path) == name))
+    return ModelRuns(
+        name, runs, {method: rows[method] for method in ordered}, elsewhere, left_out, named_by, known is None
+    )
 
 
 def _is_of(evaluation: Run, run: Run) -> bool:
@@ -207,16 +222,31 @@ def _is_of(evaluation: Run, run: Run) -> bool:
     return digest({"folder": trained_by.folder, **identity_of(run.info)}) == trained_by.fingerprint
 
 
-def _row(method: str, runs: list[Run], evaluations: Mapping[Path, list[Run]]) -> Row:
-    choice = choose(arms_of(runs))
-    seeds = [_seed(run, evaluations[run.folder]) for run in choice.chosen.runs]
-    return Row(method, seeds, [seed.run.name for seed in seeds], choice.candidates)
+def _counts(evaluation: Run, run: Run, method: str) -> bool:
+    """Whether the model that was asked is at the step that the row wants; of the best one, which has not collapsed."""
+    asked = evaluation.earlier
+    return method not in AT_THE_END or asked is None or int(asked.about.get("step", 0)) >= _last_step(run)
 
 
-def _seed(run: Run, evaluations: list[Run]) -> Seed:
-    step = 0
-    if run.points:
-        step = best_step(run) if validation_sources(run) else evaluated_steps(run)[-1]
+def _last_step(run: Run) -> int:
+    return evaluated_steps(run)[-1] if run.points else run.spending.last_step
+
+
+def _row(method: str, model: str, runs: list[Run], evaluations: Mapping[Path, list[Run]]) -> Row:
+    # What a user calls runs of one model makes them no other settings.
+    choice = choose(arms_of([replace(run, label=None) for run in runs]))
+    chosen = one_a_seed(choice.chosen).runs
+    seeds = [_seed(method, run, evaluations[run.folder]) for run in chosen]
+    names = [run.name for run in chosen]
+    counted = {run.folder for run in chosen}
+    repeated = [run.name for run in choice.chosen.runs if run.folder not in counted]
+    return Row(method, seeds, names, choice.candidates, repeated, deviations(chosen[0], method, model))
+
+
+def _seed(method: str, run: Run, evaluations: list[Run]) -> Seed:
+    step = _last_step(run)
+    if run.points and method not in AT_THE_END and validation_sources(run):
+        step = best_step(run)
     answers = {point.data_source: point.problems for point in run.points if point.step == step}
     for one in evaluations:
         step = int(one.earlier.about.get("step", step)) if one.earlier else step

@@ -6,7 +6,7 @@ Of several arms of a method validation chooses one.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -50,6 +50,16 @@ def arms_of(runs: list[Run]) -> list[Arm]:
         key = run.method, json.dumps(_settings(run), sort_keys=True)
         groups.setdefault(key, []).append(run)
     return [Arm(method, _settings(members[0]), members) for (method, _), members in groups.items()]
+
+
+def one_a_seed(arm: Arm) -> Arm:
+    """Runs of the same seed see the same batches, and are no draws by themselves: the first one counts."""
+    first: dict[Any, Run] = {}
+    for run in arm.runs:
+        # Of a run whose seed nobody wrote down it is not known that it repeats another.
+        seed = run.info.get("seed")
+        first.setdefault(str(run.folder) if seed is None else seed, run)
+    return replace(arm, runs=list(first.values()))
 
 
 def _settings(run: Run) -> dict[str, Any]:
