@@ -54,9 +54,10 @@ def log_probs(folder, method, *ends, training=OFF_RL, gone=()):
 
 
 def ended(run, step, **more):
-    append_json_line(
-        run / "ledger.jsonl", {"kind": "end", "time": 0, "attempt": 1, "step": step, "seconds": {}, **more}
-    )
+    """The ledger's steps from the second on, which cost nothing, and its end."""
+    for number in range(2, step + 1):
+        last = {"kind": "end", **more} if number == step else {"kind": "step"}
+        append_json_line(run / "ledger.jsonl", {"time": 0, "attempt": 1, "step": number, "seconds": {}, **last})
 
 
 def decided(folder, name, **more):

@@ -173,7 +173,7 @@ def test_a_sweep_without_validation_is_drawn_in_figure_5_and_left_out_of_the_oth
     assert (
         found[1]
         .missing[0]
-        .startswith("fpa_offline is left out: fpa_offline was run with several settings (hyper_parameters.lam)")
+        .startswith("fpa_offline is left out: fpa_offline was run with several settings (hyper_parameters.lam ")
     )
     assert not any(what.startswith("no run of fpa_offline") for what in found[1].missing)
 
