@@ -7,7 +7,8 @@ import pytest
 from ray.exceptions import NodeDiedError, RayTaskError
 
 from fpa_verl.errors import AGAIN, DatasetError, IntegrationError
-from fpa_verl.integration.safety.failures import first_cause
+from fpa_verl.integration.safety.failures import first_cause, nothing_generated, server_died
+from fpa_verl.integration.safety.server_logs import first_error
 
 
 def in_two_tasks(cause):
@@ -36,3 +37,33 @@ def test_a_node_that_died():
 def test_what_is_not_known_keeps_its_trace(error):
     assert first_cause(in_two_tasks(error)) is None
     assert first_cause(error) is None
+
+
+LOG = """(vLLMHttpServer pid=7) INFO 11-28 23:56:30 [api.py:1] started
+(EngineCore pid=9) ERROR 11-28 23:56:34 [core.py:1100] Traceback (most recent call last):
+(EngineCore pid=9) ERROR 11-28 23:56:34 [core.py:1100]   File "x.py", line 3, in step
+(EngineCore pid=9) ERROR 11-28 23:56:34 [core.py:1100] RuntimeError: CPU Generator does not use offset
+(EngineCore pid=9) ERROR 11-28 23:56:35 [async_llm.py:5] vllm.v1.engine.exceptions.EngineDeadError: EngineCore died
+"""
+LATER = "(RewardLoopWorker pid=8) ERROR 11-28 23:56:36 [x.py:1] ValueError: a later one\n"
+
+
+def test_the_first_error_of_a_server_is_quoted(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    folder = tmp_path / "ray" / "session_latest" / "logs"
+    assert first_error() is None
+    assert str(server_died("127.0.0.2:8000", "exit 1")).endswith(f"its own first error stands further up. {AGAIN}")
+    folder.mkdir(parents=True)
+    (folder / "worker-b.err").write_text(LOG)
+    (folder / "worker-a.err").write_text(LATER)
+    (folder / "gcs_server.out").write_text(LOG.replace("34", "01"))
+    assert first_error() == "RuntimeError: CPU Generator does not use offset"
+    for error in (server_died("127.0.0.2:8000", "exit 1"), nothing_generated()):
+        assert "Its own first error: RuntimeError: CPU Generator does not use offset. If nothing outside" in str(error)
+
+
+def test_of_the_text_of_an_error_the_beginning_is_quoted(tmp_path):
+    (tmp_path / "worker-a.out").write_text("ERROR 11-28 23:56:34 [a.py:1] torch.OutOfMemoryError: " + "x" * 5000)
+    found = first_error(tmp_path)
+    assert found.startswith("OutOfMemoryError: xxx")
+    assert len(found) < 400

@@ -116,6 +116,13 @@ CALLABLES = {
     # cpu/
     ("verl.utils.distributed:initialize_global_process_group_ray", "timeout_second, backend"): "cpu/patches.py",
     ("vllm.model_executor.layers.utils:dispatch_cpu_unquantized_gemm", "layer, remove_weight"): "cpu/patches.py",
+    ("vllm.v1.sample.ops.topk_topp_sampler:TopKTopPSampler.forward_cpu", "self, logits, generators, k, p"): (
+        "cpu/patches.py"
+    ),
+    (
+        "vllm.v1.worker.gpu_model_runner:GPUModelRunner._bookkeeping_sync",
+        "self, scheduler_output, sampler_output, logits, hidden_states, num_scheduled_tokens",
+    ): "cpu/patches.py",
 }  # fmt: skip
 
 # Module, a piece of its source, who needs it.

@@ -16,6 +16,7 @@ from ray.exceptions import (
 )
 
 from fpa_verl.errors import AGAIN, FpaError, IntegrationError
+from fpa_verl.integration.safety.server_logs import first_error
 
 # What verl says of a step whose every request to the rollout servers failed.
 NOTHING_GENERATED = "no materializable trajectories"
@@ -47,15 +48,20 @@ def first_cause(error: Exception) -> FpaError | None:
 
 def nothing_generated() -> IntegrationError:
     return IntegrationError(
-        "no response of a whole batch came: a rollout server or the scorer's process died, or every request failed; "
-        f"its own first error stands further up. {AGAIN}"
+        "no response of a whole batch came: a rollout server or the scorer's process died, or every request failed"
+        f"{_quoted()}"
     )
 
 
 def server_died(address: str, how: str) -> IntegrationError:
-    return IntegrationError(
-        f"the rollout server at {address} died ({how}); its own first error stands further up. {AGAIN}"
-    )
+    return IntegrationError(f"the rollout server at {address} died ({how}){_quoted()}")
+
+
+def _quoted() -> str:
+    """The first error of the servers, where it is written down; it may come again."""
+    if error := first_error():
+        return f". Its own first error: {error}. If nothing outside was the cause, it comes again. {AGAIN}"
+    return f"; its own first error stands further up. {AGAIN}"
 
 
 def _of(error: OSError) -> str:
