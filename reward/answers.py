@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from fpa_verl.reward.brackets import CLOSE, OPEN, depths, pairs_up, split
 from fpa_verl.reward.latex import UnreadableError, canonical
+from fpa_verl.reward.marks import spellings
 from fpa_verl.reward.names import RELATION, is_name, is_operation, is_variable
 from fpa_verl.reward.units import split_percent, split_unit
 from fpa_verl.reward.values import UnsettledError, compare, evaluate
@@ -141,6 +142,11 @@ def readings(answer: str) -> tuple[Answer, ...]:
     """
     if _PLAIN_NUMBER.fullmatch(answer):
         return (Expression(answer),)
+    found = tuple(reading for spelling in spellings(answer) for reading in _readings(spelling))
+    return tuple(dict.fromkeys(found))
+
+
+def _readings(answer: str) -> tuple[Answer, ...]:
     text = in_symbols(canonical(answer))
     if text.startswith(OPEN) or not _THOUSANDS.search(text):
         return (_read(text),)
