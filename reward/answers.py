@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 
 from fpa_verl.reward.brackets import CLOSE, OPEN, depths, pairs_up, split
 from fpa_verl.reward.latex import UnreadableError, canonical
 from fpa_verl.reward.marks import spellings
 from fpa_verl.reward.names import RELATION, is_name, is_operation, is_variable
+from fpa_verl.reward.number_words import whole_number
 from fpa_verl.reward.units import split_percent, split_unit
 from fpa_verl.reward.values import UnsettledError, compare, evaluate
-from fpa_verl.reward.wording import in_symbols
+from fpa_verl.reward.wording import in_symbols, word_letters
 
 LIST, UNION, MATRIX, VECTOR, CHAIN = "list", "union", "matrix", "vector", "chain"
 MAX_ITEMS = 200
@@ -102,8 +104,9 @@ _ARTICLE = re.compile(r"(?:an?|the) (?=[a-z]{3})")
 
 # Three of four ground truths, and read the same the long way.
 _PLAIN_NUMBER = re.compile(r"-?\d{1,300}(?:\.\d{1,300})?")
+# As a program prints a list of one text: ['34'].
+_LIST_OF_ONE = re.compile(r"\[(['\"])([^'\"]+)\1\]")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
-_NO_WORD = re.compile(r"[^a-z0-9]")
 _NOT_PROSE = re.compile(r"\\(?:text|begin|end)\{[^{}]*\}")
 # Neither letters nor units.
 _NUMBER = re.compile(r"(?:[-+\d./^!(){} ]|\\(?:frac|sqrt|pi|cdot)(?![a-zA-Z]))+")
@@ -113,21 +116,22 @@ _SPACED_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?")
 _BASE = re.compile(r"(-?)\(?([0-9A-Za-z]*\.?[0-9A-Za-z]+)\)?_\{(?:\\text\{)?(\w+)\}?\}")
 # \text{The answer is } 5
 _LEAD = re.compile(r"\\text\{[^{}]*(?:\bis|\bare|\bequals|:)\s*\}\s*(\S.*)")
+_REMAINDER = re.compile(r"(.*\S)\s*\\bmod\{(\w+)\}")
 _WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus|\\backslash|-)\s*\\\{([^{},]+)\\\}")
 _PLAIN_MIXED = re.compile(r"(?<![\d.}])(\d+) (\d+)\s?/\s?(\d+)(?!\d)")
 _CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*(\S.*)", re.DOTALL)
 _LABEL = re.compile(r"(?:option|choice|answer)\s+(?=\(?[A-J](?![a-zA-Z]))", re.IGNORECASE)
 # A segment, an angle, a triangle.
 _FIGURE = re.compile(r"\\(?:overline|overrightarrow|vec|widehat|triangle|angle)\s*\{?\s*([A-Z]{2,4})\s*\}?")
-_PLAIN_AND = re.compile(r"(?<=[\d}\s)])\s*,?\s+(?:and|or)\s+(?=[-\d\\(a-zA-Z$])", re.IGNORECASE)
+_PLAIN_AND = re.compile(
+    r"(?<=[\d}\s)])\s*,?\s+(?:and|or)\s+(?=[-\d\\(a-zA-Z$])|(?<=\))\s*(?:and|or)\s*(?=\()", re.IGNORECASE
+)
 _ENVIRONMENT = re.compile(r"\\begin\{([pbB]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _MIRRORED = {">": "<", r"\geq": r"\leq"}
-_PROSE = re.compile(r"[A-Za-z][A-Za-z0-9 .,;:'!?&/()-]*")
-_COUNTED = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-]  # fmt: skip
-_NUMBER_WORDS = {word: str(number) for number, word in enumerate(_COUNTED)}
+_PROSE = re.compile(r"[^\W\d_](?:[^\W_]|[ .,;:'!?&/()-])*")
+# Too short to be told from a product of variables by their length; three letters of which the first is a capital can be.
+_SHORT_WORDS = frozenset(("yes", "no", "odd", "red", "tie", "win", "any"))
+_CAPITALISED = re.compile("[A-Z][a-z]{2}")
 # Lower-case runs that latex2sympy or this scorer know, and that are therefore no prose.
 _KNOWN_RUNS = re.compile(
     r"\\[a-zA-Z]+|(?:begin|end)\{[a-z]+\}|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|gcd|lcm|max|min|mod"
@@ -142,6 +146,8 @@ def readings(answer: str) -> tuple[Answer, ...]:
     """
     if _PLAIN_NUMBER.fullmatch(answer):
         return (Expression(answer),)
+    if one := _LIST_OF_ONE.fullmatch(answer.strip()):
+        answer = one[2]
     found = tuple(reading for spelling in spellings(answer) for reading in _readings(spelling))
     return tuple(dict.fromkeys(found))
 
@@ -185,6 +191,8 @@ def _read(text: str) -> Answer:
     if found := _words(text):
         return found
     text = _PLAIN_AND.sub(", ", text)
+    if found := _systems(text):
+        return found
     parts = split(text, (",", ";"))
     if len(parts) > 1:
         return Group(LIST, _items(parts))
@@ -200,6 +208,17 @@ def _read(text: str) -> Answer:
     if len(parts) > 1:
         return Ratio(_items(parts))
     return _group(text) or _plus_minus(text) or _expression(text)
+
+
+def _systems(text: str) -> Group | None:
+    """p = 5, q = 2; p = 7, q = 2 as a list of points: the same names, several of them, between semicolons."""
+    systems = split(text, (";",))
+    if len(systems) < 2 or "," not in text or "=" not in text:
+        return None
+    read = [Group(LIST, _items(split(system, (",",)))) for system in systems]
+    names = {tuple(item.name for item in one.items if isinstance(item, Expression) and item.name) for one in read}
+    sizes = {len(one.items) for one in read}
+    return Group(LIST, tuple(read)) if len(names) == 1 and sizes == {len(names.pop())} and sizes != {1} else None
 
 
 def _items(parts: list[str]) -> tuple[Answer, ...]:
@@ -230,9 +249,10 @@ def _words(text: str) -> Answer | None:
         return _NOTHING_THERE
     if _CLOCK.fullmatch(bare) or not _PROSE.fullmatch(bare) or "," in bare:
         return None
-    letters = _NO_WORD.sub("", _ARTICLE.sub("", bare.lower()))
-    if letters in _NUMBER_WORDS:
-        return Expression(_NUMBER_WORDS[letters])
+    without_article = _ARTICLE.sub("", bare.lower())
+    if number := whole_number(without_article):
+        return Expression(number)
+    letters = word_letters(without_article)
     if len(bare) == 1 and bare != text:
         return Words(bare)
     if text.startswith(r"\text{") and text.endswith("}") and text.count(r"\text{") == 1:
@@ -242,10 +262,19 @@ def _words(text: str) -> Answer | None:
         runs = re.findall(r"[A-Za-z]+", bare)
         if len(runs) > MAX_PLAIN_WORDS:
             raise UnreadableError("a sentence")
-        if any(len(run) > 3 or (len(run) > 1 and run.isupper()) for run in runs):
+        if any(map(_is_word, runs)):
             return Words(letters)
     # A date: October 30.
     return Words(letters) if re.fullmatch(r"[A-Z][a-z]{2,} \d+", bare) else None
+
+
+def _is_word(run: str) -> bool:
+    return (
+        len(run) > 3
+        or (len(run) > 1 and run.isupper())
+        or run.lower() in _SHORT_WORDS
+        or _CAPITALISED.fullmatch(run) is not None
+    )
 
 
 def _choice(letter: str, content: str) -> Choice:
@@ -274,7 +303,8 @@ def _relation(text: str) -> Answer | None:
     if signs == [r"\in"] and is_name(parts[0]):
         return _membership(parts[0], parts[1])
     if set(signs) <= {"=", r"\equiv"}:
-        return _equation(parts)
+        # A residue, and not a remainder.
+        return _equation([*parts[:-1], parts[-1].replace(r"\bmod", r"\pmod")] if r"\equiv" in signs else parts)
     return _inequality(parts, signs)
 
 
@@ -365,7 +395,8 @@ def _group(text: str) -> Answer | None:
     if without := _WITHOUT.fullmatch(text):
         return _all_but(without[1], None)
     if environment := _ENVIRONMENT.fullmatch(text):
-        return _matrix(environment[2])
+        # Two of them are a product, left to the algebra.
+        return _matrix(environment[2]) if r"\begin" not in environment[2] else None
     tokens = [token for _, token, _ in depths(text)]
     if tokens[0] not in OPEN or tokens[-1] not in CLOSE or not pairs_up(text):
         return None
@@ -414,7 +445,26 @@ def _plus_minus(text: str) -> Answer | None:
     return Group(LIST, (_read(f"{before}+{after}"), _read(f"{before}-{after}")))
 
 
+def _remainder(text: str) -> Expression | None:
+    r"""10 \bmod 3 as 1, which is then also 1 \pmod 3."""
+    found = _REMAINDER.fullmatch(text)
+    if found is None:
+        return None
+    body, modulus = found.groups()
+    if any(depth == 0 and position and token in ("+", "-") for position, token, depth in depths(body)):
+        raise UnreadableError("7 + 5 mod 3 has two readings")
+    try:
+        value = evaluate(body)
+    except UnsettledError:
+        value = None
+    if isinstance(value, Fraction) and value.denominator == 1 and modulus.isdigit() and int(modulus):
+        return Expression(str(value.numerator % int(modulus)), unit=f"mod {int(modulus)}")
+    return Expression(rf"({body}) \mod {modulus}")
+
+
 def _expression(text: str) -> Answer:
+    if remainder := _remainder(text):
+        return remainder
     if lead := _LEAD.fullmatch(text):
         return _read(lead[1])
     text = _PLAIN_MIXED.sub(r"\1\\frac{\2}{\3}", text)
@@ -428,7 +478,7 @@ def _expression(text: str) -> Answer:
             return replace(inner, unit=unit) if isinstance(inner, Expression) else inner
     if base := _BASE.fullmatch(body.replace(" ", "")):
         sign, digits, written = base.groups()
-        number = _NUMBER_WORDS.get(written.lower(), written)
+        number = whole_number(written) or written
         if number.isdigit() and _are_digits(digits, int(number)):
             return Expression(sign + digits, base=str(int(number)))
     _refuse_prose(body)

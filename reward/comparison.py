@@ -23,6 +23,7 @@ from fpa_verl.reward.answers import (
 from fpa_verl.reward.latex import tight
 from fpa_verl.reward.units import agree
 from fpa_verl.reward.values import UnsettledError, compare, evaluate
+from fpa_verl.reward.wording import word_letters
 
 # Random points for the letters of an expression, tried in turn.
 _POINTS = (1, 2)
@@ -131,7 +132,7 @@ def _same_words(a: Answer, b: Answer) -> bool:
         if not isinstance(answer, (Words, Expression)):
             return False
         text = answer.text.replace(" ", "")
-        texts.append(text if len(text) == 1 else re.sub(r"\\text|[^a-z0-9]", "", text.lower()))
+        texts.append(text if len(text) == 1 else word_letters(text.replace(r"\text", "")))
     return texts[0] == texts[1]
 
 

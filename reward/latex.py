@@ -148,6 +148,8 @@ def canonical(answer: str) -> str:
         text = _PLAIN_LOGARITHM.sub(r"\\log_{\1}", text)
         text = _PLAIN_FUNCTION.sub(lambda name: rf"\{_SHORT_INVERSE.sub('arc', name[0])} ", text)
     text = text.replace("$", " ").replace("\0", "\\\\")
+    if "!!!" in text:
+        raise UnreadableError("a factorial of a double factorial, or the other way round")
     if len(text) > MAX_CHARACTERS:
         raise UnreadableError(f"longer than {MAX_CHARACTERS} characters")
     _check_depth(text)

@@ -6,6 +6,7 @@ GRPO's rollouts, imported text and every evaluation.
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from typing import Any
 
@@ -19,7 +20,10 @@ from fpa_verl.reward.values import UnsettledError, evaluate
 __all__ = ["SCORER_VERSION", "compute_score", "judge", "last_boxed", "scorer_fingerprint"]
 
 # Raise whenever a score could change for any answer. Part of every fingerprint.
-SCORER_VERSION = 4
+SCORER_VERSION = 5
+# What programs write where there is no value, or of a number that overflowed: as ground truth it is no answer. A person
+# writes \infty, \text{none} or infinity.
+_NO_VALUE = re.compile(r"[-+]?(?i:nan|inf)|[-+]?Infinity|None|NaT|<NA>|(?i:null|n/a)")
 # A longer box holds no final answer.
 MAX_ANSWER_CHARACTERS = 2_000
 
@@ -69,7 +73,7 @@ class _GroundTruths:
 
     @staticmethod
     def _find(ground_truth: str, timeout_s: float) -> str:
-        if len(ground_truth) > MAX_ANSWER_CHARACTERS:
+        if len(ground_truth) > MAX_ANSWER_CHARACTERS or _NO_VALUE.fullmatch(ground_truth.strip()):
             return "bad_ground_truth"
         try:
             if _is_plain(cached_readings(ground_truth)[0]):
