@@ -58,7 +58,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def final_boxes(text: str) -> list[str]:
-    """Contents of the last complete box and of those that lead up to it with nothing but space, "," or "and" between."""
+    """Contents of the last complete box and of those before it with nothing but space, "," or "and" between."""
     boxes = complete_boxes(text)
     if not boxes:
         return []

@@ -13,9 +13,9 @@ import resource
 import signal
 import sys
 
-from fpa_verl.reward.answers import cached_readings
 from fpa_verl.reward.comparison import same
 from fpa_verl.reward.latex import UnreadableError
+from fpa_verl.reward.reading import cached_readings
 
 # Of address space. A child holds 60 MiB once sympy is loaded; an answer that takes half of the limit is an error.
 MEMORY_LIMIT_BYTES = 2 << 30

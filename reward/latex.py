@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from fpa_verl.reward.marks import in_latex
+
 MAX_DEPTH = 30
 # In canonical spelling, which can be several times as long as what was written.
 MAX_CHARACTERS = 4_000
@@ -18,9 +20,7 @@ class UnreadableError(ValueError):
 
 
 # Commas and thin spaces inside a number: 54,\!000, 5{,}000, 10\,000.
-_GROUP_MARK = re.compile(
-    r"(?<=\d)\s*(?:,\s*\\!|\\!\s*,|\{\s*,\s*\}(?:\s*\\[,;:! ])?|\\[,;:! ])\s*(?=\d{3}(?!\d))"
-)
+_GROUP_MARK = re.compile(r"(?<=\d)\s*(?:,\s*\\!|\\!\s*,|\{\s*,\s*\}(?:\s*\\[,;:! ])?|\\[,;:! ])\s*(?=\d{3}(?!\d))")
 _DECIMAL_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d)")
 _SIZE = re.compile(r"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lrm]?)(?![a-zA-Z])")
 _STYLE = re.compile(r"\\(?:display|text|script|scriptscript)style(?![a-zA-Z])|\\(?:no)?limits(?![a-zA-Z])|\\!")
@@ -98,9 +98,7 @@ _TEXT_COMMAND = re.compile(
     "operatorname|emph"
 )
 _INVISIBLE = re.compile("[hv]?phantom|[hv]space|color|textcolor|label|tag")
-_FUNCTION = re.compile(
-    "(?:arc?)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp|gcd|lcm|max|abs|floor|ceil", re.IGNORECASE
-)
+_FUNCTION = re.compile("(?:arc?)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp|gcd|lcm|max|abs|floor|ceil", re.IGNORECASE)
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?|\\.", re.DOTALL)
 # Metre, second, gram, hour, litre, where they are set upright.
 _UNIT_LETTERS = "msghlL"
@@ -131,7 +129,7 @@ def canonical(answer: str) -> str:
     Raises:
         UnreadableError: braces that do not match, nesting beyond `MAX_DEPTH`, or more than `MAX_CHARACTERS`.
     """
-    text = answer.replace("\0", "").strip()
+    text = in_latex(answer.replace("\0", "")).strip()
     text = _GROUP_MARK.sub("", text)
     text = _DECIMAL_COMMA.sub(".", text)
     text = _STYLE.sub("", _SIZE.sub("", text))

@@ -9,17 +9,18 @@ import re
 import unicodedata
 
 _MARKS = {
-    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "×": r"\cdot ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
-    "÷": "/", "⁄": "/", "∕": "/", "∞": r"\infty ", "≤": r"\leq ", "≦": r"\leq ", "⩽": r"\leq ", "≥": r"\geq ", "≧": r"\geq ",
-    "⩾": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "≡": r"\equiv ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
-    "∅": r"\emptyset ", "±": r"\pm ", "°": r"^{\circ}", "º": r"^{\circ}", "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∜": r"\sqrt[4] ",
-    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "ℝ": r"\mathbb{R}", "€": r"\text{euro}",
-    "£": r"\text{pound sterling}", "¢": r"\text{cent}", "’": "'", "′": "'", "″": "''", "⟨": r"\langle ", "⟩": r"\rangle ",
-    "、": ",", "。": ".",
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "×": r"\cdot ", "·": r"\cdot ", "⋅": r"\cdot ",
+    "÷": "/", "⁄": "/", "∕": "/", "∞": r"\infty ", "≤": r"\leq ", "≦": r"\leq ", "⩽": r"\leq ", "≥": r"\geq ",
+    "≧": r"\geq ", "⩾": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "≡": r"\equiv ", "∪": r"\cup ", "∩": r"\cap ",
+    "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "°": r"^{\circ}", "º": r"^{\circ}", "√": r"\sqrt ",
+    "∛": r"\sqrt[3] ", "∜": r"\sqrt[4] ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
+    "ℝ": r"\mathbb{R}", "€": r"\text{euro}", "£": r"\text{pound sterling}", "¢": r"\text{cent}", "’": "'",
+    "′": "'", "″": "''", "⟨": r"\langle ", "⟩": r"\rangle ", "、": ",", "。": ".",
 }  # fmt: skip
 _GREEK = {
-    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu", "π": "pi",
-    "ρ": "rho", "σ": "sigma", "φ": "phi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta", "Σ": "Sigma", "Ω": "Omega",
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu",
+    "π": "pi", "ρ": "rho", "σ": "sigma", "φ": "phi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta", "Σ": "Sigma",
+    "Ω": "Omega",
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_MARKS | {letter: rf"\{name} " for letter, name in _GREEK.items()})
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "0123456789+-()nix", strict=True))
@@ -32,15 +33,17 @@ _VULGAR = re.compile("[¼-¾⅐-⅞↉]")
 
 
 def spellings(text: str) -> tuple[str, ...]:
-    """An answer in LaTeX: one spelling, or two where m² may be square metres or a variable."""
+    """The text, or two where m² may be square metres or a variable."""
     if text.isascii():
         return (text,)
     text = text.replace("㎡", "m²").replace("㎥", "m³")
     with_unit = _METRES.sub(r"\\text{m}", text)
-    return (_in_latex(text),) if with_unit == text else (_in_latex(with_unit), _in_latex(text))
+    return (text,) if with_unit == text else (with_unit, text)
 
 
-def _in_latex(text: str) -> str:
+def in_latex(text: str) -> str:
+    if text.isascii():
+        return text
     # Before what is composed is taken apart: a superscript is no digit and a fraction no slash between two.
     text = _RAISED_RUN.sub(lambda run: f"^{{{_translated(run[0], _RAISED)}}}", text)
     text = _LOWERED_RUN.sub(lambda run: f"_{{{_translated(run[0], _LOWERED)}}}", text)

@@ -10,10 +10,11 @@ import re
 from importlib.metadata import version
 from typing import Any
 
-from fpa_verl.reward.answers import LIST, Answer, Group, cached_readings, formulas
+from fpa_verl.reward.answers import LIST, Answer, Group, formulas
 from fpa_verl.reward.boxes import final_boxes, last_boxed
 from fpa_verl.reward.comparison import same
 from fpa_verl.reward.latex import UnreadableError
+from fpa_verl.reward.reading import cached_readings
 from fpa_verl.reward.sandbox import GRADE_TIMEOUT_S, default_pool
 from fpa_verl.reward.values import UnsettledError, evaluate
 

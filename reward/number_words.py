@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import unicodedata
 
-_SMALL = {
-    word: number
-    for number, word in enumerate(
-        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split(),
-        start=1,
-    )
-}
-_TENS = {
-    word: number * 10
-    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
-}
+_ONES = [
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
+_SMALL = {word: number for number, word in enumerate(_ONES, start=1)}
+_DECADES = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_TENS = {word: 10 * number for number, word in enumerate(_DECADES, start=2)}
 _THOUSANDS = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _HAN_UNITS = (10, 100, 1000)
+_HAN_SYNONYMS = str.maketrans({"〇": "零", "两": "二"})  # noqa: RUF001
 
 
 def whole_number(words: str) -> str | None:
-    """Digits of a whole number in English words or Han numerals; None where it is none, or its words are out of order."""
+    """Digits of a whole number in English words or Han numerals; None where it is none, or out of order."""
     sign = ""
     tokens = words.lower().replace("-", " ").split()
     if tokens[:1] in (["minus"], ["negative"]):
@@ -64,7 +60,7 @@ def _within_group(token: str, group: int | None) -> int | None:
 
 def _han(word: str) -> int | None:
     """Han numerals below 10,000: digits before ten, hundred and thousand."""
-    values = [unicodedata.numeric(one, -1) for one in word.replace("〇", "零").replace("两", "二")]
+    values = [unicodedata.numeric(one, -1) for one in word.translate(_HAN_SYNONYMS)]
     if not all(value in (*range(10), *_HAN_UNITS) for value in values):
         return None
     total, digit, last = 0, None, 10_000

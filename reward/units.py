@@ -65,14 +65,17 @@ _PLAIN_WORDS = re.compile(
     r"(?P<body>.*[\d})]) (?P<unit>(?!(?:sin|cos|tan|log|mod|sqrt|max|min|and|or|if|for)\b)"
     r"[a-zA-Z][a-z]{2,}(?:[ /-][a-zA-Z]+)*\.?)"
 )
-# "5 divided by two" and "5 times 10" are no five of anything; "5 two-digit numbers" are. The Han characters make ten
-# thousands, halves, ratios and bounds of a number; a kilogram and a kilometre begin with a thousand.
-_OPERATION = re.compile(
-    r"(?<= )\d|[万亿兆百十倍半余多几成折率不非至超约]|千(?![克米])|分之|以[上下内外]|[大小高低少]于|平方(?!米|厘|分|公|千)|立方(?!米|厘|分)"
-    r"|тыс|милли|млн|больш|меньш"
-    r"|(?<![a-zA-Z])(?:plus|minus|divided|multiplied|two|three|four|five|six|seven|eight|nine|ten)(?![a-zA-Z-])",
-    re.IGNORECASE,
+# "5 divided by two" and "5 times 10" are no five of anything; "5 two-digit numbers" are.
+_ENGLISH_OPERATION = (
+    r"(?<= )\d"
+    r"|(?<![a-zA-Z])(?:plus|minus|divided|multiplied|two|three|four|five|six|seven|eight|nine|ten)(?![a-zA-Z-])"
 )
+# Ten thousands, halves, ratios and bounds of a number. A kilogram and a kilometre begin with a thousand.
+_FOREIGN_OPERATION = (
+    "[万亿兆百十倍半余多几成折率不非至超约]|千(?![克米])|分之|以[上下内外]|[大小高低少]于|[平立]方(?![米厘分公千])"
+    "|тыс|милли|млн|больш|меньш"
+)
+_OPERATION = re.compile(f"{_ENGLISH_OPERATION}|{_FOREIGN_OPERATION}", re.IGNORECASE)
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _CURRENCY = re.compile(
     r"(?P<sign>-?)\s*\\text\{\s*(?P<unit>dollar|dollars|us|rupee|euro|pound sterling)\s*\}(?P<body>.+)", re.I

@@ -258,7 +258,7 @@ class _Parser:
 
     @staticmethod
     def _factorial(value: Value, step: int) -> Value:
-        """n! and, in steps of two, n!!."""
+        """N! and, in steps of two, n!!."""
         if not isinstance(value, Fraction) or value.denominator != 1 or not 0 <= value <= _MAX_FACTORIAL:
             raise UnsettledError("factorial out of range")
         return Fraction(math.prod(range(int(value), 0, -step)))
