@@ -88,7 +88,7 @@ _SYNONYMS = [
 # Functions as calculators and programs write them: sin(x), sin x, log2(3). "tan line" and "5 sec" are none.
 _PLAIN_FUNCTION = re.compile(
     r"(?<![a-zA-Z\\])(?:"
-    r"(?:arc|a)?(?:sin|cos|tan)h?(?=\s*(?:[\d\\^(|{]|[a-zA-Z](?![a-zA-Z])))|(?:ln|log|arsinh|arcosh|artanh)"
+    r"(?:arc|a)?(?:sin|cos|tan)(?:h|(?!h))(?=\s*(?:[\d\\^(|{]|[a-zA-Z](?![a-zA-Z])))|(?:ln|log|arsinh|arcosh|artanh)"
     r"(?=\s*(?:[\d\\^_(|{]|[a-zA-Z](?![a-zA-Z])))|(?:exp|cot|sec|csc|abs|floor|ceil)(?=\s*\()|(?:gcd|lcm|max|min)(?=\())"
 )
 _SHORT_INVERSE = re.compile("a(?=(?:sin|cos|tan)h?$)")

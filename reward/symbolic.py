@@ -35,6 +35,7 @@ _CAPITAL = re.compile(
 )
 # The parser drops the index.
 _INDEXED_NUMBER = re.compile(r"\d\s*_\{")
+_ENVIRONMENT = re.compile(r"\\(begin|end)\{(?:[bB]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?")
 _WHOLE = re.compile(r"(?<![\d.}!])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 
 
@@ -63,7 +64,10 @@ def parsed(text: str) -> Any:
     """
     if _INDEXED_NUMBER.search(text) or r"\text{" in text:
         raise UnreadableError(f"words or an indexed number in a formula: {text}")
-    prepared = _DECIMAL.sub(_fraction, text)
+    if "!!" in text:
+        raise UnreadableError(f"the parser takes n!! for (n!)!: {text}")
+    prepared = _ENVIRONMENT.sub(r"\\\1{pmatrix}", text)
+    prepared = _DECIMAL.sub(_fraction, prepared)
     prepared = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", prepared)
     prepared = _WHOLE.sub(_mixed, prepared)
     prepared = _CAPITAL.sub(_lower, prepared)
@@ -110,6 +114,8 @@ class SympyAlgebra:
             first, second = parsed(a), parsed(b)
         except UnreadableError:
             return False
+        if _is_matrix(first) or _is_matrix(second):
+            return _equal_matrices(first, second)
         decided = _equal_at_points(first, second)
         return _verified(first, second) if decided is None else decided
 
@@ -127,6 +133,24 @@ class SympyAlgebra:
         if a.sign not in mirrored:
             return a.sign == b.sign
         return bool(b.sign == (a.sign if factor.is_positive else mirrored[a.sign]))
+
+
+def _is_matrix(found: Any) -> bool:
+    return bool(found.is_Matrix or found.has(sympy.MatrixBase))
+
+
+def _equal_matrices(a: Any, b: Any) -> bool:
+    """Entry by entry, sums and products worked out."""
+    matrices = []
+    for found in (a, b):
+        worked_out = found.doit()
+        if isinstance(worked_out, sympy.MatrixExpr):
+            worked_out = worked_out.as_explicit()
+        if not isinstance(worked_out, sympy.MatrixBase):
+            return False
+        matrices.append(worked_out)
+    first, second = matrices
+    return first.shape == second.shape and all(_equal_at_points(x, y) for x, y in zip(first, second, strict=True))
 
 
 def _verified(a: Any, b: Any) -> bool:
