@@ -15,7 +15,7 @@ from fpa_verl.reward.boxes import final_boxes, last_boxed
 from fpa_verl.reward.comparison import same
 from fpa_verl.reward.latex import UnreadableError
 from fpa_verl.reward.reading import cached_readings
-from fpa_verl.reward.sandbox import GRADE_TIMEOUT_S, default_pool
+from fpa_verl.reward.sandbox import GRADE_TIMEOUT_S, GROUND_TRUTH_CPU_LIMIT_S, default_pool
 from fpa_verl.reward.values import UnsettledError, evaluate
 
 __all__ = ["SCORER_VERSION", "compute_score", "judge", "last_boxed", "scorer_fingerprint"]
@@ -81,7 +81,13 @@ class _GroundTruths:
                 return "right"
         except UnreadableError:
             return "bad_ground_truth"
-        return default_pool().grade(answer=ground_truth, ground_truth=ground_truth, timeout_s=timeout_s)
+        status = default_pool().grade(
+            answer=ground_truth,
+            ground_truth=ground_truth,
+            timeout_s=timeout_s,
+            cpu_limit_s=GROUND_TRUTH_CPU_LIMIT_S,
+        )
+        return "bad_ground_truth" if status == "wrong" else status
 
 
 _ground_truths = _GroundTruths()

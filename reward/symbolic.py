@@ -18,7 +18,10 @@ from math_verify.grader import should_treat_as_complex
 
 from fpa_verl.reward.answers import Answer, Relation, formulas
 from fpa_verl.reward.latex import UnreadableError
+from fpa_verl.reward.limits import TooLargeError, install
 from fpa_verl.reward.values import UnsettledError, evaluate
+
+install()
 
 _DIGITS = 40
 _TOLERANCE = sympy.Float(10) ** -25
@@ -79,7 +82,7 @@ def parsed(text: str) -> Any:
             convert_degrees=False,
             normalization_config=None,
         )
-    except MemoryError:
+    except (MemoryError, TooLargeError):
         raise
     except Exception as error:  # the parser raises whatever its grammar stumbles over
         raise UnreadableError(f"not LaTeX that the parser reads: {text}") from error
@@ -104,6 +107,16 @@ def check_readable(answer: Answer) -> None:
             evaluate(formula)
         except UnsettledError:
             parsed(formula)
+
+
+def check_values(answer: Answer) -> None:
+    """Form the values of the expressions in an answer, as it takes to compare them with others."""
+    for formula in formulas(answer):
+        try:
+            evaluate(formula)
+        except UnsettledError:
+            found = parsed(formula)
+            found.doit() if _is_matrix(found) else _equal_at_points(found, found)
 
 
 class SympyAlgebra:
