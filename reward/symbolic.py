@@ -32,9 +32,11 @@ _DEGREES = re.compile(r"(\\frac\{\d+\}\{\d+\}|\d+)\s*\^\{\\circ\}")
 # Letters that the parser takes for functions or drops.
 _GREEK = {name: rf"w_{{{900 + i}}}" for i, name in enumerate(("beta", "gamma", "zeta", "Gamma", "eta"))}
 _GREEK_COMMAND = re.compile(rf"\\({'|'.join(_GREEK)})(?![a-zA-Z])")
-# The parser knows no capitals: A would be a.
-_CAPITAL = re.compile(
-    r"(?P<kept>\\mathbb\{[A-Z]\}|\\[a-zA-Z]+|\\.|[FGHP](?=\s*\())|(?P<letter>[A-Z])(?:_\{(?P<index>\w+)\})?", re.DOTALL
+# The parser knows no capitals, A would be a, and drops primes.
+_LETTER = re.compile(
+    r"(?P<kept>\\mathbb\{[A-Z]\}|\\[a-zA-Z]+|\\.|[FGHP](?=\s*\())"
+    r"|(?P<letter>[A-Z]|[a-z](?=(?:_\{\w+\})?'))(?:_\{(?P<index>\w+)\})?(?P<primes>'*)",
+    re.DOTALL,
 )
 # The parser drops the index.
 _INDEXED_NUMBER = re.compile(r"\d\s*_\{")
@@ -47,10 +49,11 @@ def _fraction(match: re.Match[str]) -> str:
     return rf"\frac{{{int(whole + places)}}}{{{10 ** len(places)}}}"
 
 
-def _lower(match: re.Match[str]) -> str:
+def _as_index(match: re.Match[str]) -> str:
     if match["kept"]:
         return match["kept"]
-    return rf"w_{{{ord(match['letter'])}{'0' + match['index'] if match['index'] else ''}}}"
+    index = f"0{match['index']}" if match["index"] else ""
+    return f"w_{{{ord(match['letter'])}{index}{'p' * len(match['primes'])}}}"
 
 
 def _mixed(match: re.Match[str]) -> str:
@@ -73,7 +76,7 @@ def parsed(text: str) -> Any:
     prepared = _DECIMAL.sub(_fraction, prepared)
     prepared = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", prepared)
     prepared = _WHOLE.sub(_mixed, prepared)
-    prepared = _CAPITAL.sub(_lower, prepared)
+    prepared = _LETTER.sub(_as_index, prepared)
     prepared = _GREEK_COMMAND.sub(lambda match: _GREEK[match[1]], prepared)
     try:
         found = latex2sympy(
@@ -140,12 +143,24 @@ class SympyAlgebra:
             return False
         if not (isinstance(first, sympy.Expr) and isinstance(second, sympy.Expr)):
             return False
-        factor = sympy.simplify(first / second)
-        if factor.free_symbols or not factor.is_nonzero:
+        factor = _factor(first, second)
+        if factor is None or not factor.is_nonzero:
             return False
         if a.sign not in mirrored:
             return a.sign == b.sign
         return bool(b.sign == (a.sign if factor.is_positive else mirrored[a.sign]))
+
+
+def _factor(a: Any, b: Any) -> Any:
+    """The number that `a` is `b` times; None where it is none."""
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    values = {symbol: sympy.Rational(7 + 3 * i, 5) for i, symbol in enumerate(symbols)}
+    at_a, at_b = a.subs(values), b.subs(values)
+    proportional = _equal_at_points(a * at_b, b * at_a) if _number_at(at_b, {}) else None
+    if proportional is None:
+        factor = sympy.simplify(a / b)
+        return None if factor.free_symbols else factor
+    return at_a / at_b if proportional else None
 
 
 def _is_matrix(found: Any) -> bool:
