@@ -41,6 +41,9 @@ _LETTER = re.compile(
 # The parser drops the index.
 _INDEXED_NUMBER = re.compile(r"\d\s*_\{")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{(?:[bB]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?")
+_DOUBLE_FACTORIAL = re.compile(r"(\([^()]*\)|[a-zA-Z]|\d+)!!")
+_PLACE = "w_{{double{}}}"
+_MAX_DOUBLE = 10_000
 _WHOLE = re.compile(r"(?<![\d.}!])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 
 
@@ -70,9 +73,10 @@ def parsed(text: str) -> Any:
     """
     if _INDEXED_NUMBER.search(text) or r"\text{" in text:
         raise UnreadableError(f"words or an indexed number in a formula: {text}")
-    if "!!" in text:
-        raise UnreadableError(f"the parser takes n!! for (n!)!: {text}")
     prepared = _ENVIRONMENT.sub(r"\\\1{pmatrix}", text)
+    double_factorials: list[str] = []
+    if "!!" in text:
+        prepared = _DOUBLE_FACTORIAL.sub(lambda match: _noted(match[1], double_factorials), prepared)
     prepared = _DECIMAL.sub(_fraction, prepared)
     prepared = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", prepared)
     prepared = _WHOLE.sub(_mixed, prepared)
@@ -92,7 +96,20 @@ def parsed(text: str) -> Any:
     if not isinstance(found, (sympy.Basic, sympy.MatrixBase)):
         raise UnreadableError(f"not a mathematical expression: {text}")
     # The parser takes the imaginary unit for a letter.
-    return found.subs({symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"})
+    meant = {"i": sympy.I} | {_PLACE.format(i): _double_factorial(of) for i, of in enumerate(double_factorials)}
+    return found.subs({symbol: meant[symbol.name] for symbol in found.free_symbols if symbol.name in meant})
+
+
+def _noted(operand: str, operands: list[str]) -> str:
+    """A letter in the place of a double factorial, which the parser takes for the factorial of a factorial."""
+    operands.append(operand)
+    return _PLACE.format(len(operands) - 1)
+
+
+def _double_factorial(operand: str) -> Any:
+    """Of a whole number its value, of letters a function that is equal to itself alone."""
+    of = parsed(operand)
+    return sympy.factorial2(of) if of.is_Integer and 0 <= of < _MAX_DOUBLE else sympy.Function("double_factorial")(of)
 
 
 def _is_complex(text: str) -> bool:
