@@ -59,6 +59,7 @@ _SYNONYMS = [
         ("bout", r"(?<![a-zA-Z\\])[Aa]bout(?=[\s~}]*[-\d\\$.])", ""),
         ("oughly", r"(?<![a-zA-Z\\])[Rr]oughly(?=[\s~}]*[-\d\\$.])", ""),
         ("pprox", r"(?<![a-zA-Z\\])[Aa]pprox(?:\.|imately)(?=[\s~}]*[-\d\\$.])", ""),
+        ("operatorname", r"\\operatorname\*?\s*\{\s*(abs|floor|ceil)\s*\}", r"\\\1 "),
         ("\\lg", r"\\lg(?![a-zA-Z])", r"\\log "),
         ("mod", r"\\p?mod(?![a-zA-Z])\s*\{?\s*(\w+)\s*\}?", r"\\pmod{\1}"),
         ("mod", r"(?:\\bmod|(?<=[\d)}a-z] )mod)(?![a-zA-Z])\s*\{?\s*(\w+)\s*\}?", r"\\bmod{\1}"),
@@ -85,11 +86,11 @@ _SYNONYMS = [
         ("pi", r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
     ]
 ]
-# Functions as calculators and programs write them: sin(x), sin x, log2(3). "tan line" and "5 sec" are none.
+# Functions as calculators and programs write them: sin(x), sin x, log_2(3). "tan line" and "5 sec" are none.
+_ARGUMENT = r"(?=\s*(?:[\d\\^_(|{]|[a-zA-Z](?![a-zA-Z])))"
 _PLAIN_FUNCTION = re.compile(
-    r"(?<![a-zA-Z\\])(?:"
-    r"(?:arc|a)?(?:sin|cos|tan)(?:h|(?!h))(?=\s*(?:[\d\\^(|{]|[a-zA-Z](?![a-zA-Z])))|(?:ln|log|arsinh|arcosh|artanh)"
-    r"(?=\s*(?:[\d\\^_(|{]|[a-zA-Z](?![a-zA-Z])))|(?:exp|cot|sec|csc|abs|floor|ceil)(?=\s*\()|(?:gcd|lcm|max|min)(?=\())"
+    rf"(?<![a-zA-Z\\])(?:(?:(?:arc|a)?(?:sin|cos|tan)(?:h|(?!h))|ar(?:sin|cos|tan)h|ln|log){_ARGUMENT}"
+    r"|(?:exp|cot|sec|csc|abs|floor|ceil)(?=\s*\()|(?:gcd|lcm|max|min)(?=\())"
 )
 _SHORT_INVERSE = re.compile("a(?=(?:sin|cos|tan)h?$)")
 _PLAIN_LOGARITHM = re.compile(r"(?<![a-zA-Z\\])log(2|10)(?=\()")
@@ -98,7 +99,7 @@ _TEXT_COMMAND = re.compile(
     "operatorname|emph"
 )
 _INVISIBLE = re.compile("[hv]?phantom|[hv]space|color|textcolor|label|tag")
-_FUNCTION = re.compile("(?:arc?)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp|gcd|lcm|max|abs|floor|ceil", re.IGNORECASE)
+_FUNCTION = re.compile("(?:arc?)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp|gcd|lcm|max", re.IGNORECASE)
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?|\\.", re.DOTALL)
 # Metre, second, gram, hour, litre, where they are set upright.
 _UNIT_LETTERS = "msghlL"
@@ -113,7 +114,10 @@ _LETTER = re.compile(r"[^\W\d_]")
 # A word with an accent, or of another script than the Latin one.
 _FOREIGN = re.compile(r"[a-zA-ZÀ-ɏ]*[À-ɏ][a-zA-ZÀ-ɏ]*|[^\W\d_a-zA-ZÀ-ɏ]+")
 # An exponent without braces: 2^10, 2^-3, x^-n, 2^0.5. An index has no sign and no point.
-_EXPONENT = re.compile(r"\s*(?P<sign>[-+](?=\s*[\w\\{(]))?\s*(?P<digits>\d+(?:\.\d+)?)?")
+# The sign of R^+ stands alone.
+_EXPONENT = re.compile(
+    r"\s*(?P<sign>[-+](?=[\w{(]|\\(?:[dt]?frac|sqrt|pi|alpha|beta|theta|lambda)(?![a-zA-Z])))?(?P<digits>\d+(?:\.\d+)?)?"
+)
 _INDEX = re.compile(r"\s*(\d+)")
 _LOGARITHM = re.compile(r"\\log\s*$")
 _OPERAND = re.compile(r"\s*(?:[\w({]|\\(?:frac|sqrt|pi)(?![a-zA-Z]))")

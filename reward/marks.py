@@ -29,6 +29,8 @@ _RAISED_RUN = re.compile(f"[{''.join(_RAISED)}]+")
 _LOWERED_RUN = re.compile(f"[{''.join(_LOWERED)}]+")
 # A metre as a letter is a variable; squared in this way, and last, it may be one of area or of volume.
 _METRES = re.compile(r"(?<=\d)\s*m(?=[²³]\W*\Z)")
+# All but numbers in circles: two of them are no number of two digits.
+_PLAIN_RUN = re.compile("[^\u2460-\u24ff]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞↉]")
 
 
@@ -48,7 +50,7 @@ def in_latex(text: str) -> str:
     text = _RAISED_RUN.sub(lambda run: f"^{{{_translated(run[0], _RAISED)}}}", text)
     text = _LOWERED_RUN.sub(lambda run: f"_{{{_translated(run[0], _LOWERED)}}}", text)
     text = _VULGAR.sub(_fraction, text).translate(_TRANSLATION)
-    text = unicodedata.normalize("NFKC", text).translate(_TRANSLATION)
+    text = _PLAIN_RUN.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text).translate(_TRANSLATION)
     return "".join(str(unicodedata.digit(one)) if one.isdecimal() else one for one in text)
 
 

@@ -73,7 +73,7 @@ _ENGLISH_OPERATION = (
 # Ten thousands, halves, ratios and bounds of a number. A kilogram and a kilometre begin with a thousand.
 _FOREIGN_OPERATION = (
     "[万亿兆百十倍半余多几成折率不非至超约]|千(?![克米])|分之|以[上下内外]|[大小高低少]于|[平立]方(?![米厘分公千])"
-    "|тыс|милли|млн|больш|меньш"
+    "|[만억천백배반割]|이상|이하|초과|미만|тыс|милли|млн|больш|меньш"
 )
 _OPERATION = re.compile(f"{_ENGLISH_OPERATION}|{_FOREIGN_OPERATION}", re.IGNORECASE)
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
