@@ -26,8 +26,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from answer_alterations import alterations
-from answer_rewritings import INTEGER, bare, rewritings
+from answer_notations import alterations, rewritings
+from answer_rewritings import INTEGER, bare
 
 GOALS = {"false_accept_percent": 0.1, "false_reject_percent": 0.5}
 THREADS = 4

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from fpa_verl.reward.marks import in_latex
+from fpa_verl.reward.number_words import whole_number
 
 MAX_DEPTH = 30
 # In canonical spelling, which can be several times as long as what was written.
@@ -318,6 +319,8 @@ def _text(content: str) -> str:
     r"""Content of a `\text{}`: numbers, letters and "and" are taken out of it, words stay in."""
     if _WORD_JOIN.fullmatch(content.strip()):
         return ", "
+    if " and " in content and (number := whole_number(content)):
+        return f" {number} "
     if "\\" in content or not _LETTER.search(content) or _TEXT_RELATION.fullmatch(content):
         return f" {_rewrite(content)} "
     pieces = []
