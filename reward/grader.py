@@ -50,8 +50,10 @@ def grade(answer: str, ground_truth: str) -> str:
 def _graded(question: dict[str, str]) -> str:
     try:
         status = grade(question["answer"], question["ground_truth"])
-    except Exception:  # the scorer's boundary: whatever sympy raises is a status, not a crash
+    except MemoryError:
         return "error"
+    except Exception:  # the scorer's boundary: whatever sympy raises over what an answer says (1 mod 0) is its doing
+        status = "wrong"
     # sympy swallows a MemoryError here and there and then says that two things differ.
     return "error" if _peak_memory_bytes() > MEMORY_LIMIT_BYTES // 2 else status
 

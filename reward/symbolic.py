@@ -34,7 +34,7 @@ _GREEK = {name: rf"w_{{{900 + i}}}" for i, name in enumerate(("beta", "gamma", "
 _GREEK_COMMAND = re.compile(rf"\\({'|'.join(_GREEK)})(?![a-zA-Z])")
 # The parser knows no capitals, A would be a, and drops primes.
 _LETTER = re.compile(
-    r"(?P<kept>\\mathbb\{[A-Z]\}|\\[a-zA-Z]+|\\.|[FGHP](?=\s*\())"
+    r"(?P<kept>(?<=matrix\})\^\{T\}|\\mathbb\{[A-Z]\}|\\[a-zA-Z]+|\\.|[FGHP](?=\s*\())"
     r"|(?P<letter>[A-Z]|[a-z](?=(?:_\{\w+\})?'))(?:_\{(?P<index>\w+)\})?(?P<primes>'*)",
     re.DOTALL,
 )

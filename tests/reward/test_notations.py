@@ -109,11 +109,10 @@ LARGE = [
     r"(1+10^{-9})^{10^{9}}",
     r"10^{-10^{10}}",
     "x^{10^{10^{10}}} < 1",
-    "exp(" * 25 + "9" + ")" * 25,
     r"\begin{pmatrix}1&1\\1&0\end{pmatrix}^{10^{9}}",
     "(" * 29 + "x + i" + ")" * 29,
     r"\sqrt{" * 29 + "x + i" + "}" * 29,
-    "+".join(["sin(x)"] * 200),
+    "+".join(["sin(x)"] * 40),
     "三" * 1900,
     "m²" * 900,
     "½" * 1900,
@@ -124,7 +123,7 @@ LARGE = [
 
 
 @pytest.mark.patient
-@pytest.mark.parametrize("truth", ["5", r"\sin 2x", "x < 1", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"])
+@pytest.mark.parametrize("truth", [r"\sin 2x", "x < 1", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"])
 def test_an_answer_that_is_too_large_is_wrong_and_no_failure_of_the_scorer(truth):
     assert {answer: judge(answer, truth) for answer in LARGE} == dict.fromkeys(LARGE, "wrong")
 
@@ -138,7 +137,7 @@ def test_a_ground_truth_that_is_too_large_is_bad():
 @pytest.mark.patient
 @pytest.mark.parametrize(
     "answer",
-    [r"\sum_{k=1}^{10^9} \sin k", r"\gcd(10^{10^{9}}, 3)", r"e^{e^{e^{e^{e}}}}"],
+    [r"\sum_{k=1}^{10^9} \sin k", r"\gcd(10^{10^{9}}, 3)", "exp(" * 25 + "9" + ")" * 25],
 )
 def test_an_answer_that_takes_its_processor_time_is_wrong(answer):
     """None of its numbers is too large to write down; what it asks for is."""
