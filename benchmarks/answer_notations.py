@@ -68,7 +68,7 @@ def plain_functions(answer: str) -> str | None:
 
 
 def plain_roots(answer: str) -> str | None:
-    text = re.sub(r"\\sqrt\{(\d+|[a-z])\}", r"sqrt(\1)", answer)
+    text = re.sub(r"\\sqrt\{(\d+|[a-z])\}", r" sqrt(\1)", answer)
     return text if text != answer else None
 
 
@@ -216,7 +216,8 @@ def seldom(change: Alteration) -> Alteration:
 
 
 def letters_swapped(answer: str, choice: random.Random) -> str | None:
-    match = re.fullmatch(r"(?:\\text\{)?([A-Za-z]{2,})\}?", bare(answer))
+    """Of words: two letters are a product."""
+    match = re.fullmatch(r"(?:\\text\{)?([A-Za-z]{3,})\}?", bare(answer))
     if not match or match[1].lower() in ("dne", "none"):
         return None
     swapped = match[1][1:] + match[1][0]
