@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from answer_rewritings import DECIMAL, bare, nothing, top_level_parts
+
+Alteration = Callable[[str, random.Random], "str | None"]
+"""An answer and a source of chance to its changed form; None where the change does not apply."""
 
 
 def number_altered(answer: str, choice: random.Random) -> str | None:
@@ -82,7 +85,7 @@ def approximated(answer: str, choice: random.Random) -> str | None:
     return f"{int(match[1]) ** 0.5:.4f}" if match and int(int(match[1]) ** 0.5) ** 2 != int(match[1]) else None
 
 
-def around_large_number(*forms: str) -> Callable[[str, random.Random], str | None]:
+def around_large_number(*forms: str) -> Alteration:
     """One of the forms around a whole number beyond 1, which none of them leaves as it is."""
 
     def change(answer: str, choice: random.Random) -> str | None:
@@ -97,7 +100,7 @@ def something_for_nothing(answer: str, choice: random.Random) -> str | None:
     return choice.choice(("0", r"\{0\}", r"\{\emptyset\}", r"\infty", r"\text{no}")) if nothing(answer) else None
 
 
-ALTERATIONS: dict[str, Callable[[str, random.Random], str | None]] = {
+ALTERATIONS: dict[str, Alteration] = {
     "one number": number_altered,
     "one number, again": number_altered,
     "sign": sign_altered,
@@ -124,10 +127,3 @@ ALTERATIONS: dict[str, Callable[[str, random.Random], str | None]] = {
     ),
     "value behind a choice": around_large_number(r"\textbf{{(C)}}\ {1}", "C: {1}", r"\text{{(C) {1}}}"),
 }
-
-
-def alterations(problem_id: str, answer: str) -> Iterator[tuple[str, str]]:
-    for kind, change in ALTERATIONS.items():
-        altered = change(answer, random.Random(f"{problem_id}/{kind}"))
-        if altered is not None and altered != answer:
-            yield kind, altered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 
 Change = Callable[[str], "str | None"]
@@ -455,10 +455,3 @@ REWRITINGS: dict[str, Change] = {
     "value of a sum": around_number(r"\sum_{k=1}^{9} a_k = ", ""),
     "value of an integral": around_number(r"\int_0^1 (f(x) + 1) \, dx = ", ""),
 }
-
-
-def rewritings(problem_id: str, answer: str) -> Iterator[tuple[str, str]]:
-    for kind, change in REWRITINGS.items():
-        rewritten = change(answer)
-        if rewritten is not None:
-            yield kind, rewritten

@@ -4,9 +4,10 @@ r"""Both error rates of the scorer on real ground truths: what it accepts wrongl
     python benchmarks/scorer_errors.py --data FOLDER --scorer math-verify --limit 1000
     python benchmarks/scorer_errors.py --data FOLDER --half develop --examples 5
 
-False reject: a ground truth, rewritten so that it says the same (answer_rewritings.py), is not graded right.
+False reject: a ground truth, rewritten so that it says the same (answer_rewritings.py and, of other graders' suites,
+answer_notations.py), is not graded right.
 False accept: a ground truth in which one number, sign, letter, order or bracket is changed, or one put into a
-relation or words that say something else (answer_alterations.py), is graded right.
+relation or words that say something else (answer_alterations.py, answer_notations.py), is graded right.
 
 The scorer was developed on one half of the problems and is judged on the other; which half a problem is in
 is a bit of the SHA-256 of its id (`half_of`). The folder holds JSON Lines with `id` and `answer`.
@@ -26,8 +27,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from answer_alterations import alterations
-from answer_rewritings import INTEGER, bare, rewritings
+from answer_notations import alterations, rewritings
+from answer_rewritings import INTEGER, bare
 
 GOALS = {"false_accept_percent": 0.1, "false_reject_percent": 0.5}
 THREADS = 4

@@ -32,8 +32,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from answer_alterations import alterations
-from answer_rewritings import rewritings
+from answer_notations import alterations, rewritings
 
 from fpa_verl.reward import sandbox
 from fpa_verl.reward.math_answer import compute_score

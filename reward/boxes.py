@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 # Several backslashes before "boxed" are a model's slip; any other escape hides the brace behind it.
 _TOKEN = re.compile(r"(?<!\\)(?:(?P<box>\\+(?:boxed|fbox)\s*\{)|(?P<bare>\\+boxed\s*\d(?!\w)))|\\.|[{}]", re.DOTALL)
-_CONNECTOR = re.compile(r"[\s$]*(?:,|;|and|or|,\s*and|,\s*or|\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\\quad|\\,)?[\s$]*")
+# What may stand between boxes that are one answer in parts: space and ends of formulas, and one comma or word.
+_SPACE = re.compile(r"[\s$~]|\\(?:[,;:! ()\[\]]|q?quad(?![a-zA-Z]))|\\(?:text|mbox|textbf|mathrm)\s*\{([^{}]*)\}")
+_CONNECTOR = re.compile(r"[,;]?\s*(?:and|or|或者?|和)?")
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ def last_boxed(text: str) -> str | None:
 
 
 def final_boxes(text: str) -> list[str]:
-    """Contents of the last complete box and of those that lead up to it with nothing but "," or "and" between."""
+    """Contents of the last complete box and of those before it with nothing but space, "," or "and" between."""
     boxes = complete_boxes(text)
     if not boxes:
         return []
     final = [boxes[-1]]
     for box in reversed(boxes[:-1]):
         between = text[box.end : final[0].start]
-        if box.end > final[0].start or not between.strip() or not _CONNECTOR.fullmatch(between):
+        if box.end > final[0].start or not between or not _CONNECTOR.fullmatch(_SPACE.sub(r" \1 ", between).strip()):
             break
         final.insert(0, box)
     return [box.content for box in final]

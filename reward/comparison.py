@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
-from typing import Protocol
-
 from fpa_verl.reward.answers import (
     LIST,
     MATRIX,
@@ -21,25 +17,13 @@ from fpa_verl.reward.answers import (
     Words,
 )
 from fpa_verl.reward.latex import tight
+from fpa_verl.reward.relations import POINTS, Algebra, same_inequalities, same_relation
 from fpa_verl.reward.units import agree
 from fpa_verl.reward.values import UnsettledError, compare, evaluate
+from fpa_verl.reward.wording import word_letters
 
-# Random points for the letters of an expression, tried in turn.
-_POINTS = (1, 2)
 _UNORDERED = (LIST, UNION, "{}")
 _INFINITY = r"\infty"
-
-
-class Algebra(Protocol):
-    """What needs a computer algebra system, given in the spelling of `latex.canonical`."""
-
-    def equal(self, a: str, b: str) -> bool:
-        """Whether two expressions are equal wherever both are defined."""
-        ...
-
-    def same_relation(self, a: Relation, b: Relation) -> bool:
-        """Whether two equations or inequalities say the same."""
-        ...
 
 
 def same(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
@@ -54,12 +38,14 @@ def same(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
         return _same_expression(a, b, algebra)
     if isinstance(a, Choice) or isinstance(b, Choice):
         return _same_choice(a, b, algebra)
+    if (verdict := same_inequalities(a, b, algebra)) is not None:
+        return verdict
     if isinstance(a, Group) or isinstance(b, Group):
         return _same_group(a, b, algebra)
     if isinstance(a, Words) or isinstance(b, Words):
         return _same_words(a, b)
     if isinstance(a, Relation) or isinstance(b, Relation):
-        return _same_relation(a, b, algebra)
+        return same_relation(a, b, algebra)
     if isinstance(a, Clock) and isinstance(b, Clock):
         return _same_time(a, b)
     if isinstance(a, (Clock, Ratio)) or isinstance(b, (Clock, Ratio)):
@@ -87,7 +73,7 @@ def _same_expression(a: Expression, b: Expression, algebra: Algebra | None) -> b
         return _digits(a.text) == _digits(b.text)
     if a.name is not None and b.name is not None and not _same_name(a.name, b.name):
         left, right = (Relation(x.name or "", "=", x.text) for x in (a, b))
-        return _same_relation(left, right, algebra)
+        return same_relation(left, right, algebra)
     if a.is_percent == b.is_percent:
         return _equal(a.text, b.text, algebra)
     percent, plain = (a, b) if a.is_percent else (b, a)
@@ -114,7 +100,7 @@ def _equal(a: str, b: str, algebra: Algebra | None) -> bool:
     if first.removeprefix("-") == _INFINITY or second.removeprefix("-") == _INFINITY:
         return False
     try:
-        for point in _POINTS:
+        for point in POINTS:
             x, y = evaluate(a, point), evaluate(b, point)
             if not compare(x, y):
                 return False
@@ -131,44 +117,8 @@ def _same_words(a: Answer, b: Answer) -> bool:
         if not isinstance(answer, (Words, Expression)):
             return False
         text = answer.text.replace(" ", "")
-        texts.append(text if len(text) == 1 else re.sub(r"\\text|[^a-z0-9]", "", text.lower()))
+        texts.append(text if len(text) == 1 else word_letters(text.replace(r"\text", "")))
     return texts[0] == texts[1]
-
-
-def _same_relation(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
-    relations = []
-    for answer in (a, b):
-        if isinstance(answer, Expression) and answer.name is not None:
-            answer = Relation(answer.name, "=", answer.text)
-        if not isinstance(answer, Relation):
-            return False
-        relations.append(answer)
-    first, second = relations
-    if first == second:
-        return True
-    if (first.sign == "=") != (second.sign == "=") or (first.sign == r"\neq") != (second.sign == r"\neq"):
-        return False
-    if first.sign in ("=", r"\neq"):
-        decided = _proportional(first, second)
-        if decided is not None:
-            return decided
-    if algebra is None:
-        raise UnsettledError("relations")
-    return algebra.same_relation(first, second)
-
-
-def _proportional(a: Relation, b: Relation) -> bool | None:
-    """Whether two equations differ by a factor that is the same at every point; None where that cannot be told."""
-    try:
-        factors = []
-        for point in _POINTS:
-            sides = [evaluate(f"({relation.left})-({relation.right})", point) for relation in (a, b)]
-            if not all(isinstance(side, Fraction) and side for side in sides):
-                return None
-            factors.append(sides[0] / sides[1])  # type: ignore[operator]
-    except UnsettledError:
-        return None
-    return factors[0] == factors[1]
 
 
 def _same_time(a: Clock, b: Clock) -> bool:
@@ -209,6 +159,8 @@ def _same_group(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
     if not (isinstance(a, Group) and isinstance(b, Group)):
         group, single = (a, b) if isinstance(a, Group) else (b, a)
         assert isinstance(group, Group)
+        if isinstance(single, Expression) and r"\begin" in single.text:
+            return _is_matrix(group, single.text, algebra)
         return group.kind in _UNORDERED and _is_one(group.items, single, algebra)
     if not _comparable_names(a, b):
         return False
@@ -217,6 +169,21 @@ def _same_group(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
         is_set = "{}" in (a.kind, b.kind)
         return _same_collection(a.items, b.items, is_set, algebra)
     return _ordered_alike(a, b) and all(same(x, y, algebra) for x, y in zip(a.items, b.items, strict=True))
+
+
+def _is_matrix(group: Group, text: str, algebra: Algebra | None) -> bool:
+    """Whether sums, products and multiples of matrices make a matrix, or a point written as a column or row."""
+    points = {"()": (1, len(group.items)), VECTOR: (1, len(group.items)), MATRIX: (group.columns,)}
+    if group.kind not in points or not all(isinstance(item, Expression) for item in group.items):
+        return False
+    if algebra is None:
+        raise UnsettledError("matrices")
+    entries = [item.text for item in group.items if isinstance(item, Expression)]
+    for columns in points[group.kind]:
+        rows = (" & ".join(entries[i : i + columns]) for i in range(0, len(entries), columns))
+        if algebra.equal(r"\begin{pmatrix} " + r" \\ ".join(rows) + r" \end{pmatrix}", text):
+            return True
+    return False
 
 
 def _is_one(items: tuple[Answer, ...], single: Answer, algebra: Algebra | None) -> bool:

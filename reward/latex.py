@@ -4,12 +4,12 @@ Every step is a single pass or a regular expression without nested repetition, s
 hold the caller up; nesting deeper than `MAX_DEPTH` is refused.
 """
 
-# The table below is of look-alikes.
-# ruff: noqa: RUF001
-
 from __future__ import annotations
 
 import re
+
+from fpa_verl.reward.marks import in_latex
+from fpa_verl.reward.number_words import whole_number
 
 MAX_DEPTH = 30
 # In canonical spelling, which can be several times as long as what was written.
@@ -20,18 +20,8 @@ class UnreadableError(ValueError):
     """An answer that is not LaTeX or plain text that this scorer can read."""
 
 
-_UNICODE = {
-    "−": "-", "–": "-", "—": "-", "×": r"\cdot ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "π": r"\pi ",
-    "∞": r"\infty ", "≤": r"\leq ", "≥": r"\geq ", "≠": r"\neq ", "≈": r"\approx ", "∪": r"\cup ", "∩": r"\cap ",
-    "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ", "°": r"^{\circ}", "º": r"^{\circ}", "√": r"\sqrt ",
-    "ℝ": r"\mathbb{R}", "½": r"\frac{1}{2}", "²": "^2", "³": "^3", "θ": r"\theta ", "α": r"\alpha ",
-    "β": r"\beta ", "€": r"\text{euro}", "£": r"\text{pound sterling}", "\u00a0": " ", "\u202f": " ", "，": ",",
-    "¢": r"\text{cent}", "’": "'", "′": "'", "⟨": r"\langle ", "⟩": r"\rangle ",
-}  # fmt: skip
-_TRANSLATION = str.maketrans(_UNICODE)
-
 # Commas and thin spaces inside a number: 54,\!000, 5{,}000, 10\,000.
-_GROUP_MARK = re.compile(r"(?<=\d)\s*(?:,\s*\\!|\\!\s*,|\{,\}|\\[,;:! ])\s*(?=\d{3}(?!\d))")
+_GROUP_MARK = re.compile(r"(?<=\d)\s*(?:,\s*\\!|\\!\s*,|\{\s*,\s*\}(?:\s*\\[,;:! ])?|\\[,;:! ])\s*(?=\d{3}(?!\d))")
 _DECIMAL_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d)")
 _SIZE = re.compile(r"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lrm]?)(?![a-zA-Z])")
 _STYLE = re.compile(r"\\(?:display|text|script|scriptscript)style(?![a-zA-Z])|\\(?:no)?limits(?![a-zA-Z])|\\!")
@@ -58,7 +48,8 @@ _SYNONYMS = [
         ("!=", r"!=", r"\\neq "),
         ("\\times", r"\\times(?![a-zA-Z])", r"\\cdot "),
         ("\\ast", r"\\ast(?![a-zA-Z])", r"\\cdot "),
-        ("*", r"\*\*?(?!\*)", r"\\cdot "),
+        ("**", r"(?<!\*)\*\*(?!\*)", "^"),
+        ("*", r"\*(?!\*)", r"\\cdot "),
         ("\\div", r"\\div(?![a-zA-Z])", "/"),
         ("\\", r"\\(?:approx|simeq|doteq)(?![a-zA-Z])", r"\\approx "),
         (".", r"(?<![\w.\\}])(\d+\.\d+)[eE]([+-]?\d{1,3})(?![\w.]|\)_)", r"\1\\cdot 10^{\2}"),
@@ -69,12 +60,14 @@ _SYNONYMS = [
         ("bout", r"(?<![a-zA-Z\\])[Aa]bout(?=[\s~}]*[-\d\\$.])", ""),
         ("oughly", r"(?<![a-zA-Z\\])[Rr]oughly(?=[\s~}]*[-\d\\$.])", ""),
         ("pprox", r"(?<![a-zA-Z\\])[Aa]pprox(?:\.|imately)(?=[\s~}]*[-\d\\$.])", ""),
+        ("operatorname", r"\\operatorname\*?\s*\{\s*(abs|floor|ceil)\s*\}", r"\\\1 "),
         ("\\lg", r"\\lg(?![a-zA-Z])", r"\\log "),
-        ("mod", r"\\(?:pmod|mod|bmod)(?![a-zA-Z])\s*\{?\s*(\w+)\s*\}?", r"\\pmod{\1}"),
+        ("mod", r"\\p?mod(?![a-zA-Z])\s*\{?\s*(\w+)\s*\}?", r"\\pmod{\1}"),
+        ("mod", r"(?:\\bmod|(?<=[\d)}a-z] )mod)(?![a-zA-Z])\s*\{?\s*(\w+)\s*\}?", r"\\bmod{\1}"),
         ("~=", r"~=", r"\\approx "),
         ("\\varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
         ("\\{", r"\\\{\s*\\\}", r"\\emptyset "),
-        ("inf", r"\\(?:infin|inf)(?![a-zA-Z])|(?<![a-zA-Z\\])infinity(?![a-zA-Z])", r"\\infty "),
+        ("inf", r"\\(?:infin|inf)(?![a-zA-Z])|(?<![a-zA-Z\\])inf(?:inity)?(?![a-zA-Z])", r"\\infty "),
         ("\\", r"\\(?:mid|vert|lvert|rvert)(?![a-zA-Z])", "|"),
         (":", r"\{:\}", ":"),
         ("colon", r"\\colon(?![a-zA-Z])", ":"),
@@ -90,26 +83,47 @@ _SYNONYMS = [
         ("\\%", r"\\%", "%"),
         ("\\$", r"\\\$", r"\\text{dollar}"),
         ("\\", r"\\[()\[\]](?!\w)|(?<!\\)\\[()]", " "),
-        ("sqrt", r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         ("sqrt", r"(?<![a-zA-Z\\])sqrt(?![a-zA-Z])", r"\\sqrt "),
         ("pi", r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
-        ("^", r"\^\s*\(([^()]*)\)", r"^{\1}"),
     ]
 ]
+# Functions as calculators and programs write them: sin(x), sin x, log_2(3). "tan line" and "5 sec" are none.
+_ARGUMENT = r"(?=\s*(?:[\d\\^_(|{]|[a-zA-Z](?![a-zA-Z])))"
+_PLAIN_FUNCTION = re.compile(
+    rf"(?<![a-zA-Z\\])(?:(?:(?:arc|a)?(?:sin|cos|tan)(?:h|(?!h))|ar(?:sin|cos|tan)h|ln|log){_ARGUMENT}"
+    r"|(?:exp|cot|sec|csc|abs|floor|ceil)(?=\s*\()|(?:gcd|lcm|max|min)(?=\())"
+)
+_SHORT_INVERSE = re.compile("a(?=(?:sin|cos|tan)h?$)")
+_PLAIN_LOGARITHM = re.compile(r"(?<![a-zA-Z\\])log(2|10)(?=\()")
 _TEXT_COMMAND = re.compile(
     "text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|mathrm|mathsf|mathbf|mathit|mathtt|boldsymbol|bm|"
     "operatorname|emph"
 )
 _INVISIBLE = re.compile("[hv]?phantom|[hv]space|color|textcolor|label|tag")
-_FUNCTION = re.compile("(?:arc)?(?:sin|cos|tan)|(?:sin|cos|tan)h|cot|sec|csc|log|ln|exp|gcd|lcm|max")
+_FUNCTION = re.compile("(?:arc?)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp|gcd|lcm|max", re.IGNORECASE)
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?|\\.", re.DOTALL)
 # Metre, second, gram, hour, litre, where they are set upright.
 _UNIT_LETTERS = "msghlL"
-_WORD_JOIN = re.compile(r"\s*(?:,(?!\d{3}(?!\d))|;|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))\s*")
+_WORD_JOIN = re.compile(
+    r"\s*(?:,(?!\d{3}(?!\d))|;|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])|(?<!\w)(?:或者?|和|与|及)(?!\w))\s*"
+)
 # \text{x = 5}, \text{5 cm}, \text{3 to 2}; but \text{4:30 p.m.} is left alone.
 _TEXT_RELATION = re.compile(r"\s*[a-zA-Z]\s*[=<>][^a-zA-Z]*")
-_NUMBER_FIRST = re.compile(r"-?(?:\d+ (?=\d+/))?\d+(?:[.,]\d+)*(?:/\d+)? (?=[a-zA-Z])")
-_WORD_RUN = re.compile(r"[a-zA-Z](?:[^\d{}]*[a-zA-Z.])?")
+_NUMBER_FIRST = re.compile(r"-?(?:\d+ (?=\d+/))?\d+(?:[.,]\d+)*(?:/\d+)?(?: (?=[a-zA-Z])|(?=[^\W\d_a-zA-Z]))")
+_WORD_RUN = re.compile(r"[^\W\d_](?:[^\d{}]*[^\W\d_]|[^\d{}]*\.)?")
+_LETTER = re.compile(r"[^\W\d_]")
+# A word with an accent, or of another script than the Latin one.
+_FOREIGN = re.compile(r"[a-zA-ZÀ-ɏ]*[À-ɏ][a-zA-ZÀ-ɏ]*|[^\W\d_a-zA-ZÀ-ɏ]+")
+# An exponent without braces: 2^10, 2^-3, x^-n, 2^0.5. An index has no sign and no point.
+# The sign of R^+ stands alone.
+_EXPONENT = re.compile(
+    r"\s*(?P<sign>[-+](?=[\w{(]|\\(?:[dt]?frac|sqrt|pi|alpha|beta|theta|lambda)(?![a-zA-Z])))?(?P<digits>\d+(?:\.\d+)?)?"
+)
+_INDEX = re.compile(r"\s*(\d+)")
+_LOGARITHM = re.compile(r"\\log\s*$")
+_OPERAND = re.compile(r"\s*(?:[\w({]|\\(?:frac|sqrt|pi)(?![a-zA-Z]))")
+_POWER_OF_POWER = re.compile(r"\s*\^(?!\s*\{?\s*\\circ)")
+_PRIMES_FIRST = re.compile(r"(?<=[a-zA-Z])('+)(_\{\w+\})")
 _IDLE_SPACE = re.compile(r"(?<!\d) +| +(?!\d)")
 _SINGLE_LETTER = re.compile(r"\(?\s*([A-Za-z])\s*\)?")
 
@@ -120,7 +134,7 @@ def canonical(answer: str) -> str:
     Raises:
         UnreadableError: braces that do not match, nesting beyond `MAX_DEPTH`, or more than `MAX_CHARACTERS`.
     """
-    text = answer.replace("\0", "").translate(_TRANSLATION).strip()
+    text = in_latex(answer.replace("\0", "")).strip()
     text = _GROUP_MARK.sub("", text)
     text = _DECIMAL_COMMA.sub(".", text)
     text = _STYLE.sub("", _SIZE.sub("", text))
@@ -133,11 +147,16 @@ def canonical(answer: str) -> str:
     for hint, pattern, replacement in _SYNONYMS:
         if hint in text:
             text = pattern.sub(replacement, text)
+    if "(" in text or re.search("[a-z]{2}", text):
+        text = _PLAIN_LOGARITHM.sub(r"\\log_{\1}", text)
+        text = _PLAIN_FUNCTION.sub(lambda name: rf"\{_SHORT_INVERSE.sub('arc', name[0])} ", text)
     text = text.replace("$", " ").replace("\0", "\\\\")
+    if "!!!" in text:
+        raise UnreadableError("a factorial of a double factorial, or the other way round")
     if len(text) > MAX_CHARACTERS:
         raise UnreadableError(f"longer than {MAX_CHARACTERS} characters")
     _check_depth(text)
-    return _trim(_BLANKS.sub(" ", _rewrite(text)))
+    return _trim(_BLANKS.sub(" ", _PRIMES_FIRST.sub(r"\2\1", _rewrite(text))))
 
 
 def tight(text: str) -> str:
@@ -197,6 +216,72 @@ def _argument(text: str, i: int) -> tuple[str, int]:
     return text[i], i + 1
 
 
+def _parenthesised(text: str, i: int) -> tuple[str, int] | None:
+    """What stands in parentheses next, rewritten, and the position behind; None where no parenthesis does."""
+    start = len(text) - len(text[i:].lstrip())
+    if text[start : start + 1] != "(":
+        return None
+    end = _closing(text, start, "()")
+    return _rewrite(text[start + 1 : end]).strip(), end + 1
+
+
+def _exponent(text: str, i: int) -> tuple[str, int]:
+    """What stands behind "^": more than TeX's one character where a sign, digits or parentheses follow.
+
+    Raises:
+        UnreadableError: a power of a power without braces (a^b^c), or of a function without its argument.
+    """
+    written = _EXPONENT.match(text, i)
+    assert written is not None
+    sign, digits = written["sign"] or "", written["digits"]
+    if digits is not None:
+        piece, i = digits, written.end()
+    else:
+        piece, i = _parenthesised(text, written.end()) or _argument(text, written.end())
+    if _POWER_OF_POWER.match(text, i):
+        raise UnreadableError("a^b^c has two readings")
+    if piece.startswith("\\") and _FUNCTION.fullmatch(piece[1:]):
+        raise UnreadableError("an exponent ends with a function's name")
+    return sign + piece, i
+
+
+def _index(text: str, i: int, *, is_base_of_log: bool) -> tuple[str, int]:
+    r"""What stands behind "_": all digits that follow.
+
+    Raises:
+        UnreadableError: ``\log_25 x``, whose base may be 2 or 25. ``\log_10`` has no base 1, ``\log_28`` is of 8.
+    """
+    digits = _INDEX.match(text, i)
+    if digits is None:
+        return _argument(text, i)
+    if not is_base_of_log or len(digits[1]) == 1 or digits[1].startswith("1"):
+        return digits[1], digits.end()
+    if _OPERAND.match(text, digits.end()):
+        raise UnreadableError("the base of a logarithm has two readings")
+    return digits[1][0], digits.start(1) + 1
+
+
+def _radicand(text: str, i: int) -> tuple[str, int]:
+    digits = _INDEX.match(text, i)
+    return (digits[1], digits.end()) if digits else _parenthesised(text, i) or _argument(text, i)
+
+
+def _chosen(text: str) -> list[str] | None:
+    r"""Both sides of a ``\choose`` outside of all braces, as TeX reads it."""
+    depth, parts, start = 0, [], 0
+    for token in re.finditer(r"\\choose(?![a-zA-Z])|\\.|[{}]", text, re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(token[0], 0)
+        if depth == 0 and token[0] == r"\choose":
+            parts.append(text[start : token.start()])
+            start = token.end()
+    if not parts:
+        return None
+    parts.append(text[start:])
+    if len(parts) > 2 or not all(part.strip() for part in parts) or re.search(r"[=<>,;]", "".join(parts)):
+        raise UnreadableError("what is chosen from what is unclear")
+    return parts
+
+
 def _command(text: str, i: int) -> tuple[str, int]:
     match = _COMMAND.match(text, i)
     if match is None:
@@ -212,8 +297,11 @@ def _command(text: str, i: int) -> tuple[str, int]:
         if text[start : start + 1] == "[":
             end = _closing(text, start, "[]")
             order, i = f"[{_rewrite(text[start + 1 : end]).strip()}]", end + 1
-        radicand, i = _argument(text, i)
+        radicand, i = _radicand(text, i)
         return rf"\sqrt{'' if order == '[2]' else order}{{{radicand}}}", i
+    if name == "abs":
+        inner, i = _parenthesised(text, i) or _argument(text, i)
+        return f"|({inner})|", i
     if name in ("rm", "bf", "it", "underline", "boxed", "fbox"):
         return " ", i
     if _INVISIBLE.fullmatch(name):
@@ -231,15 +319,17 @@ def _text(content: str) -> str:
     r"""Content of a `\text{}`: numbers, letters and "and" are taken out of it, words stay in."""
     if _WORD_JOIN.fullmatch(content.strip()):
         return ", "
-    if "\\" in content or not re.search(r"[A-Za-z]", content) or _TEXT_RELATION.fullmatch(content):
+    if " and " in content and (number := whole_number(content)):
+        return f" {number} "
+    if "\\" in content or not _LETTER.search(content) or _TEXT_RELATION.fullmatch(content):
         return f" {_rewrite(content)} "
     pieces = []
     for piece in _WORD_JOIN.split(content):
         letter = _SINGLE_LETTER.fullmatch(piece.strip())
         word = " ".join(piece.split())
-        if _FUNCTION.fullmatch(word.lower()):
+        if _FUNCTION.fullmatch(word):
             pieces.append(rf"\{word.lower()} ")
-        elif not re.search(r"[A-Za-z]", word) or re.fullmatch(r"[0-9A-Z]*\d[0-9A-Z]*", word):
+        elif not _LETTER.search(word) or re.fullmatch(r"[0-9A-Z]*\d[0-9A-Z]*", word):
             pieces.append(word)
         elif _NUMBER_FIRST.match(word):
             pieces.append(_WORD_RUN.sub(r"\\text{\g<0>}", word))
@@ -253,6 +343,8 @@ def _text(content: str) -> str:
 
 def _rewrite(text: str) -> str:
     """Arguments of fractions, roots, powers and subscripts in braces, text commands as one."""
+    if r"\choose" in text and (parts := _chosen(text)):
+        return rf"\binom{{{_rewrite(parts[0]).strip()}}}{{{_rewrite(parts[1]).strip()}}}"
     out: list[str] = []
     i = 0
     while i < len(text):
@@ -260,15 +352,21 @@ def _rewrite(text: str) -> str:
         if character == "\\":
             piece, i = _command(text, i)
             out.append(piece)
-        elif character in "^_":
-            piece, i = _argument(text, i + 1)
-            out.append(f"{character}{{{piece}}}")
+        elif character == "^":
+            piece, i = _exponent(text, i + 1)
+            out.append(f"^{{{piece}}}")
+        elif character == "_":
+            piece, i = _index(text, i + 1, is_base_of_log=_LOGARITHM.search("".join(out[-8:])) is not None)
+            out.append(f"_{{{piece}}}")
         elif character == "{":
             end = _closing(text, i)
             out.append(f"{{{_rewrite(text[i + 1 : end])}}}")
             i = end + 1
         elif character == "}":
             raise UnreadableError("'}' without '{'")
+        elif not text.isascii() and (word := _FOREIGN.match(text, i)):
+            out.append(_text(word[0]))
+            i = word.end()
         else:
             out.append(character)
             i += 1

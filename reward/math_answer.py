@@ -6,20 +6,25 @@ GRPO's rollouts, imported text and every evaluation.
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from typing import Any
 
-from fpa_verl.reward.answers import LIST, Answer, Group, cached_readings, formulas
+from fpa_verl.reward.answers import LIST, Answer, Group, formulas
 from fpa_verl.reward.boxes import final_boxes, last_boxed
 from fpa_verl.reward.comparison import same
 from fpa_verl.reward.latex import UnreadableError
-from fpa_verl.reward.sandbox import GRADE_TIMEOUT_S, default_pool
+from fpa_verl.reward.reading import cached_readings
+from fpa_verl.reward.sandbox import GRADE_TIMEOUT_S, GROUND_TRUTH_CPU_LIMIT_S, default_pool
 from fpa_verl.reward.values import UnsettledError, evaluate
 
 __all__ = ["SCORER_VERSION", "compute_score", "judge", "last_boxed", "scorer_fingerprint"]
 
 # Raise whenever a score could change for any answer. Part of every fingerprint.
-SCORER_VERSION = 4
+SCORER_VERSION = 5
+# What programs write where there is no value, or of a number that overflowed: as ground truth it is no answer. A person
+# writes \infty, \text{none} or infinity.
+_NO_VALUE = re.compile(r"[-+]?(?i:nan|inf)|[-+]?Infinity|None|NaT|<NA>|(?i:null|n/a)")
 # A longer box holds no final answer.
 MAX_ANSWER_CHARACTERS = 2_000
 
@@ -69,14 +74,20 @@ class _GroundTruths:
 
     @staticmethod
     def _find(ground_truth: str, timeout_s: float) -> str:
-        if len(ground_truth) > MAX_ANSWER_CHARACTERS:
+        if len(ground_truth) > MAX_ANSWER_CHARACTERS or _NO_VALUE.fullmatch(ground_truth.strip()):
             return "bad_ground_truth"
         try:
             if _is_plain(cached_readings(ground_truth)[0]):
                 return "right"
         except UnreadableError:
             return "bad_ground_truth"
-        return default_pool().grade(answer=ground_truth, ground_truth=ground_truth, timeout_s=timeout_s)
+        status = default_pool().grade(
+            answer=ground_truth,
+            ground_truth=ground_truth,
+            timeout_s=timeout_s,
+            cpu_limit_s=GROUND_TRUTH_CPU_LIMIT_S,
+        )
+        return "bad_ground_truth" if status == "wrong" else status
 
 
 _ground_truths = _GroundTruths()

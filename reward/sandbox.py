@@ -1,7 +1,8 @@
 """Child processes that grade answers and can be killed.
 
-The wall-clock limit starts when a child takes the answer, not when the answer is queued; a child
-that hangs or dies is replaced; no answer gets a verdict without having run.
+An answer has so much processor time, and is wrong where that does not do, because what it says makes it so. It is a
+timeout where the machine did not give it that time. The wall-clock limit starts when a child takes the answer, not when
+the answer is queued; a child that hangs or dies is replaced; no answer gets a verdict without having run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +20,9 @@ import time
 from collections.abc import Sequence
 from queue import LifoQueue
 
-GRADE_TIMEOUT_S = 10.0
+GRADE_TIMEOUT_S = 30.0
+# Of processor time. What a ground truth takes alone must leave some for the answers to it.
+GROUND_TRUTH_CPU_LIMIT_S, CPU_LIMIT_S = 3.0, 6.0
 # Importing sympy and math-verify on a busy machine.
 START_TIMEOUT_S = 120.0
 GRADER_COMMAND = (sys.executable, "-m", "fpa_verl.reward.grader")
@@ -76,14 +80,20 @@ class Grader:
         while rest:
             rest = rest[os.write(self._process.stdin.fileno(), rest) :]
 
-    def grade(self, answer: str, ground_truth: str, timeout_s: float) -> str:
-        """A status. After a timeout the child is gone and must be replaced.
+    def grade(self, answer: str, ground_truth: str, timeout_s: float, cpu_limit_s: float) -> str:
+        """A status. After a timeout, or where the processor time was used up, the child is gone and must be replaced.
 
         Raises:
             ChildDiedError: it did not answer and did not run out of time.
         """
         self._asked += 1
-        question = {"number": self._asked, "answer": answer, "ground_truth": ground_truth, "timeout_s": timeout_s}
+        question = {
+            "number": self._asked,
+            "answer": answer,
+            "ground_truth": ground_truth,
+            "timeout_s": timeout_s,
+            "cpu_limit_s": cpu_limit_s,
+        }
         try:
             self._write_line(json.dumps(question))
             line = self._read_line(timeout_s)
@@ -98,7 +108,10 @@ class Grader:
             self.close()
             raise
         if reply.get("number") != self._asked:
+            # Where it has not ended by itself, it is killed.
             self.close()
+            if self._process.returncode == -signal.SIGPROF:
+                return "wrong"
             raise ChildDiedError
         if reply["status"] == "error":
             # What is left of the memory it took, or of the state it broke, is nobody else's.
@@ -127,7 +140,9 @@ class GraderPool:
         for _ in range(size):
             self._idle.put(None)
 
-    def grade(self, *, answer: str, ground_truth: str, timeout_s: float = GRADE_TIMEOUT_S) -> str:
+    def grade(
+        self, *, answer: str, ground_truth: str, timeout_s: float = GRADE_TIMEOUT_S, cpu_limit_s: float = CPU_LIMIT_S
+    ) -> str:
         """Wait for a free child, however long that takes, and let it grade for at most `timeout_s`.
 
         An answer whose child died is tried once more, in a new one: somebody else may have killed the first.
@@ -138,7 +153,7 @@ class GraderPool:
                 if grader is None or not grader.alive:
                     grader = Grader(self._command)
                 with contextlib.suppress(ChildDiedError):
-                    return grader.grade(answer, ground_truth, timeout_s)
+                    return grader.grade(answer, ground_truth, timeout_s, cpu_limit_s)
             return "error"
         finally:
             self._idle.put(grader if grader is not None and grader.alive else None)

@@ -18,7 +18,10 @@ from math_verify.grader import should_treat_as_complex
 
 from fpa_verl.reward.answers import Answer, Relation, formulas
 from fpa_verl.reward.latex import UnreadableError
+from fpa_verl.reward.limits import TooLargeError, install
 from fpa_verl.reward.values import UnsettledError, evaluate
+
+install()
 
 _DIGITS = 40
 _TOLERANCE = sympy.Float(10) ** -25
@@ -29,12 +32,18 @@ _DEGREES = re.compile(r"(\\frac\{\d+\}\{\d+\}|\d+)\s*\^\{\\circ\}")
 # Letters that the parser takes for functions or drops.
 _GREEK = {name: rf"w_{{{900 + i}}}" for i, name in enumerate(("beta", "gamma", "zeta", "Gamma", "eta"))}
 _GREEK_COMMAND = re.compile(rf"\\({'|'.join(_GREEK)})(?![a-zA-Z])")
-# The parser knows no capitals: A would be a.
-_CAPITAL = re.compile(
-    r"(?P<kept>\\mathbb\{[A-Z]\}|\\[a-zA-Z]+|\\.|[FGHP](?=\s*\())|(?P<letter>[A-Z])(?:_\{(?P<index>\w+)\})?", re.DOTALL
+# The parser knows no capitals, A would be a, and drops primes.
+_LETTER = re.compile(
+    r"(?P<kept>(?<=matrix\})\^\{T\}|\\mathbb\{[A-Z]\}|\\[a-zA-Z]+|\\.|[FGHP](?=\s*\())"
+    r"|(?P<letter>[A-Z]|[a-z](?=(?:_\{\w+\})?'))(?:_\{(?P<index>\w+)\})?(?P<primes>'*)",
+    re.DOTALL,
 )
 # The parser drops the index.
 _INDEXED_NUMBER = re.compile(r"\d\s*_\{")
+_ENVIRONMENT = re.compile(r"\\(begin|end)\{(?:[bB]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?")
+_DOUBLE_FACTORIAL = re.compile(r"(\([^()]*\)|[a-zA-Z]|\d+)!!")
+_PLACE = "w_{{double{}}}"
+_MAX_DOUBLE = 10_000
 _WHOLE = re.compile(r"(?<![\d.}!])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 
 
@@ -43,10 +52,11 @@ def _fraction(match: re.Match[str]) -> str:
     return rf"\frac{{{int(whole + places)}}}{{{10 ** len(places)}}}"
 
 
-def _lower(match: re.Match[str]) -> str:
+def _as_index(match: re.Match[str]) -> str:
     if match["kept"]:
         return match["kept"]
-    return rf"w_{{{ord(match['letter'])}{'0' + match['index'] if match['index'] else ''}}}"
+    index = f"0{match['index']}" if match["index"] else ""
+    return f"w_{{{ord(match['letter'])}{index}{'p' * len(match['primes'])}}}"
 
 
 def _mixed(match: re.Match[str]) -> str:
@@ -63,10 +73,14 @@ def parsed(text: str) -> Any:
     """
     if _INDEXED_NUMBER.search(text) or r"\text{" in text:
         raise UnreadableError(f"words or an indexed number in a formula: {text}")
-    prepared = _DECIMAL.sub(_fraction, text)
+    prepared = _ENVIRONMENT.sub(r"\\\1{pmatrix}", text)
+    double_factorials: list[str] = []
+    if "!!" in text:
+        prepared = _DOUBLE_FACTORIAL.sub(lambda match: _noted(match[1], double_factorials), prepared)
+    prepared = _DECIMAL.sub(_fraction, prepared)
     prepared = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", prepared)
     prepared = _WHOLE.sub(_mixed, prepared)
-    prepared = _CAPITAL.sub(_lower, prepared)
+    prepared = _LETTER.sub(_as_index, prepared)
     prepared = _GREEK_COMMAND.sub(lambda match: _GREEK[match[1]], prepared)
     try:
         found = latex2sympy(
@@ -75,14 +89,27 @@ def parsed(text: str) -> Any:
             convert_degrees=False,
             normalization_config=None,
         )
-    except MemoryError:
+    except (MemoryError, TooLargeError):
         raise
     except Exception as error:  # the parser raises whatever its grammar stumbles over
         raise UnreadableError(f"not LaTeX that the parser reads: {text}") from error
     if not isinstance(found, (sympy.Basic, sympy.MatrixBase)):
         raise UnreadableError(f"not a mathematical expression: {text}")
     # The parser takes the imaginary unit for a letter.
-    return found.subs({symbol: sympy.I for symbol in found.free_symbols if symbol.name == "i"})
+    meant = {"i": sympy.I} | {_PLACE.format(i): _double_factorial(of) for i, of in enumerate(double_factorials)}
+    return found.subs({symbol: meant[symbol.name] for symbol in found.free_symbols if symbol.name in meant})
+
+
+def _noted(operand: str, operands: list[str]) -> str:
+    """A letter in the place of a double factorial, which the parser takes for the factorial of a factorial."""
+    operands.append(operand)
+    return _PLACE.format(len(operands) - 1)
+
+
+def _double_factorial(operand: str) -> Any:
+    """Of a whole number its value, of letters a function that is equal to itself alone."""
+    of = parsed(operand)
+    return sympy.factorial2(of) if of.is_Integer and 0 <= of < _MAX_DOUBLE else sympy.Function("double_factorial")(of)
 
 
 def _is_complex(text: str) -> bool:
@@ -102,6 +129,16 @@ def check_readable(answer: Answer) -> None:
             parsed(formula)
 
 
+def check_values(answer: Answer) -> None:
+    """Form the values of the expressions in an answer, as it takes to compare them with others."""
+    for formula in formulas(answer):
+        try:
+            evaluate(formula)
+        except UnsettledError:
+            found = parsed(formula)
+            found.doit() if _is_matrix(found) else _equal_at_points(found, found)
+
+
 class SympyAlgebra:
     """`comparison.Algebra` by sympy and math-verify."""
 
@@ -110,6 +147,8 @@ class SympyAlgebra:
             first, second = parsed(a), parsed(b)
         except UnreadableError:
             return False
+        if _is_matrix(first) or _is_matrix(second):
+            return _equal_matrices(first, second)
         decided = _equal_at_points(first, second)
         return _verified(first, second) if decided is None else decided
 
@@ -121,12 +160,42 @@ class SympyAlgebra:
             return False
         if not (isinstance(first, sympy.Expr) and isinstance(second, sympy.Expr)):
             return False
-        factor = sympy.simplify(first / second)
-        if factor.free_symbols or not factor.is_nonzero:
+        factor = _factor(first, second)
+        if factor is None or not factor.is_nonzero:
             return False
         if a.sign not in mirrored:
             return a.sign == b.sign
         return bool(b.sign == (a.sign if factor.is_positive else mirrored[a.sign]))
+
+
+def _factor(a: Any, b: Any) -> Any:
+    """The number that `a` is `b` times; None where it is none."""
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    values = {symbol: sympy.Rational(7 + 3 * i, 5) for i, symbol in enumerate(symbols)}
+    at_a, at_b = a.subs(values), b.subs(values)
+    proportional = _equal_at_points(a * at_b, b * at_a) if _number_at(at_b, {}) else None
+    if proportional is None:
+        factor = sympy.simplify(a / b)
+        return None if factor.free_symbols else factor
+    return at_a / at_b if proportional else None
+
+
+def _is_matrix(found: Any) -> bool:
+    return bool(found.is_Matrix or found.has(sympy.MatrixBase))
+
+
+def _equal_matrices(a: Any, b: Any) -> bool:
+    """Entry by entry, sums and products worked out."""
+    matrices = []
+    for found in (a, b):
+        worked_out = found.doit()
+        if isinstance(worked_out, sympy.MatrixExpr):
+            worked_out = worked_out.as_explicit()
+        if not isinstance(worked_out, sympy.MatrixBase):
+            return False
+        matrices.append(worked_out)
+    first, second = matrices
+    return first.shape == second.shape and all(_equal_at_points(x, y) for x, y in zip(first, second, strict=True))
 
 
 def _verified(a: Any, b: Any) -> bool:

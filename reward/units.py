@@ -66,11 +66,16 @@ _PLAIN_WORDS = re.compile(
     r"[a-zA-Z][a-z]{2,}(?:[ /-][a-zA-Z]+)*\.?)"
 )
 # "5 divided by two" and "5 times 10" are no five of anything; "5 two-digit numbers" are.
-_OPERATION = re.compile(
+_ENGLISH_OPERATION = (
     r"(?<= )\d"
-    r"|(?<![a-zA-Z])(?:plus|minus|divided|multiplied|two|three|four|five|six|seven|eight|nine|ten)(?![a-zA-Z-])",
-    re.IGNORECASE,
+    r"|(?<![a-zA-Z])(?:plus|minus|divided|multiplied|two|three|four|five|six|seven|eight|nine|ten)(?![a-zA-Z-])"
 )
+# Ten thousands, halves, ratios and bounds of a number. A kilogram and a kilometre begin with a thousand.
+_FOREIGN_OPERATION = (
+    "[万亿兆百十倍半余多几成折率不非至超约]|千(?![克米])|分之|以[上下内外]|[大小高低少]于|[平立]方(?![米厘分公千])"
+    "|[만억천백배반割]|이상|이하|초과|미만|тыс|милли|млн|больш|меньш"
+)
+_OPERATION = re.compile(f"{_ENGLISH_OPERATION}|{_FOREIGN_OPERATION}", re.IGNORECASE)
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _CURRENCY = re.compile(
     r"(?P<sign>-?)\s*\\text\{\s*(?P<unit>dollar|dollars|us|rupee|euro|pound sterling)\s*\}(?P<body>.+)", re.I

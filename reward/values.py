@@ -156,7 +156,7 @@ _TOKEN = re.compile(
     r"|(?P<letter>[a-zA-Z])(?:_\{(?P<subscript>[a-zA-Z0-9]+)\})?"
     r"|(?P<greek>\\(?:alpha|theta|lambda|phi|mu|rho|sigma|omega|delta|epsilon)(?![a-zA-Z]))"
     r"|(?P<command>\\(?:frac|sqrt|pi|cdot)(?![a-zA-Z]))"
-    r"|(?P<symbol>[-+/^!(){}\[\]])"
+    r"|(?P<symbol>!!|[-+/^!(){}\[\]])"
 )
 # Letters that are more than a variable: Euler's number, the imaginary unit, and applied functions.
 _NOT_VARIABLES = frozenset("ei")
@@ -246,9 +246,9 @@ class _Parser:
 
     def _factor(self) -> Value:
         value = self._base()
-        while self._peek()[1] in ("!", "^"):
-            if self._take() == "!":
-                value = self._factorial(value)
+        while self._peek()[1] in ("!", "!!", "^"):
+            if (sign := self._take()) != "^":
+                value = self._factorial(value, step=len(sign))
             else:
                 self._take("{")
                 exponent = self._sum()
@@ -257,10 +257,11 @@ class _Parser:
         return value
 
     @staticmethod
-    def _factorial(value: Value) -> Value:
+    def _factorial(value: Value, step: int) -> Value:
+        """N! and, in steps of two, n!!."""
         if not isinstance(value, Fraction) or value.denominator != 1 or not 0 <= value <= _MAX_FACTORIAL:
             raise UnsettledError("factorial out of range")
-        return Fraction(math.factorial(int(value)))
+        return Fraction(math.prod(range(int(value), 0, -step)))
 
     def _base(self) -> Value:
         kind, text = self._peek()

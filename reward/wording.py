@@ -10,7 +10,7 @@ _MEANINGS = {
     # "quarters" are coins and "seconds" a time.
     "halves": "/2", "thirds": "/3", "fourths": "/4", "fifths": "/5", "sixths": "/6", "sevenths": "/7",
     "eighths": "/8", "ninths": "/9", "tenths": "/10", "hundredths": "/100", "thousandths": "/1000",
-    "squared": "^{2}", "cubed": "^{3}", "factorial": "!",
+    "squared": "^{2}", "cubed": "^{3}", "factorial": "!", "万": r"\cdot 10^{4}", "亿": r"\cdot 10^{8}",
 }  # fmt: skip
 _WORD = rf"(?P<word>{'|'.join(_MEANINGS)})s?(?![a-zA-Z])"
 _IN_TEXT = re.compile(rf"(?<=[\d}})])\s*\\text\{{\s*{_WORD}(?P<rest>[^{{}}]*)\}}", re.IGNORECASE)
@@ -27,6 +27,11 @@ def in_symbols(text: str) -> str:
     for _ in range(MAX_WORDS):
         text = _PLAIN.sub(lambda found: _MEANINGS[found["word"].lower()], _IN_TEXT.sub(_symbol_and_unit, text))
     return _RATIO.sub(":", text)
+
+
+def word_letters(text: str) -> str:
+    """What counts of words when they are compared: letters and digits of any script, whatever the case."""
+    return re.sub(r"[\W_]", "", text.casefold())
 
 
 def _symbol_and_unit(found: re.Match[str]) -> str:

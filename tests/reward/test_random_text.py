@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpa_verl.reward.answers import readings
 from fpa_verl.reward.comparison import same
 from fpa_verl.reward.latex import UnreadableError
 from fpa_verl.reward.math_answer import compute_score, judge
+from fpa_verl.reward.reading import readings
 from fpa_verl.reward.values import UnsettledError
 from fpa_verl.rollouts.schema import MODEL_STATUSES, SCORER_STATUSES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,9 +20,10 @@ from fpa_verl.reward.sandbox import GraderPool
 
 pytestmark = pytest.mark.patient
 
-HANGS = "9^{9^{9^9}}"
+# Takes minutes in sympy, and little memory.
+HANGS = r"\sum_{k=1}^{10^9} \sin k"
 
-# The grader's process, with three answers that misbehave and a fourth whose MemoryError a library swallows.
+# The grader's process, with answers that misbehave, one of them with a MemoryError that a library swallows.
 MISBEHAVING = r"""
 import os, time
 from fpa_verl.reward import grader
@@ -31,7 +33,13 @@ kept = []
 
 def grade(answer, ground_truth):
     if answer == "HANG":
+        time.sleep(3600)
+    if answer == "SPIN":
         while True:
+            pass
+    if answer == "WORK":
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
             pass
     if answer == "CRASH":
         os.abort()
@@ -62,21 +70,41 @@ def pool():
 def test_a_hang_in_sympy_is_a_timeout_and_the_next_answer_is_graded():
     pool = GraderPool(size=1)
     try:
-        assert pool.grade(answer=HANGS, ground_truth="3", timeout_s=2.0) == "timeout"
+        assert pool.grade(answer=HANGS, ground_truth="3", timeout_s=2.0, cpu_limit_s=60.0) == "timeout"
         assert pool.grade(answer=r"\sin 2x", ground_truth=r"2\sin x\cos x") == "right"
     finally:
         pool.close()
 
 
-def test_a_hang_a_crash_and_an_eater_among_a_thousand_change_nothing_about_the_others():
+def test_an_answer_that_uses_up_its_processor_time_is_wrong_and_the_next_is_graded(pool):
+    assert pool.grade(answer="SPIN", ground_truth="3", timeout_s=240.0, cpu_limit_s=0.5) == "wrong"
+    assert pool.grade(answer="1/2", ground_truth="1/2") == "right"
+
+
+def test_an_answer_whose_child_the_machine_stopped_is_a_timeout(pool):
+    """Stopped, it uses no processor time: whatever it says, it did not make itself slow."""
+    assert pool.grade(answer="1/2", ground_truth="1/2") == "right"
+    os.kill(pool._idle.queue[0]._process.pid, signal.SIGSTOP)
+    assert pool.grade(answer="1/2", ground_truth="1/2", timeout_s=1.0, cpu_limit_s=0.5) == "timeout"
+    assert pool.grade(answer="1/2", ground_truth="1/2") == "right"
+
+
+def test_time_that_others_took_is_not_the_answer_s(pool):
+    """Ten answers of 0.2 s each before a limit of 1 s: every one has its own second."""
+    for _ in range(10):
+        assert pool.grade(answer="WORK", ground_truth="WORK", cpu_limit_s=1.0) == "right"
+
+
+def test_a_hang_a_crash_an_eater_and_a_spinner_among_a_thousand_change_nothing_about_the_others():
     """The others: 1 for 1, 2 for 1, 3 for 3, ... by eight threads through two children."""
-    bad = {400: ("HANG", "timeout"), 500: ("CRASH", "error"), 600: ("EAT", "error")}
+    bad = {400: ("HANG", "timeout"), 500: ("CRASH", "error"), 600: ("EAT", "error"), 700: ("SPIN", "wrong")}
     questions = [(bad[n][0] if n in bad else str(n), str(n - n % 2 + 1)) for n in range(1, 1001)]
     expected = [bad[n][1] if n in bad else ("right" if n % 2 else "wrong") for n in range(1, 1001)]
     pool = GraderPool(size=2, command=WITH_SYMPY)
     try:
         with ThreadPoolExecutor(8) as threads:
-            found = list(threads.map(lambda q: pool.grade(answer=q[0], ground_truth=q[1], timeout_s=15.0), questions))
+            limits = {"timeout_s": 15.0, "cpu_limit_s": 2.0}
+            found = list(threads.map(lambda q: pool.grade(answer=q[0], ground_truth=q[1], **limits), questions))
     finally:
         pool.close()
     assert found == expected
@@ -159,7 +187,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 assert judge(r"\sin 2x", r"2\sin x\cos x") == "right"  # the child is up
 threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
-    judge("9^{9^{9^9}}", "3", timeout_s=60)
+    judge(r"\sum_{k=1}^{10^9} \sin k", "3", timeout_s=60)
 except KeyboardInterrupt:
     print("interrupted,", judge(r"\cos 2x", r"2\sin x\cos x"))
 """
@@ -249,7 +277,7 @@ import threading
 pool = GraderPool(size=1)
 assert pool.grade(answer="1", ground_truth="1") == "right"
 print(pool._idle.queue[0]._process.pid, flush=True)
-pool.grade(answer="9^{9^{9^9}}", ground_truth="3", timeout_s=2)
+pool.grade(answer=r"\sum_{k=1}^{10^9} \sin k", ground_truth="3", timeout_s=2, cpu_limit_s=600)
 """
 
 
