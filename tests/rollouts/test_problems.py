@@ -109,3 +109,58 @@ def test_a_damaged_archive_is_named(tmp_path):
         (tmp_path / "p.jsonl.gz").write_bytes(content)
         with pytest.raises(DatasetError, match=r"p\.jsonl\.gz( is damaged at line|, line 1: not JSON)"):
             read_problem_set(str(tmp_path / "p.jsonl.gz"))
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("10000000000000000.0", "10000000000000000"),
+        ("12345678901234567890", "12345678901234567890"),
+        ("1e20", "100000000000000000000"),
+        ("0.00001", "0.00001"),
+        ("1.5e-7", "0.00000015"),
+        ("-0.0", "0"),
+        ("7.0", "7"),
+        ("-2.50", "-2.5"),
+        ('"1e16"', "1e16"),
+    ],
+)
+def test_a_number_in_json_is_read_as_the_number_it_is(tmp_path, written, read):
+    (tmp_path / "p.jsonl").write_text(f'{{"problem": "p", "answer": {written}, "id": "a"}}\n')
+    (problem,) = read_problem_set(str(tmp_path / "p.jsonl")).problems
+    assert problem.ground_truth == read
+
+
+@pytest.mark.parametrize("written", ["1e400", "-1e999", "Infinity", "-Infinity"])
+def test_a_number_that_is_not_finite_is_refused(tmp_path, written):
+    (tmp_path / "p.jsonl").write_text(f'{{"problem": "p", "answer": {written}, "id": "a"}}\n')
+    with pytest.raises(DatasetError, match=r"p\.jsonl, line 1: not JSON"):
+        read_problem_set(str(tmp_path / "p.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "truth", [float("nan"), float("inf"), float("-inf"), None, "nan", "None", "null", "N/A", " NaN"]
+)
+def test_problems_of_parquet_without_an_answer_are_left_out_and_named(tmp_path, truth):
+    """As data frames write them; a number beside them is one, whatever the column's type makes of it."""
+    rows = [
+        {
+            "data_source": "sums",
+            "prompt": [{"role": "user", "content": f"What is 3 + {number}?"}],
+            "reward_model": {"style": "rule", "ground_truth": value},
+            "extra_info": {"index": number},
+        }
+        for number, value in enumerate((7.0 if isinstance(truth, float) else "7", truth))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    found = read_problem_set(str(tmp_path / "p.parquet"))
+    assert [problem.ground_truth for problem in found.problems] == ["7"]
+    assert found.unanswered == ["sums/1"]
+    assert found.notes()[0] == "left out, without an answer: sums/1"
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.jsonl.gz"])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, name):
+    text = b'\xef\xbb\xbf{"problem": "p", "answer": "1"}\n{"problem": "q", "answer": "2"}\n'
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    assert [one.ground_truth for one in read_problem_set(str(tmp_path / name)).problems] == ["1", "2"]
