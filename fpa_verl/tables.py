@@ -45,6 +45,11 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
+def points(difference: float) -> str:
+    """A difference of fractions of 1 in points, with its sign and one decimal."""
+    return f"{100 * difference:+.1f}"
+
+
 def mean_and_spread(values: list[float]) -> str:
     """Mean of fractions in per cent, and their standard deviation where there are several."""
     spread = f" ± {percent(stdev(values))}" if len(values) > 1 else ""

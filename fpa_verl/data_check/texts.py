@@ -12,7 +12,7 @@ from fpa_verl.data_check.faults import Faults
 from fpa_verl.errors import FpaError
 from fpa_verl.findings import Finding
 from fpa_verl.rollouts.decoding import model_of, tokenizer_of
-from fpa_verl.rollouts.ends import end_ids
+from fpa_verl.rollouts.ends import known_ends
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import read_problems
 from fpa_verl.rollouts.schema import ENDED, TRAIN, VALIDATION
@@ -42,7 +42,7 @@ class Texts:
         self._missing = ""
         try:
             self._tokenizer = tokenizer_of(manifest, model)
-            self._ends = np.array(sorted(end_ids(model_of(manifest, model), self._tokenizer)))
+            self._ends = np.array(sorted(known_ends(model_of(manifest, model), self._tokenizer)))
         except FpaError as error:
             self._missing = str(error)
 

@@ -74,5 +74,16 @@ def _student(value: float, variances: list[float], sizes: list[int]) -> StudentT
     total = sum(variances)
     if total == 0:
         return StudentT(value, 0.0, float(sum(sizes) - len(sizes)))
-    spread = sum(variance**2 / (size - 1) for variance, size in zip(variances, sizes, strict=True) if size > 1)
-    return StudentT(value, math.sqrt(total), total**2 / spread if spread else math.nan)
+    terms = [(variance, size - 1) for variance, size in zip(variances, sizes, strict=True) if size > 1]
+    return StudentT(value, math.sqrt(total), welch_satterthwaite(total, terms))
+
+
+def welch_satterthwaite(total: float, terms: Sequence[tuple[float, int]]) -> float:
+    """Degrees of freedom of a squared error; NaN where no term is estimated.
+
+    Args:
+        total: the squared error, with what of it is known and not estimated.
+        terms: each estimated variance in it, and its own degrees of freedom.
+    """
+    spread = sum(variance**2 / freedom for variance, freedom in terms)
+    return total**2 / spread if spread else math.nan

@@ -21,18 +21,8 @@ KEYS = ("finish_reason", "finishReason", "done_reason", "stop_reason")
 # Of OpenAI, vLLM, SGLang, TGI, Anthropic, Gemini, Ollama, Cohere and llama.cpp, in small letters with underscores.
 ENDED_WORDS = frozenset(
     {
-        *(
-            "stop",
-            "eos",
-            "eos_token",
-            "end_turn",
-            "end_of_turn",
-            "stop_sequence",
-            "stop_word",
-            "stop_token",
-            "stop_str",
-        ),
-        *("complete", "completed", "finish", "finished", "done", "end", "matched"),
+        *("stop", "stop_sequence", "stop_word", "stop_token", "stop_str", "eos", "eos_token", "matched"),
+        *("end", "end_turn", "end_of_turn", "complete", "completed", "finish", "finished", "done"),
         *("tool_calls", "tool_use", "function_call"),
     }
 )
@@ -88,7 +78,12 @@ def _plain(word: Any) -> str:
 
 def end_ids(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The tokens that end a response: the tokenizer's, and those of the model's generation_config.json."""
-    file = local_model_dir(model) / "generation_config.json"
+    return known_ends(str(local_model_dir(model)), tokenizer)
+
+
+def known_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The same as far as is known without asking the hub: of a model that is no folder here, the tokenizer's alone."""
+    file = Path(model) / "generation_config.json"
     more = json.loads(file.read_text()).get("eos_token_id") or [] if file.exists() else []
     return {tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])} - {None}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fpa_verl.demo.model import END, PAD, character_tokenizer
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.rollouts import RolloutDataset
-from fpa_verl.rollouts.ends import CUT_OFF_WORDS, ENDED_WORDS, end_ids, finish_reason_of, split_end
+from fpa_verl.rollouts.ends import CUT_OFF_WORDS, ENDED_WORDS, end_ids, finish_reason_of, known_ends, split_end
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.prompts import BARE, DATE, Prompt, pinned, render
 
@@ -213,3 +213,8 @@ def test_the_ends_of_a_model_are_its_tokenizers_and_its_generation_configs(tmp_p
     assert end_ids(str(tmp_path), TOKENIZER) == {7, 9, TOKENIZER.eos_token_id}
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": null}')
     assert end_ids(str(tmp_path), TOKENIZER) == IDS
+
+
+def test_the_ends_of_a_model_that_is_not_here_are_its_tokenizers_and_the_hub_is_not_asked(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_: pytest.fail("asked the hub"))
+    assert known_ends("org/some-model", TOKENIZER) == IDS

@@ -12,7 +12,7 @@ from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.statistics.arms import Arm, arms_of, labels
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import evaluated_steps, point_at
-from fpa_verl.tables import Table
+from fpa_verl.tables import Table, points
 
 LEVEL = 0.95
 
@@ -47,8 +47,8 @@ class Paired(Comparison):
         for one in self.ahead:
             low, high = one.difference.interval
             cells = [
-                _points(one.difference.difference),
-                f"{_points(low)} to {_points(high)}",
+                points(one.difference.difference),
+                f"{points(low)} to {points(high)}",
                 _chance(one.difference.p_value),
                 str(one.difference.problems),
             ]
@@ -74,10 +74,6 @@ class Paired(Comparison):
                 {"method": one.method, "data_source": one.data_source, **asdict(one.difference)} for one in self.ahead
             ],
         }
-
-
-def _points(fraction: float) -> str:
-    return f"{100 * fraction:+.1f}"
 
 
 def _chance(p: float) -> str:

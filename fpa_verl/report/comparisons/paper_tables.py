@@ -13,7 +13,7 @@ from fpa_verl.report.paper.measured import Difference, Word
 from fpa_verl.report.paper.published import BASE, lambda_of
 from fpa_verl.report.paper.rows import AT_THE_END, ModelRuns, Row
 from fpa_verl.report.statistics.bootstrap import LEVEL, Estimate
-from fpa_verl.tables import Table, percent
+from fpa_verl.tables import Table, percent, points
 
 NONE = "-"
 WORDS: tuple[Word, ...] = ("agrees", "differs", "undecided", "not run")
@@ -163,10 +163,6 @@ def _row_of_runs(group: ModelRuns, row: Row) -> list[str]:
 
 def _seeds(method: str, seeds: int) -> str:
     return NONE if method == BASE else str(seeds)
-
-
-def points(fraction: float) -> str:
-    return f"{100 * fraction:+.1f}"
 
 
 def interval(difference: Difference) -> str:

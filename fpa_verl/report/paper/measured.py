@@ -31,9 +31,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from fpa_verl.evaluation import Outcomes
+from fpa_verl.evaluation.seeds import StudentT, welch_satterthwaite
 from fpa_verl.report.paper.published import Value
 
 LEVEL = 0.95
@@ -170,5 +170,6 @@ def _reach(parts: list[Part], known: float = 0.0) -> float:
     own = sum(part.variance for part in parts)
     if not own > 0:
         return math.nan
-    spread = sum(part.variance**2 / part.freedom for part in parts)
-    return float(special.stdtrit((own + known) ** 2 / spread, 0.5 + LEVEL / 2)) * math.sqrt(own + known)
+    freedom = welch_satterthwaite(own + known, [(part.variance, part.freedom) for part in parts])
+    _, high = StudentT(0.0, math.sqrt(own + known), freedom).interval(LEVEL)
+    return high

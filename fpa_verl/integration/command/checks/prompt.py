@@ -49,7 +49,7 @@ def require_prompt(facts: RunFacts, problems: list[Problem], files: list[str]) -
 
 
 def require_room(facts: RunFacts, problems: list[Problem], files: list[str]) -> None:
-    """Verl would cut longer prompts on the left, and with that the problem out of them."""
+    """Longer prompts are cut on the left by verl, and with that the problem out of them."""
     limit = facts.config.data.max_prompt_length
     rendered = [render(facts.tokenizer, problem.chat, facts.chat) for problem in problems]
     lengths = [len(ids) for ids in facts.tokenizer(rendered, add_special_tokens=False)["input_ids"]]
