@@ -155,6 +155,12 @@ def test_a_prompt_that_could_not_be_heeded(problem_file, overrides, says, model)
     assert says in str(error.value)
 
 
+def test_collecting_with_another_loop_would_not_heed_the_stops_either(problem_file, model):
+    own = "actor_rollout_ref.rollout.agent.default_agent_loop=mine"
+    with pytest.raises(ConfigError, match=r"prompt.stop=.* ends verl's single turn"):
+        prompt_checks.check(facts_of(composed("collect", model, *problem_file(read_prompt("paper")), own)))
+
+
 def test_template_and_stops_are_in_the_fingerprint_and_the_models_own_is_as_it_has_been(tmp_path):
     tokenizer = byte_tokenizer(None)
     small_qwen3(tokenizer).save_pretrained(tmp_path)

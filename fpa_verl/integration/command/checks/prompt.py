@@ -22,6 +22,7 @@ def check(facts: RunFacts) -> None:
         check_problems(facts, facts.training_problems, as_list(facts.config.data.train_files))
     if facts.kind.evaluates:
         check_problems(facts, facts.evaluation_problems, as_list(facts.config.data.val_files))
+    if facts.kind.generates or facts.kind.evaluates:
         require_own_loop(facts)
 
 
