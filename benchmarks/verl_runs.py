@@ -30,6 +30,7 @@ def make_rollouts(folder: Path, problems: int, shortest: int, longest: int) -> N
     """Pairs of a right and a wrong response, digits and an answer: text.jsonl, and the dataset rollouts/."""
     from fpa_verl.rollouts.importing import import_rollouts
     from fpa_verl.rollouts.prompts import BARE
+    from fpa_verl.rollouts.record_files import record_files
 
     draw = random.Random(0)
 
@@ -44,7 +45,11 @@ def make_rollouts(folder: Path, problems: int, shortest: int, longest: int) -> N
             records.append({"problem": problem, "response": response, "ground_truth": "7", "id": f"p{i}"})
     (folder / "text.jsonl").write_text("\n".join(map(json.dumps, records)))
     import_rollouts(
-        folder / "text.jsonl", str(folder / "model"), folder / "rollouts", prompt=BARE, validation_fraction=0.0
+        record_files([folder / "text.jsonl"]),
+        str(folder / "model"),
+        folder / "rollouts",
+        prompt=BARE,
+        validation_fraction=0.0,
     )
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fpa_verl.cli.console import console
-from fpa_verl.errors import DatasetError, FpaError
+from fpa_verl.errors import ConfigError, DatasetError, FpaError
 
 if TYPE_CHECKING:
     from fpa_verl.rollouts import RolloutDataset
+    from fpa_verl.rollouts.record_files import RecordFiles
+    from fpa_verl.rollouts.scored_by import Scorer
 
 # How problems are put where a command makes them, and where it meets some that are there.
 NewPrompt = Annotated[
@@ -24,6 +26,15 @@ NewPrompt = Annotated[
 FoundPrompt = Annotated[
     str | None,
     typer.Option(help="How parquet files put problems: 'paper', or a text with {problem}; default: as they show."),
+]
+
+Reward = Annotated[
+    str | None,
+    typer.Option(help="A reward function of your own, FILE.py:FUNCTION; default: the last \\boxed{}, by math_answer."),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="The score from which a response is right; default: 1 is right, 0 and -1 are wrong."),
 ]
 
 data_app = typer.Typer(no_args_is_help=True, help="Make, import and look at problem files and rollout datasets.")
@@ -100,8 +111,12 @@ def contamination(
 
 @data_app.command("import")
 def import_(
-    source: Annotated[
-        Path, typer.Argument(help="JSON Lines: problem, response, ground_truth; or verl's rollout dumps.")
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="JSON Lines: problem, response, ground_truth; or verl's rollout dumps. Files, a folder of them, or "
+            "a pattern."
+        ),
     ],
     model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")],
@@ -112,25 +127,54 @@ def import_(
     ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of problems held out.")] = 0.05,
     max_response_tokens: Annotated[
-        int, typer.Option(help="Longer responses are cut off and count as truncated.")
-    ] = 2048,
+        int | None,
+        typer.Option(
+            help="Longer responses are cut off and count as truncated: 2048, or for dumps the run's "
+            "data.max_response_length."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Name of the problem set; default: the file's, or its folder's.")
+    ] = None,
+    steps: Annotated[str | None, typer.Option(help="Of dumps, only these steps: 12, or 1-50.")] = None,
+    reward: Reward = None,
+    threshold: Threshold = None,
+    keep_scores: Annotated[bool, typer.Option("--keep-scores", help="Keep the records' `score`.")] = False,
 ) -> None:
-    """Build a rollout dataset from text rollouts at hand; every response is scored anew."""
+    """Build a rollout dataset from text rollouts at hand; every response is scored anew, if not told otherwise."""
     from fpa_verl.rollouts.importing import import_rollouts
     from fpa_verl.rollouts.prompts import BOXED, read_arguments, read_prompt
+    from fpa_verl.rollouts.record_files import record_files
 
+    files = record_files(sources, source, steps)
     put = read_prompt(prompt) if prompt is not None else BOXED
     manifest, notes = import_rollouts(
-        source,
+        files,
         model,
         out,
         prompt=replace(put, arguments=read_arguments(template_args)),
         validation_fraction=validation_fraction,
         max_response_tokens=max_response_tokens,
+        scorer=_scorer(reward, threshold, keep_scores, files),
     )
     _print_counts(out, manifest.counts)
     for note in notes:
         console.print(f"  {note}", highlight=False, markup=False)
+
+
+def _scorer(reward: str | None, threshold: float | None, keep_scores: bool, files: RecordFiles) -> Scorer:
+    from fpa_verl.reward.function import named
+    from fpa_verl.rollouts.scored_by import USUAL, KeptScores, ScoredBy
+
+    if keep_scores and reward is not None:
+        raise ConfigError("--keep-scores and --reward: either the records' scores are kept, or a function scores anew")
+    if keep_scores:
+        return KeptScores(files.sha256, threshold)
+    if reward is not None:
+        return ScoredBy(named(reward, threshold), given=True)
+    if threshold is not None:
+        raise ConfigError("--threshold says when a score is right: give --reward FILE.py:FUNCTION or --keep-scores too")
+    return USUAL
 
 
 @data_app.command("check")
@@ -152,6 +196,8 @@ def check(
         typer.Option(min=0.01, max=1.0, help="Share of common runs of five words from which a problem counts as near."),
     ] = 0.5,
     prompt: FoundPrompt = None,
+    reward: Reward = None,
+    threshold: Threshold = None,
 ) -> None:
     """Look for all that can be wrong with rollout datasets and problem files; exit status 1 if anything is.
 
@@ -159,16 +205,18 @@ def check(
     """
     from fpa_verl.data_check import Against, check_dataset, check_problem_file
     from fpa_verl.findings import Finding, print_findings
+    from fpa_verl.reward.function import OURS, named
     from fpa_verl.rollouts.prompts import read_prompt
 
     others = Against(tuple(against or ()), near, read_prompt(prompt) if prompt is not None else None)
+    scorer = named(reward, threshold) if reward is not None else None
     wrong = False
     for path in paths:
         found: list[Finding] = []
         with console.status(f"looking at {path}"):
             try:
-                dataset = check_dataset(path, model=model, sample=sample, against=others)
-                found.extend(check_problem_file(path, others) if path.is_file() else dataset)
+                dataset = check_dataset(path, model=model, sample=sample, against=others, scorer=scorer)
+                found.extend(check_problem_file(path, others, scorer or OURS) if path.is_file() else dataset)
             except FpaError as error:
                 found.append(Finding("file", "wrong", str(error)))
         print_findings(console, found, title=str(path))

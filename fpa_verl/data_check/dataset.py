@@ -20,11 +20,12 @@ import pyarrow as pa
 from fpa_verl.data_check.faults import Faults
 from fpa_verl.data_check.groups import group_faults, repeated_responses
 from fpa_verl.data_check.problem_files import Against, check_ground_truths
-from fpa_verl.data_check.scores import Scored, check_scores
+from fpa_verl.data_check.scores import Scored, check_scores, scorer_of
 from fpa_verl.data_check.splits import check_splits
 from fpa_verl.data_check.texts import Texts
 from fpa_verl.errors import DatasetError
 from fpa_verl.findings import Finding
+from fpa_verl.reward.function import RewardFunction
 from fpa_verl.rollouts.dataset import miscounted
 from fpa_verl.rollouts.index import read_index
 from fpa_verl.rollouts.manifest import FORMAT_VERSION, Manifest, read_manifest, require_whole
@@ -44,7 +45,12 @@ REMEDY = "restore the file, or delete the folder and collect or import again"
 
 
 def check_dataset(
-    folder: Path, *, model: str | None = None, sample: int = SAMPLE, against: Against | None = None
+    folder: Path,
+    *,
+    model: str | None = None,
+    sample: int = SAMPLE,
+    against: Against | None = None,
+    scorer: RewardFunction | None = None,
 ) -> Iterator[Finding]:
     """Look at everything in a dataset; what is wrong with one thing hides no other that can still be looked at.
 
@@ -53,6 +59,7 @@ def check_dataset(
         model: folder or name of the model whose tokenizer reads the texts; None takes the one that the manifest names.
         sample: trajectories that are scored anew, the same ones every time; 0 for none.
         against: evaluation problems to look for among the dataset's training problems.
+        scorer: scores anew; None takes the function that the manifest names.
     """
     try:
         manifest = read_manifest(folder)
@@ -75,10 +82,21 @@ def check_dataset(
     yield from rows.texts.findings(folder)
     yield from _counts(folder, manifest, index)
     yield from _groups(rows, manifest)
-    yield from check_ground_truths(rows.truths_at)
-    if sample:
-        yield from check_scores(rows.sample, manifest, model)
+    yield from _verdicts(rows, manifest, model, scorer)
     yield from check_splits(folder, manifest, index, against or Against())
+
+
+def _verdicts(rows: _Rows, manifest: Manifest, model: str | None, scorer: RewardFunction | None) -> Iterator[Finding]:
+    """Ground truths as far as the scorer says which it can use, and the sample scored anew."""
+    try:
+        scorer = scorer or scorer_of(manifest)
+    except DatasetError as error:
+        yield Finding("scores", "note", f"nothing was scored anew: {error}")
+        return
+    if scorer.is_ours:
+        yield from check_ground_truths(rows.truths_at)
+    if rows.sample_size:
+        yield from check_scores(rows.sample, manifest, model, scorer)
 
 
 def _of_manifest(manifest: Manifest) -> Finding:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from fpa_verl.data_check.faults import SHOWN, Faults
 from fpa_verl.evaluation.contamination import NEAR, Match, ProblemIndex
-from fpa_verl.evaluation.ground_truths import unusable
+from fpa_verl.evaluation.ground_truths import Unusable, unusable
 from fpa_verl.evaluation.problem_sets import ProblemSet, read_problem_set
 from fpa_verl.findings import Finding
+from fpa_verl.reward.function import OURS, RewardFunction
 from fpa_verl.reward.math_answer import check_ground_truth
 from fpa_verl.reward.sandbox import POOL_SIZE
 from fpa_verl.rollouts.prompts import Prompt
@@ -34,13 +35,28 @@ class Against:
     prompt: Prompt | None = None
 
 
-def check_problem_file(path: Path, against: Against) -> Iterator[Finding]:
+def check_problem_file(path: Path, against: Against, scorer: RewardFunction = OURS) -> Iterator[Finding]:
     """Look at one problem file: verl's parquet, or JSON Lines.
+
+    Args:
+        path: the file.
+        against: evaluation problems to look for.
+        scorer: that answers are scored by; only ours says which ground truths it can use.
 
     Raises:
         DatasetError: it cannot be read.
     """
-    found, total = unusable(path)
+    if scorer.is_ours:
+        found, total = unusable(path)
+        yield from _unusable(found, total)
+        if len(found) == total:
+            return
+    problems = read_problem_set(str(path), against.prompt)
+    yield from (Finding("problems", "note", note) for note in problems.notes(SHOWN))
+    yield from contamination(problems, against)
+
+
+def _unusable(found: list[Unusable], total: int) -> Iterator[Finding]:
     if found:
         yield Finding(TRUTHS, "wrong", f"{len(found):,} of {total:,} ground truths do not grade themselves right:")
         faults = Faults()
@@ -50,11 +66,6 @@ def check_problem_file(path: Path, against: Against) -> Iterator[Finding]:
         yield Finding(TRUTHS, "wrong", "correct them, or leave those problems out")
     else:
         yield Finding(TRUTHS, "fine", f"all {total:,} grade themselves right")
-    if len(found) == total:
-        return
-    problems = read_problem_set(str(path), against.prompt)
-    yield from (Finding("problems", "note", note) for note in problems.notes(SHOWN))
-    yield from contamination(problems, against)
 
 
 def check_ground_truths(where: Mapping[str, str]) -> Iterator[Finding]:

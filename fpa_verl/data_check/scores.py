@@ -7,13 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fpa_verl.data_check.faults import Faults
-from fpa_verl.errors import DatasetError
+from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.findings import Finding
-from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
+from fpa_verl.reward.function import KEPT, OURS, RewardFunction
 from fpa_verl.reward.sandbox import POOL_SIZE
+from fpa_verl.reward.verdicts import MODEL_STATUSES
 from fpa_verl.rollouts.decoding import Decode, scored_text
 from fpa_verl.rollouts.manifest import Manifest
-from fpa_verl.rollouts.schema import MODEL_STATUSES
+
+# What the fingerprint of our own scorer begins with, whatever its version.
+OURS_BY_NAME = "math_answer"
+GIVE_IT = "give the function, --reward FILE.py:FUNCTION"
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,41 @@ class Scored:
     status: str
 
 
-def check_scores(sample: list[Scored], manifest: Manifest, model: str | None) -> Iterator[Finding]:
+def scorer_of(manifest: Manifest) -> RewardFunction:
+    """The function that scored a dataset, as it is now.
+
+    Raises:
+        DatasetError: the scores were kept, or the function is not known or not there any more.
+    """
+    told, known = manifest.origin.get("scorer"), str(manifest.fingerprints.get("scorer"))
+    if told is None and known.startswith(f"{OURS_BY_NAME}/"):
+        return OURS
+    if told is None:
+        raise DatasetError(
+            f"scored by {known}, which the manifest names no file of: give it, --reward FILE.py:FUNCTION"
+        )
+    if told.get(KEPT):
+        raise DatasetError("the scores are those that the imported records had")
+    try:
+        function = RewardFunction(**told)
+        _ = function.fingerprint, function.function
+    except (ConfigError, TypeError) as error:
+        raise DatasetError(
+            f"scored by {known}, which cannot be called ({error}): give it, --reward FILE.py:FUNCTION"
+        ) from error
+    return function
+
+
+def check_scores(
+    sample: list[Scored], manifest: Manifest, model: str | None, scorer: RewardFunction
+) -> Iterator[Finding]:
     """Score the sample anew and compare; trajectories whose scorer failed are left out.
 
     Args:
         sample: trajectories of the dataset.
         manifest: the dataset's; its origin names the tokenizer.
         model: folder or name of another copy of the model.
+        scorer: that scores anew.
     """
     try:
         decode = scored_text(manifest, model)
@@ -45,30 +77,34 @@ def check_scores(sample: list[Scored], manifest: Manifest, model: str | None) ->
         yield Finding("scores", "note", f"no text was scored anew: {error}")
         return
     made_with = manifest.fingerprints.get("scorer")
-    if made_with not in (None, scorer_fingerprint()):
-        yield Finding("scores", "note", f"scored by {made_with}; this is {scorer_fingerprint()}")
-    yield from _compare([one for one in sample if one.status in MODEL_STATUSES], decode)
+    if made_with not in (None, scorer.fingerprint):
+        yield Finding("scores", "note", f"scored by {made_with}; this is {scorer.fingerprint}")
+    try:
+        yield from _compare([one for one in sample if one.status in MODEL_STATUSES], decode, scorer)
+    except ConfigError as error:
+        yield Finding("scores", "wrong", str(error))
 
 
-def _compare(sample: list[Scored], decode: Decode) -> Iterator[Finding]:
+def _compare(sample: list[Scored], decode: Decode, scorer: RewardFunction) -> Iterator[Finding]:
     texts = [decode(one.response_ids) for one in sample]
     with ThreadPoolExecutor(POOL_SIZE) as pool:
-        verdicts = list(
-            pool.map(lambda one, text: compute_score(one.data_source, text, one.ground_truth), sample, texts)
-        )
-    failed = sum(verdict["status"] not in MODEL_STATUSES for verdict in verdicts)
+        verdicts = list(pool.map(lambda one, text: scorer(one.data_source, text, one.ground_truth), sample, texts))
+    failed = sum(verdict.status not in MODEL_STATUSES for verdict in verdicts)
     differ = [
         (one, verdict)
         for one, verdict in zip(sample, verdicts, strict=True)
-        if verdict["status"] in MODEL_STATUSES and (verdict["status"] == "right") != (one.status == "right")
+        if verdict.status in MODEL_STATUSES and (verdict.status == "right") != (one.status == "right")
     ]
     faults = Faults()
     for one, verdict in differ:
         faults.add(
             "scores",
-            f"{one.where}: column 'status' is '{one.status}', scored anew '{verdict['status']}' "
-            f"(answer {verdict['extracted']!r}, ground truth {one.ground_truth!r})",
+            f"{one.where}: column 'status' is '{one.status}', scored anew '{verdict.status}' "
+            f"(answer {verdict.extracted!r}, ground truth {one.ground_truth!r})",
         )
+    silent = next((text for text, verdict in zip(texts, verdicts, strict=True) if verdict.status != "right"), "")
+    if why := scorer.why_nothing_counts([verdict.status for verdict in verdicts], silent):
+        yield Finding("scores", "wrong", f"{why}. Nothing can train on that: import or collect with the right function")
     fine = f"{len(sample) - failed:,} trajectories scored anew, with the same result"
     yield from faults.findings("scores", "collect or import again, so that one scorer scores all", fine)
     if failed:

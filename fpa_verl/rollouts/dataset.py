@@ -106,6 +106,17 @@ class RolloutDataset:
         if differ := miscounted(self.manifest, self._index):
             raise DatasetError(f"{self.folder / MANIFEST_FILE}: {differ[0]}; restore it")
 
+    def _silent(self) -> str:
+        """Where most responses are without an answer: that the scorer may be the cause, and not the problems."""
+        counts, scorer = self.manifest.counts, self.manifest.fingerprints.get("scorer")
+        silent, everything = counts.get("status_no_answer", 0), counts.get("trajectories", 0)
+        if 2 * silent <= everything:
+            return ""
+        return (
+            f"In {silent:,} of {everything:,} responses {scorer} found no answer: is it the scorer for these problems "
+            "(reward.custom_reward_function; `data import --reward`)? "
+        )
+
     def require_items(self, batch_size: int) -> None:
         """Refuse a dataset that cannot fill one batch, saying what became of its groups."""
         counts = self.manifest.counts
@@ -116,7 +127,7 @@ class RolloutDataset:
         if not self.items:
             raise DatasetError(
                 f"nothing to train on in {self.folder}: no group holds both right and wrong trajectories "
-                f"(groups: {outcome}). Collect with another model, easier or harder problems, or more "
+                f"(groups: {outcome}). {self._silent()}Collect with another model, easier or harder problems, or more "
                 "rollouts a problem (actor_rollout_ref.rollout.n)"
             )
         if len(self.items) < batch_size:

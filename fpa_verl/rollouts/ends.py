@@ -35,6 +35,11 @@ CUT_OFF_WORDS = frozenset(
 )
 
 
+def says_how_it_ended(record: dict[str, Any]) -> bool:
+    """Whether a record has a word for that at all."""
+    return any(record.get(key) is not None for key in ("truncated", *KEYS))
+
+
 def finish_reason_of(record: dict[str, Any], where: str) -> str:
     """Whether a response ended or was cut off; one that does not say it is taken to have ended.
 
@@ -51,7 +56,8 @@ def finish_reason_of(record: dict[str, Any], where: str) -> str:
     for key in KEYS:
         value = record.get(key)
         if isinstance(value, dict):
-            value = value.get("type") or value.get("reason")
+            # One without a word is none that is known.
+            value = value.get("type") or value.get("reason") or value
         if value is None:
             continue
         if key == KEYS[-1] and isinstance(value, int):

@@ -1,4 +1,4 @@
-"""Rollouts that exist as text, made into a dataset: tokenised once, scored anew, grouped by problem.
+"""Rollouts that exist as text, made into a dataset: tokenised once, scored, grouped by problem.
 
 Where it differs from collected rollouts:
 
@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fpa_verl.files import sha256_of
-from fpa_verl.reward.math_answer import compute_score, scorer_fingerprint
+from fpa_verl.errors import ConfigError
+from fpa_verl.reward.function import OURS
 from fpa_verl.reward.sandbox import POOL_SIZE
+from fpa_verl.reward.verdicts import Verdict
 from fpa_verl.rollouts.ends import end_ids, require_end
 from fpa_verl.rollouts.fingerprint import base_fingerprints, local_model_dir, vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
@@ -32,7 +33,9 @@ from fpa_verl.rollouts.problems import (
     write_problems,
 )
 from fpa_verl.rollouts.prompts import BOXED, Prompt, pinned, render
+from fpa_verl.rollouts.record_files import RecordFiles
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED, TRAIN, VALIDATION, Trajectory
+from fpa_verl.rollouts.scored_by import USUAL, ScoredBy, Scorer
 from fpa_verl.rollouts.text_rollouts import TextRollout, read_text_rollouts
 from fpa_verl.rollouts.writer import RolloutWriter
 
@@ -40,17 +43,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHARD_ROWS = 10_000
+MAX_RESPONSE_TOKENS = 2048
+# A response this near to the limit may have been cut off: its text's tokens need not be those that were sampled.
+NEAR_THE_LIMIT = 0.98
 
 
 def import_rollouts(
-    source: Path,
+    source: RecordFiles,
     model: str,
     out: Path,
     *,
     prompt: Prompt = BOXED,
     validation_fraction: float = 0.05,
     validation_seed: int = 0,
-    max_response_tokens: int = 2048,
+    max_response_tokens: int | None = None,
+    scorer: Scorer = USUAL,
 ) -> tuple[Manifest, list[str]]:
     """Write `source`'s rollouts as a dataset for `model` at `out`.
 
@@ -58,20 +65,23 @@ def import_rollouts(
     validation, and are written to validation.parquet; the others to train.parquet.
 
     Args:
-        source: the records.
+        source: the records' files.
         model: folder or hub id of the model that will train on them.
         out: the dataset's folder.
         prompt: how problems are put; verl's dumps hold them as they were put.
         validation_fraction: share of problems held out.
         validation_seed: picks them.
-        max_response_tokens: longer responses are cut off.
+        max_response_tokens: longer responses are cut off; None: `MAX_RESPONSE_TOKENS`, where the records say which
+            responses were cut off before.
+        scorer: a reward function, or the records' own scores.
 
     Returns:
         The manifest, and what a user must know of what was not taken.
 
     Raises:
-        ConfigError: the tokenizer has no chat template, or one that asks for the time.
-        DatasetError: a record lacks a key, the file is missing or empty, or the tokenizer has no end of a sequence.
+        ConfigError: the tokenizer has no chat template, or one that asks for the time; the scorer breaks its contract,
+            or finds no answer in nearly all of the responses; the limit of verl's dumps is not told.
+        DatasetError: a record lacks a key, a file is missing or empty, or the tokenizer has no end of a sequence.
     """
     from transformers import AutoTokenizer
 
@@ -79,20 +89,22 @@ def import_rollouts(
     prompt = pinned(prompt, tokenizer, model)
     require_end(model, tokenizer)
     rollouts, left_out = read_text_rollouts(source, tokenizer, prompt, end_ids(model, tokenizer))
+    limit = _limit(rollouts, max_response_tokens)
     problems = {r.problem_id: Problem(r.problem_id, r.messages, r.ground_truth, r.source) for r in rollouts}
     held_out = hold_out(problems, validation_fraction, validation_seed)
     plan = {
         "fingerprints": {
             **base_fingerprints(model, tokenizer, **prompt.around),
-            "scorer": scorer_fingerprint(),
+            "scorer": scorer.fingerprint,
             "problems": problems_fingerprint(problems.values()),
         },
-        "sampling": {"max_response_tokens": max_response_tokens},
+        "sampling": {"max_response_tokens": limit},
         "validation": {"fraction": validation_fraction, "seed": validation_seed},
-        "source": sha256_of(source),
+        "source": source.sha256,
     }
+    trajectories = _trajectories(rollouts, problems, held_out, tokenizer, prompt, limit, scorer)
+    # Nothing is written before everything is read and scored.
     writer = RolloutWriter(out, plan)
-    trajectories = _trajectories(rollouts, problems, held_out, tokenizer, prompt, max_response_tokens)
     for part in range(0, len(trajectories), SHARD_ROWS):
         writer.replace_part(part // SHARD_ROWS, trajectories[part : part + SHARD_ROWS])
     for split, wanted in ((TRAIN, False), (VALIDATION, True)):
@@ -106,13 +118,41 @@ def import_rollouts(
             "kind": "import",
             "model": model,
             "vocabulary_size": vocabulary_size(model),
-            "file": source.name,
+            "file": source.files[0].name,
+            "files": len(source.files),
             "sha256": plan["source"],
+            "scorer": scorer.as_json(),
             **left_out.as_json(),
         },
         versions={},
     )
-    return manifest, left_out.notes()
+    return manifest, [*left_out.notes(), *_notes(rollouts, trajectories, limit)]
+
+
+def _limit(rollouts: list[TextRollout], given: int | None) -> int:
+    if given is None and (unsaid := sum(not one.ending_is_told for one in rollouts)):
+        raise ConfigError(
+            f"{unsaid:,} rollouts are verl's dumps, which do not say whether a response was cut off: give "
+            "--max-response-tokens N, with the N of the run's data.max_response_length"
+        )
+    return MAX_RESPONSE_TOKENS if given is None else given
+
+
+def _notes(rollouts: list[TextRollout], trajectories: list[Trajectory], limit: int) -> list[str]:
+    """What a user must know of dumps: whose they are, and which may not have ended."""
+    notes = []
+    if len(steps := sorted({one.step for one in rollouts if one.step is not None})) > 1:
+        notes.append(
+            f"rollouts of {len(steps):,} steps, {steps[0]} to {steps[-1]}: each step's policy was another one, and all "
+            f"train as if --model had sampled them; --steps {steps[0]}-{steps[len(steps) // 2]} takes earlier ones"
+        )
+    near = sum(
+        not told.ending_is_told and NEAR_THE_LIMIT * limit < len(one.response_ids) and one.finish_reason == ENDED
+        for told, one in zip(rollouts, trajectories, strict=True)
+    )
+    if near:
+        notes.append(f"{near:,} responses end within 2 % of {limit:,} tokens: they may have been cut off there")
+    return notes
 
 
 def _trajectories(
@@ -122,6 +162,7 @@ def _trajectories(
     tokenizer: PreTrainedTokenizerBase,
     prompt: Prompt,
     max_response_tokens: int,
+    scorer: Scorer,
 ) -> list[Trajectory]:
     prompt_ids = {
         problem_id: tokenizer.encode(render(tokenizer, problem.chat, prompt), add_special_tokens=False)
@@ -129,7 +170,8 @@ def _trajectories(
     }
     answers = [_answer(rollout, tokenizer, max_response_tokens) for rollout in rollouts]
     with ThreadPoolExecutor(POOL_SIZE) as pool:
-        verdicts = list(pool.map(lambda r, a: compute_score(r.source, a.text, r.ground_truth), rollouts, answers))
+        verdicts = list(pool.map(lambda rollout, answer: scorer.verdict(rollout, answer.text), rollouts, answers))
+    _require_answers(scorer, verdicts, answers)
     seen: dict[str, int] = defaultdict(int)
     result = []
     for rollout, answer, verdict in zip(rollouts, answers, verdicts, strict=True):
@@ -144,8 +186,8 @@ def _trajectories(
                 prompt_ids=prompt_ids[rollout.problem_id],
                 response_ids=answer.ids,
                 behaviour_log_probs=None,
-                score=verdict["score"],
-                status=verdict["status"],
+                score=verdict.score,
+                status=verdict.status,
                 finish_reason=answer.finish_reason,
                 temperature=math.nan,
                 top_p=math.nan,
@@ -155,6 +197,19 @@ def _trajectories(
         )
         seen[rollout.problem_id] += 1
     return result
+
+
+def _require_answers(scorer: Scorer, verdicts: list[Verdict], answers: list[_Answer]) -> None:
+    """Refuse records of which the usual scorer understands nearly none."""
+    if not isinstance(scorer, ScoredBy) or scorer.given:
+        return
+    statuses = [verdict.status for verdict in verdicts]
+    silent = next((answer.text for answer, one in zip(answers, statuses, strict=True) if one == "no_answer"), "")
+    if why := scorer.function.why_nothing_counts(statuses, silent):
+        raise ConfigError(
+            f"{why}. Give the function that scores them, --reward FILE.py:FUNCTION, or --keep-scores; to have them as "
+            f"they are, --reward {OURS.path}:{OURS.name}"
+        )
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fpa_verl.errors import DatasetError
+from fpa_verl.reward.verdicts import MODEL_STATUSES
 from fpa_verl.rollouts.manifest import FileRecord, require_whole
 from fpa_verl.rollouts.parquet import read_table, write_table
-from fpa_verl.rollouts.schema import CUT_OFF, MODEL_STATUSES, SCHEMA, STOPPED_AT_TEXT, TRAIN, schema_difference
+from fpa_verl.rollouts.schema import CUT_OFF, SCHEMA, STOPPED_AT_TEXT, TRAIN, schema_difference
 
 INDEX_FILE = "index.parquet"
 # Columns of a shard that are taken over, and list columns whose lengths are.

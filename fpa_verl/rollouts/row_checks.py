@@ -13,8 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fpa_verl.reward.verdicts import MODEL_STATUSES, SCORER_STATUSES
 from fpa_verl.rollouts.index import LENGTHS, TAKEN
-from fpa_verl.rollouts.schema import FINISH_REASONS, MODEL_STATUSES, SCHEMA, SCORER_STATUSES, TRAIN, VALIDATION
+from fpa_verl.rollouts.schema import FINISH_REASONS, SCHEMA, TRAIN, VALIDATION
 
 TOKENS = tuple(LENGTHS.values())
 LOG_PROBS = "behaviour_log_probs"

@@ -1,4 +1,4 @@
-"""Columns of a rollout shard and what the scorer's verdicts mean for training."""
+"""Columns of a rollout shard."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
-
-# Verdicts that are the model's own doing and are trained on: R = +1 for right, -1 for the others.
-MODEL_STATUSES = ("right", "wrong", "no_answer")
-# Verdicts about the scorer or the problem. Counted and shown, never trained on.
-SCORER_STATUSES = ("timeout", "error", "bad_ground_truth")
 
 # How a response ended: in an end-of-sequence token, at a text of the recipe's (`prompt.stop`), or cut off, not at all.
 ENDED, STOPPED_AT_TEXT, CUT_OFF = FINISH_REASONS = ("stop", "stop_text", "length")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.rollouts.ends import finish_reason_of, split_end
+from fpa_verl.rollouts.ends import finish_reason_of, says_how_it_ended, split_end
 from fpa_verl.rollouts.fingerprint import digest
-from fpa_verl.rollouts.problems import json_lines, text_of, truth_text
+from fpa_verl.rollouts.problems import text_of, truth_text
 from fpa_verl.rollouts.prompts import Prompt, render
+from fpa_verl.rollouts.record_files import RecordFiles
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ class TextRollout:
 
     Attributes:
         end: the token that the response's text showed as its end; None where it showed none.
+        ending_is_told: False for a dump of verl's, which does not say how the response ended.
+        score: what the record says that it was worth; None where it does not.
+        step: of the run that dumped it.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -36,6 +39,9 @@ class TextRollout:
     source: str
     finish_reason: str
     end: int | None = None
+    ending_is_told: bool = True
+    score: float | None = None
+    step: int | None = None
 
 
 @dataclass
@@ -82,6 +88,13 @@ def _truth(record: dict[str, Any], where: str) -> str:
     return truth_text(text_of(record, found, where))
 
 
+def _score(record: dict[str, Any], where: str) -> float | None:
+    score = record.get("score")
+    if score is not None and not isinstance(score, int | float):
+        raise DatasetError(f"{where}: 'score' is {score!r}, no number")
+    return None if score is None else float(score)
+
+
 def _chat(record: dict[str, Any], key: str, where: str) -> tuple[tuple[str, str], ...] | None:
     """A list of messages as (role, content) pairs; None where the record has none under that key."""
     if not isinstance(messages := record.get(key), list):
@@ -101,12 +114,12 @@ class _Reader:
     verl dumps the rendered prompt without its special tokens; the problem is cut back out of it.
     """
 
-    def __init__(self, path: Path, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, ends: set[int]) -> None:
-        self._path, self._tokenizer, self._prompt, self._ends = path, tokenizer, prompt, ends
+    def __init__(self, source: str, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, ends: set[int]) -> None:
+        self._source, self._tokenizer, self._prompt, self._ends = source, tokenizer, prompt, ends
         self._unwrap = _template_remover(tokenizer, prompt)
         self.left_out = LeftOut()
 
-    def read(self, record: dict[str, Any], where: str) -> TextRollout | None:
+    def read(self, record: dict[str, Any], where: str, step: int | None = None) -> TextRollout | None:
         """The rollout; None where it has no ground truth."""
         messages = self._messages(record, where)
         problem_id = text_of(record, "problem_id", where) or text_of(record, "id", where) or digest(messages[-1][1])
@@ -117,14 +130,18 @@ class _Reader:
         response, stopped = self._prompt.cut(ending.text)
         self.left_out.behind_end += ending.lost or (stopped and response != ending.text)
         said = ENDED if ending.end is not None else finish_reason_of(record, where)
+        is_bare_dump = "input" in record and not says_how_it_ended(record) and ending.end is None and not stopped
         return TextRollout(
             messages=messages,
             response=response,
             ground_truth=truth,
             problem_id=problem_id,
-            source=text_of(record, "source", where) or self._path.name.split(".")[0],
+            source=text_of(record, "source", where) or self._source,
             finish_reason=STOPPED_AT_TEXT if stopped else said,
             end=ending.end,
+            ending_is_told=not is_bare_dump,
+            score=_score(record, where),
+            step=step,
         )
 
     def _messages(self, record: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
@@ -147,12 +164,12 @@ class _Reader:
 
 
 def read_text_rollouts(
-    path: Path, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, ends: set[int]
+    files: RecordFiles, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, ends: set[int]
 ) -> tuple[list[TextRollout], LeftOut]:
-    """The rollouts of a file, and what was not taken of it.
+    """The rollouts of files, and what was not taken of them.
 
     Args:
-        path: JSON Lines: problem, response, ground_truth; verl's dumps (input, output, gts); or prompt and completion,
+        files: JSON Lines: problem, response, ground_truth; verl's dumps (input, output, gts); or prompt and completion,
             texts or lists of messages.
         tokenizer: the model's.
         prompt: how problems are put; a list of messages stays as it is.
@@ -161,28 +178,28 @@ def read_text_rollouts(
     Raises:
         DatasetError: a record lacks a key or contradicts an earlier one, or there is nothing to import.
     """
-    reader = _Reader(path, tokenizer, prompt, ends)
+    reader = _Reader(files.source, tokenizer, prompt, ends)
     rollouts: list[TextRollout] = []
-    first_of: dict[str, tuple[int, TextRollout]] = {}
-    for number, record in json_lines(path):
-        where = f"{path}, line {number}"
-        if (rollout := reader.read(record, where)) is None:
+    first_of: dict[str, tuple[str, TextRollout]] = {}
+    for where, step, record in files.records():
+        if (rollout := reader.read(record, where, step)) is None:
             continue
         if rollout.finish_reason == CUT_OFF and not rollout.response:
             raise DatasetError(f"{where}: an empty response that was cut off has no tokens: leave the line out")
-        _refuse_conflict(rollout, where, *first_of.setdefault(rollout.problem_id, (number, rollout)))
+        _refuse_conflict(rollout, where, *first_of.setdefault(rollout.problem_id, (where, rollout)))
         rollouts.append(rollout)
     if not rollouts:
-        raise DatasetError(f"{path} has nothing to import" + "".join(f"; {note}" for note in reader.left_out.notes()))
+        names = ", ".join(map(str, files.files[:SHOWN]))
+        raise DatasetError(f"{names} has nothing to import" + "".join(f"; {note}" for note in reader.left_out.notes()))
     return rollouts, reader.left_out
 
 
-def _refuse_conflict(rollout: TextRollout, where: str, line: int, first: TextRollout) -> None:
+def _refuse_conflict(rollout: TextRollout, where: str, earlier: str, first: TextRollout) -> None:
     """Rollouts of one problem form a group: they answer the same text, and are scored against the same answer."""
     for name, what in (("messages", "problem"), ("ground_truth", "ground_truth")):
         if getattr(rollout, name) != getattr(first, name):
             raise DatasetError(
-                f"{where}: problem '{rollout.problem_id}' has another {what} than in line {line}: give each problem "
+                f"{where}: problem '{rollout.problem_id}' has another {what} than {earlier}: give each problem "
                 "an id of its own"
             )
 

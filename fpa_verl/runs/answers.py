@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from fpa_verl.evaluation.accuracy import Outcomes, Votes
 from fpa_verl.reward.latex import UnreadableError, canonical, tight
+from fpa_verl.reward.verdicts import MODEL_STATUSES
 from fpa_verl.rollouts.parquet import read_table, write_table
-from fpa_verl.rollouts.schema import MODEL_STATUSES
 from fpa_verl.runs.names import ANSWERS_FOLDER
 
 REMEDY = "delete it; `recipe=evaluate` asks for the missing answers when it is repeated"

@@ -35,6 +35,7 @@ def chained_additions(tmp_path_factory, base_model) -> Path:
     import json
 
     from fpa_verl.rollouts.importing import import_rollouts
+    from fpa_verl.rollouts.record_files import record_files
 
     folder = tmp_path_factory.mktemp("rollouts")
     lines = []
@@ -44,7 +45,7 @@ def chained_additions(tmp_path_factory, base_model) -> Path:
             lines.append(json.dumps({**record, "response": problem.solution(slip_at, 1)}))
     (folder / "text.jsonl").write_text("\n".join(lines))
     import_rollouts(
-        folder / "text.jsonl",
+        record_files([folder / "text.jsonl"]),
         str(base_model),
         folder / "d",
         prompt=BARE,

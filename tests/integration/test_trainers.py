@@ -261,6 +261,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(workspace, base_mode
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from fpa_verl.rollouts.importing import import_rollouts
+    from fpa_verl.rollouts.record_files import record_files
 
     model = AutoModelForCausalLM.from_pretrained(base_model)
     with torch.no_grad():
@@ -268,7 +269,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(workspace, base_mode
     model.save_pretrained(tmp_path / "model")
     AutoTokenizer.from_pretrained(base_model).save_pretrained(tmp_path / "model")
     text = chained_additions.parent / "text.jsonl"
-    import_rollouts(text, str(tmp_path / "model"), tmp_path / "d", prompt=BARE, max_response_tokens=64)
+    import_rollouts(record_files([text]), str(tmp_path / "model"), tmp_path / "d", prompt=BARE, max_response_tokens=64)
     done = offline(
         workspace,
         tmp_path / "model",

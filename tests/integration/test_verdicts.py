@@ -12,7 +12,7 @@ from fpa_verl.demo.model import character_tokenizer
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.servers.client import Output, RolloutClient, SamplingRequest
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
-from fpa_verl.integration.servers.verdicts import returned_by_scorer
+from fpa_verl.integration.servers.verdicts import BROKEN, RAISED, note_failures, returned_by_scorer
 from fpa_verl.integration.trainers.scorer_failures import scored_by
 from fpa_verl.reward.math_answer import compute_score
 from fpa_verl.rollouts.problems import Problem
@@ -20,7 +20,9 @@ from fpa_verl.runs.answers import AnswerStore
 
 CONFIG = OmegaConf.create({"reward": {"custom_reward_function": {"path": "mine/scorer.py", "name": "grade"}}})
 WITHOUT_STATUS = {"acc": 1.0}
-MESSAGE = r"the scorer grade in mine/scorer.py returned no 'status' for a response: return what docs/own_task.md lists"
+MESSAGE = (
+    r"the scorer grade in mine/scorer.py returned no 'status' for a response, and reward.reward_manager is not the"
+)
 PROBLEM = Problem.from_text("p", "1 + 1", "2", "toy")
 
 
@@ -37,15 +39,33 @@ def test_what_is_missing_is_named_with_the_scorer(verdict):
 
 
 def test_a_status_that_nobody_knows():
-    with pytest.raises(ConfigError, match=r"returned status 'correct', which is none of right, wrong, no_answer, time"):
+    with pytest.raises(ConfigError, match=r"returned status 'correct', none of right, wrong, no_answer, time"):
         returned_by_scorer({"status": "correct"}, "status", CONFIG)
 
 
 def test_the_page_that_the_error_names_lists_what_our_scorer_returns():
     page = (Path(__file__).parents[2] / "docs" / "own_task.md").read_text().partition("## Your own scorer")[2]
     listed = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
-    assert listed == ["score", "acc", "status", "extracted"]
-    assert set(listed) == set(compute_score("toy", r"\boxed{2}", "2"))
+    assert listed == ["score", "status", "extracted"]
+    assert {*listed, "acc"} == set(compute_score("toy", r"\boxed{2}", "2"))
+
+
+def test_a_contract_that_was_broken_in_a_worker_is_said_here():
+    with pytest.raises(ConfigError, match="it returned a tuple"):
+        returned_by_scorer({BROKEN: "it returned a tuple"}, "status", CONFIG)
+
+
+def test_what_a_scorer_raises_is_said_once(capsys):
+    raised = {"status": "error", RAISED: "KeyError: 'gold'"}
+    note_failures([{"status": "right"}, raised, raised], CONFIG)
+    assert capsys.readouterr().out == (
+        "note: the scorer grade in mine/scorer.py raised for 2 of 3 responses, first KeyError: 'gold'; they count as "
+        "error and train nothing\n"
+    )
+    note_failures([{"status": "error"}], CONFIG)
+    assert not capsys.readouterr().out
+    with pytest.raises(ConfigError, match="raised for 2 of 2 responses, first KeyError: 'gold'"):
+        scored_by({"a": raised, "b": raised}, CONFIG)
 
 
 def test_grpo():

@@ -23,6 +23,7 @@ from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.problems import json_lines, write_problems
 from fpa_verl.rollouts.prompts import BOXED
+from fpa_verl.rollouts.record_files import record_files
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("FPA_VERL_MATH_DATA", REPOSITORY.parent / "shared" / "data" / "math"))
@@ -88,7 +89,7 @@ def bpe_model(tmp_path_factory, text) -> Path:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory, text, bpe_model) -> Path:
     folder = tmp_path_factory.mktemp("dataset") / "rollouts"
-    import_rollouts(text, str(bpe_model), folder, prompt=BOXED, max_response_tokens=1024)
+    import_rollouts(record_files([text]), str(bpe_model), folder, prompt=BOXED, max_response_tokens=1024)
     return folder
 
 

@@ -15,7 +15,7 @@ from fpa_verl.reward.latex import UnreadableError
 from fpa_verl.reward.math_answer import compute_score, judge
 from fpa_verl.reward.reading import readings
 from fpa_verl.reward.values import UnsettledError
-from fpa_verl.rollouts.schema import MODEL_STATUSES, SCORER_STATUSES
+from fpa_verl.reward.verdicts import MODEL_STATUSES, SCORER_STATUSES
 
 WORDS = r"""
 \frac \dfrac \sqrt \text{ \text{cm} \mathrm \left \right \pi \infty \cup \cap \in \pm \cdot \times \leq < > =

@@ -26,6 +26,7 @@ from fpa_verl.evaluation.problem_sets import read_problem_set
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, reference_cache
 from fpa_verl.rollouts.problems import Problem, read_problems, write_problems
 from fpa_verl.rollouts.prompts import BARE, pinned
+from fpa_verl.rollouts.record_files import record_files
 from fpa_verl.rollouts.text_rollouts import TextRollout, read_text_rollouts
 from tests.rollouts.conftest import PLAN, change_manifest, finish, rewrite, trajectory
 from tests.rollouts.damage import damaged_bytes, damaged_json, damaged_table
@@ -311,7 +312,7 @@ class Archive(Target):
 
     def read(self) -> Any:
         put, ends = pinned(BARE, self.tokenizer, "model"), {self.tokenizer.eos_token_id}
-        return read_text_rollouts(self.folder / self.NAME, self.tokenizer, put, ends)[0]
+        return read_text_rollouts(record_files([self.folder / self.NAME]), self.tokenizer, put, ends)[0]
 
 
 class Lines(Archive):

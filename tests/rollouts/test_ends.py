@@ -14,6 +14,7 @@ from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.ends import CUT_OFF_WORDS, ENDED_WORDS, end_ids, finish_reason_of, known_ends, split_end
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.prompts import BARE, DATE, Prompt, pinned, render
+from fpa_verl.rollouts.record_files import record_files
 
 TOKENIZER = character_tokenizer()
 IDS = {TOKENIZER.eos_token_id}
@@ -92,7 +93,9 @@ def imported(tmp_path, base_model, *responses, prompt=BARE, **record):
     lines = [{"problem": "1+1", "response": one, "ground_truth": "2", **record} for one in responses]
     source = tmp_path / "r.jsonl"
     source.write_text("\n".join(map(json.dumps, lines)))
-    _, notes = import_rollouts(source, str(base_model), tmp_path / "d", prompt=prompt, validation_fraction=0.0)
+    _, notes = import_rollouts(
+        record_files([source]), str(base_model), tmp_path / "d", prompt=prompt, validation_fraction=0.0
+    )
     dataset = RolloutDataset(tmp_path / "d")
     return [dataset.row(i) for i in range(len(responses))], notes, dataset.manifest
 
@@ -166,9 +169,9 @@ def test_dumps_of_a_template_with_arguments(tmp_path, base_model):
     record = {"input": "user:1+1;assistant:<think></think>", "output": r"\boxed{2}", "gts": "2"}
     source.write_text(json.dumps(record) + "\n" + json.dumps({**record, "output": r"\boxed{3}"}))
     with pytest.raises(DatasetError, match="--template-args"):
-        import_rollouts(source, str(base_model), tmp_path / "a", prompt=Prompt("{problem}", THINKING))
+        import_rollouts(record_files([source]), str(base_model), tmp_path / "a", prompt=Prompt("{problem}", THINKING))
     put = Prompt("{problem}", THINKING, arguments={"enable_thinking": False})
-    import_rollouts(source, str(base_model), tmp_path / "d", prompt=put, validation_fraction=0.0)
+    import_rollouts(record_files([source]), str(base_model), tmp_path / "d", prompt=put, max_response_tokens=64)
     dataset = RolloutDataset(tmp_path / "d")
     assert TOKENIZER.decode(dataset.row(0)["prompt_ids"]) == "user:1+1;assistant:<think></think>"
     imported(tmp_path / "d", base_model, r"\boxed{2}", prompt=Prompt("{problem}", THINKING))
@@ -187,7 +190,7 @@ def test_dumps_of_a_template_with_arguments(tmp_path, base_model):
 def test_prompt_and_completion(tmp_path, base_model, prompt, completion):
     source = tmp_path / "trl.jsonl"
     source.write_text(json.dumps({"prompt": prompt, "completion": completion, "answer": 2.0}))
-    import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0)
+    import_rollouts(record_files([source]), str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0)
     row = RolloutDataset(tmp_path / "d").row(0)
     assert TOKENIZER.decode(row["prompt_ids"]) == "1+1\n"
     assert (row["status"], row["ground_truth"]) == ("right", "2")
@@ -200,12 +203,14 @@ def test_problems_without_an_answer_are_left_out_and_named(tmp_path, base_model,
     source.write_text(
         "\n".join([*lines, r'{"id": "q", "problem": "1+1", "response": "\\boxed{2}", "ground_truth": 2}'])
     )
-    manifest, notes = import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0)
+    manifest, notes = import_rollouts(
+        record_files([source]), str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0
+    )
     assert manifest.counts["trajectories"] == 1
     assert notes == ["left out, without an answer: p0, p1, p2, p3, p4 and 2 more"]
     source.write_text("\n".join(lines))
     with pytest.raises(DatasetError, match="has nothing to import; left out, without an answer: p0"):
-        import_rollouts(source, str(base_model), tmp_path / "e", prompt=BARE)
+        import_rollouts(record_files([source]), str(base_model), tmp_path / "e", prompt=BARE)
 
 
 def test_the_ends_of_a_model_are_its_tokenizers_and_its_generation_configs(tmp_path, base_model):

@@ -4,10 +4,13 @@ import json
 
 import pytest
 
-from fpa_verl.errors import DatasetError
+from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.reward.function import OURS, named
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.prompts import BARE
+from fpa_verl.rollouts.record_files import record_files
+from fpa_verl.rollouts.scored_by import KeptScores, ScoredBy
 
 
 def write(path, records):
@@ -25,7 +28,7 @@ def test_text_rollouts_become_a_dataset(tmp_path, base_model):
             {"problem": "2+2", "response": r"\boxed{", "ground_truth": "4", "id": "b", "finish_reason": "length"},
         ],
     )
-    import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0)
+    import_rollouts(record_files([source]), str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0)
     dataset = RolloutDataset(tmp_path / "d")
     rows = [dataset.rows(i)[0] for i in range(len(dataset))]
     assert [row["status"] for row in rows] == ["right", "wrong", "right", "no_answer"]
@@ -49,20 +52,20 @@ def test_verl_dumps(tmp_path, base_model):
             {"input": "1+1\n", "output": r"\boxed{5}", "gts": "2", "score": 0.0, "step": 10},
         ],
     )
-    import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0)
+    import_rollouts(record_files([source]), str(base_model), tmp_path / "d", prompt=BARE, max_response_tokens=64)
     assert len(RolloutDataset(tmp_path / "d")) == 2
 
 
 def test_dump_of_another_template(tmp_path, base_model):
     source = write(tmp_path / "d.jsonl", [{"input": "user: 1+1", "output": "x", "gts": "2"}])
     with pytest.raises(DatasetError, match="line 1: 'input' was not rendered with this tokenizer's chat template"):
-        import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE)
+        import_rollouts(record_files([source]), str(base_model), tmp_path / "d", prompt=BARE)
 
 
 def test_missing_key_names_file_line_and_key(tmp_path, base_model):
     source = write(tmp_path / "d.jsonl", [{"problem": "1+1", "ground_truth": "2"}])
     with pytest.raises(DatasetError, match=r"d\.jsonl, line 1: key 'response' is missing"):
-        import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE)
+        import_rollouts(record_files([source]), str(base_model), tmp_path / "d", prompt=BARE)
 
 
 def test_what_is_scored_is_what_is_stored(tmp_path, base_model):
@@ -70,7 +73,12 @@ def test_what_is_scored_is_what_is_stored(tmp_path, base_model):
     response = "So, after long thought, it is " + r"\boxed{2}"
     source = write(tmp_path / "r.jsonl", [{"problem": "1+1", "response": response, "ground_truth": "2"}])
     import_rollouts(
-        source, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0, max_response_tokens=20
+        record_files([source]),
+        str(base_model),
+        tmp_path / "d",
+        prompt=BARE,
+        validation_fraction=0.0,
+        max_response_tokens=20,
     )
     assert RolloutDataset(tmp_path / "d").manifest.counts["status_no_answer"] == 1
 
@@ -78,8 +86,8 @@ def test_what_is_scored_is_what_is_stored(tmp_path, base_model):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"problem": "1+2"}, "line 2: problem 'a' has another problem than in line 1"),
-        ({"ground_truth": "3"}, "line 2: problem 'a' has another ground_truth than in line 1"),
+        ({"problem": "1+2"}, "line 2: problem 'a' has another problem than .*line 1"),
+        ({"ground_truth": "3"}, "line 2: problem 'a' has another ground_truth than .*line 1"),
         ({"response": ["x"]}, r"line 2: 'response' is \[\"x\"\], where a text is wanted"),
         ({"ground_truth": True}, "line 2: 'ground_truth' is true, where a text is wanted"),
         ({"ground_truth": float("inf")}, "line 2: not JSON .Infinity is no JSON number"),
@@ -97,4 +105,96 @@ def test_a_record_that_does_not_fit_names_its_line(change, message, tmp_path, ba
     record = {"problem": "1+1", "response": r"\boxed{2}", "ground_truth": "2", "id": "a"}
     source = write(tmp_path / "r.jsonl", [record, {**record, **change}])
     with pytest.raises(DatasetError, match=message):
-        import_rollouts(source, str(base_model), tmp_path / "d", prompt=BARE)
+        import_rollouts(record_files([source]), str(base_model), tmp_path / "d", prompt=BARE)
+
+
+def dump(folder, step, outputs, **more):
+    """One step's dump of verl: the prompt 1+1, and responses."""
+    folder.mkdir(exist_ok=True)
+    records = [{"input": "1+1\n", "output": output, "gts": "2", "step": step, **more} for output in outputs]
+    return write(folder / f"{step}.jsonl", records)
+
+
+def test_dumps_do_not_say_what_was_cut_off(tmp_path, base_model):
+    dump(tmp_path / "dumps", 1, [r"\boxed{2}", r"\boxed{3}"])
+    files = record_files([tmp_path / "dumps"])
+    with pytest.raises(ConfigError, match=r"2 rollouts are verl's dumps, .* give --max-response-tokens N"):
+        import_rollouts(files, str(base_model), tmp_path / "d", prompt=BARE)
+    assert not (tmp_path / "d").exists()
+    # A character is a token, and an end is one more.
+    _, notes = import_rollouts(files, str(base_model), tmp_path / "d", prompt=BARE, max_response_tokens=9)
+    dataset = RolloutDataset(tmp_path / "d")
+    assert [dataset.row(i)["finish_reason"] for i in range(2)] == ["length", "length"]
+    _, notes = import_rollouts(files, str(base_model), tmp_path / "e", prompt=BARE, max_response_tokens=10)
+    assert notes == ["2 responses end within 2 % of 10 tokens: they may have been cut off there"]
+    told = record_files([dump(tmp_path / "told", 1, ["2"] * 3, finish_reason="stop")])
+    assert import_rollouts(told, str(base_model), tmp_path / "f", prompt=BARE)[1] == []
+
+
+def test_steps_are_of_different_policies(tmp_path, base_model):
+    for step in (1, 5, 9):
+        dump(tmp_path / "dumps", step, [r"\boxed{2}", r"\boxed{3}"])
+    files = record_files([tmp_path / "dumps"], source="sums")
+    manifest, notes = import_rollouts(files, str(base_model), tmp_path / "d", prompt=BARE, max_response_tokens=64)
+    assert manifest.counts["trajectories"] == 6
+    assert notes == [
+        "rollouts of 3 steps, 1 to 9: each step's policy was another one, and all train as if --model had sampled "
+        "them; --steps 1-5 takes earlier ones"
+    ]
+    assert RolloutDataset(tmp_path / "d").row(0)["data_source"] == "sums"
+    early = record_files([tmp_path / "dumps"], steps="1-5")
+    manifest, _ = import_rollouts(early, str(base_model), tmp_path / "e", prompt=BARE, max_response_tokens=64)
+    assert manifest.counts["trajectories"] == 4
+
+
+GSM8K = [f"6*7={answer}\n#### {answer}" for answer in ("42", "41")] * 15
+LAST_LINE = """
+def grade(data_source, solution_str, ground_truth, extra_info=None):
+    return float(solution_str.rpartition("#### ")[2] == ground_truth)
+"""
+
+
+@pytest.fixture
+def gsm8k(tmp_path):
+    """Answers without boxes, and what they were worth to the run that dumped them."""
+    records = [
+        {"problem": "6*7", "response": text, "ground_truth": "42", "score": 0.9 if text.endswith("42") else 0.1}
+        for text in GSM8K
+    ]
+    return record_files([write(tmp_path / "gsm8k.jsonl", records)])
+
+
+def test_answers_in_a_form_that_nobody_looks_for(tmp_path, base_model, gsm8k):
+    message = (
+        r"30 of 30 responses hold no answer that math_answer finds \(it looks for \\boxed{}\): one ends in '6\*7=42"
+    )
+    with pytest.raises(ConfigError, match=message) as error:
+        import_rollouts(gsm8k, str(base_model), tmp_path / "d", prompt=BARE)
+    assert "--reward FILE.py:FUNCTION, or --keep-scores" in str(error.value)
+    assert not (tmp_path / "d").exists()
+    meant = ScoredBy(OURS, given=True)
+    manifest, _ = import_rollouts(gsm8k, str(base_model), tmp_path / "d", prompt=BARE, scorer=meant)
+    assert manifest.counts["status_no_answer"] == 30
+
+
+def test_a_function_of_ones_own(tmp_path, base_model, gsm8k):
+    (tmp_path / "mine.py").write_text(LAST_LINE)
+    scorer = ScoredBy(named(f"{tmp_path}/mine.py:grade"), given=True)
+    manifest, _ = import_rollouts(
+        gsm8k, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0, scorer=scorer
+    )
+    assert manifest.counts["status_right"] == manifest.counts["status_wrong"] == 15
+    assert manifest.fingerprints["scorer"].startswith("mine.py:grade/")
+    RolloutDataset(tmp_path / "d").verify()
+
+
+def test_scores_as_they_were(tmp_path, base_model, gsm8k):
+    with pytest.raises(DatasetError, match=r"a record of problem '.*' returned a score of 0\.9, .*--threshold NUMBER"):
+        import_rollouts(gsm8k, str(base_model), tmp_path / "d", prompt=BARE, scorer=KeptScores(gsm8k.sha256))
+    kept = KeptScores(gsm8k.sha256, 0.5)
+    manifest, _ = import_rollouts(gsm8k, str(base_model), tmp_path / "d", prompt=BARE, scorer=kept)
+    assert manifest.counts["status_right"] == manifest.counts["status_wrong"] == 15
+    assert manifest.fingerprints["scorer"] == f"kept/{gsm8k.sha256[:16]} from 0.5"
+    unscored = record_files([write(tmp_path / "u.jsonl", [{"problem": "1", "response": "1", "answer": "1"}])])
+    with pytest.raises(DatasetError, match="has no 'score' to be kept"):
+        import_rollouts(unscored, str(base_model), tmp_path / "e", prompt=BARE, scorer=kept)

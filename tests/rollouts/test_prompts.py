@@ -12,6 +12,7 @@ from fpa_verl.errors import ConfigError
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.prompts import BARE, BOXED, Prompt, prompt_of, read_prompt, stopping
+from fpa_verl.rollouts.record_files import record_files
 
 # arXiv 2509.19893, Figure 7, as printed: with a space in \boxed {X}, on one line, nothing behind "A:".
 FIGURE_7 = (
@@ -98,7 +99,9 @@ def test_imported_responses_end_where_collected_ones_would(base_model, tmp_path)
     found = {}
     for name, stop in (("stopping", (";",)), ("plain", ())):
         prompt = Prompt("{problem}", "{% for m in messages %}{{ m['content'] }}{% endfor %}", stop)
-        import_rollouts(source, str(base_model), tmp_path / name, prompt=prompt, validation_fraction=0.0)
+        import_rollouts(
+            record_files([source]), str(base_model), tmp_path / name, prompt=prompt, validation_fraction=0.0
+        )
         found[name] = RolloutDataset(tmp_path / name)
     stopping_counts, plain_counts = (found[name].manifest.counts for name in ("stopping", "plain"))
     assert stopping_counts["stopped_at_text"] == 1

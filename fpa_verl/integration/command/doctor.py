@@ -183,17 +183,15 @@ def recipe(overrides: list[str]) -> Iterator[Finding]:
 
 def dataset_and_recipe(facts: RunFacts) -> Finding:
     """Whether the dataset was scored as evaluations will be, and the temperatures of sampling and of scoring."""
-    from fpa_verl.reward.math_answer import scorer_fingerprint
+    from fpa_verl.integration.config.identity import other_scorer
 
-    manifest = facts.manifest
-    scored_by, scores_by = manifest.fingerprints.get("scorer"), scorer_fingerprint()
-    if scored_by != scores_by:
+    if difference := other_scorer(facts):
         return Finding(
             "dataset",
             "note",
-            f"{facts.rollouts} was scored by {scored_by}, evaluations are scored by {scores_by}: `fpa-verl data check "
-            f"{facts.rollouts}` scores a sample of it anew; collect or import it again where they disagree",
+            f"{difference}: `fpa-verl data check {facts.rollouts}` scores a sample of it anew; collect or import it "
+            "again where they disagree",
         )
-    sampled = manifest.sampling.get("temperature", "unknown")
+    sampled = facts.manifest.sampling.get("temperature", "unknown")
     scoring = facts.policy_loss.scoring_temperature
     return Finding("dataset", "fine", f"same scorer; sampled at temperature {sampled}, log-probs at {scoring}")

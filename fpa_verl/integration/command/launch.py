@@ -20,6 +20,7 @@ from fpa_verl.errors import AGAIN, FpaError
 from fpa_verl.integration.config.settings import as_list, joins_cluster
 from fpa_verl.integration.config.typed_command import variables
 from fpa_verl.paths import RECIPES
+from fpa_verl.reward.function import PACKAGE
 from fpa_verl.runs.ledger import close_ledger
 
 # What a shell expects of a command that Ctrl-C ended.
@@ -49,6 +50,9 @@ def place_outputs(config: DictConfig) -> None:
     for split in ("train", "test"):
         if not OmegaConf.is_missing(config.problems, split) and config.problems[split] is not None:
             config.problems[split] = _absolute(config.problems[split])
+    scorer = config.reward.custom_reward_function
+    if scorer.path and not str(scorer.path).startswith(PACKAGE):
+        scorer.path = _absolute(scorer.path)
     for files in ("train_files", "val_files"):
         config.data[files] = [_absolute(name) for name in as_list(config.data[files])]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fpa_verl.integration.command.checks import data, engine, evaluation, machine, prompt, settings
+from fpa_verl.integration.command.checks import data, engine, evaluation, machine, prompt, reward, settings
 from fpa_verl.integration.config.facts import RunFacts
 
 
@@ -20,5 +20,6 @@ def check(facts: RunFacts) -> None:
     engine.check_sizes(facts)
     evaluation.check(facts)
     prompt.check(facts)
+    reward.check(facts)
     # Reading it finds out whether the model is there.
     _ = facts.model

@@ -16,9 +16,10 @@ from verl.workers.config import ActorConfig
 
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
-from fpa_verl.integration.config.settings import as_list, compute_dtype
+from fpa_verl.integration.config.settings import as_list, compute_dtype, scorer_of
 from fpa_verl.integration.policy_losses import KEY, OfflinePolicyLossConfig
 from fpa_verl.integration.safety.divergence import CollapseRule
+from fpa_verl.reward.function import RewardFunction
 from fpa_verl.rollouts import Manifest, RolloutDataset, Selection, read_manifest
 from fpa_verl.rollouts.fingerprint import base_fingerprints, local_model_dir
 from fpa_verl.rollouts.problems import Problem, problems_fingerprint, read_problems
@@ -175,6 +176,13 @@ class RunFacts:
                 "recipes/base/offline.yaml sets it"
             )
         return self.actor.policy_loss
+
+    # ---- reward -------------------------------------------------------------------------------
+
+    @cached_property
+    def scorer(self) -> RewardFunction:
+        """The function that scores responses; nothing of it is read yet."""
+        return scorer_of(self.config)
 
     # ---- rollouts and their reference -----------------------------------------------------------
 

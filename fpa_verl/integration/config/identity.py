@@ -14,7 +14,6 @@ from fpa_verl.integration.config.typed_command import typed_command
 from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.policy_losses import FORWARD_KL, OfflinePolicyLossConfig
 from fpa_verl.objectives import Needs
-from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.reference_cache import read_cache_file
 from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, root_of
@@ -33,6 +32,24 @@ def require_same_model(facts: RunFacts) -> None:
                 f"({facts.model[name]}): set actor_rollout_ref.model.path to the model that made it, or collect again "
                 "with this one"
             )
+
+
+def other_scorer(facts: RunFacts) -> str | None:
+    """Where the dataset was scored by another function, or another version of it, than the run's: in words."""
+    made_with, mine = facts.manifest.fingerprints.get("scorer"), facts.scorer.fingerprint
+    if made_with == mine:
+        return None
+    return f"{facts.rollouts} was scored by {made_with}, and this run scores by {mine}"
+
+
+def require_same_scorer(facts: RunFacts) -> None:
+    """Refuse a dataset that is there already and was scored by another function.
+
+    Raises:
+        MismatchError: naming both.
+    """
+    if difference := other_scorer(facts):
+        raise MismatchError(f"{difference}: delete it to collect again, or choose rollouts=FOLDER")
 
 
 def inputs_of(facts: RunFacts) -> list[Input]:
@@ -60,7 +77,7 @@ def dataset_input(facts: RunFacts) -> Input:
         base_model=root_of(manifest.fingerprints.get("model"), facts.made_by),
         device_seconds=manifest.device_seconds,
         cost=manifest.cost,
-        about={"counts": manifest.counts},
+        about={"counts": manifest.counts, "scorer": manifest.fingerprints.get("scorer")},
         inputs=(facts.made_by,) if facts.made_by else (),
     )
 
@@ -171,7 +188,7 @@ def describe_run(facts: RunFacts) -> dict[str, Any]:
         "command": typed_command(),
         # For people and for tables: what the model is, its fingerprint says.
         "model": facts.model_path,
-        "fingerprints": {**facts.model, "scorer": scorer_fingerprint()},
+        "fingerprints": {**facts.model, "scorer": facts.scorer.fingerprint},
         "evaluation": facts.evaluation,
         "inputs": [one.as_json() for one in inputs_of(facts)],
         "hardware": {"devices": facts.devices, "device": device_description()},

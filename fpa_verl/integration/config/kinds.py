@@ -13,7 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from fpa_verl.integration.config.facts import RunFacts, RunKind
-from fpa_verl.integration.config.identity import describe_evaluation, describe_run, require_same_model
+from fpa_verl.integration.config.identity import (
+    describe_evaluation,
+    describe_run,
+    require_same_model,
+    require_same_scorer,
+)
 from fpa_verl.integration.say import say
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
@@ -39,6 +44,7 @@ def _is_collected(facts: RunFacts) -> bool:
     if not (facts.rollouts / MANIFEST_FILE).exists():
         return False
     require_same_model(facts)
+    require_same_scorer(facts)
     return True
 
 

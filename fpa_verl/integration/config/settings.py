@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from fpa_verl.bounds import bounded, out_of_bounds
 from fpa_verl.errors import ConfigError
+from fpa_verl.reward.function import VERLS_OWN, RewardFunction
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,13 @@ class Batches:
 
 
 @dataclass(frozen=True)
+class Reward:
+    """`reward`. threshold: the score from which a response is right; unset, 1 is right, 0 and -1 are wrong."""
+
+    threshold: float | None = bounded(None)
+
+
+@dataclass(frozen=True)
 class KeptTokens:
     """`reference`, source topk: the most likely tokens of a position, and samples of the others.
 
@@ -93,6 +101,18 @@ def require_bounds(kind: type, section: DictConfig, key: str) -> None:
     given = {field.name: section[field.name] for field in dataclasses.fields(kind) if field.name in section}
     for name, value, bounds in out_of_bounds(kind(**given)):
         raise ConfigError(f"{key}.{name}={value}: {bounds}")
+
+
+def scorer_of(config: DictConfig) -> RewardFunction:
+    """The reward function that a recipe names, verl's own where it names none."""
+    reward, function = config.reward, config.reward.get("custom_reward_function") or {}
+    path = function.get("path")
+    return RewardFunction(
+        path=path,
+        name=str(function.get("name")) if path else VERLS_OWN,
+        threshold=reward.get("threshold"),
+        arguments=dict(function.get("reward_kwargs") or {}),
+    )
 
 
 def joins_cluster(config: DictConfig) -> bool:

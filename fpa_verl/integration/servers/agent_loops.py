@@ -23,6 +23,7 @@ from fpa_verl.integration.safety.failures import NOTHING_GENERATED
 from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, Output, SamplingRequest
 from fpa_verl.integration.servers.transfer import PARTITION, VALIDATION_PARTITION
 from fpa_verl.rollouts.problems import Problem
+from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
 
 if TYPE_CHECKING:
     # Importing any of verl's trainers registers ours, which import this module.
@@ -122,7 +123,8 @@ def prompt_batch(
     columns: dict[str, list[Any]] = {
         "uid": uids,
         "raw_prompt": [p.chat for p in problems],
-        "data_source": [p.data_source for p in problems],
+        # The scorer of a set is that of the problems held out of it.
+        "data_source": [p.data_source.removesuffix(VALIDATION_SUFFIX) for p in problems],
         "reward_model": [{"style": "rule", "ground_truth": p.ground_truth} for p in problems],
         "extra_info": [{**p.extra_info, "problem_id": p.problem_id} for p in problems],
         "index": [p.problem_id for p in problems],

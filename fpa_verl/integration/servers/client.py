@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.safety.failures import nothing_generated
-from fpa_verl.integration.servers.verdicts import returned_by_scorer
+from fpa_verl.integration.servers.verdicts import note_failures, returned_by_scorer
 from fpa_verl.rollouts.ends import end_ids
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.prompts import stopping, stops_of
@@ -162,6 +162,7 @@ class RolloutClient:
         self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int]
     ) -> list[Rollout]:
         outputs = self._servers.answer(problems, request, first_samples)
+        note_failures((output.verdict for output in outputs), self._config)
         rollouts = [self._rollout(output, problems[output.place]) for output in outputs]
         return sorted(rollouts, key=lambda rollout: (rollout.place, rollout.sample))
 

@@ -13,9 +13,9 @@ from fpa_verl.files import hold
 from fpa_verl.integration.config.identity import device_description
 from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.config.versions import installed_versions
+from fpa_verl.integration.say import say
 from fpa_verl.integration.servers.client import Rollout, SamplingRequest, in_batches
 from fpa_verl.integration.trainers.sampling_only import SamplingTrainer
-from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.fingerprint import vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import Problem, hold_out, problems_fingerprint, write_problems
@@ -48,7 +48,7 @@ class Collector(SamplingTrainer):
         return {
             "fingerprints": {
                 **self.facts.model,
-                "scorer": scorer_fingerprint(),
+                "scorer": self.facts.scorer.fingerprint,
                 "problems": problems_fingerprint(problems),
             },
             "sampling": {
@@ -93,12 +93,24 @@ class Collector(SamplingTrainer):
             # Paid for, whether or not it came to an end.
             self.ledger.write("step", self.shards)
         self.shards += 1
+        if self.shards == 1:
+            self._say_what_the_scorer_misses(rollouts)
         sizes = Counter(rollout.place for rollout in rollouts)
         whole = [r for r in rollouts if sizes[r.place] == n]
         complete = sorted(map(self._trajectory, whole), key=lambda t: (t.problem_id, t.sample))
         if complete:
             self.writer.add(complete)
         return len({t.problem_id for t in complete})
+
+    def _say_what_the_scorer_misses(self, rollouts: list[Rollout]) -> None:
+        """Before hours are paid for answers in a form that it does not look for."""
+        silent = next((rollout for rollout in rollouts if rollout.status != "right"), None)
+        text = self.rollout_client.text(silent) if silent else ""
+        if why := self.facts.scorer.why_nothing_counts([rollout.status for rollout in rollouts], text):
+            say(
+                f"note: {why}. Is this the scorer for these problems (reward.custom_reward_function), and does the "
+                "prompt ask for that form?"
+            )
 
     def _trajectory(self, rollout: Rollout) -> Trajectory:
         sampling = self.writer.plan["sampling"]
@@ -134,6 +146,7 @@ class Collector(SamplingTrainer):
                 "vocabulary_size": vocabulary_size(str(self.config.actor_rollout_ref.model.path)),
                 "time": time.time(),
                 "problems_missing": problems_missing,
+                "scorer": self.facts.scorer.as_json(),
             },
             versions=installed_versions(),
         )

@@ -13,8 +13,8 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-from fpa_verl.integration.servers.verdicts import returned_by_scorer
-from fpa_verl.rollouts.schema import MODEL_STATUSES
+from fpa_verl.integration.servers.verdicts import note_failures, returned_by_scorer
+from fpa_verl.reward.verdicts import MODEL_STATUSES
 
 
 def scored_by(verdicts: Mapping[str, Mapping[str, Any]], config: DictConfig) -> set[str]:
@@ -23,6 +23,7 @@ def scored_by(verdicts: Mapping[str, Mapping[str, Any]], config: DictConfig) -> 
     Raises:
         ConfigError: the scorer does not keep its contract.
     """
+    note_failures(verdicts.values(), config)
     return {key for key, one in verdicts.items() if returned_by_scorer(one, "status", config) in MODEL_STATUSES}
 
 

@@ -12,7 +12,8 @@ from fpa_verl.evaluation import pass_at_1
 from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.metered import MeteredTrainer
-from fpa_verl.rollouts.schema import CUT_OFF, MODEL_STATUSES, STOPPED_AT_TEXT
+from fpa_verl.reward.verdicts import MODEL_STATUSES
+from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
 

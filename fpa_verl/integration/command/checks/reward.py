@@ -1,0 +1,47 @@
+"""The scorer, called once before anything starts: what it returns must be a verdict."""
+
+from __future__ import annotations
+
+from fpa_verl.errors import ConfigError
+from fpa_verl.integration.config.facts import RunFacts
+from fpa_verl.integration.config.identity import other_scorer
+from fpa_verl.integration.say import say
+from fpa_verl.rollouts.problems import Problem
+from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
+
+
+def check(facts: RunFacts) -> None:
+    """Refuse a scorer that is not there or returns no verdict; say from which score a response is right.
+
+    Raises:
+        ConfigError: saying which scorer, and what it did.
+    """
+    if facts.kind.trains and facts.kind.reads_rollouts and (difference := other_scorer(facts)):
+        say(f"note: {difference}; it trains on the one and is measured by the other")
+    if not (facts.kind.reads_problems or facts.kind.evaluates):
+        return
+    # It may need a reward model, which is not there yet.
+    if not facts.scorer.is_ours and not facts.config.reward.reward_model.enable:
+        for problem in _one_of_each_set(facts):
+            _try(facts, problem)
+    if facts.scorer.threshold is not None:
+        say(
+            f"{facts.scorer}: a response is right from a score of {facts.scorer.threshold:g} on (reward.threshold); "
+            "online and offline its reward is 1, that of any other 0"
+        )
+
+
+def _try(facts: RunFacts, problem: Problem) -> None:
+    """A response that gives the answer, in words that a scorer of any form may or may not find it in."""
+    response = f"The answer is \\boxed{{{problem.ground_truth}}}.\n#### {problem.ground_truth}"
+    source = problem.data_source.removesuffix(VALIDATION_SUFFIX)
+    try:
+        facts.scorer(source, response, problem.ground_truth, {**problem.extra_info, "problem_id": problem.problem_id})
+    except ConfigError as error:
+        raise ConfigError(f"{error}; it was tried on problem '{problem.problem_id}' of {source}") from error
+
+
+def _one_of_each_set(facts: RunFacts) -> list[Problem]:
+    problems = facts.training_problems if facts.kind.reads_problems else []
+    known = [*problems, *(facts.evaluation_problems if facts.kind.evaluates else [])]
+    return list({problem.data_source: problem for problem in reversed(known)}.values())
