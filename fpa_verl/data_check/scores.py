@@ -45,18 +45,14 @@ def scorer_of(manifest: Manifest) -> RewardFunction:
     if told is None and known.startswith(f"{OURS_BY_NAME}/"):
         return OURS
     if told is None:
-        raise DatasetError(
-            f"scored by {known}, which the manifest names no file of: give it, --reward FILE.py:FUNCTION"
-        )
+        raise DatasetError(f"scored by {known}, whose file is not recorded: {GIVE_IT}")
     if told.get(KEPT):
         raise DatasetError("the scores are those that the imported records had")
     try:
         function = RewardFunction(**told)
         _ = function.fingerprint, function.function
     except (ConfigError, TypeError) as error:
-        raise DatasetError(
-            f"scored by {known}, which cannot be called ({error}): give it, --reward FILE.py:FUNCTION"
-        ) from error
+        raise DatasetError(f"scored by {known}, which cannot be called ({error}): {GIVE_IT}") from error
     return function
 
 

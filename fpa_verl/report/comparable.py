@@ -130,7 +130,18 @@ def require_same_device_as_data(run: Run) -> None:
 
 def notes_on(runs: list[Run]) -> list[str]:
     """What a reader must know of the runs beside their numbers: where those come from, and whose budgets differ."""
-    return [*(caveat for run in runs for caveat in run.caveats), *budget_notes(runs)]
+    return [*(caveat for run in runs for caveat in run.caveats), *scorer_notes(runs), *budget_notes(runs)]
+
+
+def scorer_notes(runs: list[Run]) -> list[str]:
+    """Runs that trained on the verdicts of another scorer than the one that measured them."""
+    notes = []
+    for run in runs:
+        trained_by = run.dataset.about.get("scorer") if run.dataset else None
+        measured_by = run.info["fingerprints"].get("scorer")
+        if trained_by not in (None, measured_by):
+            notes.append(f"{run.name} trained on verdicts of {trained_by} and is measured by {measured_by}")
+    return notes
 
 
 def budget_notes(runs: list[Run]) -> list[str]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from fpa_verl.demo.model import character_tokenizer
 from fpa_verl.evaluation import pass_at_1
 from fpa_verl.files import read_json_lines
 from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.rollouts.problems import read_problems, write_problems
 from fpa_verl.rollouts.prompts import BARE
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.find import find_runs
@@ -388,6 +390,60 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_)
     score = float(status == "right")
     return {"score": score, "acc": score, "status": status, "extracted": ""}
 """
+
+
+SCORER_OF_NUMBERS = """
+def score(data_source, solution_str, ground_truth, extra_info=None):
+    assert data_source == extra_info["set"], data_source
+    return 0.3 + 0.4 * (len(solution_str) % 2)
+"""
+
+
+@pytest.mark.slow
+def test_both_sides_are_rewarded_alike_by_a_scorer_of_numbers(workspace, base_model):
+    """A score of 0.7 is right and one of 0.3 wrong, in data, in GRPO's reward and in every evaluation."""
+    (workspace / "shaped.py").write_text(SCORER_OF_NUMBERS)
+    problems = [replace(p, extra_info={"set": p.data_source}) for p in read_problems(f"{workspace}/problems.parquet")]
+    write_problems(workspace / "named.parquet", problems, "train")
+    mine = (
+        f"reward.custom_reward_function.path={workspace}/shaped.py",
+        "reward.custom_reward_function.name=score",
+        f"problems.train={workspace}/named.parquet",
+        f"problems.test={workspace}/named.parquet",
+        f"rollouts={workspace}/by_numbers",
+        "validation.fraction=0.25",
+        "scale.rollouts_per_problem=4",
+    )
+    refused = train("collect", workspace, base_model, *mine)
+    assert refused.returncode == 1
+    assert "it is not known from which score a response is right" in refused.stderr
+    assert not (workspace / "by_numbers").exists()
+    mine = (*mine, "reward.threshold=0.5")
+    done = train("collect", workspace, base_model, *mine)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    dataset = RolloutDataset(workspace / "by_numbers")
+    dataset.verify()
+    counts = dataset.manifest.counts
+    assert counts["status_right"] + counts["status_wrong"] == counts["trajectories"] == 48
+    done = train(
+        "grpo_baseline",
+        workspace,
+        base_model,
+        *mine,
+        f"run_dir={workspace}/grpo_by_numbers",
+        "scale.online.prompts=4",
+        "trainer.total_training_steps=1",
+        "trainer.save_freq=-1",
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    step = metrics(workspace / "grpo_by_numbers")[1]
+    assert (step["critic/score/min"], step["critic/score/max"]) == (0.0, 1.0)
+    run = read_run(workspace / "grpo_by_numbers")
+    assert run.info["fingerprints"]["scorer"] == dataset.manifest.fingerprints["scorer"]
+    assert run.info["fingerprints"]["scorer"].startswith("shaped.py:score/")
+    # Problems that were held out are scored as those of their set.
+    assert {task.DATA_SOURCE, f"{task.DATA_SOURCE}/validation"} <= {point.data_source for point in run.points}
+    assert all(point.unscored == 0 for point in run.points)
 
 
 @pytest.mark.slow

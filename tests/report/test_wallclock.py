@@ -67,6 +67,13 @@ def test_data_from_another_device_is_not_added_up(tmp_path):
         wallclock.compare(find_runs([tmp_path]))
 
 
+def test_data_that_another_scorer_judged_is_said(tmp_path):
+    make_run(tmp_path / "a", [1, 2], dataset={**DATASET, "scorer": "s"})
+    make_run(tmp_path / "b", [1, 2], dataset={**DATASET, "fingerprint": "d", "scorer": "kept/1234"}, seed=1)
+    notes = wallclock.compare(find_runs([tmp_path])).notes()
+    assert [note for note in notes if "verdicts" in note] == ["b trained on verdicts of kept/1234 and is measured by s"]
+
+
 def test_a_restart_is_paid_for(tmp_path):
     folder = make_run(tmp_path / "a", [1, 2])
     append_json_line(folder / "ledger.jsonl", {"kind": "attempt", "time": 0, "attempt": 2, "devices": 2})
