@@ -36,7 +36,7 @@ class Bounds:
 
     def __str__(self) -> str:
         sides = {"of at least": self.at_least, "above": self.above, "of at most": self.at_most}
-        limits = " and ".join(f"{name} {bound}" for name, bound in sides.items() if bound is not None)
+        limits = " and ".join(f"{name} {bound:g}" for name, bound in sides.items() if bound is not None)
         number = f"a {'whole ' * self.whole}number {limits}".strip()
         return f"null, or {number}" if self.optional else number
 
@@ -69,4 +69,10 @@ def out_of_bounds(settings: Any) -> Iterator[tuple[str, Any, Bounds | Choice]]:
     for field in dataclasses.fields(settings):
         value, bounds = getattr(settings, field.name), field.metadata["bounds"]
         if value not in bounds:
-            yield field.name, value, bounds
+            is_large = isinstance(bounds, Bounds) and isinstance(value, int | float) and abs(value) >= LARGEST
+            # The bound that all have is said where it is the reason.
+            yield (
+                field.name,
+                value,
+                dataclasses.replace(bounds, at_most=bounds.at_most or LARGEST) if is_large else bounds,
+            )

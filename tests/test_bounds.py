@@ -29,6 +29,16 @@ def test_bounds_in_words():
     assert str(Bounds()) == "a number"
 
 
+@pytest.mark.parametrize("value", [1e6, float("inf")])
+def test_the_bound_that_all_have_is_said_where_it_is_the_reason(value):
+    @dataclass(frozen=True)
+    class Settings:
+        beta: float = bounded(1.0, above=0)
+
+    ((_, _, bounds),) = out_of_bounds(Settings(value))
+    assert str(bounds) == "a number above 0 and of at most 1e+06"
+
+
 def test_every_field_out_of_bounds_is_named():
     @dataclass(frozen=True)
     class Settings:

@@ -20,6 +20,8 @@ from fpa_verl.rollouts.shards import Piece
 
 # Of the longest prompts, where one that was cut would be, so many are read.
 PROMPTS = 500
+# Tokens of a response's end that are read, and the share of responses that is worth a note.
+TAIL, NOTED = 8, 0.2
 ENDS_REMEDY = "import again, which cuts a response off behind its end"
 PROMPT_REMEDY = "raise scale.max_prompt_tokens and collect again"
 
@@ -40,9 +42,12 @@ class Texts:
         self._longest = set(index["prompt_tokens"].nlargest(PROMPTS).index.tolist())
         self._prompts: dict[int, list[int]] = {}
         self._missing = ""
+        self._ended = self._broken_off = 0
         try:
             self._tokenizer = tokenizer_of(manifest, model)
             self._ends = np.array(sorted(known_ends(model_of(manifest, model), self._tokenizer)))
+            pad = self._tokenizer.pad_token_id
+            self._pad = None if pad in self._ends else pad
         except FpaError as error:
             self._missing = str(error)
 
@@ -53,9 +58,33 @@ class Texts:
         for row in set(self._second_ends(piece)) - faulty:
             where = self._where(piece.in_dataset + row)
             self._faults.add("ends", f"{where}: column 'response_ids' goes on behind an end of the response")
+        if self._is_imported:
+            self._look_at_imported(piece, faulty)
         here = set(range(piece.in_dataset, piece.in_dataset + len(piece.table)))
         for row in self._longest & here - {piece.in_dataset + one for one in faulty}:
             self._prompts[row] = piece.table["prompt_ids"][row - piece.in_dataset].as_py()
+
+    @property
+    def _is_imported(self) -> bool:
+        return self._manifest.origin.get("kind") == "import"
+
+    def _look_at_imported(self, piece: Piece, faulty: set[int]) -> None:
+        """What a model may have sampled itself, and a text may not show."""
+        ended = piece.table["finish_reason"].to_pylist()
+        for row, ids in enumerate(piece.table["response_ids"].to_pylist()):
+            if row in faulty:
+                continue
+            if self._pad is not None and self._pad in ids:
+                where = self._where(piece.in_dataset + row)
+                self._faults.add("ends", f"{where}: column 'response_ids' holds padding")
+            if ended[row] == ENDED:
+                self._ended += 1
+                self._broken_off += self._breaks_off(ids)
+
+    def _breaks_off(self, ids: list[int]) -> bool:
+        """Whether the text before the end has a letter last: a sentence or a formula would have more."""
+        text = str(self._tokenizer.decode(ids[-TAIL:], skip_special_tokens=True)).rstrip()
+        return bool(text) and text[-1].isalpha()
 
     def _second_ends(self, piece: Piece) -> Iterator[int]:
         column = piece.table["response_ids"].combine_chunks()
@@ -80,11 +109,12 @@ class Texts:
             "ends", ENDS_REMEDY, "each response ends once, at its last token, or not at all"
         )
         yield from self._unanswered()
+        yield from self._broken()
         yield from self._without_problem(folder)
 
     def _unanswered(self) -> Iterator[Finding]:
         """Imported responses that are said to have ended and hold no answer: an older import knew one word for it."""
-        if self._manifest.origin.get("kind") != "import":
+        if not self._is_imported:
             return
         silent = int(((self._index["finish_reason"] == ENDED) & (self._index["status"] == "no_answer")).sum())
         if silent:
@@ -93,6 +123,16 @@ class Texts:
                 "note",
                 f"{silent:,} of {len(self._index):,} responses are said to have ended and hold no answer: if they were "
                 "cut off, import them again with what the engine said of it (finish_reason)",
+            )
+
+    def _broken(self) -> Iterator[Finding]:
+        """Imported responses that are said to have ended, in the middle of something."""
+        if self._broken_off >= max(1, NOTED * self._ended):
+            yield Finding(
+                "ends",
+                "note",
+                f"{self._broken_off:,} of {self._ended:,} imported responses that are said to have ended have a letter "
+                "last: if they were cut off, import them again with what the engine said of it (finish_reason)",
             )
 
     def _without_problem(self, folder: Path) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,13 @@ from fpa_verl.rollouts.schema import CUT_OFF, ENDED
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Under which the engines say it; the last is vLLM's for what made it stop as well, beside the first.
-KEYS = ("finish_reason", "finishReason", "done_reason", "stop_reason")
+# Under which the engines say it, in small letters with underscores. `stop_reason` is Anthropic's word, and vLLM's for
+# what made it stop, a token or a text, beside a `finish_reason`.
+WORD_KEYS = ("finish_reason", "finish_reasons", "done_reason", "stop_type", "stop_reason")
+# True where it was cut off.
+FLAG_KEYS = ("truncated", "is_truncated", "was_truncated", "stopped_limit")
+# Under which a dictionary has its word, and one whose own keys say it (TGI, OpenAI's responses).
+INNER_KEYS, OUTER_KEYS = ("type", "reason", "value"), ("details", "incomplete_details")
 # Of OpenAI, vLLM, SGLang, TGI, Anthropic, Gemini, Ollama, Cohere and llama.cpp, in small letters with underscores.
 ENDED_WORDS = frozenset(
     {
@@ -35,44 +40,69 @@ CUT_OFF_WORDS = frozenset(
 )
 
 
-def says_how_it_ended(record: dict[str, Any]) -> bool:
-    """Whether a record has a word for that at all."""
-    return any(record.get(key) is not None for key in ("truncated", *KEYS))
-
-
-def finish_reason_of(record: dict[str, Any], where: str) -> str:
-    """Whether a response ended or was cut off; one that does not say it is taken to have ended.
+def finish_reason_of(record: dict[str, Any], where: str) -> str | None:
+    """Whether a response ended or was cut off; None where the record does not say. Anything that says "cut off" counts.
 
     Args:
-        record: with one of `KEYS`, whose value is a word, `{"type": WORD, ...}` or `{"reason": WORD}`; or with
-            `truncated`.
+        record: with a word or a flag under one of the keys, however they are spelled.
         where: names file and row in errors.
 
     Raises:
         DatasetError: a word that is not known, or one that says that there is no whole response.
     """
-    if isinstance(record.get("truncated"), bool):
-        return CUT_OFF if record["truncated"] else ENDED
-    for key in KEYS:
-        value = record.get(key)
-        if isinstance(value, dict):
-            # One without a word is none that is known.
-            value = value.get("type") or value.get("reason") or value
-        if value is None:
-            continue
-        if key == KEYS[-1] and isinstance(value, int):
-            # A token, of vLLM.
-            return ENDED
-        word = _plain(value)
-        if word in CUT_OFF_WORDS:
-            return CUT_OFF
-        if word in ENDED_WORDS:
-            return ENDED
-        raise DatasetError(
-            f"{where}: '{key}' is {json.dumps(value)[:40]}, which says neither that the response ended nor that it was "
-            f"cut off: write {ENDED!r} or {CUT_OFF!r}, or leave out lines that are no whole response"
-        )
-    return ENDED
+    said = list(_statements(record, where))
+    if CUT_OFF in said or _plain(record.get("status")) == "incomplete":
+        return CUT_OFF
+    return ENDED if said else None
+
+
+def _statements(record: dict[str, Any], where: str) -> Iterator[str]:
+    named = {_plain(key): (key, value) for key, value in record.items() if value is not None}
+    for name in FLAG_KEYS:
+        if name in named:
+            yield CUT_OFF if _is_set(*named[name], where) else ENDED
+    for name in OUTER_KEYS:
+        if name in named and isinstance(inside := named[name][1], dict):
+            yield from _statements({"finish_reason": inside["reason"]} if "reason" in inside else inside, where)
+    for name in WORD_KEYS:
+        for value in map(_inner, _each(named.get(name))):
+            is_beside = name == "stop_reason" and any(other in named for other in WORD_KEYS[:-1])
+            if (found := _known(value, name)) is not None:
+                yield found
+            elif not is_beside:
+                raise DatasetError(
+                    f"{where}: '{named[name][0]}' is {json.dumps(value)[:40]}, which says neither that the response "
+                    f"ended nor that it was cut off: write {ENDED!r} or {CUT_OFF!r}, or leave out lines that are no "
+                    "whole response"
+                )
+
+
+def _each(named: tuple[str, Any] | None) -> list[Any]:
+    if named is None:
+        return []
+    return named[1] if isinstance(named[1], list) else [named[1]]
+
+
+def _inner(value: Any) -> Any:
+    """The word of `{"type": WORD, ...}`."""
+    inner = {_plain(key): one for key, one in value.items()} if isinstance(value, dict) else {}
+    return next((inner[key] for key in INNER_KEYS if inner.get(key) is not None), value)
+
+
+def _known(value: Any, name: str) -> str | None:
+    """What a word says; None for one that is not known."""
+    if name == "stop_reason" and isinstance(value, int) and not isinstance(value, bool):
+        # A token, of vLLM.
+        return ENDED
+    word = _plain(value) if isinstance(value, str) else ""
+    return CUT_OFF if word in CUT_OFF_WORDS else ENDED if word in ENDED_WORDS else None
+
+
+def _is_set(key: str, value: Any, where: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if (word := str(value).strip().lower()) not in words:
+        raise DatasetError(f"{where}: '{key}' is {json.dumps(value)[:40]}, where true or false is wanted")
+    return words[word]
 
 
 def _plain(word: Any) -> str:
@@ -101,11 +131,21 @@ def require_end(model: str, tokenizer: PreTrainedTokenizerBase) -> int:
         DatasetError: the tokenizer has none.
     """
     if tokenizer.eos_token_id is None:
-        raise DatasetError(
-            f"the tokenizer of {model} has no end-of-sequence token, which every finished response ends in: set "
-            f'"eos_token" in {Path(model) / "tokenizer_config.json"}'
-        )
+        raise _endless(model)
     return int(tokenizer.eos_token_id)
+
+
+def require_some_end(model: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The same where the model's files may name an end that the tokenizer does not."""
+    if not end_ids(model, tokenizer):
+        raise _endless(model)
+
+
+def _endless(model: str) -> DatasetError:
+    return DatasetError(
+        f"the tokenizer of {model} has no end-of-sequence token, which every finished response ends in: set "
+        f'"eos_token" in {Path(model) / "tokenizer_config.json"}'
+    )
 
 
 @dataclass(frozen=True)
@@ -134,6 +174,9 @@ def split_end(response: str, tokenizer: PreTrainedTokenizerBase, ids: Iterable[i
     ends = {str(tokenizer.convert_ids_to_tokens(one)): one for one in ids}
     pad = tokenizer.pad_token if tokenizer.pad_token_id not in ends.values() else None
     marks = [*ends, *([pad] if pad else [])]
+    if pad:
+        # Of a batch that was filled up on the left.
+        response = re.sub(f"^(?:{re.escape(pad)})+", "", response)
     found = re.search("|".join(map(re.escape, sorted(marks, key=len, reverse=True))), response)
     if not found:
         return Ending(response, None, lost=False)

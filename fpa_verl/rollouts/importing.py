@@ -79,7 +79,7 @@ def import_rollouts(
         The manifest, and what a user must know of what was not taken.
 
     Raises:
-        ConfigError: the tokenizer has no chat template, or one that asks for the time; the scorer breaks its contract,
+        ConfigError: the tokenizer has no chat template; the scorer breaks its contract,
             or finds no answer in nearly all of the responses; the limit of verl's dumps is not told.
         DatasetError: a record lacks a key, a file is missing or empty, or the tokenizer has no end of a sequence.
     """

@@ -15,15 +15,16 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.fingerprint import digest
+from fpa_verl.rollouts.numbers import Written, constant, finite, number_text
 from fpa_verl.rollouts.parquet import read_table, write_table
 from fpa_verl.rollouts.prompts import Prompt
 from fpa_verl.rollouts.schema import VALIDATION, VALIDATION_SUFFIX
@@ -96,11 +97,6 @@ def truth_text(value: str | float | None) -> str:
     return "" if text.strip().strip("<>").lower() in NO_ANSWER else text
 
 
-def number_text(value: float) -> str:
-    """A finite number in digits: 1e20 as 100000000000000000000, 7.0 as 7, 1e-05 as 0.00001."""
-    return str(int(value)) if value.is_integer() else f"{Decimal(repr(value)):f}"
-
-
 def read_problems(files: str | Sequence[str]) -> list[Problem]:
     """All problems of verl parquet files, in order.
 
@@ -133,7 +129,20 @@ def _rows_of(path: Path) -> list[dict[str, Any]]:
     seal = (table.schema.metadata or {}).get(SEAL)
     if seal is not None and not _is_digest(seal, rows):
         raise DatasetError(f"{path} is damaged (its rows are not what its checksum was made of): restore it")
+    _shorten_single_precision(table.schema, rows)
     return rows
+
+
+def _shorten_single_precision(schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
+    """Ground truths of a column of 32 bits with their own digits: Python makes 0.10000000149011612 of its 0.1."""
+    model = schema.field("reward_model").type if "reward_model" in schema.names else pa.null()
+    if not pa.types.is_struct(model) or model.get_field_index("ground_truth") < 0:
+        return
+    if pa.types.is_float32(model.field("ground_truth").type):
+        for row in rows:
+            truth = (row["reward_model"] or {}).get("ground_truth")
+            if truth is not None:
+                row["reward_model"]["ground_truth"] = Written(str(np.float32(truth)))
 
 
 def _is_digest(seal: bytes, rows: list[dict[str, Any]]) -> bool:
@@ -199,7 +208,7 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
     try:
         # Windows' tools begin a file with a mark.
         text = line.removeprefix(codecs.BOM_UTF8).decode("utf-8")
-        record = json.loads(text, parse_constant=_constant, parse_float=_finite)
+        record = json.loads(text, parse_constant=constant, parse_float=finite)
         # Half a surrogate pair, as in "\ud83d", is no text that could be encoded.
         json.dumps(record, ensure_ascii=False).encode("utf-8")
     # ValueError: no UTF-8, no JSON, a number of thousands of digits. RecursionError: brackets without end.
@@ -208,18 +217,6 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DatasetError(f"{where}: a JSON object is wanted, not {type(record).__name__}")
     return record
-
-
-def _constant(name: str) -> None:
-    """NaN is what data frames write for null."""
-    if name != "NaN":
-        raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(digits: str) -> float:
-    if not math.isfinite(value := float(digits)):
-        raise ValueError(f"{digits} is too large for a number: write it as a text")
-    return value
 
 
 def text_of(record: dict[str, Any], key: str, where: str) -> str | None:

@@ -56,9 +56,13 @@ class Prompt:
         return problem if self.is_put(problem) else self.text.replace(SLOT, problem)
 
     def is_put(self, problem: str) -> bool:
-        """Whether a problem comes with the instruction already, whatever white space is around that."""
-        before, behind = (part.strip() for part in self._around)
-        text, least = problem.strip(), len(before) + len(behind)
+        """Whether a problem comes with the instruction already, whatever white space is around that.
+
+        Of a text that is not required to the letter, case, spaces, dollar signs and a last full stop do not matter.
+        """
+        same = str.strip if self.is_required else _loosely
+        before, behind = map(same, self._around)
+        text, least = same(problem), len(before) + len(behind)
         # A few characters, as "A:", may be the problem's own.
         return least >= INSTRUCTION and len(text) > least and text.startswith(before) and text.endswith(behind)
 
@@ -83,6 +87,10 @@ class Prompt:
         return (response[: min(ends)], True) if ends else (response, False)
 
 
+def _loosely(text: str) -> str:
+    return " ".join(text.replace("$", "").split()).rstrip(".").lower()
+
+
 # What most recipes for mathematics ask. The paper's own is recipes/prompt/paper.yaml.
 BOXED = Prompt(SLOT + "\nPlease reason step by step, and put your final answer within \\boxed{}.")
 # The problem and nothing else.
@@ -93,10 +101,10 @@ def pinned(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, model: str) -> Pr
     """The prompt with its template settled: the tokenizer's own where it has none, and the same every day.
 
     Templates as Llama's write today's date into every prompt, so that a dataset of Monday is another one than that of
-    Tuesday. A `date_string` pins them.
+    Tuesday: `without_clock` pins them.
 
     Raises:
-        ConfigError: there is no template, or one that depends on the clock and cannot be pinned.
+        ConfigError: there is no template.
     """
     template = prompt.template or tokenizer.chat_template
     if template is None:
@@ -106,24 +114,26 @@ def pinned(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, model: str) -> Pr
             "actor_rollout_ref.model.custom_chat_template=TEMPLATE sets one, and so does "
             f'"chat_template" in {Path(model) / "tokenizer_config.json"}'
         )
-    arguments = {**clock_arguments(template, prompt.arguments), **prompt.arguments}
-    return replace(prompt, template=str(template), arguments=arguments)
+    return without_clock(replace(prompt, template=str(template)), tokenizer)
 
 
-def clock_arguments(template: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What pins a template that writes today's date; nothing for one that does not, or is pinned.
+def without_clock(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+    """The prompt, the same every day: by its template's `date_string`, or else by a date in the place of its clock."""
+    template = str(prompt.template)
+    if CLOCK not in template or not _shows_the_date(prompt, tokenizer):
+        return prompt
+    dated = replace(prompt, arguments={"date_string": DATE, **prompt.arguments})
+    if not _shows_the_date(dated, tokenizer):
+        return dated
+    return replace(prompt, template=f"{{%- macro {CLOCK}(format) -%}}{DATE}{{%- endmacro -%}}{template}")
 
-    Raises:
-        ConfigError: it cannot be pinned.
-    """
-    if CLOCK not in template or "date_string" in given:
-        return {}
-    if "date_string" not in template:
-        raise ConfigError(
-            f"the chat template asks for the time ({CLOCK}) and puts another prompt every day: set "
-            "actor_rollout_ref.model.custom_chat_template to one that does not"
-        )
-    return {"date_string": DATE}
+
+def _shows_the_date(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether another day makes another prompt."""
+    chat = [{"role": "user", "content": "?"}]
+    days = [{CLOCK: lambda _, day=day: day} for day in ("1 Jan", "2 Feb")]
+    texts = {render(tokenizer, chat, replace(prompt, arguments={**prompt.arguments, **day})) for day in days}
+    return len(texts) > 1
 
 
 def render(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], prompt: Prompt) -> str:

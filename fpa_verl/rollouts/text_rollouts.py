@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.rollouts.ends import finish_reason_of, says_how_it_ended, split_end
+from fpa_verl.rollouts.ends import finish_reason_of, split_end
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.problems import text_of, truth_text
 from fpa_verl.rollouts.prompts import Prompt, render
@@ -130,14 +130,14 @@ class _Reader:
         response, stopped = self._prompt.cut(ending.text)
         self.left_out.behind_end += ending.lost or (stopped and response != ending.text)
         said = ENDED if ending.end is not None else finish_reason_of(record, where)
-        is_bare_dump = "input" in record and not says_how_it_ended(record) and ending.end is None and not stopped
+        is_bare_dump = "input" in record and said is None and not stopped
         return TextRollout(
             messages=messages,
             response=response,
             ground_truth=truth,
             problem_id=problem_id,
             source=text_of(record, "source", where) or self._source,
-            finish_reason=STOPPED_AT_TEXT if stopped else said,
+            finish_reason=STOPPED_AT_TEXT if stopped else said or ENDED,
             end=ending.end,
             ending_is_told=not is_bare_dump,
             score=_score(record, where),
@@ -159,7 +159,13 @@ class _Reader:
 
     def _response(self, record: dict[str, Any], where: str) -> str:
         if (chat := _chat(record, "completion", where)) is not None:
-            return chat[-1][1]
+            if [role for role, _ in chat] != ["assistant"]:
+                roles = ", ".join(role for role, _ in chat)
+                raise DatasetError(
+                    f"{where}: 'completion' has messages of {roles}, where one of the assistant is wanted: put what "
+                    "came before the last answer into 'prompt', and leave out what comes behind it"
+                )
+            return chat[0][1]
         return _field(record, ("response", "output", "completion"), where)
 
 

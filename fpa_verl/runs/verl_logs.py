@@ -36,7 +36,7 @@ _READ: tuple[str, ...] = (
     "response_length/",
     "dynamics/",
 )
-_READ += ("critic/score/min", "critic/score/max")
+_READ += ("critic/score/", "critic/rewards/")
 # Tensorflow's format: each record behind its length and a checksum of that, before a checksum of itself.
 _EVENT_HEAD, _CHECKSUM = struct.Struct("<QI"), 4
 

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, pairwise
+from shlex import quote
 from typing import Any
 
 from fpa_verl.errors import DatasetError
@@ -37,8 +38,10 @@ LOOKED_FOR = f"val-core/SOURCE/{ACCURACY}/mean@N"
 LIKE_ACCURACY = re.compile(r"(?<![a-z])(val|valid|validation|test|eval|acc|accuracy)(?![a-z])", re.IGNORECASE)
 # verl's own before val-core: the mean reward of a problem set.
 OLD_NAME = "val/test_score/"
-# The least and the highest reward of a training batch.
-LEAST, HIGHEST = "critic/score/min", "critic/score/max"
+# The least and the highest reward of a training batch, and what stands for them in logs without: rewards less the KL
+# that some runs take off them, which is far from 1.
+SCORES, REWARDS = "critic/score", "critic/rewards"
+KL_AT_MOST = 0.5
 SHOWN = 3
 RETURN_ACC = f"Let the reward function return `{ACCURACY}`, 1 for a right answer and 0 for another, beside the score"
 
@@ -100,9 +103,21 @@ def accuracies(log: VerlLog) -> list[Mean]:
 
 def _rewards_beyond(log: VerlLog) -> str:
     """In words, that rewards of training leave 0 to 1; a mean of -1 and 1 may still lie between them."""
-    least = min((record.metrics[LEAST] for record in log.records if LEAST in record.metrics), default=0.0)
-    highest = max((record.metrics[HIGHEST] for record in log.records if HIGHEST in record.metrics), default=1.0)
-    return f"rewards go from {least:g} to {highest:g} ({LEAST}, {HIGHEST})" if least < 0 or highest > 1 else ""
+    for name, slack in ((SCORES, 0.0), (REWARDS, KL_AT_MOST)):
+        lows, highs = ([v for end in ends for v in _logged(log, f"{name}/{end}")] for ends in _ENDS)
+        if lows or highs:
+            least, highest = min(lows, default=0.0), max(highs, default=1.0)
+            beyond = least < -slack or highest > 1 + slack
+            return f"rewards go from {least:g} to {highest:g} ({name}/min, {name}/max)" if beyond else ""
+    return ""
+
+
+# What bounds rewards from below, and from above.
+_ENDS = ("min", "mean"), ("max", "mean")
+
+
+def _logged(log: VerlLog, name: str) -> list[float]:
+    return [record.metrics[name] for record in log.records if name in record.metrics]
 
 
 def why_no_accuracy(log: VerlLog) -> str:
@@ -121,8 +136,16 @@ def why_no_accuracy(log: VerlLog) -> str:
     old = next((name for name in like if name.startswith(OLD_NAME)), None)
     if old and log.path.suffix == FILE_SUFFIX:
         new = f"val-core/{old.removeprefix(OLD_NAME)}/{REWARD}/mean@1"
-        return f'{reason}. If rewards are 0 or 1: `sed \'s#"{old}"#"{new}"#\' {log.path} > renamed{FILE_SUFFIX}`'
+        return f"{reason}. If rewards are 0 or 1: `{_renaming(old, new)} {quote(str(log.path))} > renamed{FILE_SUFFIX}`"
     return f"{reason}. Log the share of right answers under the name that is looked for"
+
+
+def _renaming(old: str, new: str) -> str:
+    """The command of sed that gives a metric another name."""
+    between = next((mark for mark in "#|~@%!,;" if mark not in old + new), "#")
+    pattern, replacement = re.sub(r"([][.*^$\\])", r"\\\1", old), re.sub(r"([&\\])", r"\\\1", new)
+    script = between.join(("s", f'"{pattern}"', f'"{replacement}"', ""))
+    return f"sed {quote(script)}"
 
 
 def _why_not_between_0_and_1(log: VerlLog, found: list[Mean]) -> str:

@@ -1,7 +1,7 @@
 """Files of offline wandb: reading one, and telling which are attempts of one run.
 
 Every time a run is started, wandb makes a folder, wandb/offline-run-DATE_TIME-ID, with a file run-ID.wandb: a run that
-was resumed under its id has several.
+was resumed has several. verl names no id, so that a resumed run of its has a new one each time.
 """
 
 from __future__ import annotations
@@ -140,9 +140,9 @@ def _is_written(file: Path) -> bool:
 def runs_of(files: Iterable[Path]) -> list[list[Path]]:
     """The files of each run, its attempts in the order of time.
 
-    Those in one folder of wandb's are attempts of one run if entity, project and id are the same. Runs of two folders
-    may have chosen the same id: they are one only where what is in the second begins behind the start, and goes on
-    from what is in the first. A copy of a file counts once.
+    Those in one folder of wandb's are attempts of one run if entity, project and id are the same. Files of two folders
+    that have the id in common, and files of two ids of one entity, project and name, are one only where what is in the
+    second begins behind the start, and goes on from what is in the first. A copy of a file counts once.
     """
     groups: dict[tuple[Path, tuple[str, str, str]], list[WandbFile]] = {}
     for file in map(read_wandb, files):
@@ -152,7 +152,7 @@ def runs_of(files: Iterable[Path]) -> list[list[Path]]:
     for group in runs:
         before = [one for one in whole if one[0].run == group[0].run]
         same = [one for one in before if one[0].began_at == group[0].began_at and group[0].logged]
-        goes_on_from = [one for one in before if _goes_on(one, group)]
+        goes_on_from = [one for one in whole if _is_of_one_name(one[0], group[0]) and _goes_on(one, group)]
         # Of several that it may go on from nobody knows which it was.
         if joined := same or (goes_on_from if len(goes_on_from) == 1 else []):
             joined[0][:] = _in_order([*joined[0], *group])
@@ -176,6 +176,10 @@ def _in_order(files: list[WandbFile]) -> list[WandbFile]:
             by_beginning[file.began_at] = file
     ordered = sorted(by_beginning.values(), key=lambda file: file.began_at)
     return [file for file in ordered if file.logged] or ordered
+
+
+def _is_of_one_name(one: WandbFile, other: WandbFile) -> bool:
+    return one.run == other.run or (one.run[:2] == other.run[:2] and one.name == other.name)
 
 
 def _goes_on(before: list[WandbFile], after: list[WandbFile]) -> bool:

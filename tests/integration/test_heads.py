@@ -101,6 +101,16 @@ def test_plain_heads_pass_both(name, dtype):
     compare(model)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("factor", [0.95, 0.98, 1.02, 1.05, 1.1])
+def test_a_factor_that_has_no_name_is_seen(factor, dtype):
+    model = made(*PLAIN["qwen3"], dtype)
+    model.get_output_embeddings().register_forward_hook(lambda _, __, logits: logits * factor)
+    require_plain_head(model)
+    with pytest.raises(ConfigError, match="% on the whole"):
+        compare(model)
+
+
 def test_logits_that_are_not_numbers_are_not_the_same():
     model = made(*PLAIN["qwen3"])
     with torch.no_grad():

@@ -37,6 +37,21 @@ IDS = {TOKENIZER.eos_token_id}
         {"stop_reason": "model_context_window_exceeded"},
         {"truncated": True},
         {"finish_reason": None, "stop_reason": "max-tokens"},
+        {"truncated": False, "finish_reason": "length"},
+        {"finish_reason": {"value": "length"}},
+        {"finish_reason": {"Type": "MAX_TOKENS"}},
+        {"finish_reason": "stop", "stop_reason": "max_tokens"},
+        {"finish_reasons": ["stop", "length"]},
+        {"truncated": 1},
+        {"truncated": "true"},
+        {"is_truncated": True},
+        {"stopReason": "max_tokens"},
+        {"stop_type": "limit"},
+        {"stopped_limit": True, "truncated": False},
+        {"details": {"finish_reason": "length"}},
+        {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+        {"FinishReason": "length"},
+        {"Finish_Reason": "LENGTH"},
     ],
 )
 def test_words_for_a_response_that_was_cut_off(record):
@@ -46,9 +61,12 @@ def test_words_for_a_response_that_was_cut_off(record):
 @pytest.mark.parametrize(
     "record",
     [
-        {},
-        {"finish_reason": None},
         {"finish_reason": "stop"},
+        {"finish_reason": ["stop"]},
+        {"details": {"finish_reason": "eos_token", "generated_tokens": 7}},
+        {"truncated": "false"},
+        {"stop_type": "eos", "truncated": False},
+        {"finish_reason": "stop", "stop_reason": "a text of the prompt's"},
         {"finish_reason": "STOP"},
         {"finish_reason": "eos_token"},
         {"finish_reason": {"type": "stop", "matched": 151645}},
@@ -62,6 +80,29 @@ def test_words_for_a_response_that_was_cut_off(record):
 )
 def test_words_for_a_response_that_ended(record):
     assert finish_reason_of(record, "line 1") == "stop"
+
+
+@pytest.mark.parametrize("record", [{}, {"finish_reason": None}, {"status": "right"}, {"details": {"tokens": 3}}])
+def test_records_that_do_not_say(record):
+    assert finish_reason_of(record, "line 1") is None
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"finish_reason": {}}, "'finish_reason' is {}, which says neither"),
+        ({"finish_reason": {"length": 10}}, "'finish_reason' is {.length.: 10}, which says neither"),
+        ({"FinishReason": 7}, "'FinishReason' is 7, which says neither"),
+        ({"truncated": "perhaps"}, "'truncated' is .perhaps., where true or false is wanted"),
+        (
+            {"incomplete_details": {"reason": "content_filter"}},
+            "'finish_reason' is .content_filter., which says neither",
+        ),
+    ],
+)
+def test_what_is_not_understood_is_named(record, message):
+    with pytest.raises(DatasetError, match=message):
+        finish_reason_of(record, "line 1")
 
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12))
@@ -87,6 +128,8 @@ def test_a_word_that_is_not_known_is_an_error_that_names_it(word):
 def test_a_response_ends_at_the_first_text_that_ends_one(response, text, shows_end, lost):
     found = split_end(response, TOKENIZER, IDS)
     assert (found.text, found.end, found.lost) == (text, TOKENIZER.eos_token_id if shows_end else None, lost)
+    # As a batch that was filled up on the left has it.
+    assert split_end(TOKENIZER.pad_token * 2 + response, TOKENIZER, IDS) == found
 
 
 def imported(tmp_path, base_model, *responses, prompt=BARE, **record):
@@ -154,8 +197,29 @@ def test_a_template_that_writes_the_date_is_the_same_every_day():
     assert render(TOKENIZER, [{"role": "user", "content": "1+1"}], put) == DATE
     chosen = pinned(Prompt("{problem}", LLAMA, arguments={"date_string": "1 Jan 2026"}), TOKENIZER, "m")
     assert render(TOKENIZER, [{"role": "user", "content": "1+1"}], chosen) == "1 Jan 2026"
-    with pytest.raises(ConfigError, match=r"asks for the time .strftime_now. and puts another prompt every day"):
-        pinned(Prompt("{problem}", "{{ strftime_now('%Y') }}"), TOKENIZER, "m")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ strftime_now('%Y') }}",
+        "{% set date_string = strftime_now('%d %b %Y') %}{{ date_string }}",
+        "{% for m in messages %}{{ strftime_now('%d') }}{% endfor %}",
+        "{% macro head() %}{{ strftime_now('%d') }}{% endmacro %}{{ head() }}",
+    ],
+)
+@pytest.mark.parametrize("arguments", [{}, {"date_string": "x"}])
+def test_a_template_that_takes_no_date_gets_one_in_the_place_of_its_clock(template, arguments):
+    put = pinned(Prompt("{problem}", template, arguments=arguments), TOKENIZER, "m")
+    assert render(TOKENIZER, [{"role": "user", "content": "1+1"}], put) == DATE
+    # Pinned once is pinned.
+    assert pinned(put, TOKENIZER, "m") == put
+
+
+def test_a_clock_that_is_not_looked_at_changes_nothing():
+    template = "{% if tools %}{{ strftime_now('%Y') }}{% endif %}{{ messages[0]['content'] }}"
+    put = pinned(Prompt("{problem}", template), TOKENIZER, "m")
+    assert (put.template, put.arguments) == (template, {})
 
 
 THINKING = (

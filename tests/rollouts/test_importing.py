@@ -97,6 +97,11 @@ def test_what_is_scored_is_what_is_stored(tmp_path, base_model):
         ({"stop_reason": "refusal"}, "line 2: 'stop_reason' is \"refusal\", which says neither"),
         ({"prompt": [{"role": "user"}]}, "line 2: 'prompt' is no list of messages with role and content"),
         ({"completion": [], "response": None}, "line 2: 'completion' is no list of messages"),
+        (
+            {"completion": [{"role": "assistant", "content": "2"}, {"role": "user", "content": "thanks"}]},
+            "line 2: 'completion' has messages of assistant, user, where one of the assistant is wanted",
+        ),
+        ({"completion": [{"role": "user", "content": "2"}]}, "'completion' has messages of user, where one of"),
         ({"response": "\ud83d"}, "line 2: not JSON .*surrogates not allowed"),
         ({"response": "", "finish_reason": "length"}, "line 2: an empty response that was cut off has no tokens"),
     ],

@@ -118,6 +118,13 @@ def test_a_damaged_archive_is_named(tmp_path):
         ("12345678901234567890", "12345678901234567890"),
         ("1e20", "100000000000000000000"),
         ("0.00001", "0.00001"),
+        ("6.02e23", "602000000000000000000000"),
+        ("1e23", "1" + "0" * 23),
+        ("1e300", "1" + "0" * 300),
+        ("9007199254740993.0", "9007199254740993"),
+        ("123456789012345678.5", "123456789012345678.5"),
+        ("3.14159265358979323846", "3.14159265358979323846"),
+        ("100.0", "100"),
         ("1.5e-7", "0.00000015"),
         ("-0.0", "0"),
         ("7.0", "7"),
@@ -131,7 +138,19 @@ def test_a_number_in_json_is_read_as_the_number_it_is(tmp_path, written, read):
     assert problem.ground_truth == read
 
 
-@pytest.mark.parametrize("written", ["1e400", "-1e999", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_a_number_in_parquet_has_the_digits_of_its_own_precision(tmp_path, kind):
+    truths = pa.array([0.1, 1e16, 7.0, 1e23, None], kind)
+    rows = [row(extra_info={"problem_id": str(i)}) for i in range(5)]
+    table = pa.Table.from_pylist(rows)
+    models = pa.StructArray.from_arrays([truths], ["ground_truth"])
+    table = table.set_column(table.schema.get_field_index("reward_model"), "reward_model", models)
+    pq.write_table(table, tmp_path / "x.parquet")
+    found = [problem.ground_truth for problem in read_problems(str(tmp_path / "x.parquet"))]
+    assert found == ["0.1", "1" + "0" * 16, "7", "1" + "0" * 23, ""]
+
+
+@pytest.mark.parametrize("written", ["1e400", "-1e999", "1e-400", "Infinity", "-Infinity"])
 def test_a_number_that_is_not_finite_is_refused(tmp_path, written):
     (tmp_path / "p.jsonl").write_text(f'{{"problem": "p", "answer": {written}, "id": "a"}}\n')
     with pytest.raises(DatasetError, match=r"p\.jsonl, line 1: not JSON"):

@@ -5,6 +5,9 @@ A step is 37 s on 4 devices, 148 device-seconds: the file logger has no clock.
 
 from __future__ import annotations
 
+import re
+import subprocess
+
 import pytest
 from typer.testing import CliRunner
 
@@ -49,15 +52,17 @@ def test_the_metric_that_is_looked_for_and_the_one_that_was_found(tmp_path, name
         )
 
 
-def test_the_line_that_renames_the_old_metric_does(tmp_path):
-    log = write_file(tmp_path / "log.jsonl", *steps(1, 20, name="val/test_score/openai/gsm8k"))
+@pytest.mark.parametrize("source", ["openai/gsm8k", "it's#x", "aime.2024[a]*", "a&b|c", "two words"])
+def test_the_line_that_renames_the_old_metric_does(tmp_path, source):
+    log = write_file(tmp_path / "my log.jsonl", *steps(1, 20, name=f"val/test_score/{source}"))
     with pytest.raises(DatasetError) as error:
         wallclock.compare(find_runs([log]))
-    old, new = '"val/test_score/openai/gsm8k"', f'"{NAME}"'
-    assert f"`sed 's#{old}#{new}#' {log} > renamed.jsonl`" in str(error.value)
+    command = re.search(r"`(sed .*? > renamed\.jsonl)`$", str(error.value))[1]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
     renamed = tmp_path / "renamed.jsonl"
-    renamed.write_text(log.read_text().replace(old, new))
-    assert reached(renamed) == PLAIN
+    assert f'"val-core/{source}/reward/mean@1"' in renamed.read_text()
+    if source == "openai/gsm8k":
+        assert reached(renamed) == PLAIN
 
 
 def test_many_names_are_counted(tmp_path):
@@ -105,6 +110,13 @@ def per_cent(value):
             {"critic/score/min": -1.0},
             "rewards go from -1 to 1 (critic/",
         ),
+        # Without the scores themselves, the rewards that are made of them.
+        (
+            "val-core/m/reward/mean@8",
+            lambda value: value,
+            {"critic/rewards/min": -1.02, "critic/rewards/mean": -0.2},
+            "rewards go from -1.02 to -0.2 (critic/rewards/",
+        ),
         (
             "val-core/m/reward/mean@8",
             lambda value: value,
@@ -132,6 +144,11 @@ def test_what_is_no_accuracy_is_said_with_its_numbers(tmp_path, name, change, mo
         wallclock.compare(find_runs([log]))
     assert said in str(error.value)
     assert "Let the reward function return" in str(error.value)
+
+
+def test_rewards_less_a_kl_are_no_reason(tmp_path):
+    log = write_file(tmp_path / "log.jsonl", *steps(1, 20, **{"critic/rewards/min": -0.03, "critic/rewards/max": 0.99}))
+    assert reached(log) == PLAIN
 
 
 def test_an_accuracy_beside_rewards_of_minus_1_and_1_is_one(tmp_path):

@@ -161,6 +161,17 @@ def test_what_does_not_go_on_from_it_is_no_second_half(tmp_path, project, first)
     assert comparison.notes()[0].startswith("Without the cost of some steps, and left out: grpo (wandb)")
 
 
+def test_a_run_that_verl_resumed_has_a_new_id(tmp_path):
+    """verl gives wandb no id: project and name are the same, and the steps go on."""
+    write_wandb(tmp_path, FIRST, began_at=100, run_id="k3j2")
+    write_wandb(tmp_path, SECOND, began_at=200, run_id="x9ab")
+    assert found(tmp_path) == [WHOLE]
+    assert found(*sorted(tmp_path.glob("wandb/*"), reverse=True)) == [WHOLE]
+    # Of two seeds that have one name, nobody knows which it goes on from.
+    write_wandb(tmp_path, FIRST, began_at=150, run_id="b7cd")
+    assert sorted(len(run.files) for run in find_runs([tmp_path], "H")) == [1, 1, 1]
+
+
 def test_a_copy_counts_once(halves):
     shutil.copytree("work", "copy")
     assert found("work", "copy") == [WHOLE]

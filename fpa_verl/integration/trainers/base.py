@@ -38,6 +38,9 @@ class WatchedTrainer(PPOTrainer):
         with open_dict(config.data):
             # What verl's agent loops render with, those of another machine included.
             config.data.apply_chat_template_kwargs = dict(self.facts.chat.arguments)
+        with open_dict(config.actor_rollout_ref.model):
+            if self.facts.chat.template != self.facts.tokenizer.chat_template:
+                config.actor_rollout_ref.model.custom_chat_template = self.facts.chat.template
         super().__init__(config)
 
     def _init_resource_pool_mgr(self) -> None:

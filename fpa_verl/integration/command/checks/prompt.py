@@ -6,6 +6,7 @@ from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import as_list
 from fpa_verl.integration.servers.client import SINGLE_TURN
+from fpa_verl.rollouts.ends import require_some_end
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.prompts import SLOT, render, stops_of
 
@@ -18,12 +19,13 @@ def check(facts: RunFacts) -> None:
         ConfigError: a setting.
     """
     require_slot(facts)
+    if facts.kind.generates or facts.kind.evaluates:
+        require_own_loop(facts)
+        require_some_end(facts.model_path, facts.tokenizer)
     if facts.kind.reads_problems:
         check_problems(facts, facts.training_problems, as_list(facts.config.data.train_files))
     if facts.kind.evaluates:
         check_problems(facts, facts.evaluation_problems, as_list(facts.config.data.val_files))
-    if facts.kind.generates or facts.kind.evaluates:
-        require_own_loop(facts)
 
 
 def check_problems(facts: RunFacts, problems: list[Problem], files: list[str]) -> None:
