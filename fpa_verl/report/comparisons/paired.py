@@ -83,8 +83,10 @@ def _chance(p: float) -> str:
 def _outcomes(arm: Arm, data_source: str) -> Outcomes:
     """Right and sampled answers of every problem at the last evaluation, over the seeds."""
     found: dict[str, tuple[int, int]] = {}
-    for run in arm.runs:
-        for key, (right, sampled) in point_at(run, evaluated_steps(run)[-1], data_source).problems.items():
+    points = [point_at(run, evaluated_steps(run)[-1], data_source) for run in arm.runs]
+    # Seeds that were evaluated at step 0 alone all have the base model's outcomes there, which count once.
+    for point in points[:1] if all(one.pooled for one in points) else points:
+        for key, (right, sampled) in point.problems.items():
             before = found.get(key, (0, 0))
             found[key] = (before[0] + right, before[1] + sampled)
     return found
