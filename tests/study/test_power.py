@@ -153,7 +153,7 @@ def test_wrong_options(arguments, message):
 
 def test_runs_that_make_no_pilot(tmp_path):
     some = evaluated(tmp_path / "a", half_right(10))
-    with pytest.raises(DatasetError, match="shows in two runs, one, or none, not in 3"):
+    with pytest.raises(DatasetError, match=r"these are 3: .*: fpa-verl power 0\.1 "):
         required(0.1, [some, some, some])
     with pytest.raises(DatasetError, match=r"toy is left out: .*at least twice"):
         required(0.1, [evaluated(tmp_path / "once", {"p0": [1, 1], "p1": [0, 1]})])

@@ -19,8 +19,9 @@ from fpa_verl.report.comparable import (
     require_same_device_as_data,
     with_whole_cost,
 )
-from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparison import Comparison, Headline
 from fpa_verl.report.comparisons import wallclock_tables
+from fpa_verl.report.comparisons.wallclock_headline import headline
 from fpa_verl.report.statistics.arms import arms_of
 from fpa_verl.report.statistics.base import base_notes, pooled_points
 from fpa_verl.report.statistics.bootstrap import LEVEL, REPLICATES, SEED, TOLERANCE
@@ -44,6 +45,9 @@ class WallClock(CostCurves, Comparison):
 
     name = "wallclock"
     title = "Accuracy against cost"
+
+    def headline(self) -> Headline:
+        return headline(self)
 
     def tables(self) -> list[Table]:
         return wallclock_tables.tables(self)

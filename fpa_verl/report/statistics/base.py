@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from fpa_verl.report.statistics.telling import all_draws
 from fpa_verl.runs.run import Point, Run
 from fpa_verl.tables import percent
 
@@ -48,12 +49,7 @@ def _pool(points: Sequence[Point]) -> Point:
     """All draws of one thing together."""
     if done := next((point for point in points if point.pooled), None):
         return done
-    outcomes: dict[str, tuple[int, int]] = {}
-    for point in points:
-        for key, (right, sampled) in point.problems.items():
-            before = outcomes.get(key, (0, 0))
-            outcomes[key] = (before[0] + right, before[1] + sampled)
-    return replace(points[0], problems=outcomes, pooled=tuple(point.accuracy for point in points))
+    return replace(points[0], problems=dict(all_draws(points)), pooled=tuple(point.accuracy for point in points))
 
 
 def _with(run: Run, pooled: dict[str, Point]) -> Run:
