@@ -204,10 +204,10 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
 
 
 def _two_methods(runs: list[Run]) -> tuple[Run, Run]:
-    """The pair that is most likely meant: an online run and one of another method, else the first two methods."""
-    ordered = sorted(runs, key=lambda run: not run.generates)
-    first, *others = ordered
-    return next((run for run in others if run.method != first.method), others[0]), first
+    """The pair that is most likely meant: FPA or else another offline method, and the online one where there is one."""
+    first, *others = sorted(runs, key=lambda run: (not run.generates, run.recipe))
+    others.sort(key=lambda run: (run.method == first.method, run.recipe != "fpa_offline"))
+    return others[0], first
 
 
 def paper_sets() -> list[ProblemSet]:

@@ -119,8 +119,8 @@ def test_every_method_begins_at_the_pooled_accuracy_and_no_replicate_sets_them_a
 
 def test_no_default_target_is_at_or_below_the_base_model(tmp_path):
     found = wallclock.compare(three(tmp_path))
-    # From 44 to 58: 51, 54.5 and 56.6.
-    assert found.targets == [0.51, 0.55, 0.57]
+    # From 44 to 58: 51, 54.5 and 56.6; of the second, binary fractions are a little less.
+    assert found.targets == [0.51, 0.54, 0.57]
     assert "from the base model (44.0) to the best that any method reached (58.0)" in (
         wallclock_tables.target_table(found).caption
     )

@@ -41,7 +41,8 @@ def test_which_is_cheaper_by_what_factor_and_what_would_tell(tmp_path):
     found = begins(tmp_path, targets=[0.5])
     # 1 + 0.5 device-hours against 5 x 0.5.
     assert found.sentences[0] == (
-        "Best estimate: fpa_offline reaches 50 % at 0.60 of grpo_baseline's device-time (1.50 against 2.50 hours)."
+        "Best estimate: fpa_offline reaches 50 % at 0.60 of grpo_baseline's device-time "
+        "(1.50 against 2.50 device-hours)."
     )
     assert found.sentences[1].startswith("That cannot be told from chance (95% interval")
     # GRPO had cost 1.5 after 3 steps, with 46 right: 52 - 46. At the end 52 - 51.
@@ -82,7 +83,8 @@ def test_the_online_method_may_be_the_cheaper_one(tmp_path):
     offline(tmp_path / "fpa", 40, 44, 60)
     online(tmp_path / "grpo", 40, 60)
     assert begins(tmp_path, targets=[0.5]).sentences[0] == (
-        "Best estimate: grpo_baseline reaches 50 % at 0.25 of fpa_offline's device-time (0.50 against 2.00 hours)."
+        "Best estimate: grpo_baseline reaches 50 % at 0.25 of fpa_offline's device-time "
+        "(0.50 against 2.00 device-hours)."
     )
 
 
@@ -223,8 +225,8 @@ def test_imported_data_has_no_known_cost(tmp_path):
 
 def test_an_interval_without_bounds_is_put_in_words(tmp_path):
     offline(tmp_path / "fpa", 40, 60)
-    online(tmp_path / "grpo", 40, 44, 44, 44, 60)
-    assert "with other problems" in begins(tmp_path, targets=[0.6]).sentences[1]
+    online(tmp_path / "grpo", 40, 44, 44, 44, 64)
+    assert "up; with other problems fpa_offline may fall short of 60 %" in begins(tmp_path, targets=[0.6]).sentences[1]
 
 
 def test_page_terminal_and_files_begin_with_it(tmp_path):

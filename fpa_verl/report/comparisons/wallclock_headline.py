@@ -138,7 +138,7 @@ class _Headline:
         elif math.isclose(pair.share, 1.0, rel_tol=1e-6):
             found = f"{cheap} and {dear} reach {target} at the same cost ({mine} device-{unit})"
         else:
-            hours = f"{mine} against {theirs} {unit}"
+            hours = f"{mine} against {theirs} device-{unit}"
             found = f"{cheap} reaches {target} at {pair.share:.2f} of {dear}'s device-time ({hours})"
         return f"Best estimate: {found}{self._among(pair)}{self._beyond(pair)}{self._caveats(pair)}."
 
