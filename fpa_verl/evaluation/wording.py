@@ -138,8 +138,9 @@ def _beginning(shared: str) -> int:
 def _ending(texts: Sequence[str]) -> int:
     """Length of the whole sentences behind the last one that asks, in what all texts end with."""
     shared = _shared([text[::-1] for text in texts])[::-1]
-    # Its first sentence may be a part of one: it is whole where another ends in front of it in every text.
-    is_whole = all(END.search(text[-len(shared) - 2 : len(text) - len(shared) + 1]) for text in texts)
+    # What is shared may begin within a sentence, unless one ends in front of it in most texts; some end without a stop.
+    ended = sum(bool(END.search(text[: len(text) - len(shared) + 1][-3:])) for text in texts)
+    is_whole = shared[:1].isspace() and ended > len(texts) / 2
     starts = ([0] if is_whole else []) + [end.end() for end in END.finditer(shared)]
     asking = max((shared.rfind(mark) for mark in QUESTION), default=-1)
     return next((len(shared) - start for start in starts if start > asking or asking < 0), 0)

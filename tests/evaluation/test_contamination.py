@@ -245,7 +245,9 @@ INSTRUCTION = 'Let\'s think step by step and output the final answer after "####
 def test_an_instruction_around_every_problem_is_no_part_of_it():
     """As verl's own preparation of GSM8K puts them; the other set has none."""
     assert len(STORIES) > FEWEST
-    put = {f"t{i}": f"{text} {INSTRUCTION}" for i, text in enumerate(STORIES)}
+    # One of them ends without a stop.
+    given = [text.rstrip("?") if i == 2 else text for i, text in enumerate(STORIES)]
+    put = {f"t{i}": f"{text} {INSTRUCTION}" for i, text in enumerate(given)}
     bare = {"same": STORIES[3], "near": STORIES[4].replace("13", "31"), "other": boxes(0)}
     for training, evaluation in ((put, bare), (bare, put)):
         found = {(m.evaluation_id, m.training_id): m.same for m in ProblemIndex(training).matches(evaluation)}
