@@ -200,6 +200,13 @@ def test_a_single_method_is_told_which_other_to_run(tmp_path, make, missing):
     assert line.startswith(f"python -m verl.trainer.main recipe={missing} hardware=cpu model=tiny task=demo  #")
 
 
+def test_one_problem_tells_nothing(tmp_path):
+    make_run(tmp_path / "one", [0, 1], of=1)
+    assert begins(tmp_path).sentences[1].startswith("Whether it gains more than by chance is not known (")
+    make_run(tmp_path / "two", [0, 0, 1], of=1, recipe="grpo_baseline")
+    assert begins(tmp_path).sentences[0].startswith("Best estimate: fpa_offline reaches")
+
+
 def test_two_offline_methods_are_told_that_no_online_run_is_there(tmp_path):
     offline(tmp_path / "fpa", 40, 60)
     offline(tmp_path / "off", 40, 45, 60, recipe="off_rl")

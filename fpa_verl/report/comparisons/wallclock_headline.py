@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import paired_difference
 from fpa_verl.report.comparison import Headline
 from fpa_verl.report.comparisons import to_type
@@ -310,7 +311,10 @@ class _Headline:
             all_draws([point_at(run, int(step), self.of.data_source) for run in curve.runs])
             for step in (curve.steps[0], curve.steps[-1])
         )
-        gain, found = paired_difference(last, first, LEVEL), telling(last, first)
+        try:
+            gain, found = paired_difference(last, first, LEVEL), telling(last, first)
+        except DatasetError as error:
+            return f"Whether it gains more than by chance is not known ({error})"
         low, high = (100 * end for end in gain.interval)
         can = "can" if low > 0 or high < 0 else "cannot"
         size = f"; {found.asked} show {100 * found.shows:.1f}" if found else ""
