@@ -78,7 +78,8 @@ def contamination(
 ) -> None:
     """Find evaluation problems that occur, or nearly occur, among the training problems.
 
-    Exit status 1 if there are any.
+    Exit status 1 if one is the same as a training problem. What is only near is shown, and the status is 0: siblings
+    of one exercise and perturbed problems are near on purpose.
     """
     from fpa_verl.evaluation.contamination import ProblemIndex
     from fpa_verl.evaluation.problem_sets import read_problem_set
@@ -94,18 +95,22 @@ def contamination(
         return found.texts()
 
     known = ProblemIndex(texts_of(training))
-    summary = []
+    summary, is_contaminated = [], False
     for source in evaluation:
-        texts = texts_of(source)
-        matches = known.matches(texts, near)
-        same = sum(match.same for match in matches)
-        summary.append([Path(source).name, f"{len(texts):,}", f"{same:,}", f"{len(matches) - same:,}"])
-        if matches:
-            rows = [[m.evaluation_id, m.training_id, "same" if m.same else f"{m.similarity:.2f}"] for m in matches]
+        texts, name = texts_of(source), Path(source).name
+        found = known.compare(texts, near)
+        is_contaminated |= bool(found.same)
+        summary.append([name, f"{len(texts):,}", f"{len(found.same):,}", f"{len(found.near):,}"])
+        if found.matches:
+            rows = [
+                [m.evaluation_id, m.training_id, "same" if m.same else f"{m.similarity:.2f}"] for m in found.matches
+            ]
             console.print(for_terminal(Table(source, ["evaluation", "training", "text"], rows)))
+        if note := found.template_note(name, len(texts)):
+            console.print(f"note: {note}", highlight=False, markup=False)
     caption = f"Problems found among the {len(known.ids):,} of {Path(training).name}"
     console.print(for_terminal(Table(caption, ["set", "problems", "same", "near"], summary)))
-    if any(row[2:] != ["0", "0"] for row in summary):
+    if is_contaminated:
         raise typer.Exit(1)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from fpa_verl.data_check.faults import SHOWN, Faults
-from fpa_verl.evaluation.contamination import NEAR, Match, ProblemIndex
+from fpa_verl.evaluation.contamination import NEAR, Findings, ProblemIndex
 from fpa_verl.evaluation.ground_truths import Unusable, unusable
 from fpa_verl.evaluation.problem_sets import ProblemSet, read_problem_set
 from fpa_verl.findings import Finding
@@ -92,23 +92,20 @@ def contamination(training: ProblemSet, against: Against) -> Iterator[Finding]:
         problems = read_problem_set(source, against.prompt)
         yield from (Finding("contamination", "note", note) for note in problems.prompt_notes())
         yield from matches_found(
-            Path(source).name, known.matches(problems.texts(), against.near), len(problems.problems)
+            Path(source).name, known.compare(problems.texts(), against.near), len(problems.problems)
         )
 
 
-def matches_found(name: str, matches: Iterable[Match], total: int) -> Iterator[Finding]:
+def matches_found(name: str, found: Findings, total: int) -> Iterator[Finding]:
     """The same text is wrong; one that is near is a note, for perturbed problems and templates are near on purpose."""
-    faults, near = Faults(), []
-    for match in matches:
-        if match.same:
-            faults.add(
-                "contamination", f"{name}: problem '{match.evaluation_id}' is training problem '{match.training_id}'"
-            )
-        else:
-            near.append(match)
+    faults = Faults()
+    for match in found.same:
+        faults.add(
+            "contamination", f"{name}: problem '{match.evaluation_id}' is training problem '{match.training_id}'"
+        )
     fine = f"none of {name}'s {total:,} problems is a training problem"
     yield from faults.findings("contamination", "leave it out of one of the two", fine)
-    if near:
+    if near := found.near:
         first = near[0]
         yield Finding(
             "contamination",
@@ -116,3 +113,5 @@ def matches_found(name: str, matches: Iterable[Match], total: int) -> Iterator[F
             f"{len(near):,} of {name}'s {total:,} problems are near a training problem, '{first.evaluation_id}' to "
             f"'{first.training_id}' for one ({first.similarity:.2f}); `fpa-verl data contamination` lists them",
         )
+    if note := found.template_note(name, total):
+        yield Finding("contamination", "note", note)

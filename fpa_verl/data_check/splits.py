@@ -71,8 +71,8 @@ def _contamination(problems: dict[str, list[Problem]], against: Against) -> Iter
     )
     yield from (Finding("contamination", "note", note) for note in training.prompt_notes())
     if held_out.problems:
-        matches = ProblemIndex(training.texts()).matches(held_out.texts(), against.near)
-        yield from matches_found(held_out.name, matches, len(held_out.problems))
+        found = ProblemIndex(training.texts()).compare(held_out.texts(), against.near)
+        yield from matches_found(held_out.name, found, len(held_out.problems))
     try:
         yield from contamination(training, against)
     except FpaError as error:

@@ -1,34 +1,30 @@
-"""Evaluation problems that training problems give away: the same text, or nearly."""
+"""Evaluation problems that training problems give away: the same text, or nearly.
+
+Of two problems, plain is the share of common shingles (Jaccard). Shingles that many problems of one of the two sets
+have say little: they are of a template, or of an instruction. Specific is the same share over the others.
+"""
 
 from __future__ import annotations
 
-import re
-import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
-# Words of a shingle, and the share of common shingles from which two problems count as near.
-SHINGLE = 5
-NEAR = 0.5
+from fpa_verl.evaluation.wording import SHINGLE, normalised, numbers, runs, said, without_instruction
 
-FIGURE = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL | re.IGNORECASE)
-# LaTeX that changes how a problem looks and not what it says.
-LAYOUT = re.compile(
-    r"\\(?:left|right|bigg?[lr]?|displaystyle|textstyle|limits|text(?:bf|it|rm)?|math(?:rm|bf|it|sf)"
-    r"|operatorname|q?quad|[lcv]?dots[bcmo]?)(?![a-z])|\\[\[\]()]"
-)
-FRACTION = re.compile(r"\\[dt]frac")
-# Without braces, an index, an exponent or a numerator is one digit: \log_82 is \log_8 2.
-BARE_DIGIT = re.compile(r"([_^]|\\frac)([0-9])")
-SPELLINGS = str.maketrans({"\N{MINUS SIGN}": "-", "\N{DEGREE SIGN}": " circ "})
-# Words, numbers and signs. Dollars, braces, commas, ^ and _ come and go between spellings of one problem.
-TOKEN = re.compile(r"[^\W\d_]+|[0-9]+(?:\.[0-9]+)?|[-+*/=<>()]")
-# A space that does not keep two numbers apart.
-SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
+# The share of common shingles from which two problems count as near.
+NEAR = 0.5
+# Many problems are more than so many, and more than this share of the set.
+MANY, MANY_SHARE = 10, 0.005
+# Evaluation problems compared at once, which bounds the memory where all are alike.
+_CHUNK = 200
+
+Shingle = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Match:
     """An evaluation problem and the training problem that is closest to it.
 
     Attributes:
-        similarity: common shingles over all shingles of the two (Jaccard), 1 for the same.
+        similarity: plain, or where that is below what was asked for, specific; 1 for the same.
         same: the normalised texts are equal, figures included.
     """
 
@@ -46,39 +42,70 @@ class Match:
     same: bool
 
 
-def words(text: str) -> list[str]:
-    r"""The problem's words, numbers and signs, in lower case.
+@dataclass(frozen=True)
+class Findings:
+    """What came of looking for evaluation problems among the training problems.
 
-    What typesetting alone decides is dropped: dollars, braces, `\left`, `\text`, `\dfrac` for `\frac`,
-    ellipses, punctuation.
+    Attributes:
+        matches: closest first.
+        templated: evaluation problems that are no match, and share enough with a training problem, but what many have.
     """
-    folded = _composed(_composed(text).casefold()).translate(SPELLINGS)
-    plain = BARE_DIGIT.sub(r"\1\2 ", FRACTION.sub(r"\\frac", LAYOUT.sub(" ", folded)))
-    return TOKEN.findall(plain)
+
+    matches: list[Match]
+    templated: int
+
+    @property
+    def same(self) -> list[Match]:
+        return [match for match in self.matches if match.same]
+
+    @property
+    def near(self) -> list[Match]:
+        return [match for match in self.matches if not match.same]
+
+    def template_note(self, name: str, total: int) -> str | None:
+        """What to know where many problems are put together alike; None where they are not."""
+        if not self.templated:
+            return None
+        return (
+            f"{self.templated:,} of {name}'s {total:,} problems are made like many others (a template): all that they "
+            "share with a training problem, many share. They do not count as near, for their numbers are others"
+        )
 
 
-def normalised(text: str) -> str:
-    """What two spellings of a problem have in common: its `words`, without spaces but between two numbers.
+@dataclass(frozen=True)
+class _Side:
+    """The problems of a set, as they are compared.
 
-    `k x` is `kx`, and `1 2` is not `12`. Normalising a second time changes nothing.
+    Attributes:
+        spellings: normalised texts of each, with and without the set's instruction.
+        frequency: how many problems have a shingle.
     """
-    return _composed(SPACE.sub("", " ".join(words(text))))
 
+    spellings: list[list[str]]
+    shingles: list[set[Shingle]]
+    numbers: list[tuple[str, ...]]
+    frequency: Counter[Shingle]
 
-def shingles(text: str, length: int = SHINGLE) -> set[tuple[str, ...]]:
-    """All runs of `length` words of the text without its figures; the whole of a shorter one."""
-    tokens = words(FIGURE.sub(" ", text))
-    return {tuple(tokens[i : i + length]) for i in range(max(1, len(tokens) - length + 1))} if tokens else set()
+    @property
+    def common(self) -> set[Shingle]:
+        """Shingles that many of the problems have."""
+        many = max(MANY, MANY_SHARE * len(self.shingles))
+        return {shingle for shingle, count in self.frequency.items() if count > many}
 
-
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFKC", text)
+    @staticmethod
+    def of(texts: Mapping[str, str]) -> _Side:
+        given = list(texts.values())
+        bare = without_instruction(given)
+        spellings = [[normalised(one) for one in dict.fromkeys(pair)] for pair in zip(given, bare, strict=True)]
+        tokens = [said(text) for text in bare]
+        found = [runs(own) for own in tokens]
+        return _Side(spellings, found, [numbers(own) for own in tokens], Counter(chain.from_iterable(found)))
 
 
 class ProblemIndex:
     """Training problems, ready to be asked which evaluation problems occur among them.
 
-    Exact: no pair is left out by hashing or sampling. The work is one sparse product of (evaluation
+    Exact: no pair is left out by hashing or sampling. The work is two sparse products of (evaluation
     problems, shingles) and (shingles, training problems).
 
     Args:
@@ -87,54 +114,109 @@ class ProblemIndex:
 
     def __init__(self, training: Mapping[str, str]):
         self.ids = list(training)
+        self.side = _Side.of(training)
         # Of equal texts the first counts.
         self.position_of: dict[str, int] = {}
-        self.columns: dict[tuple[str, ...], int] = {}
-        found = []
-        for position, text in enumerate(training.values()):
-            self.position_of.setdefault(normalised(text), position)
-            found.append(shingles(text))
-        for shingle in chain.from_iterable(found):
-            self.columns.setdefault(shingle, len(self.columns))
-        self.sizes = np.array([len(own) for own in found])
-        self.incidence = self._incidence(found)
+        for position, spellings in enumerate(self.side.spellings):
+            for spelling in spellings:
+                self.position_of.setdefault(spelling, position)
+        self.columns = {shingle: place for place, shingle in enumerate(self.side.frequency)}
+        self.incidence = self.incidence_of(self.side.shingles)
 
     def matches(self, evaluation: Mapping[str, str], near: float = NEAR) -> list[Match]:
-        """Evaluation problems that occur here, each with the training problem closest to it; closest first.
+        """The matches of `compare`."""
+        return self.compare(evaluation, near).matches
 
-        A problem occurs if its normalised text is that of a training problem, or if the share of common
-        shingles is `near` or more.
+    def compare(self, evaluation: Mapping[str, str], near: float = NEAR) -> Findings:
+        """Evaluation problems that occur here, each with the training problem closest to it.
+
+        A problem occurs if its normalised text is that of a training problem, both with or without the instruction of
+        their sets. It is near if plain and specific are `near` or more; or if specific is, over `SHINGLE` common ones
+        at least; or if plain is and the numbers are the same.
 
         Args:
             evaluation: problem id to text.
             near: above 0, up to 1.
         """
-        found = [shingles(text) for text in evaluation.values()]
-        common = (self._incidence(found) @ self.incidence.T).tocsr()
-        matches = []
-        for row, (problem_id, text) in enumerate(evaluation.items()):
-            spelling = normalised(text)
-            if spelling and spelling in self.position_of:
-                matches.append(Match(problem_id, self.ids[self.position_of[spelling]], 1.0, same=True))
+        asked = _Side.of(evaluation)
+        common = self.side.common | asked.common
+        comparison = _Comparison(self, asked, common, near)
+        matches, templated = [], 0
+        for row, problem_id in enumerate(evaluation):
+            known = [spelling for spelling in asked.spellings[row] if spelling and spelling in self.position_of]
+            if known:
+                matches.append(Match(problem_id, self.ids[self.position_of[known[0]]], 1.0, same=True))
                 continue
-            position, similarity = self._closest(common.getrow(row), len(found[row]))
-            if similarity >= near:
+            position, similarity, is_templated = comparison.closest(row)
+            templated += is_templated
+            if position is not None:
                 matches.append(Match(problem_id, self.ids[position], similarity, same=False))
-        return sorted(matches, key=lambda match: (not match.same, -match.similarity))
+        return Findings(sorted(matches, key=lambda match: (not match.same, -match.similarity)), templated)
 
-    def _closest(self, common: sparse.csr_matrix, size: int) -> tuple[int, float]:
-        """Position and similarity of the training problem most similar to one of `size` shingles."""
-        if not common.nnz:
-            return -1, 0.0
-        similarity = common.data / (size + self.sizes[common.indices] - common.data)
-        # Of equally close ones the first.
-        best = np.lexsort((common.indices, -similarity))[0]
-        return int(common.indices[best]), float(similarity[best])
-
-    def _incidence(self, found: list[set[tuple[str, ...]]]) -> sparse.csr_matrix:
+    def incidence_of(self, found: list[set[Shingle]]) -> sparse.csr_matrix:
         """Which problem has which of the training problems' shingles."""
         known = [[self.columns[shingle] for shingle in own if shingle in self.columns] for own in found]
         ends = np.cumsum([0, *map(len, known)])
         indices = np.fromiter(chain.from_iterable(known), dtype=np.int64, count=ends[-1])
         ones = np.ones(len(indices), np.int32)
         return sparse.csr_matrix((ones, indices, ends), (len(known), len(self.columns)))
+
+
+class _Comparison:
+    """Evaluation problems beside all training problems, some at a time."""
+
+    def __init__(self, index: ProblemIndex, asked: _Side, common: set[Shingle], near: float):
+        self.near = near
+        self.training, self.asked = index.incidence, index.incidence_of(asked.shingles)
+        specific = np.flatnonzero([shingle not in common for shingle in index.columns])
+        self.training_specific, self.asked_specific = self.training[:, specific], self.asked[:, specific]
+        self.sizes = [np.array([len(own) for own in side.shingles]) for side in (asked, index.side)]
+        self.specific_sizes = [
+            np.array([sum(shingle not in common for shingle in own) for own in side.shingles])
+            for side in (asked, index.side)
+        ]
+        # The same number for the same numbers; texts without any have none in common.
+        known: dict[tuple[str, ...], int] = {}
+        self.numbers = [
+            np.array([known.setdefault(own, len(known)) if own else -1 - side for own in one.numbers], dtype=np.int64)
+            for side, one in enumerate((asked, index.side))
+        ]
+        self.rows: range = range(0)
+
+    def closest(self, row: int) -> tuple[int | None, float, bool]:
+        """Position and similarity of the nearest training problem; None, and whether a template is why."""
+        if row not in self.rows:
+            self._advance(row)
+        counts = self.plain_counts.getrow(row - self.rows.start)
+        places = counts.indices
+        if not len(places):
+            return None, 0.0, False
+        specific_counts = np.zeros(self.training.shape[0])
+        found = self.specific_counts.getrow(row - self.rows.start)
+        specific_counts[found.indices] = found.data
+        plain = _jaccard(counts.data, self.sizes, row, places)
+        specific = _jaccard(specific_counts[places], self.specific_sizes, row, places)
+        alike = plain >= self.near
+        same_numbers = self.numbers[1][places] == self.numbers[0][row]
+        is_near = (specific >= self.near) & (alike | (specific_counts[places] >= SHINGLE)) | (alike & same_numbers)
+        if not is_near.any():
+            return None, 0.0, bool(alike.any())
+        similarity = np.where(is_near, np.where(alike, plain, specific), -1.0)
+        # Of equally close ones the first.
+        best = np.lexsort((places, -similarity))[0]
+        return int(places[best]), float(similarity[best]), False
+
+    def _advance(self, row: int) -> None:
+        """Compare the rows from this one on."""
+        self.rows = range(row, min(row + _CHUNK, self.asked.shape[0]))
+        some = slice(self.rows.start, self.rows.stop)
+        self.plain_counts = (self.asked[some] @ self.training.T).tocsr()
+        self.specific_counts = (self.asked_specific[some] @ self.training_specific.T).tocsr()
+
+
+def _jaccard(
+    common: NDArray[np.float64], sizes: list[NDArray[np.int64]], row: int, places: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Common over all shingles of the evaluation problem `row` and the training problems at `places`."""
+    everything = sizes[0][row] + sizes[1][places] - common
+    return np.divide(common, everything, out=np.zeros(len(places)), where=everything > 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS, Benchmark, benchmark
-from fpa_verl.evaluation.contamination import normalised
+from fpa_verl.evaluation.wording import normalised
 from fpa_verl.rollouts.problems import Problem, all_of_json_lines, problem_from_record, read_problems
 from fpa_verl.rollouts.prompts import BOXED, Prompt, prompt_of
 

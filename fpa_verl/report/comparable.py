@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fpa_verl.errors import DatasetError, MismatchError
+from fpa_verl.report.statistics.base import with_pooled_base
 from fpa_verl.rollouts.schema import is_validation
 from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, everything_owed
 from fpa_verl.runs.run import UNKNOWN_DEVICE, Run
@@ -182,12 +183,12 @@ def problem_sets(runs: list[Run], wanted: str | None = None) -> list[str]:
 
 
 def evaluated(runs: list[Run]) -> tuple[list[Run], list[str]]:
-    """The runs that were evaluated at least once, and notes on the others.
+    """The runs that were evaluated at least once, their base model as one measurement, and notes on the others.
 
     Raises:
         DatasetError: none was.
     """
-    have, notes = _with_accuracy(runs)
+    have, notes = _with_accuracy(with_pooled_base(runs))
     have, others = _sorted_out(have, [run for run in have if run.points], "not evaluated yet", "wait for it")
     return have, notes + others
 
@@ -234,12 +235,12 @@ def require_whole_cost(run: Run) -> None:
 
 
 def finished(runs: list[Run]) -> tuple[list[Run], list[str]]:
-    """The runs that came to their end and were evaluated, and notes on the others.
+    """The runs that came to their end and were evaluated, their base model as one measurement, and notes on the others.
 
     Raises:
         DatasetError: none did.
     """
-    have, notes = _with_accuracy(runs)
+    have, notes = _with_accuracy(with_pooled_base(runs))
     ended = [run for run in have if run.finished and run.points]
     lost = [run for run in have if run not in ended and run.missing_cost]
     remedy = f"put its ledger back ({lost[0].missing_cost})" if lost and lost[0] is have[0] else "wait for it"

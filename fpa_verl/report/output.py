@@ -13,7 +13,7 @@ from rich.console import Console
 from fpa_verl import tables
 from fpa_verl.files import atomic_path, write_json
 from fpa_verl.report import figures
-from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparison import Comparison, Headline
 from fpa_verl.report.comparisons import Options
 from fpa_verl.report.page import render_page
 from fpa_verl.report.provenance import Provenance, default_command, provenance
@@ -50,15 +50,34 @@ def write_report(
 
 def write_tables(comparison: Comparison, out: Path, console: Console, command: str) -> Provenance:
     """Print the tables and notes, and write them to `out`/NAME.{json,md}."""
-    shown, notes = comparison.tables(), comparison.notes()
+    shown, notes, first = comparison.tables(), comparison.notes(), comparison.headline()
+    if first:
+        _print_headline(first, console)
     for table in shown:
         console.print(tables.for_terminal(table))
     for note in notes:
         console.print(note, highlight=False, markup=False)
     source = provenance(comparison.runs, command)
-    write_json(out / f"{comparison.name}.json", _finite({**comparison.as_json(), "provenance": source.as_json()}))
-    _write_text(out / f"{comparison.name}.md", tables.as_markdown(shown, notes))
+    begins = {"headline": first.as_json()} if first else {}
+    content = {**begins, **comparison.as_json(), "provenance": source.as_json()}
+    write_json(out / f"{comparison.name}.json", _finite(content))
+    _write_text(out / f"{comparison.name}.md", _headline_as_markdown(first) + tables.as_markdown(shown, notes))
     return source
+
+
+def _print_headline(first: Headline, console: Console) -> None:
+    console.print(" ".join(first.sentences), highlight=False, markup=False)
+    for command in first.commands:
+        # In one line, whatever the width: it is there to be copied.
+        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+    console.print()
+
+
+def _headline_as_markdown(first: Headline | None) -> str:
+    if first is None:
+        return ""
+    commands = "\n".join(["```bash", *first.commands, "```"]) if first.commands else ""
+    return "\n\n".join(filter(None, [" ".join(first.sentences), commands])) + "\n\n"
 
 
 def report_folder(given: Sequence[str | Path], runs: list[Run]) -> Path:

@@ -18,6 +18,7 @@ from rich.text import Text
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import read_json_lines
 from fpa_verl.report.comparable import problem_sets
+from fpa_verl.report.statistics.base import with_pooled_base
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, Curve, CurvePoint, curve_of
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.names import CONFIG_FILE, LEDGER_FILE
@@ -99,6 +100,7 @@ def frame(runs: list[Run], now: float) -> Group:
     if not runs:
         raise DatasetError("no runs yet: give run directories, or a folder that holds some")
     source = next(iter(problem_sets(runs)), "")
+    runs = with_pooled_base(runs)
     curves = {run.folder: curve_of(run, source) for run in runs}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     # Names may wrap where the terminal is narrow; numbers must not be cut off.
@@ -114,7 +116,7 @@ def frame(runs: list[Run], now: float) -> Group:
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
     note = (
         f"accuracy on {source} (%); device-hours: the dataset included, start-up and evaluation left out; "
-        "at this cost: the best of the other runs"
+        "at this cost: the best of the other runs; step 0: the base model, its evaluations by all runs together"
     )
     return Group(Text(f"{clock}  {device}", style="dim"), table, Text(note, style="dim"))
 

@@ -39,6 +39,7 @@ class Point:
         problems: problem id to (right, sampled).
         unscored: samples that are in neither number.
         logged_mean: the accuracy in verl's log, where outcomes of single problems are not at hand; else None.
+        pooled: accuracies of the evaluations that a report has put together in this one; empty for a single one.
     """
 
     step: int
@@ -47,6 +48,7 @@ class Point:
     problems: dict[str, tuple[int, int]]
     unscored: int = 0
     logged_mean: float | None = None
+    pooled: tuple[float, ...] = ()
 
     @property
     def device_seconds(self) -> float:
@@ -188,7 +190,15 @@ class Run:
 
         Where it is not written down how many devices made one, it is taken to be as many as the run held.
         """
-        paid = [one.paid(self.info["hardware"]["devices"]) for one in everything_owed(self.inputs)]
+        return self._paid(self.inputs)
+
+    @property
+    def start_cost(self) -> Cost:
+        """What the model that it began with cost: an earlier run and all that it owed; nothing for a base model."""
+        return self._paid([self.earlier] if self.earlier else [])
+
+    def _paid(self, inputs: list[Input]) -> Cost:
+        paid = [one.paid(self.info["hardware"]["devices"]) for one in everything_owed(inputs)]
         return Cost(sum((one.device_seconds for one in paid), 0.0), sum((one.wall_seconds for one in paid), 0.0))
 
     @property

@@ -5,6 +5,7 @@ The variances come from a pilot of two runs, of one, or from assumptions; `fpa_v
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from statistics import median_low
 from typing import Any
@@ -186,9 +187,11 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
             raise ConfigError(f"--on {data_source} needs a run that was evaluated on it: name one, or leave --on out")
         return Power([], difference, paper_sets(), _assumptions(), [])
     if len(runs) > 2:
+        first, second = _two_methods(runs)
         raise DatasetError(
-            f"what it takes to see a difference shows in two runs, one, or none, not in {len(runs)}: name two of "
-            f"{', '.join(str(run.folder) for run in runs)}"
+            f"what it takes to see a difference shows in two runs, one, or none, and these are {len(runs)}: "
+            f"{', '.join(str(run.folder) for run in runs)}. Name two, of the methods to be told apart; for one: "
+            f"fpa-verl power {difference:g} {shlex.quote(str(first.folder))} {shlex.quote(str(second.folder))}"
         )
     for run in runs:
         if run.log:
@@ -198,6 +201,13 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
     require_same_questions(runs)
     sets, left_out = _measured(runs, _shared_sets(runs, data_source))
     return Power(runs, difference, sets, _origin(runs), left_out)
+
+
+def _two_methods(runs: list[Run]) -> tuple[Run, Run]:
+    """The pair that is most likely meant: FPA or else another offline method, and the online one where there is one."""
+    first, *others = sorted(runs, key=lambda run: (not run.generates, run.recipe))
+    others.sort(key=lambda run: (run.method == first.method, run.recipe != "fpa_offline"))
+    return others[0], first
 
 
 def paper_sets() -> list[ProblemSet]:

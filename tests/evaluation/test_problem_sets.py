@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fpa_verl import cli
+from fpa_verl.data_check.problem_files import Against, check_problem_file
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import benchmarks
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
@@ -169,3 +170,30 @@ def test_command_contamination(tmp_path):
     assert ["s", "t", "same"] in rows
     assert ["clean.jsonl", "1", "0", "0"] in rows
     assert ["seen.jsonl", "1", "1", "0"] in rows
+
+
+def test_command_contamination_shows_what_is_near_and_does_not_fail(tmp_path):
+    text = "A train of {} cars goes 60 km in an hour. How long does it take for the 90 km from here to Rome?"
+    training = write(tmp_path / "train.jsonl", [{"problem": text.format(7), "answer": "1.5", "id": "t"}])
+    near = write(tmp_path / "near.jsonl", [{"problem": text.format(8), "answer": "1.5", "id": "n"}])
+    done = run("contamination", training, near)
+    assert done.exit_code == 0, done.output
+    assert ["near.jsonl", "1", "0", "1"] in [line.split() for line in done.output.splitlines()]
+
+
+def test_command_contamination_says_in_a_note_that_problems_are_of_a_template(tmp_path):
+    def rows(first, last):
+        text = (
+            "Tom has {} boxes with {} pencils each and gives half of them away. How many pencils are left in the end?"
+        )
+        return [{"problem": text.format(i, 7 * i + 500), "answer": "1", "id": str(i)} for i in range(first, last)]
+
+    training, evaluation = (
+        write(tmp_path / f"{name}.jsonl", rows(*ends)) for name, ends in (("a", (0, 300)), ("b", (300, 420)))
+    )
+    done = run("contamination", training, evaluation)
+    assert done.exit_code == 0, done.output
+    assert ["b.jsonl", "120", "0", "0"] in [line.split() for line in done.output.splitlines()]
+    assert "note: 120 of b.jsonl's 120 problems are made like many others" in done.output.replace("\n", " ")
+    findings = list(check_problem_file(tmp_path / "a.jsonl", Against((evaluation,))))
+    assert [one.state for one in findings if one.subject == "contamination"] == ["fine", "note"]

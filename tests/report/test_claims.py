@@ -334,8 +334,8 @@ def test_a_figure_has_a_panel_a_unit_and_a_line_an_effect(tmp_path):
     make(tmp_path, "grpo_baseline", 30, 45, training=None, dataset=None)
     found = claims.compare(find_runs([tmp_path]))
     points, nats, ratio = draw(found)["claims"].axes
-    # FPA has 50 problems before it has trained, so that it pays nothing for GRPO's 45.
-    assert found.decisions[-1].effects[0].measured.value == math.inf
+    # The base model has (10 x 50 + 5 x 30) / 15 = 43.3 problems in all: GRPO pays 0.5 device-hours for 45, and FPA 1.5.
+    assert found.decisions[-1].effects[0].measured.value == pytest.approx(1 / 3)
     assert [label.get_text() for label in ratio.get_yticklabels()] == [
         "cost: device-hours: grpo_baseline over fpa_offline"
     ]

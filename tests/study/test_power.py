@@ -153,7 +153,7 @@ def test_wrong_options(arguments, message):
 
 def test_runs_that_make_no_pilot(tmp_path):
     some = evaluated(tmp_path / "a", half_right(10))
-    with pytest.raises(DatasetError, match="shows in two runs, one, or none, not in 3"):
+    with pytest.raises(DatasetError, match=r"these are 3: .*: fpa-verl power 0\.1 "):
         required(0.1, [some, some, some])
     with pytest.raises(DatasetError, match=r"toy is left out: .*at least twice"):
         required(0.1, [evaluated(tmp_path / "once", {"p0": [1, 1], "p1": [0, 1]})])
@@ -194,3 +194,15 @@ def test_a_training_run_is_judged_at_its_last_evaluation(tmp_path):
     assert (toy.name, toy.problems, toy.samples) == ("toy", 4, 2)
     assert (toy.variances.between, toy.variances.within) == (pytest.approx(0.4 / 3), 0.0)
     assert "a (step 1)" in found.origin
+
+
+def test_of_several_runs_two_methods_are_named_to_type(tmp_path):
+    data = {"fingerprint": "d", "device_seconds": 1.0, "cost": {"device": "H"}}
+    made = (("d", "dpo", data), ("f", "fpa_offline", data), ("g", "grpo_baseline", None), ("g1", "grpo_baseline", None))
+    runs = [evaluated(tmp_path / name, half_right(10), recipe=recipe, dataset=data) for name, recipe, data in made]
+    with pytest.raises(DatasetError, match="these are 4: ") as refused:
+        required(0.05, runs)
+    assert str(refused.value).endswith(f"fpa-verl power 0.05 {tmp_path}/f {tmp_path}/g")
+    with pytest.raises(DatasetError) as refused:
+        required(0.05, [runs[0], *runs[2:]])
+    assert str(refused.value).endswith(f"fpa-verl power 0.05 {tmp_path}/d {tmp_path}/g")

@@ -15,6 +15,7 @@ from fpa_verl.report.claims.verdict import LEVEL, Decision, Verdict, corrected_l
 from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable, require_runs
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.statistics.arms import Arm, apart, arms_of
+from fpa_verl.report.statistics.base import base_notes
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table
 
@@ -65,8 +66,13 @@ class Claims(Comparison):
         last = "Accuracies are those of the last evaluation: the best one would hide that a method collapses"
         pooled = f"Problem sets put together, each problem counting alike: {', '.join(self.sources)}"
         together = [pooled] if len(self.sources) > 1 else []
-        found = [*self._choice_notes(), *self._early_notes(), *self._missing_notes()]
+        found = [*self._base_notes(), *self._choice_notes(), *self._early_notes(), *self._missing_notes()]
         return [*self.left_out, last, *together, *found, *notes_on(self.runs)]
+
+    def _base_notes(self) -> list[str]:
+        """On the base model, from which the costs to an accuracy are measured."""
+        costs = [one for decision in self.decisions for one in decision.effects if one.part.kind == "cost_ratio"]
+        return base_notes(self.runs, self.sources) if any(one.measured for one in costs) else []
 
     def _early_notes(self) -> list[str]:
         """On runs that stand beside others which made more steps."""

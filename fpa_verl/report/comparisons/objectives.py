@@ -9,7 +9,9 @@ from typing import Any
 from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.statistics.arms import Arm, Choice, arms_of, choose
+from fpa_verl.report.statistics.base import base_notes
 from fpa_verl.runs.run import Run
+from fpa_verl.runs.validation import validation_sources
 from fpa_verl.tables import Table, mean_and_spread, percent
 
 
@@ -66,7 +68,12 @@ class Objectives(Comparison):
             notes.append("best val.: at the step of the highest accuracy on the validation problems")
         if single := [choice.chosen.method for choice in self.choices if len(choice.chosen.runs) == 1]:
             notes.append(f"One seed only, so no spread: {', '.join(single)}")
+        if any(self._chooses_the_base(choice.chosen) for choice in self.choices):
+            notes += base_notes(self.runs, [*self.sources, *validation_sources(self.runs[0])])
         return [*notes, *notes_on(self.runs)]
+
+    def _chooses_the_base(self, one: Arm) -> bool:
+        return any(one.step_of(run, best=True) == 0 for run in one.runs)
 
     def as_json(self) -> dict[str, Any]:
         return {"compare": self.name, "recipes": [_choice_json(choice, self.sources) for choice in self.choices]}

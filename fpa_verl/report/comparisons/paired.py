@@ -10,6 +10,7 @@ from fpa_verl.evaluation import Outcomes, PairedDifference, paired_difference
 from fpa_verl.report.comparable import evaluated, notes_on, problem_sets, require_comparable
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.statistics.arms import Arm, arms_of, labels
+from fpa_verl.report.statistics.telling import all_draws
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import evaluated_steps, point_at
 from fpa_verl.tables import Table, points
@@ -82,12 +83,7 @@ def _chance(p: float) -> str:
 
 def _outcomes(arm: Arm, data_source: str) -> Outcomes:
     """Right and sampled answers of every problem at the last evaluation, over the seeds."""
-    found: dict[str, tuple[int, int]] = {}
-    for run in arm.runs:
-        for key, (right, sampled) in point_at(run, evaluated_steps(run)[-1], data_source).problems.items():
-            before = found.get(key, (0, 0))
-            found[key] = (before[0] + right, before[1] + sampled)
-    return found
+    return all_draws([point_at(run, evaluated_steps(run)[-1], data_source) for run in arm.runs])
 
 
 def compare(runs: list[Run], data_source: str | None = None, against: str | None = None) -> Paired:

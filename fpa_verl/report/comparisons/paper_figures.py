@@ -18,6 +18,7 @@ from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.comparisons import lambdas
 from fpa_verl.report.paper.models import last_part
 from fpa_verl.report.statistics.arms import Arm, arms_of, choose
+from fpa_verl.report.statistics.base import base_notes
 from fpa_verl.report.statistics.curves import method_curves
 from fpa_verl.report.statistics.series import Series, mean_curve, read_series
 from fpa_verl.runs.metrics import GRADIENT_NORM, SIDES, dynamics_metric
@@ -357,7 +358,7 @@ def compare(runs: list[Run], data_source: str | None = None) -> Figures:
     if not any(one.drawn for one in found):
         missing = dict.fromkeys(what for one in found for what in one.missing)
         raise DatasetError(f"nothing of the paper's figures can be drawn: {'; '.join(missing)}")
-    return Figures(runs, found, _model_of(runs), left_out)
+    return Figures(runs, found, _model_of(runs), left_out + base_notes(runs, [source]))
 
 
 def _chosen(groups: Mapping[str, list[Arm]]) -> tuple[dict[str, Arm], dict[str, str]]:

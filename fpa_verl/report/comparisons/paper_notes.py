@@ -9,6 +9,7 @@ from fpa_verl.report.comparisons.paper_tables import ANOTHER_SET, DEVIATES, MISP
 from fpa_verl.report.paper.cells import LEFT_OUT, NO_RUN, Cell
 from fpa_verl.report.paper.published import AVERAGE, BASE, VALIDATION, lambda_of, problems_of, sets_of
 from fpa_verl.report.paper.rows import AT_THE_END, ModelRuns
+from fpa_verl.report.statistics.base import base_notes
 
 # Of every evaluation of the paper (B.3).
 PAPER_TEMPERATURE = 0.7
@@ -18,7 +19,14 @@ def notes(models: Sequence[ModelRuns], cells: Sequence[Cell], margin: float) -> 
     """Definitions where there are cells, then what is particular about them and about the runs."""
     run = [cell for cell in cells if cell.ours.measured]
     told = [*_definitions(margin), *_other_sets(run), *_misprints(run)] if run else []
-    told += [*_models(models), *_deviations(models), *_at_the_end(models), *_left_out(models), *_not_run(cells)]
+    told += [
+        *_models(models),
+        *_base(models),
+        *_deviations(models),
+        *_at_the_end(models),
+        *_left_out(models),
+        *_not_run(cells),
+    ]
     return [*told, *_seeds(models), *_temperatures(models), *_elsewhere(models)]
 
 
@@ -68,6 +76,16 @@ def _models(models: Sequence[ModelRuns]) -> list[str]:
         pattern = f"{next(iter(lambda_of()))}=PATTERN"
         told.append(f"No run.json says what the model of these is; {pattern} names it: {', '.join(nameless)}")
     return told
+
+
+def _base(models: Sequence[ModelRuns]) -> list[str]:
+    """How often each base model was measured."""
+    told = {
+        group.name: base_notes(group.runs, list(group.rows[BASE].seeds[0].answers))
+        for group in models
+        if BASE in group.rows
+    }
+    return [f"{name}: {note}" for name, notes in told.items() for note in notes]
 
 
 def _deviations(models: Sequence[ModelRuns]) -> list[str]:

@@ -19,17 +19,19 @@ from fpa_verl.report.comparable import (
     require_same_device_as_data,
     with_whole_cost,
 )
-from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparison import Comparison, Headline
 from fpa_verl.report.comparisons import wallclock_tables
+from fpa_verl.report.comparisons.wallclock_headline import headline
 from fpa_verl.report.statistics.arms import arms_of
-from fpa_verl.report.statistics.bootstrap import LEVEL, REPLICATES, SEED
-from fpa_verl.report.statistics.cost_curves import CostCurves
+from fpa_verl.report.statistics.base import base_notes, pooled_points
+from fpa_verl.report.statistics.bootstrap import LEVEL, REPLICATES, SEED, TOLERANCE
+from fpa_verl.report.statistics.cost_curves import CostCurves, base_accuracy
 from fpa_verl.report.statistics.curves import Curve, MethodCurve, curve_of, method_curves
 from fpa_verl.report.statistics.targets import TimeToTarget, cost_per_run
 from fpa_verl.runs.inputs import Input
 from fpa_verl.runs.ledger import PHASES
 from fpa_verl.runs.run import Run
-from fpa_verl.tables import Table
+from fpa_verl.tables import Table, percent
 
 # How many runs share a dataset, in the view of reused data.
 REUSES = (1, 2, 5, 10, 20, 50, 100)
@@ -43,6 +45,9 @@ class WallClock(CostCurves, Comparison):
 
     name = "wallclock"
     title = "Accuracy against cost"
+
+    def headline(self) -> Headline:
+        return headline(self)
 
     def tables(self) -> list[Table]:
         return wallclock_tables.tables(self)
@@ -58,7 +63,21 @@ class WallClock(CostCurves, Comparison):
             for run in self.runs
             if run.unscored
         ]
-        return [*self.left_out, *imported, *unscored, *notes_on(self.runs), *self._statistics_notes()]
+        base = base_notes(self.runs, [self.data_source])
+        found = [*self.left_out, *base, *self._target_notes(), *imported, *unscored]
+        return [*found, *notes_on(self.runs), *self._statistics_notes()]
+
+    def _target_notes(self) -> list[str]:
+        """On targets that say nothing of training."""
+        if not self.targets:
+            return [f"No targets: no method got above the base model ({percent(self.base or np.nan)})"]
+        if not (reached := self.reached_by_base):
+            return []
+        targets = ", ".join(f"{100 * target:g}" for target in reached)
+        return [
+            f"Target {targets}: reached by the base model itself ({percent(self.base or np.nan)}), at no cost: no "
+            "method has a ratio or a least N there"
+        ]
 
     def _statistics_notes(self) -> list[str]:
         notes = []
@@ -75,12 +94,19 @@ class WallClock(CostCurves, Comparison):
             "compare": self.name,
             "data_source": self.data_source,
             "cost": "device-hours; dataset generation included, start-up and evaluation left out",
+            "base": self._base_json(),
             "targets": self.targets,
+            "targets_reached_by_base": self.reached_by_base,
             "bootstrap": {"replicates": REPLICATES, "seed": SEED, "level": LEVEL, "over": ["problems", "seeds"]},
             "against": self.against.name if self.against else None,
             "methods": [self._method_json(place, curve) for place, curve in enumerate(self.methods)],
             "runs": [_run_json(run, curve, self.targets) for run, curve in zip(self.runs, self.curves, strict=True)],
         }
+
+    def _base_json(self) -> dict[str, Any] | None:
+        """The base model's accuracy, and the evaluations that it comes from where there are several."""
+        measured = [list(point.pooled) for point in pooled_points(self.runs, [self.data_source])]
+        return None if self.base is None else {"accuracy": self.base, "measured": measured[0] if measured else None}
 
     def _method_json(self, place: int, curve: MethodCurve) -> dict[str, Any]:
         lower, upper = self.band(place)
@@ -140,13 +166,37 @@ def _dataset_json(dataset: Input) -> dict[str, Any]:
     }
 
 
+# Where targets lie between the base model and the best that any method reached.
+FRACTIONS = (0.5, 0.75, 0.9)
+
+
 def default_targets(methods: list[MethodCurve]) -> list[float]:
-    """Three accuracies between the base model and the best that any method reached, in full per cents."""
-    base = [curve.mean_accuracy()[0] for curve in methods if curve.steps[0] == 0]
-    start = float(np.nanmax(base) if base else np.nanmin([curve.mean_accuracy()[0] for curve in methods]))
+    """Three accuracies above the base model and up to the best that any method reached, in full per cents.
+
+    Fewer where they coincide, in tenths of a per cent where no full one lies between; none where no method got above
+    the base model.
+    """
+    base = base_accuracy(methods)
+    start = float(np.nanmin([curve.mean_accuracy()[0] for curve in methods])) if base is None else base
     best = float(np.nanmax([np.nanmax(curve.mean_accuracy()) for curve in methods]))
-    fractions = (0.5, 0.75, 0.9)
-    return sorted({round(start + share * (best - start), 2) for share in fractions})
+    for digits in (2, 3):
+        rounded = {round(start + share * (best - start), digits) for share in FRACTIONS}
+        if found := sorted(one for one in rounded if start + TOLERANCE < one <= best + TOLERANCE):
+            return found
+    return []
+
+
+def _targets_are(methods: list[MethodCurve], asked: list[float] | None) -> str:
+    """How the targets were chosen, and how to choose others."""
+    if asked:
+        return "Targets: accuracies on the way, as asked for (--target)"
+    base = base_accuracy(methods)
+    start = "the lowest that any began with" if base is None else f"the base model ({percent(base)})"
+    best = np.nanmax([np.nanmax(curve.mean_accuracy()) for curve in methods])
+    return (
+        f"Targets: accuracies on the way from {start} to the best that any method reached ({percent(best)}), at a "
+        "half, three quarters and nine tenths of it, rounded; --target 0.6 sets one"
+    )
 
 
 def _against(methods: list[MethodCurve], name: str | None) -> MethodCurve | None:
@@ -182,6 +232,13 @@ def compare(
         if not run.of_source(source):
             raise DatasetError(f"{run.folder} has no evaluation on {source} yet: wait for one, or leave the run out")
     methods = method_curves(arms_of(runs), source)
-    curves = [curve_of(run, source) for run in runs]
-    chosen = targets or default_targets(methods)
-    return WallClock(source, runs, curves, methods, chosen, _against(methods, against), not_evaluated + cost_unknown)
+    return WallClock(
+        source,
+        runs,
+        curves=[curve_of(run, source) for run in runs],
+        methods=methods,
+        targets=targets or default_targets(methods),
+        against=_against(methods, against),
+        targets_are=_targets_are(methods, targets),
+        left_out=not_evaluated + cost_unknown,
+    )

@@ -13,12 +13,15 @@ from fpa_verl.tables import NEVER, UNKNOWN, Table, percent
 
 NOT_REACHED = "-"
 INFINITE = "∞"
+AT_START = "base"
 
 
 def tables(comparison: CostCurves) -> list[Table]:
     """Methods, targets, ratios and reused data where there is something to compare with, runs."""
     beside = [ratio_table(comparison)] if comparison.against and len(comparison.methods) > 1 else []
     reused = [reuse_table(comparison)] if any(time.break_even for time in comparison.times) else []
+    if not comparison.targets:
+        return [method_table(comparison), run_table(comparison)]
     return [method_table(comparison), target_table(comparison), *beside, *reused, run_table(comparison)]
 
 
@@ -57,10 +60,11 @@ def target_table(comparison: CostCurves) -> Table:
     rows = []
     for time in comparison.times:
         device, wall = time.hours["device"], time.hours["wall"]
-        cells = [_shown(device.value, scale), _interval(device, scale), _share(device)]
-        rows.append([time.method, f"{100 * time.target:g}", *cells, _shown(wall.value, scale)])
+        cells = [_reached(device.value, scale), _interval(device, scale), _share(device)]
+        rows.append([time.method, f"{100 * time.target:g}", *cells, _reached(wall.value, scale)])
     caption = (
-        f"Device-{unit} to reach an accuracy ({NOT_REACHED}: not reached), {LEVEL:.0%} interval, share of "
+        f"{comparison.targets_are}. Device-{unit} until a method's mean over its seeds was first measured at a target "
+        f"or above ({NOT_REACHED}: not reached{_base_legend(comparison)}), {LEVEL:.0%} interval, share of "
         f"{REPLICATES:,} replicates that reach it; {unit} of wall-clock"
     )
     return Table(caption, ["method", "target", f"device-{short}", "interval", "reached", short], rows)
@@ -111,15 +115,15 @@ def run_table(comparison: CostCurves) -> Table:
     for curve in comparison.curves:
         first, last = curve.points[0], curve.points[-1]
         costs = [last.device_hours, *(curve.device_hours_to(target) for target in comparison.targets)]
-        cells = [_shown(np.inf if cost is None else cost, scale) for cost in costs]
+        cells = [_reached(np.inf if cost is None else cost, scale) for cost in costs]
         base = percent(first.accuracy) if first.step == 0 else "-"
         error = UNKNOWN if np.isnan(last.standard_error) else percent(last.standard_error)
         reached = f"{percent(last.accuracy)} ± {error}"
         rows.append([curve.run, base, reached, percent(curve.best.accuracy), *cells])
     device = comparison.runs[0].info["hardware"]["device"]
     caption = (
-        f"Runs: accuracy on {comparison.data_source} (%), and device-{unit} to reach it ({NOT_REACHED}: not reached); "
-        f"{device}"
+        f"Runs: accuracy on {comparison.data_source} (%), and device-{unit} to the targets ({NOT_REACHED}: not reached"
+        f"{_base_legend(comparison)}); {device}"
     )
     targets = [f"to {100 * target:g}" for target in comparison.targets]
     return Table(caption, ["run", "base", "last ± s.e.", "best", "cost", *targets], rows)
@@ -127,6 +131,15 @@ def run_table(comparison: CostCurves) -> Table:
 
 def _curve_of(comparison: CostCurves, method: str) -> MethodCurve:
     return next(curve for curve in comparison.methods if curve.name == method)
+
+
+def _base_legend(comparison: CostCurves) -> str:
+    return f"; {AT_START}: by the base model itself" if comparison.reached_by_base else ""
+
+
+def _reached(hours: float, scale: float) -> str:
+    """What it took; a model that was there before anybody paid took nothing."""
+    return AT_START if hours == 0 else _shown(hours, scale)
 
 
 def _shown(hours: float, scale: float) -> str:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from fpa_verl.errors import FpaError
 from fpa_verl.report import figures
-from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparison import Comparison, Headline
 from fpa_verl.report.comparisons import COMPARISONS, Options
 from fpa_verl.report.page.samples import CLASSES, read_samples
 from fpa_verl.report.provenance import Provenance
@@ -47,6 +47,7 @@ class Section:
     figures: list[Drawing]
     tables: list[Table]
     notes: list[str]
+    headline: Headline | None = None
 
 
 def render_page(shown: Comparison, drawn: dict[str, figures.Figure], source: Provenance, options: Options) -> str:
@@ -89,7 +90,9 @@ def other_sections(shown: Comparison, options: Options) -> tuple[list[Section], 
 def section(comparison: Comparison, drawn: dict[str, figures.Figure]) -> Section:
     """Figures as inline SVG, tables and notes."""
     drawings = [inline_svg(name, figure) for name, figure in drawn.items()]
-    return Section(comparison.name, comparison.title, drawings, comparison.tables(), comparison.notes())
+    return Section(
+        comparison.name, comparison.title, drawings, comparison.tables(), comparison.notes(), comparison.headline()
+    )
 
 
 def inline_svg(name: str, figure: figures.Figure) -> Drawing:

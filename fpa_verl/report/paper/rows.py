@@ -7,7 +7,6 @@ left counts for the run that trained the model it asked, and for the base model 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from fpa_verl.report.paper.published import (
 )
 from fpa_verl.report.paper.settings import deviations
 from fpa_verl.report.statistics.arms import arms_of, choose, one_a_seed
+from fpa_verl.report.statistics.base import with_pooled_base
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.schema import is_validation
 from fpa_verl.runs.record import identity_of
@@ -184,6 +184,7 @@ def _model_of(run: Run) -> str | None:
 
 def _sorted_into_rows(known: str | None, runs: list[Run]) -> ModelRuns:
     require_same_origin(runs)
+    runs = with_pooled_base(runs)
     name = known or f"model {runs[0].base_model}"
     trained = [run for run in runs if not run.only_evaluates]
     evaluations = {run.folder: [one for one in runs if _is_of(one, run)] for run in trained}
@@ -256,19 +257,8 @@ def _seed(method: str, run: Run, evaluations: list[Run]) -> Seed:
 
 def _base(runs: list[Run]) -> Row | None:
     """The base model: what `recipe=evaluate` asked it, and step 0 of every run; it has no training seed."""
-    pooled: dict[str, dict[str, Counter[str]]] = {}
-    asked = []
-    for run in runs:
-        before = [point for point in run.points if point.step == 0]
-        asked += [run] if before else []
-        for point in before:
-            for key, (right, sampled) in point.problems.items():
-                outcome = pooled.setdefault(point.data_source, {}).setdefault(key, Counter())
-                outcome.update(right=right, sampled=sampled)
-    answers = {
-        source: {key: (one["right"], one["sampled"]) for key, one in problems.items()}
-        for source, problems in pooled.items()
-    }
+    asked = [run for run in runs if any(point.step == 0 for point in run.points)]
+    answers = {point.data_source: point.problems for run in asked for point in run.points if point.step == 0}
     return Row(BASE, [Seed(asked[0], 0, answers)], [run.name for run in asked]) if asked else None
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fpa_verl.report.statistics.bootstrap import LEVEL, Replicates, resample
+from fpa_verl.report.statistics.bootstrap import LEVEL, TOLERANCE, Replicates, resample
 from fpa_verl.report.statistics.curves import Curve, Floats, MethodCurve
 from fpa_verl.report.statistics.targets import TimeToTarget, times_to_targets
 from fpa_verl.runs.run import Run
@@ -22,6 +22,7 @@ class CostCurves:
         curves: one a run.
         methods: one a method, over its seeds.
         against: the method that the others are measured by.
+        targets_are: how the targets were chosen, in words.
     """
 
     data_source: str
@@ -30,6 +31,18 @@ class CostCurves:
     methods: list[MethodCurve]
     targets: list[float]
     against: MethodCurve | None
+    targets_are: str
+
+    @property
+    def base(self) -> float | None:
+        """Accuracy of the base model, all its evaluations together; None where nobody evaluated it."""
+        return base_accuracy(self.methods)
+
+    @property
+    def reached_by_base(self) -> list[float]:
+        """The targets that it takes no training to reach."""
+        base = self.base
+        return [target for target in self.targets if base is not None and base >= target - TOLERANCE]
 
     @cached_property
     def replicates(self) -> list[Replicates]:
@@ -56,3 +69,13 @@ class CostCurves:
         """The highest target that the method compared with and one with a dataset both reached."""
         told = [t.target for t in self.times if t.break_even and not np.isnan(t.break_even.value)]
         return max(told, default=None)
+
+
+def base_accuracy(methods: list[MethodCurve]) -> float | None:
+    """Accuracy of the base model that methods began with; None where none was evaluated at step 0.
+
+    Of runs that began with another's model it is that one's; the highest, where there are several.
+    """
+    found = [curve.mean_accuracy()[0] for curve in methods if curve.steps[0] == 0]
+    base = [one for one in found if not np.isnan(one)]
+    return float(max(base)) if base else None

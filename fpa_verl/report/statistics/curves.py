@@ -60,10 +60,11 @@ class Curve:
 def paid_by(run: Run, point: Point) -> Cost:
     """What the accuracy at `point` has cost, the dataset included.
 
-    Step 0 is the base model, which neither dataset nor training has improved: it stands at no cost.
+    Step 0 is the model that the run began with, which neither its dataset nor its training has improved: a base model
+    stands at no cost, that of an earlier run at what it took.
     """
     if not point.step:
-        return Cost()
+        return run.start_cost
     data = run.data_cost
     return Cost(data.device_seconds + point.cost.device_seconds, data.wall_seconds + point.cost.wall_seconds)
 
