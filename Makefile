@@ -9,7 +9,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow bench lint types check clean
+.PHONY: help setup demo test test-fast test-slow test-gpu-versions constraints bench lint types check clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -35,6 +35,19 @@ FAST := tests/objectives tests/rollouts tests/data_check tests/evaluation tests/
 test-fast: setup  ## What of the tests takes under a minute: before every push
 	$(BIN)/python -m pytest -q -m "not slow and not patient" -n $(WORKERS) --dist loadfile $(FAST) tests/test_*.py
 
+# An environment of its own with the versions that GPU machines have. Its torch is a build for CUDA, and runs on a CPU.
+GPU_VENV ?= .venv-gpu
+$(GPU_VENV)/.gpu: pyproject.toml constraints-gpu.txt
+	$(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/python -m pip install --quiet -c constraints-gpu.txt --editable ".[gpu]" pytest pytest-xdist hypothesis
+	@touch $@
+
+test-gpu-versions: $(GPU_VENV)/.gpu  ## The tests without a rollout engine on the GPU extra's versions (10 GB of disk)
+	$(GPU_VENV)/bin/python -m pytest -m "not slow and not engine" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+constraints: setup  ## Resolve the GPU extra anew: constraints-gpu.txt
+	$(BIN)/python .ci/resolve_gpu
+
 test-slow: setup  ## Longer tests: 10,800 damaged files; real MATH problems, where they are at hand
 	$(BIN)/python -m pytest -m slow
 
@@ -53,5 +66,5 @@ types: setup  ## mypy
 
 check: lint types test  ## What CI runs
 
-clean:  ## Remove the environment, not the runs
-	rm -rf $(VENV)
+clean:  ## Remove the environments, not the runs
+	rm -rf $(VENV) $(GPU_VENV)

@@ -30,7 +30,7 @@ def test_one_broken_thing_hides_no_other(monkeypatch):
     assert found["plugin"].state == "wrong"
     assert "unset it, or add fpa_verl to it" in found["plugin"].detail
     assert found["packages"].detail == (
-        "verl 0.9.1 is not >=99; a-package-nobody-has is missing: pip install 'fpa-verl[cpu]'"
+        "verl 0.9.1 is not >=99; a-package-nobody-has is missing: in a clone of fpa-verl make setup"
     )
     assert found["scorer"].state == "fine"
 

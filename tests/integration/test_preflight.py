@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
+import re
 
 import pytest
 import torch
 
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
-from fpa_verl.integration.command import preflight
+from fpa_verl.integration.command import doctor, preflight
+from fpa_verl.integration.command.checks import gpu
 from fpa_verl.integration.config import versions
 from fpa_verl.integration.config.kinds import facts_of
 from tests.integration.running import DEMO, composed
@@ -18,6 +19,11 @@ UPDATE_TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
 PASS_TOKENS = "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu"
 FILTERED = ("algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=null")
 VERLS_ASYNC = ("trainer.v1.trainer_mode=separate_async",)
+ON_GPUS = (
+    "trainer.device=cuda",
+    "trainer.n_gpus_per_node=2",
+    "~actor_rollout_ref.model.override_config.attn_implementation",
+)
 DEPRECATED = "actor_rollout_ref.actor.ulysses_sequence_parallel_size"
 
 
@@ -144,12 +150,59 @@ def test_a_gpu_recipe_on_a_machine_without_one(check, monkeypatch):
         check("trainer.device=cuda")
 
 
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """A driver that tells its version, of a GPU that torch does not see."""
+    monkeypatch.setattr(gpu, "DRIVER", tmp_path / "version")
+    (tmp_path / "version").write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\nGCC version: 11\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("built_for", "message"),
+    [
+        (
+            "13.0",
+            r"\(driver 550.54.15\), but torch .*, built for CUDA 13.0, cannot use it: it wants driver 580",
+        ),
+        (
+            None,
+            r"\(driver 550.54.15\), but torch .* is a build for CPUs: make another environment, and there pip",
+        ),
+        ("99.1", "cannot use it: the driver may be too old; `nvidia-smi` shows the driver"),
+    ],
+)
+def test_a_gpu_that_this_torch_cannot_use(check, monkeypatch, driver, built_for, message):
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    with pytest.raises(IntegrationError, match=message):
+        check(*ON_GPUS)
+    (found,) = [one for one in doctor.examine([], with_ray=False) if one.subject == "accelerator"]
+    assert found.state == "wrong"
+    assert re.search(message, found.detail)
+
+
+def test_fewer_gpus_than_the_recipe_wants(check, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    message = "n_gpus_per_node=2: torch sees 1 here .* set trainer.n_gpus_per_node=1. The paper's recipes"
+    with pytest.raises(ConfigError, match=message):
+        check(*ON_GPUS)
+
+
+def test_flash_attention_for_another_torch(check, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    (tmp_path / "flash_attn.py").write_text("raise ImportError('undefined symbol: _ZN3c105ErrorC2E\\nmore')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(IntegrationError, match=r"cannot be loaded, .*\(undefined symbol: _ZN3c105ErrorC2E\): pip"):
+        check(*ON_GPUS)
+
+
 def test_a_gpu_without_flash_attention(check, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    overrides = ("trainer.device=cuda", "~actor_rollout_ref.model.override_config.attn_implementation")
-    with pytest.raises(IntegrationError, match="flash_attn is not installed"):
-        check(*overrides)
+    with pytest.raises(IntegrationError, match=r"flash_attn is not installed: pip install --no-deps .*flash-attn==2"):
+        check(*ON_GPUS)
 
 
 def test_a_finished_collection_is_not_repeated_and_not_taken_over(base_model, chained_additions, tmp_path):

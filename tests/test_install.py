@@ -1,0 +1,64 @@
+"""What is said of installing is one thing, and resolves."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+
+import pytest
+
+from fpa_verl import install
+
+ROOT = Path(__file__).parents[1]
+CONSTRAINTS = (ROOT / "constraints-gpu.txt").read_text()
+
+
+def resolver():
+    loader = SourceFileLoader("resolve_gpu", str(ROOT / ".ci" / "resolve_gpu"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
+def test_pages_and_messages_name_the_same_commands(page):
+    text = (ROOT / page).read_text()
+    assert install.GPU in text
+    assert install.FLASH_ATTENTION in text
+
+
+def test_no_page_names_a_command_that_cannot_work():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "fpa_verl").rglob("*.py")]:
+        found = re.findall(r"pip install '?fpa-verl\[(?![^@\n]*\] @ )[^\n]*", page.read_text())
+        assert not found, page
+
+
+def test_the_constraints_are_those_of_the_versions_that_verl_pins():
+    for name, version in {"torch": "2.11.0", "vllm": "0.24.0", "verl": "0.9.1", "transformers": "5.9.0"}.items():
+        assert f"\n{name}=={version}\n" in CONSTRAINTS
+    assert "flash" not in re.sub(r"flashinfer[\w-]*", "", CONSTRAINTS.replace("flash-attn is", ""))
+
+
+def test_a_package_that_differs_by_python_has_a_line_for_each(monkeypatch):
+    found = {"3.10": {"a": "1", "b": "1", "c": "1"}, "3.11": {"a": "1", "b": "2"}, "3.12": {"a": "1", "b": "2"}}
+    lines = resolver().constraints(found).splitlines()[2:]
+    assert lines == [
+        "a==1",
+        'b==1; python_version == "3.10"',
+        'b==2; python_version == "3.11" or python_version == "3.12"',
+        'c==1; python_version == "3.10"',
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+def test_the_gpu_extra_resolves_within_its_constraints(python):
+    """Asks a package index."""
+    found = resolver().resolved(python, "-c", "constraints-gpu.txt")
+    pins = dict(
+        re.findall(rf'^([\w.-]+)==([^;\s]+)(?:; .*python_version == "{python}".*)?$', CONSTRAINTS, re.MULTILINE)
+    )
+    assert found == {name: pins[name] for name in found}
+    assert found["torch"] == "2.11.0"
