@@ -12,6 +12,8 @@ from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from fpa_verl.files import atomic_folder, write_json
+from fpa_verl.integration.config.settings import trains_adapter
+from fpa_verl.integration.workers.adapter import merged, require_inner_adapter
 from fpa_verl.runs.inputs import MODEL_FILE
 
 
@@ -19,14 +21,22 @@ class ExportingActorWorker(ActorRolloutRefWorker):
     """verl's worker, which can also write its policy as a Hugging Face model."""
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self) -> None:
+        super().init_model()
+        if "actor" in self.role and trains_adapter(self.config.model):
+            require_inner_adapter(self.actor.engine.module)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def export_hugging_face(self, folder: str, about: dict[str, Any]) -> None:
         """Write the policy to `folder`, in the base model's dtype, whole or not at all, and `about` it beside.
 
-        All ranks take part in gathering the weights; rank 0 holds them in host memory and writes.
+        An adapter is merged: what is written is an ordinary model. All ranks take part in gathering the weights; rank
+        0 holds them in host memory and writes.
         """
-        config, weights = self.actor.model_config, {}
+        config, weights, engine = self.actor.model_config, {}, self.actor.engine
+        policy = merged(engine) if trains_adapter(self.config.model) else engine.get_per_tensor_param()[0]
         with torch.no_grad():
-            for name, tensor in self.actor.engine.get_per_tensor_param()[0]:
+            for name, tensor in policy:
                 if self.rank == 0:
                     weights[name] = tensor.to(device="cpu", dtype=config.hf_config.dtype, copy=True)
         if self.rank == 0:
