@@ -28,9 +28,7 @@ UPDATE_TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
 
 def adapted(base_model, recipe="fpa_offline", *overrides, moved=True, seed=0):
     """A worker that trains an adapter, which is moved off zero or not."""
-    # peft draws the adapter's A.
-    torch.manual_seed(seed)
-    actor = worker(base_model, recipe, *LORA, *overrides)
+    actor = worker(base_model, recipe, *LORA, f"data.seed={seed}", *overrides)
     if moved:
         drift(actor)
     return actor
@@ -40,6 +38,14 @@ def weights_of(actor) -> dict[str, torch.Tensor]:
     """All of the engine's, copied, by peft's names."""
     state = actor.actor.engine.module.state_dict()
     return {name: tensor.full_tensor().clone() for name, tensor in state.items()}
+
+
+def test_the_seed_draws_the_adapter(base_model):
+    first, again, other = (weights_of(adapted(base_model, moved=False, seed=seed)) for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    differing = {name for name in first if not torch.equal(first[name], other[name])}
+    assert differing == {name for name in first if "lora_A" in name}
+    assert not any(tensor.any() for name, tensor in first.items() if "lora_B" in name)
 
 
 def exported(actor, folder):

@@ -22,8 +22,12 @@ class ExportingActorWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
+        adapted = "actor" in self.role and trains_adapter(self.config.model)
+        if adapted:
+            # peft draws what an adapter begins with, and verl seeds that in deterministic runs alone.
+            torch.manual_seed(self.config.actor.fsdp_config.seed)
         super().init_model()
-        if "actor" in self.role and trains_adapter(self.config.model):
+        if adapted:
             require_inner_adapter(self.actor.engine.module)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
