@@ -65,6 +65,7 @@ def test_a_sound_recipe_passes(check):
         ([f"{MODEL}.lora_rank=8", "actor_rollout_ref.actor.strategy=fsdp"], ConfigError, "strategy=fsdp: an adapter i"),
         ([f"{MODEL}.lora_rank=8", f"{MODEL}.lora_adapter_path=a"], ConfigError, "path=a: runs begin at .*peft"),
         (["recipe=evaluate", f"{MODEL}.lora_adapter_path=a"], ConfigError, "path=a: .*and give that model$"),
+        ([f"{MODEL}.lora_rank=8", f"+{MODEL}.target_parameters=[w]"], ConfigError, r"=\['w'\]: an adapter of bare par"),
         (["recipe=grpo_baseline", f"{MODEL}.lora.rank=8"], ConfigError, "is Megatron's: set .*model.lora_rank"),
         ([f"{DEPRECATED}=2"], ConfigError, "which the reference follows"),
         (["recipe=cache_reference", "reference.k=0"], ConfigError, "reference.k=0: a whole number of at least 1"),

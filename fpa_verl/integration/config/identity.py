@@ -25,7 +25,7 @@ from fpa_verl.runs.names import EVALUATION_KIND
 from fpa_verl.runs.record import identity_of
 
 # What an adapter is made of, under verl's names.
-ADAPTER = ("lora_rank", "lora_alpha", "target_modules", "exclude_modules", "target_parameters")
+ADAPTER = ("lora_rank", "lora_alpha", "target_modules", "exclude_modules")
 
 
 def require_same_model(facts: RunFacts) -> None:

@@ -16,6 +16,7 @@ def check(facts: RunFacts) -> None:
     require_bounds(Adapter, facts.config.actor_rollout_ref.model, KEY)
     require_new_adapter(facts)
     require_fsdps_rank(facts)
+    require_modules(facts)
     if facts.kind.holds_engine and trains_adapter(facts.config.actor_rollout_ref.model):
         require_fsdp2(facts)
 
@@ -33,6 +34,15 @@ def require_fsdps_rank(facts: RunFacts) -> None:
     """With Megatron's key verl would train all weights, and take them for the reference."""
     if rank := OmegaConf.select(facts.config.actor_rollout_ref.model, "lora.rank"):
         raise ConfigError(f"{KEY}.lora.rank={rank} is Megatron's: set {KEY}.lora_rank, and lora_alpha")
+
+
+def require_modules(facts: RunFacts) -> None:
+    """The model that is kept is made of modules' weights and what the adapter adds to them."""
+    if names := facts.config.actor_rollout_ref.model.get("target_parameters"):
+        raise ConfigError(
+            f"{KEY}.target_parameters={list(names)}: an adapter of bare parameters is not merged into the model that "
+            f"is kept; name modules, with {KEY}.target_modules"
+        )
 
 
 def require_fsdp2(facts: RunFacts) -> None:
