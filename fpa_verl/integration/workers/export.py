@@ -55,9 +55,12 @@ def write_hugging_face(
     about: dict[str, Any],
 ) -> None:
     """Write a model of `config` with these weights, over one that is there; `config` stays as it is."""
+    # Saving turns the dtype of the configuration it is given into a string.
+    own = copy.deepcopy(config)
+    # Of verl's override_config: how this machine computes it, which another, without the plugin, may not know.
+    vars(own).pop("attn_implementation", None)
     with torch.device("meta"):
-        # Saving turns the dtype of the configuration it is given into a string.
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=config.dtype)
+        model = AutoModelForCausalLM.from_config(own, dtype=config.dtype)
     with atomic_folder(folder) as unfinished:
         model.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)
