@@ -7,6 +7,7 @@ its algorithms waits until verl itself imports them.
 from __future__ import annotations
 
 import os
+from functools import cache
 from types import ModuleType
 
 from verl.plugin.platform.platform_manager import PlatformRegistry
@@ -20,12 +21,19 @@ check_verl()
 register()
 PlatformRegistry.register(platform="cpu")(PlatformCPU)
 
-if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
-    from fpa_verl.integration.cpu.attention import register_when_needed
-    from fpa_verl.integration.cpu.patches import activate
 
-    activate()
-    register_when_needed()
+@cache
+def adapt(platform: str) -> None:
+    """What a platform of ours needs in this process, whose environment names it."""
+    if platform.strip().lower() == "cpu":
+        from fpa_verl.integration.cpu.attention import register_when_needed
+        from fpa_verl.integration.cpu.patches import activate
+
+        activate()
+        register_when_needed()
+
+
+adapt(os.environ.get("VERL_PLATFORM", ""))
 
 
 @when_imported("verl.trainer.ppo.core_algos")

@@ -75,19 +75,24 @@ def update(actor, data) -> dict[str, float]:
 
 
 def drift(actor) -> None:
-    """Move the policy away from the reference, the same way every time and among any number of workers."""
+    """Move the policy away from the reference, the same way every time and among any number of workers.
+
+    Of an actor with an adapter that alone.
+    """
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in actor.actor.engine.module.parameters():
+            if not parameter.requires_grad:
+                continue
             step = torch.randn(parameter.shape, generator=generator) * 0.05
             if isinstance(parameter, DTensor):
                 step = distribute_tensor(step, parameter.device_mesh, parameter.placements)
             parameter.add_(step)
 
 
-def cached(base_model, dataset, source, k, samples, folder):
+def cached(base_model, dataset, source, k, samples, folder, *overrides):
     """A cache of the whole dataset, made by the worker in batches of 5; the folder."""
-    actor = worker(base_model, "off_rl")
+    actor = worker(base_model, "off_rl", *overrides)
     rollouts = RolloutDataset(dataset)
     key = CacheKey("m", "t", "c", "d", scoring_temperature=1.0, source=source, k=k, samples=samples, dtype="fp32")
     reference_cache.begin(folder, key, batch=5, workers=1)

@@ -20,6 +20,8 @@ def test_a_better_model_replaces_the_one_before(tmp_path):
         if config is None:
             config = model.config
             config.dtype = torch.float32
+            # As verl takes it over from override_config.
+            config.attn_implementation = "packed_sdpa"
         before = config.to_dict()
         write_hugging_face(tmp_path / "best", config, tokenizer, dict(model.state_dict()), {"step": seed})
         assert config.to_dict() == before
@@ -28,4 +30,6 @@ def test_a_better_model_replaces_the_one_before(tmp_path):
         for name, value in model.state_dict().items():
             torch.testing.assert_close(found[name], value, rtol=0, atol=0)
         assert json.loads((tmp_path / "best" / MODEL_FILE).read_text()) == {"step": seed}
+        # Whoever has no plugin is to load it.
+        assert "packed_sdpa" not in (tmp_path / "best" / "config.json").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["best"]

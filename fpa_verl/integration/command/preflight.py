@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fpa_verl.integration.command.checks import data, engine, evaluation, machine, prompt, reward, settings
+from fpa_verl.integration.command.checks import adapter, data, engine, evaluation, machine, prompt, reward, settings
 from fpa_verl.integration.config.facts import RunFacts
 
 
@@ -15,6 +15,7 @@ def check(facts: RunFacts) -> None:
     settings.require_reading(facts)
     machine.check(facts)
     settings.check(facts)
+    adapter.check(facts)
     engine.check(facts)
     data.check(facts)
     engine.check_sizes(facts)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import ListConfig
 
 from fpa_verl.errors import MismatchError
 from fpa_verl.integration.config.facts import RunFacts
+from fpa_verl.integration.config.settings import trains_adapter
 from fpa_verl.integration.config.typed_command import typed_command
 from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.policy_losses import FORWARD_KL, OfflinePolicyLossConfig
@@ -20,6 +22,9 @@ from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, root_of
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.names import EVALUATION_KIND
 from fpa_verl.runs.record import identity_of
+
+# What an adapter is made of, under verl's names.
+ADAPTER = ("lora_rank", "lora_alpha", "target_modules", "exclude_modules")
 
 
 def require_same_model(facts: RunFacts) -> None:
@@ -128,6 +133,7 @@ def training_settings(facts: RunFacts) -> dict[str, Any]:
         "weight_decay": actor.optim.weight_decay,
         "batch_size": data.train_batch_size,
         "objective": facts.config.algorithm.adv_estimator,
+        **_adapter(facts),
     }
     if facts.kind.reads_rollouts:
         return settings | _offline_settings(facts)
@@ -154,6 +160,19 @@ def _offline_settings(facts: RunFacts) -> dict[str, Any]:
         # Only what changes the result: the other sources are exact.
         **_approximation(facts),
         "selection": dict(facts.config.data.selection),
+    }
+
+
+def _adapter(facts: RunFacts) -> dict[str, Any]:
+    """What LoRA trains in place of all weights; nothing of a run that trains them."""
+    model = facts.config.actor_rollout_ref.model
+    if not trains_adapter(model):
+        return {}
+    chosen = {name: model.get(name) for name in ADAPTER}
+    return {
+        name: list(value) if isinstance(value, ListConfig) else value
+        for name, value in chosen.items()
+        if value is not None
     }
 
 

@@ -86,6 +86,14 @@ class KeptTokens:
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """`actor_rollout_ref.model`, of LoRA. lora_rank: 0 trains all weights."""
+
+    lora_rank: int = bounded(0, at_least=0, whole=True)
+    lora_alpha: int = bounded(16, at_least=1, whole=True)
+
+
+@dataclass(frozen=True)
 class Checkpoints:
     """`trainer`. max_actor_ckpt_to_keep: the newest ones; unset, or -1 as in verl: all of them."""
 
@@ -123,6 +131,11 @@ def joins_cluster(config: DictConfig) -> bool:
 def validates(config: DictConfig) -> bool:
     """Whether the run ever validates, and so whether an offline run needs a rollout engine at all."""
     return config.trainer.test_freq > 0 or bool(config.trainer.val_before_train)
+
+
+def trains_adapter(model: DictConfig) -> bool:
+    """Whether a model's configuration asks for LoRA: an adapter is trained, and all other weights stay."""
+    return int(model.get("lora_rank", 0)) > 0
 
 
 def compute_dtype(actor: DictConfig) -> str:

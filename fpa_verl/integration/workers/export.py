@@ -12,6 +12,8 @@ from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from fpa_verl.files import atomic_folder, write_json
+from fpa_verl.integration.config.settings import trains_adapter
+from fpa_verl.integration.workers.adapter import merged, require_inner_adapter
 from fpa_verl.runs.inputs import MODEL_FILE
 
 
@@ -19,14 +21,26 @@ class ExportingActorWorker(ActorRolloutRefWorker):
     """verl's worker, which can also write its policy as a Hugging Face model."""
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self) -> None:
+        adapted = "actor" in self.role and trains_adapter(self.config.model)
+        if adapted:
+            # peft draws what an adapter begins with, and verl seeds that in deterministic runs alone.
+            torch.manual_seed(self.config.actor.fsdp_config.seed)
+        super().init_model()
+        if adapted:
+            require_inner_adapter(self.actor.engine.module)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def export_hugging_face(self, folder: str, about: dict[str, Any]) -> None:
         """Write the policy to `folder`, in the base model's dtype, whole or not at all, and `about` it beside.
 
-        All ranks take part in gathering the weights; rank 0 holds them in host memory and writes.
+        An adapter is merged: what is written is an ordinary model. All ranks take part in gathering the weights; rank
+        0 holds them in host memory and writes.
         """
-        config, weights = self.actor.model_config, {}
+        config, weights, engine = self.actor.model_config, {}, self.actor.engine
+        policy = merged(engine) if trains_adapter(self.config.model) else engine.get_per_tensor_param()[0]
         with torch.no_grad():
-            for name, tensor in self.actor.engine.get_per_tensor_param()[0]:
+            for name, tensor in policy:
                 if self.rank == 0:
                     weights[name] = tensor.to(device="cpu", dtype=config.hf_config.dtype, copy=True)
         if self.rank == 0:
@@ -41,9 +55,12 @@ def write_hugging_face(
     about: dict[str, Any],
 ) -> None:
     """Write a model of `config` with these weights, over one that is there; `config` stays as it is."""
+    # Saving turns the dtype of the configuration it is given into a string.
+    own = copy.deepcopy(config)
+    # Of verl's override_config: how this machine computes it, which another, without the plugin, may not know.
+    vars(own).pop("attn_implementation", None)
     with torch.device("meta"):
-        # Saving turns the dtype of the configuration it is given into a string.
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=config.dtype)
+        model = AutoModelForCausalLM.from_config(own, dtype=config.dtype)
     with atomic_folder(folder) as unfinished:
         model.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)

@@ -1,6 +1,7 @@
 """Where the reference's opinion on a micro-batch comes from: a forward pass, or a cache of one.
 
-forward   the frozen base model's logits in the same step: exact, no storage, one forward
+forward   the frozen base model's logits in the same step: exact, no storage, one forward; with LoRA of the
+          actor's own engine, its adapter switched off, and no second copy
 hidden    cached last hidden states, logits re-made through the reference's head: exact to rounding
 topk      cached label, K most likely tokens and samples of the rest: an estimate of the normaliser
 chosen    cached label alone: no normaliser, so the future policy is over-estimated; an ablation
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from verl.utils.ulysses import get_ulysses_sequence_parallel_rank
 from verl.workers.engine.base import BaseEngine
 
 from fpa_verl.errors import IntegrationError
+from fpa_verl.integration.workers.adapter import without_adapter
 from fpa_verl.integration.workers.heads import require_same_logits
 from fpa_verl.objectives import (
     CoarseReference,
@@ -131,19 +134,26 @@ class ForwardReference(Reference):
 
     Args:
         engine: runs the base model.
+        adapted: the engine is the actor's, which trains an adapter: without it the model is the base model.
         compiled: whether torch compiles the work, as in `future_log_probs`.
     """
 
-    def __init__(self, engine: BaseEngine, *, compiled: bool = False) -> None:
+    def __init__(self, engine: BaseEngine, *, adapted: bool = False, compiled: bool = False) -> None:
         self._engine, self._compiled = engine, compiled
+        self._frozen = partial(without_adapter, engine) if adapted else engine.eval_mode
 
     def at(self, micro_batch: TensorDict, positions: ResponsePositions) -> LogitsView:
-        return LogitsView(positions.select(logits_of(self._engine, micro_batch)), positions, self._compiled)
+        with self._frozen():
+            logits = logits_of(self._engine, micro_batch)
+        return LogitsView(positions.select(logits), positions, self._compiled)
 
 
 @torch.no_grad()
 def logits_of(engine: BaseEngine, micro_batch: TensorDict) -> torch.Tensor:
-    """The engine's logits at every position of the micro-batch, (N, V), sliced and scaled as the actor's are."""
+    """The engine's logits at every position of the micro-batch, (N, V), sliced and scaled as the actor's are.
+
+    The engine is to be in a mode already.
+    """
     captured: list[torch.Tensor] = []
 
     def capture(student_logits: torch.Tensor | None = None, **_: Any) -> Any:
@@ -155,8 +165,7 @@ def logits_of(engine: BaseEngine, micro_batch: TensorDict) -> torch.Tensor:
     probe = micro_batch.clone(recurse=False)
     # verl then skips log-probs that nobody reads.
     tu.assign_non_tensor(probe, distillation_only=True)
-    with engine.eval_mode():
-        engine.forward_step(probe, loss_function=capture, forward_only=True)
+    engine.forward_step(probe, loss_function=capture, forward_only=True)
     return captured[0]
 
 

@@ -11,7 +11,7 @@ from fpa_verl.runs.run import Run
 
 HYPER_PARAMETERS = "hyper_parameters."
 # What run.json leaves out where it is so.
-UNSAID = {"reference": "exact", "forward_kl_coef": 0.0}
+UNSAID = {"reference": "exact", "forward_kl_coef": 0.0, "lora_rank": 0}
 
 
 def deviations(run: Run, method: str, model: str) -> list[str]:

@@ -137,8 +137,6 @@ def require_logits(facts: RunFacts) -> None:
 
 def require_offline_actor(facts: RunFacts) -> None:
     actor = facts.actor
-    if facts.config.actor_rollout_ref.model.get("lora_rank", 0) > 0:
-        raise ConfigError("actor_rollout_ref.model.lora_rank: offline runs train all weights; set it to 0")
     if actor.use_kl_loss:
         raise ConfigError(
             "actor_rollout_ref.actor.use_kl_loss=true is for online runs; an offline objective takes "
