@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fpa_verl.integration.command.checks import data, engine, evaluation, machine, prompt, settings
+from fpa_verl.integration.command.checks import data, engine, evaluation, machine, prompt, settings, wiring
 from fpa_verl.integration.config.facts import RunFacts
 
 
@@ -14,6 +14,7 @@ def check(facts: RunFacts) -> None:
     """
     settings.require_reading(facts)
     machine.check(facts)
+    wiring.check(facts)
     settings.check(facts)
     engine.check(facts)
     data.check(facts)
