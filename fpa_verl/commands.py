@@ -82,8 +82,14 @@ class Command:
 
     @classmethod
     def read(cls, text: str) -> Command:
-        """The command that was written down."""
+        """The command that was written down.
+
+        Raises:
+            ValueError: it is none.
+        """
         words = shlex.split(text)
+        if len(words) < 2:
+            raise ValueError(f"{text!r} is no command")
         ends = 3 if words[1:2] == ["-m"] else 2
         return cls.of(words[ends:], words[:ends])
 
@@ -99,6 +105,10 @@ class Command:
         """One of several runs, as a command of its own."""
         kept = [word for word in self.overrides if key_of(word) == "hydra.searchpath"]
         return replace(self, overrides=(*overrides, *kept), several=False)
+
+    def adding(self, overrides: Iterable[str], *, several: bool = False) -> Command:
+        """The same with these overrides behind the others; several runs where they are lists, as `data.seed=0,1`."""
+        return replace(self, overrides=(*self.overrides, *overrides), several=several)
 
     def with_values(self, values: Mapping[str, str]) -> Command:
         """The same with other values of some keys."""

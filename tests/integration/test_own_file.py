@@ -93,7 +93,7 @@ def wins(text, key, value):
         ("data.custom_cls.path", None, "custom_cls=null: an offline run takes its rollouts from .*StaticRollouts "),
         ("data.custom_cls.name", "validates", "custom_cls=pkg://.*:validates: an offline run"),
         ("actor_rollout_ref.rollout.n", 5, "n=5: an item .* set it to 1"),
-        ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", None, "manager_class=null: .*StaticRolloutManager "),
+        ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", None, "_class=null: .*StaticRolloutManager "),
         ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", "tests.integration.own_manager.Other",
          "manager_class=.*Other: an offline run"),
         ("actor_rollout_ref.actor.ppo_mini_batch_size", 256, "a batch is one update"),

@@ -65,7 +65,8 @@ class AroundVerlsMain(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Say in one line what stopped it, or what was made."""
-        if self._config is None:
+        verls = self._config
+        if verls is None:
             return
         error = job_return._return_value if job_return.status is JobStatus.FAILED else None
         with said_in_one_line():
@@ -76,7 +77,7 @@ class AroundVerlsMain(Callback):
             except Exception:
                 # hydra shows it.
                 return
-            facts = launch.what_was_made(self._config)
+            facts = launch.what_was_made(verls)
             facts.kind.report(facts)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
