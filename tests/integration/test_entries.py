@@ -7,16 +7,22 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import hydra
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from fpa_verl.commands import MAIN, VERLS_MAIN, Command
 from fpa_verl.demo import task
-from fpa_verl.errors import DatasetError
+from fpa_verl.errors import AGAIN, DatasetError
 from fpa_verl.integration.command import launch as launcher
+from fpa_verl.integration.command import verls_main
 from fpa_verl.integration.command.compose import composed
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.typed_command import as_if_typed
@@ -83,8 +89,9 @@ def test_in_a_sweep_of_verls_entry_each_job_is_checked(verls):
 
 
 def test_verls_entry_trains_resumes_and_writes_down_what_was_typed(verls, chained_additions, tmp_path):
-    steps = "trainer.total_training_steps={}".format
-    done = verls(*WITHOUT_VALIDATION, steps(1), "trainer.save_freq=1", "keep_best=false")
+    # After one update at this rate no loss is finite.
+    settings = (*WITHOUT_VALIDATION, "trainer.save_freq=1", "keep_best=false", "actor_rollout_ref.actor.optim.lr=1e30")
+    done = verls(*settings, "trainer.total_training_steps=1")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     run = read_run(tmp_path / "run")
     assert run.spending.finished
@@ -98,9 +105,13 @@ def test_verls_entry_trains_resumes_and_writes_down_what_was_typed(verls, chaine
     second = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert f"{tmp_path}/run: finished before, at step 1" in second.stdout, second.stderr[-2000:]
 
-    third = verls(*WITHOUT_VALIDATION, steps(2), "trainer.save_freq=1", "keep_best=false")
-    assert third.returncode == 0, third.stdout[-3000:] + third.stderr[-3000:]
-    assert f"{tmp_path}/run: goes on after step 1" in third.stdout
+    third = verls(*settings, "trainer.total_training_steps=2")
+    assert f"{tmp_path}/run: goes on after step 1" in third.stdout, third.stdout[-3000:] + third.stderr[-3000:]
+    assert third.returncode == 1
+    # A worker raised it.
+    assert re.match(r"error: step 2: \S+ is (nan|inf)", third.stderr.splitlines()[-1]), third.stderr[-3000:]
+    assert "Error executing job" not in third.stderr
+    assert json.loads((tmp_path / "run" / "ledger.jsonl").read_text().splitlines()[-1])["kind"] == "closed"
 
 
 def hydra_jobs(arguments: list[str], monkeypatch, start=MAIN):
@@ -173,3 +184,43 @@ def test_a_hint_is_the_typed_command_with_another_recipe(tmp_path, monkeypatch):
     assert (collecting.recipe_name, collecting.rollouts, collecting.trainer.device) == ("collect", "r", "cpu")
     with as_if_typed(typed):
         assert facts_of(config).command_for("cache_reference").endswith("scale.lam=1 reference.source=topk")
+
+
+@pytest.mark.patient
+def test_verls_entry_warns_of_what_the_recipe_takes_from_ones_own_file(verls, tmp_path):
+    text = "defaults: [ppo_trainer, _self_]\nactor_rollout_ref: {rollout: {n: 5}}\n"
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.yaml").write_text(text)
+    done = verls("data.train_batch_size=4096", flags=("--config-dir", "own", "--config-name", "mine"))
+    assert "fewer than one batch of 4096" in refused(done)
+    warning = next(line for line in done.stdout.splitlines() if line.startswith("warning: "))
+    assert warning.startswith("warning: +recipe= comes behind mine.yaml and has the last word on 1 of its keys")
+    assert "\n  actor_rollout_ref.rollout.n: 1, not 5\n" in done.stdout
+
+
+def test_what_ctrl_c_ends_in_verls_entry_is_closed_and_said(monkeypatch, capsys):
+    """Python calls it at its end, for hydra does not."""
+    closed = []
+
+    @contextmanager
+    def attended(*_):
+        try:
+            yield
+        except KeyboardInterrupt:
+            closed.append(True)
+            raise
+
+    facts = SimpleNamespace(kind=SimpleNamespace(is_done=lambda _: False))
+    monkeypatch.setattr(launcher, "prepare", lambda *_: facts)
+    monkeypatch.setattr(launcher, "attended", attended)
+    at_exit = []
+    monkeypatch.setattr(verls_main.atexit, "register", at_exit.append)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(RECIPES), version_base="1.3"):
+        config = compose("main", overrides=["recipe=dpo"], return_hydra_config=True)
+    before = HydraConfig.instance().cfg
+    verls_main.AroundVerlsMain().on_run_start(config)
+    HydraConfig.instance().cfg = before
+    at_exit[0]()
+    assert closed == [True]
+    assert capsys.readouterr().err == f"interrupted. {AGAIN}\n"

@@ -10,7 +10,7 @@ import atexit
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -88,8 +88,9 @@ class AroundVerlsMain(Callback):
 
     def _interrupted(self) -> None:
         if self._config is not None:
+            with suppress(KeyboardInterrupt):
+                self._leave(KeyboardInterrupt())
             print(f"interrupted. {AGAIN}", file=sys.stderr)
-            self._leave(KeyboardInterrupt())
 
     def _leave(self, error: BaseException | None) -> None:
         """Close the ledger and sweep up; raises what stopped the run, translated where it is known."""
