@@ -49,6 +49,13 @@ def _register_agent_loops(agent_loop: ModuleType) -> None:
     import fpa_verl.integration.servers.single_turn  # noqa: F401
 
 
+@when_imported("verl.trainer.ppo.v1.agent_loop_tq")
+def _say_errors_once(_: ModuleType) -> None:
+    from fpa_verl.integration.safety import said_once
+
+    said_once.install()
+
+
 @when_imported("verl.trainer.ppo.v1")
 def _register_trainers(v1: ModuleType) -> None:
     # verl's own decorators register the classes when the module is imported.

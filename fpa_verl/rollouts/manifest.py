@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fpa_verl.commands import Command
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import sha256_of
 from fpa_verl.rollouts.fingerprint import digest
@@ -96,16 +97,21 @@ class Manifest:
         return size if type(size) is int else None
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, collecting: str | None = None) -> Manifest:
     """The manifest of a finished dataset.
+
+    Args:
+        folder: that of the dataset.
+        collecting: the command that would make it, where more is known of it than the folder.
 
     Raises:
         DatasetError: no such folder, not finished, of another format, damaged, or naming files elsewhere.
     """
     if not folder.is_dir():
+        command = collecting or Command().for_recipe("collect", {"rollouts": str(folder)})
         raise DatasetError(
-            f"no rollout dataset at {folder}: make one with `python -m verl.trainer.main recipe=collect "
-            f"rollouts={folder}` or `fpa-verl data import`, or name another with rollouts=FOLDER"
+            f"no rollout dataset at {folder}: make one with `{command}` or `fpa-verl data import`, or name another "
+            "with rollouts=FOLDER"
         )
     file = folder / MANIFEST_FILE
     if not file.exists():

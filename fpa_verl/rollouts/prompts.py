@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SLOT = "{problem}"
+TEMPLATE_PAGE = "docs/own_task.md (A model without a chat template)"
 # The date that Llama's own templates have for an engine without a clock, and the function that tells them of another.
 DATE, CLOCK = "26 Jul 2024", "strftime_now"
 # Characters around a problem that are an instruction, and not by chance there.
@@ -112,7 +113,7 @@ def pinned(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, model: str) -> Pr
             f"the tokenizer of {model} has no chat template, as base models often have none: prompt=paper (of "
             "`fpa-verl data`: --prompt paper) puts problems without one; "
             "actor_rollout_ref.model.custom_chat_template=TEMPLATE sets one, and so does "
-            f'"chat_template" in {Path(model) / "tokenizer_config.json"}'
+            f'"chat_template" in {Path(model) / "tokenizer_config.json"}; {TEMPLATE_PAGE} has one to copy'
         )
     return without_clock(replace(prompt, template=str(template)), tokenizer)
 

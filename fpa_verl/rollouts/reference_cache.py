@@ -33,6 +33,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from fpa_verl.commands import CACHING, Command
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.files import atomic_path
 from fpa_verl.rollouts.sealed_json import read_sealed_json, write_sealed_json
@@ -42,7 +43,7 @@ PLAN_FILE = "plan.json"
 CACHE_FILE = "cache.json"
 INDEX = ("rows", "lengths", "checksums")
 SOURCES = ("hidden", "topk", "chosen")
-COMMAND = "python -m verl.trainer.main recipe=cache_reference"
+COMMAND = str(Command().for_recipe(CACHING))
 PART_NAME = re.compile(r"part-\d{6,12}-\d{3,6}\.safetensors", re.ASCII)
 
 
@@ -110,14 +111,14 @@ def is_readable(part: Path) -> bool:
         return False
 
 
-def _refuse_other(folder: Path, found: dict[str, Any], wanted: CacheKey) -> None:
+def _refuse_other(folder: Path, found: dict[str, Any], wanted: CacheKey, making: str = COMMAND) -> None:
     expected = asdict(wanted)
     differ = [name for name in expected if found.get(name) != expected[name]]
     if differ:
         what = ", ".join(f"{name} {found.get(name)}, now {expected[name]}" for name in differ)
         raise MismatchError(
             f"the reference cache {folder} was made for other settings ({what}): delete it and make it anew with "
-            f"`{COMMAND}`, or set back what changed"
+            f"`{making}`, or set back what changed"
         )
 
 
@@ -200,34 +201,40 @@ def _damaged(part: Path, reason: str) -> DatasetError:
     return DatasetError(f"{part} is damaged ({reason}): delete it and {CACHE_FILE} beside it, and repeat `{COMMAND}`")
 
 
-def read_cache_file(folder: Path, key: CacheKey) -> dict[str, Any]:
+def read_cache_file(folder: Path, key: CacheKey, making: str | None = None) -> dict[str, Any]:
     """The content of a finished cache of this very key.
+
+    Args:
+        folder: that of the cache.
+        key: what it is to be of.
+        making: the command that makes it, where more is known of it than the source.
 
     Raises:
         DatasetError: there is none, it is unfinished, or parts of it are missing or cut off.
         MismatchError: it was made for something else.
     """
+    making = making or f"{COMMAND} reference.source={key.source}"
     if not folder.is_dir():
-        raise DatasetError(f"no reference cache at {folder}: make it with `{COMMAND} reference.source={key.source}`")
+        raise DatasetError(f"no reference cache at {folder}: make it with `{making}`")
     file = folder / CACHE_FILE
     if not file.exists():
-        raise DatasetError(f"the reference cache {folder} is not finished: repeat `{COMMAND}`; it goes on")
-    content = _read_content(folder)
-    _refuse_other(folder, content["key"], key)
+        raise DatasetError(f"the reference cache {folder} is not finished: repeat `{making}`; it goes on")
+    content = _read_content(folder, making)
+    _refuse_other(folder, content["key"], key, making)
     for name, size in content["parts"].items():
         part = folder / name
         if not part.is_file() or part.stat().st_size != size:
             raise DatasetError(
-                f"{part} is {'cut off' if part.exists() else 'missing'}: delete {file} and repeat `{COMMAND}`"
+                f"{part} is {'cut off' if part.exists() else 'missing'}: delete {file} and repeat `{making}`"
             )
     return content
 
 
-def _read_content(folder: Path) -> dict[str, Any]:
+def _read_content(folder: Path, making: str = COMMAND) -> dict[str, Any]:
     file = folder / CACHE_FILE
-    content, is_sealed = read_sealed_json(file, f"delete it and repeat `{COMMAND}`")
+    content, is_sealed = read_sealed_json(file, f"delete it and repeat `{making}`")
     if not is_sealed:
-        raise DatasetError(f"{file} is damaged, or of an earlier version: delete {folder} and repeat `{COMMAND}`")
+        raise DatasetError(f"{file} is damaged, or of an earlier version: delete {folder} and repeat `{making}`")
     for name in content["parts"]:
         if not PART_NAME.fullmatch(name):
             raise DatasetError(f"{file} names {name!r}, which lies outside the cache: delete {folder}")

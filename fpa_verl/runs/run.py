@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fpa_verl.commands import Command
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import pass_at_1
 from fpa_verl.files import read_json_lines
@@ -86,6 +87,14 @@ class Run:
     @property
     def name(self) -> str:
         return self.log.name if self.log else self.folder.name
+
+    @property
+    def command(self) -> Command | None:
+        """What was typed; None where that was not written down."""
+        try:
+            return Command.read(self.info["command"])
+        except (KeyError, AttributeError, TypeError, ValueError):
+            return None
 
     @property
     def files(self) -> list[Path]:
@@ -212,6 +221,11 @@ class Run:
 
     def of_source(self, data_source: str) -> list[Point]:
         return sorted((p for p in self.points if p.data_source == data_source), key=lambda p: p.step)
+
+
+def command_beside(runs: Iterable[Run]) -> Command:
+    """A command on the task, model and machine of these runs, to be made one of another recipe."""
+    return next((run.command for run in runs if run.command is not None), Command())
 
 
 def read_info(file: Path) -> dict[str, Any]:

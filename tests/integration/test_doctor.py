@@ -55,6 +55,31 @@ def test_a_recipe_that_cannot_start_ends_with_status_1(overrides, message):
     assert re.search(message, " ".join(done.output.split())), done.output
 
 
+OWN_TASK = "defaults: [/task/demo, _self_]\n"
+
+
+def test_a_task_of_ones_own_is_looked_at_whatever_the_order_of_arguments(chained_additions, base_model, tmp_path):
+    (tmp_path / "my recipes" / "task").mkdir(parents=True)
+    (tmp_path / "my recipes" / "task" / "words.yaml").write_text(f"# @package _global_\n{OWN_TASK}")
+    words = ["hardware=cpu", "--config-dir", f"{tmp_path}/my recipes", "recipe=collect", "task=words", "model=tiny"]
+    paths = [f"actor_rollout_ref.model.path={base_model}", f"problems.train={chained_additions}/train.parquet"]
+    done = CliRunner().invoke(cli.app, ["doctor", *words, "--no-ray", *paths, f"rollouts={tmp_path}/d"])
+    assert done.exit_code == 0, done.output
+    assert "collect can start" in done.output
+    # Nothing of hydra's is left behind.
+    assert [one.name for one in tmp_path.iterdir()] == ["my recipes"]
+
+
+def test_a_configuration_file_of_ones_own_is_looked_at(tmp_path):
+    (tmp_path / "mine.yaml").write_text("defaults: [ppo_trainer, _self_]\nactor_rollout_ref: {rollout: {n: 5}}\n")
+    flags = ["-cn", "mine", "-cd", str(tmp_path)]
+    done = CliRunner().invoke(cli.app, ["doctor", "+recipe=fpa_offline", *DEMO, *flags, "--no-ray"])
+    assert done.exit_code == 1
+    said = " ".join(done.output.split())
+    assert "the recipe has the last word on actor_rollout_ref.rollout.n: 1, not 5" in said
+    assert "python -m verl.trainer.main_ppo --config-dir" in said
+
+
 def test_a_dataset_of_another_scorer_is_doubtful(chained_additions, base_model, tmp_path):
     def dataset():
         found = examined(

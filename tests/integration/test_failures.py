@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 
 import pytest
+from omegaconf import OmegaConf
 from ray.exceptions import NodeDiedError, RayTaskError
 
 from fpa_verl.errors import AGAIN, DatasetError, IntegrationError
@@ -67,3 +69,53 @@ def test_of_the_text_of_an_error_the_beginning_is_quoted(tmp_path):
     found = first_error(tmp_path)
     assert found.startswith("OutOfMemoryError: xxx")
     assert len(found) < 400
+
+
+REQUESTS = """INFO nothing
+Error in _run_prompt for uid=1
+Traceback (most recent call last):
+  File "loop.py", line 3, in run
+    raise TypeError("can only concatenate")
+TypeError: can only concatenate
+"""
+
+
+def test_where_no_server_has_an_error_that_of_a_request_is_quoted(tmp_path):
+    (tmp_path / "worker-a.err").write_text("ValueError: of something else\n")
+    assert first_error(tmp_path) is None
+    (tmp_path / "worker-b.err").write_text(REQUESTS)
+    assert first_error(tmp_path) == "TypeError: can only concatenate"
+    (tmp_path / "worker-c.err").write_text(LATER)
+    assert first_error(tmp_path) == "ValueError: a later one"
+
+
+def test_an_error_of_every_request_is_said_once_with_its_trace(caplog):
+    """By verl's own agent loop worker, which logs one for each session of each prompt."""
+    import verl.trainer.ppo.v1.agent_loop_tq as theirs
+
+    worker = object.__new__(theirs.AgentLoopWorkerTQ.__ray_metadata__.modified_class)
+    worker.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"n": 5}}})
+
+    async def fails(*_, uid, session_id, **__):
+        raise (ValueError if session_id == 4 else TypeError)(f"of {uid}, {session_id}")
+
+    async def nowhere(**_):
+        pass
+
+    async def a_batch():
+        for uid in range(30):
+            await worker._run_prompt({"uid": uid}, {}, {"validate": False})
+
+    worker._run_agent_loop = fails
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("ERROR", logger=theirs.__name__):
+        patch.setattr(theirs.tq, "async_kv_put", nowhere)
+        asyncio.run(a_batch())
+    said = [(bool(record.exc_info), record.getMessage()) for record in caplog.records if record.name == theirs.__name__]
+    # Both raised in one line of the source; 4 x 30 of one type, 30 of the other.
+    assert said == [
+        (True, "Error in _run_prompt for uid=0"),
+        (True, "Error in _run_prompt for uid=0"),
+        (False, "Error in _run_prompt: the same 10 times by now: TypeError: of 2, 1"),
+        (False, "Error in _run_prompt: the same 10 times by now: ValueError: of 9, 4"),
+        (False, "Error in _run_prompt: the same 100 times by now: TypeError: of 24, 3"),
+    ]

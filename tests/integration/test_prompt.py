@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from typer.testing import CliRunner
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.config import HFModelConfig
 from verl.workers.rollout.replica import TokenOutput
 
+from fpa_verl import cli
+from fpa_verl.commands import Command
 from fpa_verl.demo.model import END, small_qwen3
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.evaluation.problem_sets import read_problem_set
+from fpa_verl.integration.command import preflight
 from fpa_verl.integration.command.checks import prompt as prompt_checks
+from fpa_verl.integration.command.compose import composed as composed_by
+from fpa_verl.integration.command.doctor import examine
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.servers.single_turn import SingleTurn
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.problems import Problem, write_problems
-from fpa_verl.rollouts.prompts import BOXED, named_prompts, read_prompt
-from tests.integration.running import composed
+from fpa_verl.rollouts.prompts import BOXED, named_prompts, read_prompt, render
+from tests.integration.running import DEMO, composed
 from tests.rollouts.test_prompts import FIGURE_7
 
 MODELS = ("qwen3_4b_base", "qwen2_5_math_7b", "llama3_2_3b_instruct", "qwen3_1_7b_base")
@@ -52,6 +61,65 @@ class Recording:
         self.prompts.append(prompt_ids)
         self.sampling.append(sampling_params)
         return TokenOutput(token_ids=[1, 2], log_probs=[-0.1, -0.2])
+
+
+@pytest.fixture
+def without_template(tmp_path, base_model):
+    """A base model as many are: its tokenizer has no chat template."""
+    shutil.copytree(base_model, tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").unlink()
+    return tmp_path / "base"
+
+
+OWN_TASK = (Path(__file__).parents[2] / "docs" / "own_task.md").read_text()
+NO_TEMPLATE = r"has no chat template.*docs/own_task.md \(A model without a chat template\) has one to copy$"
+
+
+def test_a_run_refuses_a_model_without_a_template_in_one_line(without_template, chained_additions):
+    paths = (f"actor_rollout_ref.model.path={without_template}", f"problems.train={chained_additions}/train.parquet")
+    with pytest.raises(ConfigError, match=NO_TEMPLATE):
+        preflight.check(facts_of(composed("collect", *DEMO, *paths)))
+
+
+def test_doctor_refuses_it(without_template, chained_additions):
+    paths = (f"actor_rollout_ref.model.path={without_template}", f"problems.train={chained_additions}/train.parquet")
+    found = {one.subject: one for one in examine(["recipe=collect", *DEMO, *paths], with_ray=False)}
+    assert re.search(NO_TEMPLATE, found["recipe"].detail)
+
+
+def test_import_refuses_it(without_template, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"problem": "1+1", "response": "2", "ground_truth": "2"}\n')
+    arguments = [
+        "data",
+        "import",
+        str(tmp_path / "t.jsonl"),
+        "--model",
+        str(without_template),
+        "--out",
+        str(tmp_path / "d"),
+    ]
+    done = CliRunner().invoke(cli.app, arguments)
+    assert isinstance(done.exception, ConfigError)
+    assert re.search(NO_TEMPLATE, str(done.exception))
+
+
+def test_the_template_to_copy_will_do(without_template, tmp_path):
+    template = re.search(r"```jinja\n(.*?)\n```", OWN_TASK, flags=re.DOTALL)[1]
+    (without_template / "chat_template.jinja").write_text(template)
+    tokenizer = AutoTokenizer.from_pretrained(without_template)
+    put = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "1+1"}], tokenize=False, add_generation_prompt=True
+    )
+    assert put == f"{tokenizer.bos_token}User: 1+1\nAssistant:"
+    # The prompt of the same page has the same.
+    (tmp_path / "prompt").mkdir()
+    section = OWN_TASK[OWN_TASK.index("## A model without a chat template") :]
+    (tmp_path / "prompt" / "plain.yaml").write_text(re.search(r"```yaml\n(.*?)```", section, flags=re.DOTALL)[1])
+    own = [f"actor_rollout_ref.model.path={without_template}", "prompt=plain"]
+    config, _ = composed_by(Command.of(["--config-dir", str(tmp_path), "recipe=collect", *DEMO, *own]))
+    chat = facts_of(config).chat
+    assert render(tokenizer, [{"role": "user", "content": "1+1"}], chat) == put
+    assert chat.stop == ("User:",)
 
 
 @pytest.mark.parametrize("start", [None, "<start>"])

@@ -1,4 +1,4 @@
-"""What we rely on of verl, Ray, torch and vLLM: the price of their next version, as a list.
+"""What we rely on of verl, Ray, hydra, torch and vLLM: the price of their next version, as a list.
 
 A private method that we override or call, a public one whose parameters we pass, a key that both sides write, a
 sentence that we recognise. Where one of them changed, the line that fails says where to look.
@@ -111,6 +111,15 @@ CALLABLES = {
     ("verl.trainer.ppo.utils:need_critic", "config"): "command/launch.py",
     ("verl.trainer.ppo.utils:need_reference_policy", "config"): "command/launch.py",
     ("verl.utils.import_utils:load_extern_object", "module_path, object_name"): "command/checks/engine.py",
+    ("verl.plugin.platform.platform_manager:get_platform", ""): "command/launch.py",
+    ("verl.plugin.platform.platform_manager:set_platform", "platform"): "command/launch.py",
+    ("hydra.experimental.callback:Callback.on_run_start", "self, config, kwargs"): "command/verls_main.py",
+    ("hydra.experimental.callback:Callback.on_job_end", "self, config, job_return, kwargs"): "command/verls_main.py",
+    ("hydra.experimental.callback:Callback.on_multirun_start", "self, config, kwargs"): "command/verls_main.py",
+    (
+        "hydra._internal.core_plugins.basic_launcher:BasicLauncher.setup",
+        "self, hydra_context, task_function, config",
+    ): "hydra_search_path.py",
     (
         "verl.utils.dataset.rl_dataset:RLHFDataset.__init__",
         "self, data_files, tokenizer, config, processor, max_samples",
@@ -196,7 +205,13 @@ PIECES = [
     # What the driver asks for an adapter's sake.
     ("verl.third_party.vllm", 'package_name = "vllm"', "cpu/patches.py"),
     (WORKERS, "self.loss_fn", "workers/actor.py"),
+    # What a callback of hydra's may change, and what is copied after it.
+    ("hydra._internal.hydra", "callbacks.on_run_start(config=cfg, config_name=config_name)", "command/verls_main.py"),
+    ("hydra.core.utils", "task_cfg = copy.deepcopy(config)", "command/verls_main.py"),
+    ("hydra._internal.hydra", "instantiate_sweeper(\n            config=cfg", "command/verls_main.py"),
+    ("verl.trainer.main_ppo", '@hydra.main(config_path="config", config_name="ppo_trainer"', "command/own_file.py"),
     # Sentences that are recognised.
+    ("verl.trainer.ppo.v1.agent_loop_tq", 'f"Error in _run_prompt for uid={uid}"', "safety/said_once.py"),
     ("verl.trainer.ppo.v1.replay_buffer", "no materializable trajectories", "safety/failures.py"),
     ("verl.utils.tracking", "VERL_FILE_LOGGER_PATH", "trainers/metered.py"),
     ("ray._private.worker", "_node_ip_address", "command/launch.py"),

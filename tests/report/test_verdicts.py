@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fpa_verl.commands import Command
 from fpa_verl.errors import ConfigError
 from fpa_verl.evaluation.seeds import StudentT
 from fpa_verl.report.claims.effects import EFFECTS, Effect, measure
@@ -133,3 +134,13 @@ def test_commands_name_recipes_that_there_are(statement):
             assert (recipes / f"{recipe}.yaml").exists()
             # A report finds the runs under the method's name.
             assert recipe == method
+
+
+def test_a_command_to_type_is_made_of_one_that_was_recorded():
+    typed = (
+        "python -m verl.trainer.main --config-dir 'my recipes' recipe=grpo_baseline task=words data.seed=3 run_dir=r"
+    )
+    assert command("off_rl", None, [0, 4], Command.read(typed)) == (
+        "python -m verl.trainer.main -m --config-dir 'my recipes' recipe=off_rl task=words "
+        "actor_rollout_ref.actor.policy_loss.track_reference=true data.seed=0,4"
+    )

@@ -13,7 +13,7 @@ from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.ends import CUT_OFF_WORDS, ENDED_WORDS, end_ids, finish_reason_of, known_ends, split_end
 from fpa_verl.rollouts.importing import import_rollouts
-from fpa_verl.rollouts.prompts import BARE, DATE, Prompt, pinned, render
+from fpa_verl.rollouts.prompts import BARE, DATE, TEMPLATE_PAGE, Prompt, pinned, render
 from fpa_verl.rollouts.record_files import record_files
 
 TOKENIZER = character_tokenizer()
@@ -182,7 +182,13 @@ def test_a_tokenizer_without_a_template_is_named_in_one_line(tmp_path, base_mode
     with pytest.raises(ConfigError) as error:
         pinned(BARE, tokenizer, "some/model")
     assert "\n" not in str(error.value)
-    for way in ("--prompt paper", "prompt=paper", "custom_chat_template=TEMPLATE", "some/model/tokenizer_config.json"):
+    for way in (
+        "--prompt paper",
+        "prompt=paper",
+        "custom_chat_template=TEMPLATE",
+        "some/model/tokenizer_config.json",
+        TEMPLATE_PAGE,
+    ):
         assert way in str(error.value)
     assert pinned(Prompt("{problem}", "{{ 1 }}"), tokenizer, "some/model").template == "{{ 1 }}"
 

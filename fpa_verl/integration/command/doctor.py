@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from packaging.requirements import Requirement
 
-from fpa_verl.errors import ConfigError, FpaError, IntegrationError
+from fpa_verl.commands import Command
+from fpa_verl.errors import FpaError, IntegrationError
 from fpa_verl.findings import Finding
 from fpa_verl.install import CPU, GPU
 
@@ -26,12 +27,12 @@ GB = 1e9
 MEMORY_GB, DISK_GB, SHARED_MEMORY_GB = 8, 10, 2
 
 
-def examine(overrides: list[str], *, with_ray: bool = True) -> Iterator[Finding]:
+def examine(arguments: list[str], *, with_ray: bool = True) -> Iterator[Finding]:
     """Look at everything in turn; what raises is wrong, and the next look is taken all the same.
 
     Args:
-        overrides: of a recipe, `recipe=NAME` among them, as for `python -m verl.trainer.main`; none leaves the
-            recipe out.
+        arguments: of a recipe's command, `recipe=NAME` among them, as for `python -m verl.trainer.main`; none leaves
+            the recipe out.
         with_ray: start Ray, or join the cluster at RAY_ADDRESS, and look into a worker.
     """
     looks: dict[str, Callable[[], Iterator[Finding]]] = {
@@ -43,8 +44,8 @@ def examine(overrides: list[str], *, with_ray: bool = True) -> Iterator[Finding]
     }
     if with_ray:
         looks["Ray worker"] = ray_worker
-    if overrides:
-        looks["recipe"] = lambda: recipe(overrides)
+    if arguments:
+        looks["recipe"] = lambda: recipe(Command.of(arguments))
     for subject, look in looks.items():
         try:
             yield from look()
@@ -163,25 +164,22 @@ def ray_worker() -> Iterator[Finding]:
     yield Finding("Ray worker", "fine", f"{where}: the plugin's policy losses are registered")
 
 
-def recipe(overrides: list[str]) -> Iterator[Finding]:
+def recipe(command: Command) -> Iterator[Finding]:
     """Everything that a run checks before it starts: dataset, model, cache, batches, evaluation problems."""
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-
+    from fpa_verl.integration.command.compose import composed
     from fpa_verl.integration.command.launch import set_environment
-    from fpa_verl.paths import RECIPES
+    from fpa_verl.integration.config.typed_command import as_if_typed
 
-    try:
-        with initialize_config_dir(str(RECIPES), version_base="1.3"):
-            config = compose("main", overrides=overrides)
-    except HydraException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+    config, overridden = composed(command)
     set_environment(config)
     from fpa_verl.integration.command import preflight
     from fpa_verl.integration.config.kinds import facts_of
 
+    if overridden:
+        yield Finding("own file", "note", f"the recipe has the last word on {'; '.join(map(str, overridden))}")
     facts = facts_of(config)
-    preflight.check(facts)
+    with as_if_typed(command):
+        preflight.check(facts)
     yield Finding("recipe", "fine", f"{config.recipe_name} can start")
     if facts.kind.trains and facts.kind.reads_rollouts:
         yield dataset_and_recipe(facts)

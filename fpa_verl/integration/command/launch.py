@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 import psutil
@@ -16,17 +17,24 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from fpa_verl.commands import Command, key_of, typed
 from fpa_verl.errors import AGAIN, FpaError
+from fpa_verl.integration.command.own_file import say_what_was_overridden
 from fpa_verl.integration.config.settings import as_list, joins_cluster
 from fpa_verl.integration.config.typed_command import variables
-from fpa_verl.paths import RECIPES
 from fpa_verl.reward.function import PACKAGE
 from fpa_verl.runs.ledger import close_ledger
+
+if TYPE_CHECKING:
+    from fpa_verl.integration.config.facts import RunFacts
 
 # What a shell expects of a command that Ctrl-C ended.
 INTERRUPTED = 130
 # What Ray's head keeps of its tasks: of the 100,000 that it would, GRPO makes 200 MB in some hundred steps.
 TASKS_KEPT = {"RAY_task_events_max_num_task_in_gcs": "5000"}
+OWN_COMMAND: ContextVar[bool] = ContextVar("the command checks its jobs itself", default=False)
+# verl's own configuration; hydra finds the recipes behind it.
+VERLS_CONFIG = "pkg://verl.trainer.config"
 
 
 def set_environment(config: DictConfig) -> None:
@@ -44,11 +52,20 @@ def set_environment(config: DictConfig) -> None:
     adapt(os.environ.get("VERL_PLATFORM", ""))
 
 
+def settle_platform() -> None:
+    """Have verl take the platform that is wanted: its own main has looked for one before a recipe could name it."""
+    from verl.plugin.platform import get_platform
+    from verl.plugin.platform.platform_manager import PlatformRegistry, set_platform
+
+    wanted = PlatformRegistry.get(os.environ.get("VERL_PLATFORM", ""))
+    if wanted is not None and not isinstance(get_platform(), wanted):
+        set_platform(wanted())
+
+
 def place_outputs(config: DictConfig) -> None:
     """Make all paths absolute, and run_dir one of its own for each job of a multirun."""
     hydra_config = HydraConfig.get()
-    named = any(override.startswith("run_dir=") for override in hydra_config.overrides.task)
-    if hydra_config.mode == RunMode.MULTIRUN and not named:
+    if hydra_config.mode == RunMode.MULTIRUN and not is_named("run_dir"):
         config.run_dir = hydra_config.runtime.output_dir
     config.run_dir = str(Path(config.run_dir).expanduser().absolute())
     config.rollouts = _absolute(config.rollouts)
@@ -60,6 +77,11 @@ def place_outputs(config: DictConfig) -> None:
         scorer.path = _absolute(scorer.path)
     for files in ("train_files", "val_files"):
         config.data[files] = [_absolute(name) for name in as_list(config.data[files])]
+
+
+def is_named(key: str) -> bool:
+    """Whether the command gives a key a value."""
+    return any(key_of(word) == key for word in HydraConfig.get().overrides.task)
 
 
 def _absolute(name: str) -> str:
@@ -91,67 +113,111 @@ def tell_workers(config: DictConfig, **variables: str) -> None:
         ray_init.runtime_env.env_vars = {**(ray_init.runtime_env.get("env_vars") or {}), **variables}
 
 
-def run(config: DictConfig, started_at: float) -> None:
+def typed_job(config: DictConfig) -> Command:
+    """The command that makes this run and no other: what was typed, or of a multirun this one job."""
+    hydra_config, command = HydraConfig.get(), typed()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return command
+    job = command.job(hydra_config.overrides.task)
+    if is_named("run_dir"):
+        return job
+    folder = Path(config.run_dir)
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return job.with_values({"run_dir": str(shown)})
+
+
+def prepare(config: DictConfig, started_at: float) -> RunFacts:
+    """Settle what the machine and the command have to say to the recipe, and check it.
+
+    Args:
+        config: the configuration as hydra composed it; changed in place.
+        started_at: unix time at which the command was typed.
+
+    Raises:
+        FpaError: the recipe cannot be run as given.
+    """
+    say_what_was_overridden(config)
+    place_outputs(config)
+    set_environment(config)
+    tell_workers(config, **variables(typed_job(config), started_at))
+    # From here on verl is imported, with the platform that the recipe names.
+    settle_platform()
+    from fpa_verl.integration.command import preflight
+    from fpa_verl.integration.config.kinds import facts_of
+
+    facts = facts_of(config)
+    preflight.check(facts)
+    return facts
+
+
+def run(config: DictConfig, started_at: float, verls_main: Callable[[DictConfig], None] | None = None) -> None:
     """Check the recipe, then run verl's own main with it.
 
     Args:
         config: the configuration as hydra composed it.
         started_at: unix time at which the command was typed.
+        verls_main: what starts Ray and the trainer; None: as verl's own does.
 
     Raises:
         FpaError: the recipe cannot be run as given, or a worker stopped with such an error.
     """
-    place_outputs(config)
-    set_environment(config)
-    command = shlex.join(["python", "-m", "verl.trainer.main", *HydraConfig.get().overrides.task])
-    tell_workers(config, **variables(command, started_at))
-    # From here on verl is imported, with the platform that the recipe names.
-    from fpa_verl.integration.command import preflight, resume
-    from fpa_verl.integration.config.kinds import facts_of
-
-    facts = facts_of(config)
-    preflight.check(facts)
+    facts = prepare(config, started_at)
     if not facts.kind.is_done(facts):
-        if facts.kind.resumes:
-            resume.choose_start(config)
-        with closed_ledger(facts.folder, started_at):
-            hand_over(config)
-        # What was made is not what there was.
-        facts = facts_of(config)
+        with attended(config, facts, started_at):
+            (verls_main or call_verl)(config)
+        facts = what_was_made(config)
     facts.kind.report(facts)
 
 
-def hand_over(config: DictConfig) -> None:
-    """Start Ray and verl's trainer, as verl's own main does, and see to what they leave.
+def what_was_made(config: DictConfig) -> RunFacts:
+    """The facts after a run, which are not those from before it."""
+    from fpa_verl.integration.config.kinds import facts_of
 
-    Raises:
-        FpaError: what stopped them, where that is known.
-    """
-    import ray
+    return facts_of(config)
+
+
+def call_verl(config: DictConfig) -> None:
+    """What verl's own main does."""
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
+    auto_set_device(config)
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    run_ppo(config, task_runner_class=TaskRunnerV1)
+
+
+@contextmanager
+def attended(config: DictConfig, facts: RunFacts, started_at: float) -> Iterator[None]:
+    """Around verl's own main: where it begins and on which cluster; what it leaves, and what stopped it.
+
+    Raises:
+        FpaError: what stopped it, where that is known.
+    """
+    import ray
+
+    from fpa_verl.integration.command import resume
     from fpa_verl.integration.safety.failures import first_cause
     from fpa_verl.integration.safety.shared_memory import Sweeper
 
+    if facts.kind.resumes:
+        resume.choose_start(config)
     choose_cluster(config)
-    try:
-        auto_set_device(config)
-        validate_config(config, need_reference_policy(config), need_critic(config))
-        with Sweeper() as sweeper:
-            try:
-                run_ppo(config, task_runner_class=TaskRunnerV1)
-            finally:
-                sweeper.look()
-                # The next job of a multirun has an environment of its own to hand to Ray.
-                ray.shutdown()
-    except Exception as error:
-        cause = first_cause(error)
-        if cause is None:
-            raise
-        raise cause from error
+    with closed_ledger(facts.folder, started_at):
+        try:
+            with Sweeper() as sweeper:
+                try:
+                    yield
+                finally:
+                    sweeper.look()
+                    # The next job of a multirun has an environment of its own to hand to Ray.
+                    ray.shutdown()
+        except Exception as error:
+            cause = first_cause(error)
+            if cause is None:
+                raise
+            raise cause from error
 
 
 @contextmanager
@@ -167,24 +233,50 @@ def closed_ledger(folder: Path, started_at: float) -> Iterator[None]:
             close_ledger(folder, started_at=started_at, failed=failed)
 
 
-def main() -> None:
-    """Entry point of `verl.trainer.main`: one job, or those of a multirun one after the other."""
-    failed: list[FpaError] = []
-    # The first job begins with the process; later ones of a multirun begin when they run.
-    begins = iter([psutil.Process().create_time()])
+@contextmanager
+def sees_to_itself() -> Iterator[None]:
+    """In the block the command itself does what `verls_main.py` does for others."""
+    token = OWN_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        OWN_COMMAND.reset(token)
 
-    @hydra.main(config_path=str(RECIPES), config_name="main", version_base="1.3")
-    def job(config: DictConfig) -> None:
+
+class Jobs:
+    """The jobs of a command: one, or those of a multirun one after the other.
+
+    Args:
+        verls_main: as `run` takes it.
+    """
+
+    def __init__(self, verls_main: Callable[[DictConfig], None] | None = None) -> None:
+        self._verls_main = verls_main
+        self.failed: list[FpaError] = []
+        # The first job begins with the process; later ones of a multirun begin when they run.
+        self._begins = iter([psutil.Process().create_time()])
+
+    def __call__(self, config: DictConfig) -> None:
         try:
-            run(config, next(begins, None) or time.time())
+            run(config, next(self._begins, None) or time.time(), self._verls_main)
         except FpaError as error:
             # hydra would print its own trace of it, and the other jobs are to run all the same.
             print(f"error: {error}", file=sys.stderr)
-            failed.append(error)
+            self.failed.append(error)
         except KeyboardInterrupt:
             print(f"interrupted. {AGAIN}", file=sys.stderr)
             sys.exit(INTERRUPTED)
 
-    job()
-    if failed:
+
+def main() -> None:
+    """Entry point of `verl.trainer.main`."""
+    jobs = Jobs()
+
+    @hydra.main(config_path=VERLS_CONFIG, config_name="main", version_base="1.3")
+    def job(config: DictConfig) -> None:
+        jobs(config)
+
+    with sees_to_itself():
+        job()
+    if jobs.failed:
         sys.exit(1)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from fpa_verl.integration.command.checks import adapter, data, engine, evaluation, machine, prompt, reward, settings
+from fpa_verl.integration.command.checks import (
+    adapter,
+    data,
+    engine,
+    evaluation,
+    machine,
+    prompt,
+    reward,
+    settings,
+    wiring,
+)
 from fpa_verl.integration.config.facts import RunFacts
 
 
@@ -14,6 +24,7 @@ def check(facts: RunFacts) -> None:
     """
     settings.require_reading(facts)
     machine.check(facts)
+    wiring.check(facts)
     settings.check(facts)
     adapter.check(facts)
     engine.check(facts)

@@ -14,9 +14,11 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import ActorConfig
 
+from fpa_verl.commands import CACHING
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
 from fpa_verl.integration.config.settings import as_list, compute_dtype, scorer_of
+from fpa_verl.integration.config.typed_command import command_for, typed_command
 from fpa_verl.integration.policy_losses import KEY, OfflinePolicyLossConfig
 from fpa_verl.integration.safety.divergence import CollapseRule
 from fpa_verl.reward.function import RewardFunction
@@ -193,7 +195,19 @@ class RunFacts:
         Raises:
             DatasetError: there is no such dataset, or it is not finished.
         """
-        return read_manifest(self.rollouts)
+        return read_manifest(self.rollouts, self.command_for("collect"))
+
+    def command_for(self, recipe: str) -> str:
+        """What to type for another recipe, so that it works on the dataset, and the cache, of this run."""
+        values = {"rollouts": str(self.rollouts)} if self._rollouts_by_hand else {}
+        if recipe == CACHING:
+            values["reference.source"] = str(self.config.reference.source)
+        return command_for(recipe, values)
+
+    @property
+    def _rollouts_by_hand(self) -> bool:
+        """Whether the dataset is another than `rollouts` says, or no typed command says which."""
+        return typed_command() is None or Path(self.config.rollouts).expanduser() != self.rollouts
 
     @cached_property
     def dataset(self) -> RolloutDataset:

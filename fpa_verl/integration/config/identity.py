@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import ListConfig
 
+from fpa_verl.commands import CACHING
 from fpa_verl.errors import MismatchError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import trains_adapter
@@ -90,7 +91,7 @@ def dataset_input(facts: RunFacts) -> Input:
 def reference_input(facts: RunFacts) -> Input:
     """The reference cache that the run reads, and what that cost."""
     key = facts.cache_key
-    content = read_cache_file(facts.cache_folder, key)
+    content = read_cache_file(facts.cache_folder, key, facts.command_for(CACHING))
     return Input(
         kind=REFERENCE_CACHE,
         folder=str(facts.cache_folder),

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from fpa_verl.commands import CACHING
 from fpa_verl.integration.config.facts import RunFacts, RunKind
 from fpa_verl.integration.config.identity import (
     describe_evaluation,
@@ -61,7 +62,7 @@ def _report_collected(facts: RunFacts) -> None:
 def _is_cached(facts: RunFacts) -> bool:
     if not (facts.cache_folder / CACHE_FILE).exists():
         return False
-    read_cache_file(facts.cache_folder, facts.cache_key)
+    read_cache_file(facts.cache_folder, facts.cache_key, facts.command_for(CACHING))
     return True
 
 

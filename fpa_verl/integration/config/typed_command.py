@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import psutil
+
+from fpa_verl.commands import Command
 
 # Environment variables of the run's processes.
 STARTED_AT = "FPA_VERL_STARTED_AT"
 COMMAND = "FPA_VERL_COMMAND"
 
 
-def variables(command: str, started_at: float) -> dict[str, str]:
+def variables(command: Command, started_at: float) -> dict[str, str]:
     """What the processes of a run must have in their environment."""
-    return {COMMAND: command, STARTED_AT: str(started_at)}
+    return {COMMAND: str(command), STARTED_AT: str(started_at)}
 
 
 def command_started_at() -> float:
@@ -24,3 +28,27 @@ def command_started_at() -> float:
 def typed_command() -> str | None:
     """What was typed, for those who want the run again; None where nobody typed a command."""
     return os.environ.get(COMMAND)
+
+
+def command_for(recipe: str, values: Mapping[str, str] | None = None) -> str:
+    """What to type for another recipe beside the run; the short form where nobody typed a command.
+
+    Args:
+        recipe: its name.
+        values: of keys that it is to have.
+    """
+    text = typed_command()
+    return str((Command.read(text) if text else Command()).for_recipe(recipe, values))
+
+
+@contextmanager
+def as_if_typed(command: Command) -> Iterator[None]:
+    """Have hints in the block speak of a command that nobody typed yet."""
+    before = os.environ.get(COMMAND)
+    os.environ[COMMAND] = str(command)
+    try:
+        yield
+    finally:
+        del os.environ[COMMAND]
+        if before is not None:
+            os.environ[COMMAND] = before

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 # vLLM's own lines, with the time and the place in front: ERROR 11-28 23:56:34 [core.py:1100] RuntimeError: what it was.
 LINE = re.compile(r"ERROR (\d\d-\d\d \d\d:\d\d:\d\d)\b.*?\] \s*(?:[\w.]+\.)?(\w*(?:Error|Exception)): (\S.*)")
+# What verl's agent loops write of a request that failed, a trace, and its last line.
+REQUEST_FAILED = "Error in _run_prompt"
+RAISED = re.compile(r"(?:[\w.]+\.)?(\w*(?:Error|Exception)): (\S.*)")
 # Of the text of an error.
 SHOWN = 300
 
@@ -19,19 +23,35 @@ def logs_folder() -> Path:
 
 
 def first_error(folder: Path | None = None) -> str | None:
-    """The earliest error in the processes' logs, as `RuntimeError: what it was`; None where none is written down."""
-    found = min(_errors(folder or logs_folder()), default=None)
-    return None if found is None else found[-1]
+    """The earliest error in the processes' logs, as `RuntimeError: what it was`; None where none is written down.
+
+    A server's own; where no server has one, that of a request.
+    """
+    folder = folder or logs_folder()
+    found = min(_errors(folder), default=None)
+    return next(_of_requests(folder), None) if found is None else found[-1]
 
 
 def _errors(folder: Path) -> Iterator[tuple[str, str, int, str]]:
     """(time, file, line, error), as far as the logs can be read."""
-    for file in sorted(folder.glob("worker-*")):
-        try:
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            continue
+    for name, lines in _logs(folder):
         for number, line in enumerate(lines):
             if match := LINE.search(line):
                 when, kind, text = match.groups()
-                yield when, file.name, number, f"{kind}: {text[:SHOWN]}"
+                yield when, name, number, f"{kind}: {text[:SHOWN]}"
+
+
+def _of_requests(folder: Path) -> Iterator[str]:
+    """What stopped requests, the first of every process; the last line of a trace stands at the margin."""
+    for _, lines in _logs(folder):
+        begun = next((number for number, line in enumerate(lines) if REQUEST_FAILED in line), len(lines))
+        if match := next(filter(None, map(RAISED.match, lines[begun:])), None):
+            kind, text = match.groups()
+            yield f"{kind}: {text[:SHOWN]}"
+
+
+def _logs(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Name and lines of every log that can be read."""
+    for file in sorted(folder.glob("worker-*")):
+        with suppress(OSError):
+            yield file.name, file.read_text(encoding="utf-8", errors="replace").splitlines()

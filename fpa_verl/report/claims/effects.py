@@ -30,7 +30,7 @@ from fpa_verl.report.statistics.curves import Floats, method_curves
 from fpa_verl.report.statistics.series import TAIL
 from fpa_verl.report.statistics.targets import ratio
 from fpa_verl.runs.metrics import dynamics_metric
-from fpa_verl.runs.run import Point, Run
+from fpa_verl.runs.run import Point, Run, command_beside
 
 LOG_PROB_CHANGE = dynamics_metric("right", "log_prob_change")
 # The evaluation of a prolonged run that stands for the ordinary length is off by no more than this share of it.
@@ -90,9 +90,10 @@ def measure(part: Part, arms: list[Arm], sources: list[str]) -> Effect:
     if kind.needs_other and part.against is None:
         raise ConfigError(f"'{part.kind}' of {part.method} is measured by another method: say against which")
     own, others = candidates(part, arms)
-    missing = [] if own else missing_seeds(part.method, _lambda_to_ask_for(part, arms), [])
+    beside = command_beside(run for arm in arms for run in arm.runs)
+    missing = [] if own else missing_seeds(part.method, _lambda_to_ask_for(part, arms), [], beside)
     if part.against and not others:
-        missing += missing_seeds(part.against, None, [])
+        missing += missing_seeds(part.against, None, [], beside)
     if missing:
         return Effect(part, None, {}, None, missing)
     try:
@@ -106,7 +107,7 @@ def measure(part: Part, arms: list[Arm], sources: list[str]) -> Effect:
         return Effect(part, None, {}, None, [Missing(part.method, str(error))])
     names = [part.method, part.against or ""]
     runs = dict(zip(names, found.runs, strict=False))
-    lacking = [one for name, seeds in runs.items() for one in missing_seeds(name, None, seeds)]
+    lacking = [one for name, seeds in runs.items() for one in missing_seeds(name, None, seeds, beside)]
     return Effect(part, found.measured, runs, found.problems, lacking)
 
 

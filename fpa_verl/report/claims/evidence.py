@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fpa_verl.commands import Command
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.seeds import Array
 from fpa_verl.report.claims.statements import SEEDS, Demand, Part, command
@@ -118,8 +119,15 @@ def trained_lambda(run: Run) -> float | None:
     return found
 
 
-def missing_seeds(method: str, lam: float | None, runs: list[Run]) -> list[Missing]:
-    """What a method lacks of `SEEDS` seeds; of runs that there are already, at the lambda of those."""
+def missing_seeds(method: str, lam: float | None, runs: list[Run], beside: Command) -> list[Missing]:
+    """What a method lacks of `SEEDS` seeds; of runs that there are already, at the lambda of those.
+
+    Args:
+        method: a recipe.
+        lam: its lambda where there is no run yet.
+        runs: those of it.
+        beside: the command of any run that it will be compared with.
+    """
     lacking = SEEDS - len(runs)
     if lacking <= 0:
         return []
@@ -128,7 +136,7 @@ def missing_seeds(method: str, lam: float | None, runs: list[Run]) -> list[Missi
     seeds = list(islice((seed for seed in count() if seed not in used), lacking))
     name = method if lam is None else f"{method} at lambda {lam:g}"
     what = f"{lacking} of {SEEDS} seeds missing" if runs else "no finished run"
-    return [Missing(name, what, command(method, lam, seeds))]
+    return [Missing(name, what, command(method, lam, seeds, beside))]
 
 
 def together(run: Run, sources: list[str]) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fpa_verl.commands import Command
 from fpa_verl.errors import ConfigError
 
 Direction = Literal[">", "<"]
@@ -152,13 +153,20 @@ def paper_statements(margin: float = MARGIN) -> tuple[Statement, ...]:
     )
 
 
-_TRAIN = "python -m verl.trainer.main -m"
 # What a statement wants of a recipe beyond its own settings.
 _OVERRIDES = {"off_rl": "actor_rollout_ref.actor.policy_loss.track_reference=true"}
 
 
-def command(method: str, lam: float | None, seeds: list[int]) -> str:
-    """What to type for runs of a method, one a seed; `model=`, `task=` and the like are those of the other runs."""
+def command(method: str, lam: float | None, seeds: list[int], beside: Command | None = None) -> str:
+    """What to type for runs of a method, one a seed.
+
+    Args:
+        method: a recipe.
+        lam: its lambda; None: the recipe's.
+        seeds: of the runs.
+        beside: the command of another run; without one `model=`, `task=` and the like are to be added.
+    """
     strength = [] if lam is None else [f"actor_rollout_ref.actor.policy_loss.lam={lam:g}"]
     more = [_OVERRIDES[method]] if method in _OVERRIDES else []
-    return " ".join([_TRAIN, f"recipe={method}", *more, *strength, f"data.seed={','.join(map(str, seeds))}"])
+    several = [*more, *strength, f"data.seed={','.join(map(str, seeds))}"]
+    return str((beside or Command()).for_recipe(method).adding(several, several=True))

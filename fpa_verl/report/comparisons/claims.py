@@ -103,7 +103,8 @@ class Claims(Comparison):
             for one, names in waiting.items()
         ]
         beside = "To each command belong the model=, task=, hardware= and the like of the other runs"
-        return [*notes, *([beside] if any(one.command for one in waiting) else [])]
+        is_short = all(run.command is None for run in self.runs)
+        return [*notes, *([beside] if is_short and any(one.command for one in waiting) else [])]
 
     def why_not_beside_others(self) -> str | None:
         if any(decision.verdict is not Verdict.NOT_RUN for decision in self.decisions):

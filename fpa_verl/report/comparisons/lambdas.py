@@ -10,7 +10,7 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.statistics.arms import Arm, arms_of
-from fpa_verl.runs.run import Run
+from fpa_verl.runs.run import Run, command_beside
 from fpa_verl.tables import Table, mean_and_spread, percent
 
 # An objective at lambda = 0 is this one.
@@ -104,10 +104,9 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
         if lam is not None:
             sweeps.setdefault(_without_lambda(arm), {})[lam] = arm
     if not sweeps:
-        raise DatasetError(
-            "no run with a lambda: train with `python -m verl.trainer.main -m recipe=fpa_offline "
-            "actor_rollout_ref.actor.policy_loss.lam=0.5,1,2,5`, for one"
-        )
+        lambdas = "actor_rollout_ref.actor.policy_loss.lam=0.5,1,2,5"
+        command = command_beside(runs).for_recipe("fpa_offline").adding([lambdas], several=True)
+        raise DatasetError(f"no run with a lambda: train with `{command}`, for one")
     for (objective, rest), by_lambda in sweeps.items():
         for arm in everything:
             if _without_lambda(arm) == (AT_ZERO.get(objective), rest):

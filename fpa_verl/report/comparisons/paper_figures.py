@@ -22,7 +22,7 @@ from fpa_verl.report.statistics.base import base_notes
 from fpa_verl.report.statistics.curves import method_curves
 from fpa_verl.report.statistics.series import Series, mean_curve, read_series
 from fpa_verl.runs.metrics import GRADIENT_NORM, SIDES, dynamics_metric
-from fpa_verl.runs.run import Run
+from fpa_verl.runs.run import Run, command_beside
 from fpa_verl.tables import Table
 
 WRONG = SIDES[1]
@@ -116,7 +116,7 @@ class Material:
     def has(self, method: str) -> bool:
         if method in self.arms:
             return True
-        command = " ".join([f"python -m verl.trainer.main recipe={method}", *self.overrides.get(method, ())])
+        command = command_beside(self.runs).for_recipe(method).adding(self.overrides.get(method, ()))
         self.lacks(self.left_out.get(method) or f"no run of {method}: {command}")
         return False
 

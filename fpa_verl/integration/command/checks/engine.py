@@ -155,8 +155,9 @@ def require_one_update(facts: RunFacts) -> None:
     actor = facts.config.actor_rollout_ref.actor
     if actor.ppo_mini_batch_size != facts.config.data.train_batch_size or actor.shuffle:
         raise ConfigError(
-            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}, shuffle={actor.shuffle}: a "
-            "batch is one update in its own order; leave ppo_mini_batch_size to data.train_batch_size and shuffle false"
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}, "
+            f"actor_rollout_ref.actor.shuffle={actor.shuffle}: a batch is one update in its own order; leave "
+            "ppo_mini_batch_size to data.train_batch_size and shuffle false"
         )
 
 

@@ -1,0 +1,44 @@
+"""The configuration that a typed command has, without running it."""
+
+from __future__ import annotations
+
+import io
+import sys
+from contextlib import redirect_stderr
+from unittest import mock
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from fpa_verl.commands import VERLS_MAIN, Command
+from fpa_verl.errors import ConfigError
+from fpa_verl.integration.command.launch import VERLS_CONFIG, sees_to_itself
+from fpa_verl.integration.command.own_file import Overridden, overridden
+
+# hydra is to leave no folder behind, and the logging of this process as it is.
+NOTHING_WRITTEN = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
+
+
+def composed(command: Command) -> tuple[DictConfig, list[Overridden]]:
+    """What hydra composes of a command, read as hydra reads it, and what of the user's own file did not come to pass.
+
+    Raises:
+        ConfigError: hydra refuses it; its own words.
+    """
+    found: list[tuple[DictConfig, list[Overridden]]] = []
+    primary = "ppo_trainer" if command.start == VERLS_MAIN else "main"
+
+    @hydra.main(config_path=VERLS_CONFIG, config_name=primary, version_base="1.3")
+    def look(config: DictConfig) -> None:
+        found.append((config, overridden(config)))
+
+    said = io.StringIO()
+    with mock.patch.object(sys, "argv", [command.start[-1], *command.arguments, *NOTHING_WRITTEN]):
+        GlobalHydra.instance().clear()
+        try:
+            with sees_to_itself(), redirect_stderr(said):
+                look()
+        except SystemExit:
+            raise ConfigError(" ".join(said.getvalue().split()) or "hydra refuses the command") from None
+    return found[0]

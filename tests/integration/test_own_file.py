@@ -1,0 +1,141 @@
+"""docs/own_configuration.md, done as it says: a configuration file of one's own beside a recipe."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from fpa_verl.commands import MAIN, VERLS_MAIN, Command
+from fpa_verl.errors import ConfigError
+from fpa_verl.integration.command import preflight
+from fpa_verl.integration.command.compose import composed
+from fpa_verl.integration.config.kinds import facts_of
+from tests.integration.running import DEMO
+
+PAGE = (Path(__file__).parents[2] / "docs" / "own_configuration.md").read_text()
+FILE = re.search(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)[1]
+KEYS = re.findall(r"^\| (`.*?`) \|", PAGE, flags=re.MULTILINE)
+# A file for GRPO, as verl's examples have it; train_batch_size is verl's own value, written out.
+GRPO = """
+defaults: [ppo_trainer, _self_]
+data: {train_files: gsm8k/train.parquet, train_batch_size: 1024}
+actor_rollout_ref:
+  model: {path: my/model}
+  actor: {optim: {lr: 2.0e-6}}
+  rollout: {n: 5, name: vllm}
+trainer: {n_gpus_per_node: 4, logger: [console]}
+"""
+
+
+@pytest.fixture
+def compose(tmp_path):
+    """The configuration of `--config-name mine` with what else is typed, by the entry that is named."""
+
+    def run(text, *overrides, start=MAIN):
+        (tmp_path / "mine.yaml").write_text(text)
+        return composed(Command.of(["--config-dir", str(tmp_path), "--config-name", "mine", *overrides], start))
+
+    return run
+
+
+@pytest.mark.parametrize("start", [MAIN, VERLS_MAIN], ids=["ours", "verls"])
+def test_the_file_of_the_page_has_the_last_word(compose, start):
+    config, lost = compose(FILE, start=start)
+    assert config.recipe_name == "fpa_offline"
+    assert config.run_dir == "runs/mine/fpa_offline"
+    assert config.data.train_files == "runs/mine/rollouts"
+    assert config.actor_rollout_ref.model.path == "MODEL"
+    assert (config.actor_rollout_ref.actor.optim.lr, config.trainer.n_gpus_per_node) == (2e-6, 4)
+    assert config.actor_rollout_ref.rollout.n == 1
+    assert lost == []
+
+
+def test_the_command_line_has_a_later_word_than_the_file(compose):
+    config, _ = compose(FILE, "recipe=off_rl", "hardware=cpu", "trainer.n_gpus_per_node=1", start=VERLS_MAIN)
+    assert (config.recipe_name, config.trainer.device, config.trainer.n_gpus_per_node) == ("off_rl", "cpu", 1)
+
+
+def test_what_an_appended_recipe_overrides_is_listed_by_key(compose):
+    config, lost = compose(GRPO, "+recipe=fpa_offline", *DEMO, "trainer.n_gpus_per_node=2", start=VERLS_MAIN)
+    found = {one.key: (one.said, one.now) for one in lost}
+    assert found == {
+        "actor_rollout_ref.actor.optim.lr": (2e-6, 3e-5),
+        "actor_rollout_ref.model.path": ("my/model", "runs/demo/base_model"),
+        "actor_rollout_ref.rollout.n": (5, 1),
+        "data.train_batch_size": (1024, 64),
+        "data.train_files": ("gsm8k/train.parquet", "runs/demo/rollouts"),
+        "trainer.logger": (["console"], ["console", "file"]),
+    }
+    # Not the recipe's word, but that of who typed it.
+    assert config.trainer.n_gpus_per_node == 2
+
+
+def test_without_a_file_of_ones_own_nothing_is_said():
+    _, lost = composed(Command.of(["+recipe=fpa_offline", *DEMO]))
+    assert lost == []
+
+
+def wins(text, key, value):
+    """The page's file with one key more."""
+    added = OmegaConf.create()
+    OmegaConf.update(added, key, value)
+    return OmegaConf.to_yaml(OmegaConf.merge(OmegaConf.create(text), added))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data.train_files", "gsm8k/train.parquet", "reads the rollout dataset .* no problem files"),
+        ("data.train_files", ["a", "b"], "reads the rollout dataset"),
+        ("data.custom_cls.path", None, "custom_cls=null: an offline run takes its rollouts from .*StaticRollouts "),
+        ("data.custom_cls.name", "validates", "custom_cls=pkg://.*:validates: an offline run"),
+        ("actor_rollout_ref.rollout.n", 5, "n=5: an item .* set it to 1"),
+        ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", None, "_class=null: .*StaticRolloutManager "),
+        ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", "tests.integration.own_manager.Other",
+         "manager_class=.*Other: an offline run"),
+        ("actor_rollout_ref.actor.ppo_mini_batch_size", 256, "a batch is one update"),
+        ("actor_rollout_ref.actor.ppo_epochs", 2, "set it to 1"),
+        ("actor_rollout_ref.actor.shuffle", True, "shuffle=True"),
+        ("actor_rollout_ref.actor.use_kl_loss", True, "forward_kl_coef"),
+        ("actor_rollout_ref.actor.loss_agg_mode", "token-mean", "set it to seq-mean-token-mean"),
+        ("actor_rollout_ref.actor.policy_loss.loss_mode", "vanilla", "the offline trainer has"),
+        ("algorithm.adv_estimator", "grpo", "adv_estimator=grpo: an offline run has signed_reward"),
+        ("algorithm.use_kl_in_reward", True, "use_kl_in_reward=True: an offline run has false"),
+        ("trainer.v1.trainer_mode", "sync", "trainer_mode=sync: recipe=fpa_offline is trained by offline"),
+        ("trainer.use_v1", False, "leave it true"),
+    ],
+)  # fmt: skip
+def test_a_key_that_the_recipe_owns_is_refused_by_name(compose, chained_additions, base_model, key, value, message):
+    config, _ = compose(
+        wins(FILE, key, value),
+        *DEMO,
+        f"rollouts={chained_additions}",
+        f"actor_rollout_ref.model.path={base_model}",
+        f"data.val_files=[{chained_additions}/validation.parquet]",
+        "trainer.n_gpus_per_node=1",
+        "data.train_batch_size=16",
+    )
+    with pytest.raises(ConfigError, match=message) as caught:
+        preflight.check(facts_of(config))
+    assert key.removesuffix(".path").removesuffix(".name") in str(caught.value)
+    # The page names it.
+    assert any(f"`{key}`" in row for row in KEYS)
+
+
+def test_a_manager_of_ones_own_that_derives_from_ours_will_do(compose, chained_additions, base_model):
+    text = wins(
+        FILE, "actor_rollout_ref.rollout.agent.agent_loop_manager_class", "tests.integration.own_manager.Derived"
+    )
+    config, _ = compose(
+        text,
+        *DEMO,
+        f"rollouts={chained_additions}",
+        f"actor_rollout_ref.model.path={base_model}",
+        f"data.val_files=[{chained_additions}/validation.parquet]",
+        "trainer.n_gpus_per_node=1",
+        "data.train_batch_size=16",
+    )
+    preflight.check(facts_of(config))
