@@ -41,7 +41,7 @@ class FakeServers:
         self.verdict, self.written = verdict, list(written)
         self.asked, self.prompts = [], []
 
-    def answer(self, problems, request, first_samples):
+    def answer(self, problems, request, first_samples, arrived):
         found = []
         for place, (problem, first) in enumerate(zip(problems, first_samples, strict=True)):
             for session in range(request.n):
@@ -76,7 +76,7 @@ def client_of(base_model):
 def evaluation(client, tmp_path, *problems, samples=2, step=0, folder=""):
     plan = EvaluationPlan(problems, defaultdict(lambda: samples))
     store = AnswerStore(tmp_path, folder)
-    return Evaluation(client, plan, store, step=step), store
+    return Evaluation(client, plan, store, tmp_path, step=step), store
 
 
 def test_rollouts_come_in_the_order_of_their_problems_with_what_they_are_worth(client_of):
@@ -103,7 +103,7 @@ def test_an_answer_that_goes_on_with_another_question_ends_there(base_model):
     written = {"a": ("12=", False), "b": ("1=2", False), "c": ("12=", True), "d": ("1=23", False)}
 
     class Stopping(FakeServers):
-        def answer(self, problems, request, first_samples):
+        def answer(self, problems, request, first_samples, arrived):
             texts = [written[problem.problem_id] for problem in problems]
             ids = [[*TOKENIZER.encode(text), *([END] if ends else [])] for text, ends in texts]
             return [Output(i, 0, [5], one, [-0.1] * len(one), 1.0, {"status": "right"}) for i, one in enumerate(ids)]

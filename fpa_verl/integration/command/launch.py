@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from fpa_verl.errors import AGAIN, FpaError
 from fpa_verl.integration.config.settings import as_list, joins_cluster
 from fpa_verl.integration.config.typed_command import variables
+from fpa_verl.integration.say import say
 from fpa_verl.paths import RECIPES
 from fpa_verl.runs.ledger import close_ledger
 
@@ -96,19 +97,23 @@ def run(config: DictConfig, started_at: float) -> None:
     set_environment(config)
     command = shlex.join(["python", "-m", "verl.trainer.main", *HydraConfig.get().overrides.task])
     tell_workers(config, **variables(command, started_at))
-    # From here on verl is imported, with the platform that the recipe names.
-    from fpa_verl.integration.command import preflight, resume
-    from fpa_verl.integration.config.kinds import facts_of
+    from fpa_verl.integration.command.terminal import Terminal
 
-    facts = facts_of(config)
-    preflight.check(facts)
-    if not facts.kind.is_done(facts):
-        if facts.kind.resumes:
-            resume.choose_start(config)
-        with closed_ledger(facts.folder, started_at):
-            hand_over(config)
-        # What was made is not what there was.
+    with Terminal(verbose=bool(config.verbose)) as terminal:
+        # From here on verl is imported, with the platform that the recipe names.
+        from fpa_verl.integration.command import preflight, resume
+        from fpa_verl.integration.config.kinds import facts_of
+
         facts = facts_of(config)
+        preflight.check(facts)
+        if not facts.kind.is_done(facts):
+            if facts.kind.resumes:
+                resume.choose_start(config)
+            terminal.follow(facts.folder)
+            with closed_ledger(facts.folder, started_at):
+                hand_over(config)
+            # What was made is not what there was.
+            facts = facts_of(config)
     facts.kind.report(facts)
 
 
@@ -128,6 +133,7 @@ def hand_over(config: DictConfig) -> None:
     from fpa_verl.integration.safety.shared_memory import Sweeper
 
     choose_cluster(config)
+    say("joining the Ray cluster" if joins_cluster(config) else "starting Ray")
     try:
         auto_set_device(config)
         validate_config(config, need_reference_policy(config), need_critic(config))
