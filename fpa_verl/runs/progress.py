@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -71,7 +72,13 @@ def progress_of(run: Run, now: float) -> Progress:
 def _configured_steps(folder: Path) -> int | None:
     """Steps as configured; None where only epochs are, whose length is the dataloader's to know."""
     file = folder / CONFIG_FILE
-    total = OmegaConf.select(OmegaConf.load(file), "trainer.total_training_steps") if file.exists() else None
+    return _steps_in(file, file.stat().st_mtime_ns) if file.exists() else None
+
+
+# Whoever follows a run asks twice a second, and a configuration has six hundred lines.
+@lru_cache(maxsize=64)
+def _steps_in(file: Path, changed: int) -> int | None:
+    total = OmegaConf.select(OmegaConf.load(file), "trainer.total_training_steps")
     return int(total) if total is not None and int(total) > 0 else None
 
 

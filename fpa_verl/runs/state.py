@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fpa_verl.runs.names import EVALUATIONS_FILE, LEDGER_FILE, RUN_FILE
-from fpa_verl.runs.progress import duration, progress_of, read_count
+from fpa_verl.runs.progress import Progress, duration, progress_of, read_count
 from fpa_verl.runs.run import Run, read_run
 from fpa_verl.runs.validation import best_step, latest_accuracy, validation_accuracy, validation_sources
 from fpa_verl.tables import percent
@@ -48,6 +48,7 @@ class Reader:
         self._sizes: tuple[int, ...] = ()
         self._run: Run | None = None
         self._accuracy = ""
+        self._progress: tuple[float, Progress] | None = None
 
     def state(self, now: float) -> State:
         """How far it is at unix time `now`."""
@@ -60,8 +61,10 @@ class Reader:
             return State(count.doing, count.done, count.total, count.unit, _left(count.remaining(now)))
         if count is not None and count.over:
             count = None
-        progress = progress_of(run, now)
-        doing = f"{count.doing} {count.done:,}/{count.total:,}" if count else _left(progress.remaining)
+        read_at, progress = self._progress or (now, progress_of(run, now))
+        self._progress = read_at, progress
+        remaining = None if progress.remaining is None else max(0.0, progress.remaining - (now - read_at))
+        doing = f"{count.doing} {count.done:,}/{count.total:,}" if count else _left(remaining)
         note = ", ".join(part for part in (self._accuracy, doing) if part)
         return State(run.name, progress.step, progress.total, "steps", note)
 
@@ -70,7 +73,7 @@ class Reader:
         files = [self._folder / name for name in (RUN_FILE, LEDGER_FILE, EVALUATIONS_FILE)]
         sizes = tuple(file.stat().st_size if file.exists() else 0 for file in files)
         if sizes[0] and sizes != self._sizes:
-            self._run, self._sizes = read_run(self._folder), sizes
+            self._run, self._sizes, self._progress = read_run(self._folder), sizes, None
             self._accuracy = "" if self._run.only_evaluates else accuracy(self._run)
         return self._run
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,10 @@ from fpa_verl.integration.command import preflight
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.paths import RECIPES
 from fpa_verl.rollouts.importing import import_rollouts
-from fpa_verl.rollouts.problems import write_problems
+from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.rollouts.prompts import BARE
 
+PAGE = (Path(__file__).parents[2] / "docs" / "own_task.md").read_text()
 # Of every objective's kind one, and all that is no training.
 RECIPES_AT_HAND = ("fpa_offline", "off_rl", "sft", "dpo", "cache_reference", "evaluate")
 
@@ -63,8 +66,6 @@ def written_task(folder: Path, model: Path, problems: int, *options: str) -> lis
 
 
 def sums_problem(problem_id, problem):
-    from fpa_verl.rollouts.problems import Problem
-
     return Problem.from_text(problem_id, problem.text, problem.answer, "sums")
 
 
@@ -147,3 +148,73 @@ def test_the_command_composes_it_as_typed(tmp_path, monkeypatch, qwen2_5, launch
     done = launch(*shlex.split(collect)[3:], "--cfg", "job")
     assert done.returncode == 0, done.stderr
     assert "rollouts: runs/sums/rollouts" in done.stdout
+
+
+def page_commands() -> list[str]:
+    """What docs/own_task.md says to type before it comes to rollouts and scorers of other makers."""
+    steps = PAGE[: PAGE.index("## Rollouts you already have")]
+    return [line for block in re.findall(r"```bash\n(.*?)```", steps, flags=re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.fixture
+def as_on_the_page(tmp_path, monkeypatch, qwen2_5) -> Path:
+    """A user's folder before the first command of the page."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(qwen2_5, tmp_path / "models/base")
+    for name, count, seed in (("train", 300, 0), ("test", 120, 1)):
+        lines = [
+            json.dumps({"id": f"{name}{i}", "problem": problem.text, "answer": problem.answer, "source": "words"})
+            for i, problem in enumerate(sums.distinct_problems(count, seed=seed))
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_the_pages_commands_as_typed(as_on_the_page):
+    """Those that make files are run; those that train compose, and what can be checked of them is."""
+    commands = page_commands()
+    typed = [shlex.split(command) for command in commands]
+    for words in typed:
+        if words[:2] in (["fpa-verl", "task"], ["fpa-verl", "data"]) and "runs/words/rollouts" not in words:
+            done = CliRunner().invoke(app, words[1:], catch_exceptions=False)
+            assert done.exit_code == 0, (words, done.output)
+    recipes = {}
+    for command in commands:
+        if command.startswith("python"):
+            config = composed_as_typed(command)
+            OmegaConf.resolve(config)
+            assert config.problems.train == "data/words/train.parquet"
+            recipes[config.recipe_name] = config
+    assert [*recipes] == [
+        *("collect", "cache_reference", "fpa_offline", "off_rl", "sft", "dpo", "grpo_baseline", "evaluate")
+    ]
+    preflight.check(facts_of(recipes["collect"]))
+
+
+def test_the_page_and_the_command_say_to_type_the_same(as_on_the_page):
+    """In the same order, but for problems that are checked before there is a task."""
+    commands = page_commands()
+    new = next(command for command in commands if command.startswith("fpa-verl task new"))
+    for command in commands[: commands.index(new)]:
+        CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
+    done = CliRunner().invoke(app, [*shlex.split(new)[1:], "--hardware", "cpu"], catch_exceptions=False)
+    printed = [line for line in done.output.splitlines() if line.startswith(("python", "fpa-verl"))]
+    assert [command for command in commands[2:] if command != new] == printed
+
+
+def test_settings_that_the_page_names_are_there(as_on_the_page):
+    written_task(as_on_the_page, as_on_the_page / "models/base", 60, "--response-tokens", "64")
+    for recipe, named in (("fpa_offline", "scale.offline"), ("grpo_baseline", "scale.online")):
+        overrides = re.findall(rf"({re.escape(named)}\.\w+)=(\d+)", PAGE)
+        assert overrides
+        command = f"python -m verl.trainer.main --config-dir my_recipes recipe={recipe} task=sums hardware=cpu"
+        config = composed_as_typed(" ".join([command, *(f"{key}={value}" for key, value in overrides)]))
+        assert [str(OmegaConf.select(config, key)) for key, _ in overrides] == [value for _, value in overrides]
+
+
+def test_the_pages_template_for_base_models_is_the_one_that_is_written():
+    from fpa_verl.tasks.measure import PLAIN
+
+    shown = OmegaConf.create(re.search(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)[1])
+    assert shown.actor_rollout_ref.model.custom_chat_template == PLAIN.template
+    assert tuple(shown.prompt.stop) == PLAIN.stop
