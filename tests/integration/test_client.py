@@ -24,6 +24,7 @@ from fpa_verl.integration.trainers.validating import prompts_of, validation_metr
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
+from fpa_verl.runs.progress import read_count
 from fpa_verl.runs.run import read_run
 from tests.integration.continuing import MAX_TOKENS, STOP, N
 from tests.integration.running import DEMO, composed
@@ -173,6 +174,28 @@ def test_an_answer_that_never_comes_is_tried_again_and_left_out(client_of, tmp_p
     # Once with the others and once alone; then a problem that was answered shows that servers are alive.
     assert servers.asked[4:] == [("toy", "b", 1), ("toy", "a", 0)]
     assert outcomes(store.read()) == {"a": (2, 2), "b": (1, 1)}
+
+
+def test_answers_are_counted_while_they_come_and_what_was_there_before_with_them(client_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("fpa_verl.runs.progress.COUNT_EVERY_S", 0.0)
+    client, servers = client_of(lambda *_: "right")
+    seen, answer = [], servers.answer
+
+    def one_by_one(problems, request, first_samples, arrived):
+        found = answer(problems, request, first_samples, arrived)
+        for number in range(len(found) + 1):
+            arrived(number)
+            seen.append(read_count(tmp_path).done)
+        return found
+
+    monkeypatch.setattr(servers, "answer", one_by_one)
+    evaluation(client, tmp_path, A)[0].ask()
+    # Two of six are there; four more come in batches of three and one.
+    seen.clear()
+    evaluation(client, tmp_path, A, B, OTHER)[0].ask(batch=3)
+    assert seen == [2, 3, 4, 5, 5, 6]
+    count = read_count(tmp_path)
+    assert (count.done, count.total, count.before, count.over) == (6, 6, 2, True)
 
 
 @pytest.mark.parametrize("before", [None, OTHER])
