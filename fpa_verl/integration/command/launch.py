@@ -100,6 +100,10 @@ def run(config: DictConfig, started_at: float) -> None:
     from fpa_verl.integration.command.terminal import Terminal
 
     with Terminal(verbose=bool(config.verbose)) as terminal:
+        model = str(config.actor_rollout_ref.model.path)
+        # What a download shows of itself is not shown.
+        from_hub = "" if Path(model).expanduser().is_dir() else f" ({model}: from the hub, if it is not here yet)"
+        say(f"checking recipe, data and model{from_hub}")
         # From here on verl is imported, with the platform that the recipe names.
         from fpa_verl.integration.command import preflight, resume
         from fpa_verl.integration.config.kinds import facts_of
