@@ -138,7 +138,28 @@ tally.end(40)"""
     assert not any("\x1b" in line for line in shown)
 
 
-def test_a_disk_that_is_full_is_said(tmp_path):
+def test_a_reader_that_is_gone_ends_no_run(tmp_path):
+    body = """
+time.sleep(1.0)
+for _ in range(100):
+    say("said to nobody")
+(folder / "done").write_text("")"""
+    command = [sys.executable, "-c", script(body), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        process.wait(timeout=60)
+    assert (tmp_path / "done").exists()
+
+
+def test_a_log_that_is_taken_away_ends_no_run(tmp_path):
+    done = run(tmp_path, "(folder / 'log.txt').unlink()\ntime.sleep(1.2)")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "said in the end"
+
+
+def test_a_log_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     done = run(tmp_path / "file", "pass")
     assert done.returncode == 1

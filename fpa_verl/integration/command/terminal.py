@@ -37,6 +37,13 @@ PLAIN_EVERY_S = 10.0
 OURS = re.compile(rf"^(?:(?:\x1b\[\d+m)?\([^)]*\bpid=[^)]*\)(?:\x1b\[0m)? )?{re.escape(MARK)}(.*)$")
 
 
+class _Console(Console):
+    """rich's, which would end the run where nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """The log is read all the same."""
+
+
 class Terminal:
     """Holds standard output and error while a block runs.
 
@@ -56,7 +63,7 @@ class Terminal:
         _flush()
         self._kept = {stream: os.dup(stream) for stream in (OUT, ERR)}
         self._out = open(os.dup(OUT), "w", encoding="utf-8", errors="replace", buffering=1)
-        self.console = Console(file=self._out)
+        self.console = _Console(file=self._out)
         self._early = tempfile.TemporaryFile(buffering=0)
         if not self._verbose:
             _turn(self._early.fileno())
@@ -113,7 +120,8 @@ class Terminal:
         for stream, kept in self._kept.items():
             os.dup2(kept, stream)
             os.close(kept)
-        self._out.close()
+        with suppress(OSError):
+            self._out.close()
         if error is not None and self._log is not None:
             print(f"log: {self._log}", file=sys.stderr)
         elif failed and not isinstance(error, FpaError):
@@ -138,8 +146,9 @@ def _flush() -> None:
 
 
 def show(console: Console, line: str) -> None:
-    """A line as it is, however wide the terminal."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    """A line as it is, however wide the terminal; a terminal that is gone ends no run."""
+    with suppress(OSError):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Follower:
@@ -165,15 +174,19 @@ class _Follower:
             while True:
                 # What was printed before the end is in the log by now.
                 last = self._over.wait(LOOK_EVERY_S)
-                for line in self._lines():
-                    if self._raw:
-                        show(self._console, line)
-                    elif found := OURS.match(line):
-                        show(self._console, found[1])
+                # Files that are just being written, or were taken away.
                 with suppress(DatasetError, OSError):
+                    self._relay()
                     self._show(self._reader.state(time.time()), bar, last=last)
                 if last:
                     return
+
+    def _relay(self) -> None:
+        for line in self._lines():
+            if self._raw:
+                show(self._console, line)
+            elif found := OURS.match(line):
+                show(self._console, found[1])
 
     def _lines(self) -> Iterator[str]:
         """Whole lines that were added to the log."""
