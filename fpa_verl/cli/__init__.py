@@ -18,6 +18,7 @@ from fpa_verl.cli.doctor import doctor
 from fpa_verl.cli.plan import plan
 from fpa_verl.cli.power import power
 from fpa_verl.cli.report import report
+from fpa_verl.cli.task import task_app
 from fpa_verl.cli.watch import watch
 from fpa_verl.errors import FpaError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (report, watch, plan, power, demo, doctor):
     app.command()(command)
 app.add_typer(data_app, name="data")
+app.add_typer(task_app, name="task")
 
 
 def _version(wanted: bool) -> None:

@@ -13,7 +13,10 @@ def watch(
     runs: Annotated[list[str] | None, typer.Argument(help="Run directories, folders that hold some, patterns.")] = None,
     every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 5.0,
 ) -> None:
-    """See how far runs are, their cost and accuracy so far, until they are finished (default: ./runs)."""
+    """See how far runs, collections and evaluations are, their cost and accuracy so far, until they are finished.
+
+    Default: ./runs. What has not begun yet is waited for.
+    """
     from fpa_verl.report.watch import watch as watch_runs
 
     try:

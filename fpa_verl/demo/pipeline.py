@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fpa_verl.demo import task
-from fpa_verl.errors import FpaError
+from fpa_verl.errors import DatasetError, FpaError
 from fpa_verl.report.comparisons import wallclock
 from fpa_verl.report.output import write_report
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.ledger import read_spending
+from fpa_verl.runs.state import Reader
 
 TRAIN_PROBLEMS, TEST_PROBLEMS = 240, 128
 PROBLEM_SEED = 1
@@ -31,8 +30,9 @@ WARM_START_STEPS = 800
 RECIPES = ("off_rl", "fpa_offline", "grpo_baseline")
 
 console = Console()
-# verl's progress bars: "Training Progress:  40%|...| 80/200 [..." and "Collecting: ...".
-_PROGRESS = re.compile(r"(?:Training Progress|Collecting):\s+\d+%.*?(\d+)/(\d+)")
+LOOK_EVERY_S = 0.5
+# Lines of a failed stage that are shown.
+LAST_LINES = 8
 
 
 class StageFailedError(FpaError, RuntimeError):
@@ -119,7 +119,7 @@ def make_base_model(folder: Path, steps: int = WARM_START_STEPS) -> None:
 
 
 def run_recipe(recipe: str, folder: Path, run_dir: Path, seed: int, overrides: tuple[str, ...] = ()) -> None:
-    """`python -m verl.trainer.main recipe=...` with its output in logs/ and its progress on the terminal.
+    """`python -m verl.trainer.main recipe=...` with what it says in logs/ and its progress on the terminal.
 
     Raises:
         StageFailedError: the command failed; the message ends with the last lines it printed.
@@ -142,21 +142,18 @@ def run_recipe(recipe: str, folder: Path, run_dir: Path, seed: int, overrides: t
     ]
     log = folder / "logs" / f"{run_dir.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    last: deque[str] = deque(maxlen=8)
-    with open(log, "a", encoding="utf-8") as sink, _progress() as progress:
+    reader = Reader(run_dir, time.time())
+    with open(log, "ab") as sink, _progress() as progress:
         bar = progress.add_task(run_dir.name, total=None, note="starting Ray, verl and vLLM")
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace"
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                sink.write(line)
-                last.append(line.rstrip())
-                if counts := _PROGRESS.findall(line):
-                    done, total = map(int, counts[-1])
-                    progress.update(bar, completed=done, total=total, note="")
+        with subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT) as process:
+            while process.poll() is None:
+                time.sleep(LOOK_EVERY_S)
+                with suppress(DatasetError, OSError):
+                    state = reader.state(time.time())
+                    if state.total is not None:
+                        progress.update(bar, completed=state.done, total=state.total, note=state.note)
     if process.returncode:
+        last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
         tail = "\n  ".join(line[:300] for line in last)
         raise StageFailedError(f"{run_dir.name} failed (exit status {process.returncode}); whole log: {log}\n  {tail}")
 

@@ -1,13 +1,15 @@
-"""`fpa-verl watch`: how far runs are, what they have cost and what they have reached, from the files they write."""
+"""`fpa-verl watch`: how far runs are, what they have cost and what they have reached, from the files they write.
+
+Beside runs that train, all that counts what it makes: collections, evaluations, caches of a reference.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
-from omegaconf import OmegaConf
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,69 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.files import read_json_lines
 from fpa_verl.report.comparable import problem_sets
 from fpa_verl.report.statistics.base import with_pooled_base
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, Curve, CurvePoint, curve_of
 from fpa_verl.runs.find import find_runs
-from fpa_verl.runs.names import CONFIG_FILE, LEDGER_FILE
+from fpa_verl.runs.ledger import read_spending
+from fpa_verl.runs.names import PROGRESS_FILE
+from fpa_verl.runs.progress import SILENT_SECONDS, Progress, duration, progress_of, read_count
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import UNKNOWN, percent
-
-# The pace is that of the last so many steps, evaluations among them.
-PACE_STEPS = 50
-# A run that wrote nothing for so many of its steps, and for this long, has probably died.
-SILENT_STEPS, SILENT_SECONDS = 10, 300
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        total: steps that it is to make; None where neither ledger nor configuration says.
-        seconds_a_step: wall-clock, over the last steps of the attempt that goes on; None before the second.
-        silent_for: seconds since it wrote anything.
-    """
-
-    step: int
-    total: int | None
-    seconds_a_step: float | None
-    silent_for: float
-    finished: bool
-
-    @property
-    def remaining(self) -> float | None:
-        """Seconds to the end at the present pace."""
-        if self.finished or self.total is None or self.seconds_a_step is None:
-            return None
-        return max(0.0, (self.total - self.step) * self.seconds_a_step - self.silent_for)
-
-    @property
-    def state(self) -> str:
-        if self.finished:
-            return "finished"
-        if self.silent_for > max(SILENT_SECONDS, SILENT_STEPS * (self.seconds_a_step or 0.0)):
-            return f"silent for {duration(self.silent_for)}"
-        return "starting" if not self.step else "running"
-
-
-def progress_of(run: Run, now: float) -> Progress:
-    """Read how far `run` is at unix time `now`."""
-    records = read_json_lines(run.folder / LEDGER_FILE)
-    attempt = max((record["attempt"] for record in records), default=0)
-    times = [record["time"] for record in records if record["attempt"] == attempt and "step" in record][-PACE_STEPS:]
-    pace = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
-    silent = now - records[-1]["time"] if records else 0.0
-    total = run.spending.total_steps or _configured_steps(run.folder)
-    return Progress(run.spending.last_step, total, pace, max(0.0, silent), run.finished)
-
-
-def _configured_steps(folder: Path) -> int | None:
-    """Steps as configured; None where only epochs are, whose length is the dataloader's to know."""
-    file = folder / CONFIG_FILE
-    total = OmegaConf.select(OmegaConf.load(file), "trainer.total_training_steps") if file.exists() else None
-    return int(total) if total is not None and int(total) > 0 else None
 
 
 def best_at(curves: list[Curve], device_hours: float) -> tuple[str, CurvePoint] | None:
@@ -91,34 +39,49 @@ def best_at(curves: list[Curve], device_hours: float) -> tuple[str, CurvePoint] 
     return max(reached, key=lambda one: one[1].accuracy, default=None)
 
 
-def frame(runs: list[Run], now: float) -> Group:
-    """One picture of the runs at unix time `now`.
+def frame(runs: Sequence[Run], now: float, counted: Sequence[Path] = ()) -> Group:
+    """One picture at unix time `now`.
 
-    Raises:
-        DatasetError: there is no run.
+    Args:
+        runs: that train.
+        now: as it is shown.
+        counted: folders in which something is counted.
     """
-    if not runs:
-        raise DatasetError("no runs yet: give run directories, or a folder that holds some")
-    source = next(iter(problem_sets(runs)), "")
-    runs = with_pooled_base(runs)
-    curves = {run.folder: curve_of(run, source) for run in runs}
+    parts: list[Text | Table] = []
+    if counted:
+        parts += [_counts(counted, now), Text("")] if runs else [_counts(counted, now)]
+    if runs:
+        parts += _progress(runs, now)
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+    device = runs[0].info["hardware"]["device"] if runs else ""
+    return Group(Text(f"{clock}  {device}".rstrip(), style="dim"), *parts)
+
+
+def _table(name: str, *numbers: str, last: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     # Names may wrap where the terminal is narrow; numbers must not be cut off.
-    table.add_column("run", overflow="fold")
+    table.add_column(name, overflow="fold")
     table.add_column("")
-    for name in ("step", "left", "dev.-h", "accuracy"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("at this cost", overflow="fold")
+    for number in numbers:
+        table.add_column(number, justify="right", no_wrap=True)
+    table.add_column(last, overflow="fold")
+    return table
+
+
+def _progress(runs: Sequence[Run], now: float) -> list[Text | Table]:
+    """The table of runs, and what its numbers are."""
+    source = next(iter(problem_sets(list(runs))), "")
+    runs = with_pooled_base(list(runs))
+    curves = {run.folder: curve_of(run, source) for run in runs}
+    table = _table("run", "step", "left", "dev.-h", "accuracy", last="at this cost")
     for run in runs:
         others = [curves[other.folder] for other in runs if other is not run and not other.missing_cost]
         table.add_row(*_row(run, progress_of(run, now), curves[run.folder].points, others))
-    device = runs[0].info["hardware"]["device"]
-    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
     note = (
         f"accuracy on {source} (%); device-hours: the dataset included, start-up and evaluation left out; "
         "at this cost: the best of the other runs; step 0: the base model, its evaluations by all runs together"
     )
-    return Group(Text(f"{clock}  {device}", style="dim"), table, Text(note, style="dim"))
+    return [table, Text(note, style="dim")]
 
 
 def _row(run: Run, progress: Progress, points: list[CurvePoint], others: list[Curve]) -> tuple[Text | ProgressBar, ...]:
@@ -135,30 +98,72 @@ def _row(run: Run, progress: Progress, points: list[CurvePoint], others: list[Cu
         Text(run.name),
         ProgressBar(total=progress.total or 1, completed=progress.step if progress.total else 0, width=8),
         Text(f"{progress.step:,}/{total}"),
-        Text(left, style={"finished": "green"}.get(left, "red" if left.startswith("silent") else "")),
+        _left(left),
         Text(cost if run.data_cost_is_known else f"{cost} + data"),
         Text(accuracy),
         Text(f"{percent(best[1].accuracy)} {best[0]}" if best else "-"),
     )
 
 
-def duration(seconds: float) -> str:
-    """Hours and minutes, or minutes and seconds where there are no hours."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+def _counts(folders: Sequence[Path], now: float) -> Table:
+    """The table of what is counted."""
+    table = _table("folder", "there", "left", "dev.-h", last="a second")
+    for folder in folders:
+        count = read_count(folder)
+        if count is None:
+            continue
+        remaining, silent = count.remaining(now), now - count.time
+        left = "starting" if remaining is None else duration(remaining)
+        if silent > SILENT_SECONDS:
+            left = f"silent for {duration(silent)}"
+        rate = UNKNOWN if count.a_second is None else f"{count.a_second:,.1f}"
+        table.add_row(
+            Text(f"{folder.name}, {count.doing}"),
+            ProgressBar(total=count.total or 1, completed=count.done, width=8),
+            Text(f"{count.done:,}/{count.total:,} {count.unit}"),
+            _left("finished" if count.over else left),
+            Text(f"{read_spending(folder).cost.device_seconds / SECONDS_PER_HOUR:,.3f}"),
+            Text(rate),
+        )
+    return table
 
 
-def _watched(given: Sequence[str]) -> list[Run]:
-    """Logs of verl do not say how far a run is to go."""
-    return [run for run in find_runs(given) if not run.log]
+def _left(text: str) -> Text:
+    return Text(text, style={"finished": "green"}.get(text, "red" if text.startswith("silent") else ""))
+
+
+def watched(given: Sequence[str]) -> tuple[list[Run], list[Path]]:
+    """Runs that train, and folders in which something else is counted; what is not there yet is not among them.
+
+    Raises:
+        DatasetError: there is nothing but logs of verl.
+    """
+    there = [one for one in given if Path(one).exists() or glob(one.partition("=")[2] or one, recursive=True)]
+    found = find_runs(there) if there else []
+    runs = [run for run in found if not run.log]
+    if found and not runs:
+        raise DatasetError(f"{found[0].folder}: a log of verl does not say how far its run is: give run directories")
+    folders = [Path(match) for one in there for match in (glob(one, recursive=True) or [one])]
+    counts = sorted({file.parent for folder in folders if folder.is_dir() for file in folder.rglob(PROGRESS_FILE)})
+    # A run that trains counts the answers of its validations.
+    return runs, [folder for folder in counts if folder not in {run.folder for run in runs}]
+
+
+def _is_over(runs: Sequence[Run], counted: Sequence[Path]) -> bool:
+    counts = [read_count(folder) for folder in counted]
+    return bool(runs or counts) and all(run.finished for run in runs) and all(one is None or one.over for one in counts)
 
 
 def watch(given: Sequence[str], console: Console, every_s: float) -> None:
-    """Draw the runs anew every so many seconds, until all of them are finished or the user has seen enough."""
-    runs = _watched(given)
-    with Live(frame(runs, time.time()), console=console, auto_refresh=False) as live:
-        while not all(run.finished for run in runs):
+    """Draw anew every so many seconds, until all is finished or the user has seen enough.
+
+    Where nothing is there yet, it waits.
+    """
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            runs, counted = watched(given)
+            waits = Text(f"nothing in {', '.join(given)} yet: waiting for a run to begin", style="dim")
+            live.update(frame(runs, time.time(), counted) if runs or counted else waits, refresh=True)
+            if _is_over(runs, counted):
+                return
             time.sleep(every_s)
-            runs = _watched(given)
-            live.update(frame(runs, time.time()), refresh=True)

@@ -92,6 +92,11 @@ class RolloutDataset:
         return (self._index["prompt_tokens"] + self._index["response_tokens"]).to_numpy()
 
     @property
+    def longest_response(self) -> int:
+        """Tokens of the longest response."""
+        return int(self._index["response_tokens"].max())
+
+    @property
     def bytes(self) -> int:
         """Size of all shards on disk."""
         return self._shards.bytes

@@ -7,6 +7,8 @@ evaluations.jsonl   accuracy by step and problem set, with the outcome of every 
 metrics.N.jsonl     metrics of every step of attempt N, as verl logs them
 batches.jsonl       rows of the rollout dataset that each step of an offline run trained on
 tokens.N.jsonl      log-probs of a few trajectories, token by token, as worker N trained on them (`runs.tokens`)
+progress.json       how much of what is counted there is: answers, batches of a cache (`fpa_verl.runs.progress`)
+log.txt             what verl, Ray, vLLM and the workers printed, one attempt after the other
 samples/            the answers of `recipe=evaluate`; of a run that trains in a folder for each attempt and step
 checkpoints/        verl's checkpoints
 best/               the model of the highest validation accuracy, in Hugging Face format
@@ -19,6 +21,8 @@ CONFIG_FILE = "config.yaml"
 LEDGER_FILE = "ledger.jsonl"
 EVALUATIONS_FILE = "evaluations.jsonl"
 BATCHES_FILE = "batches.jsonl"
+PROGRESS_FILE = "progress.json"
+LOG_FILE = "log.txt"
 ANSWERS_FOLDER = "samples"
 BEST_MODEL = "best"
 

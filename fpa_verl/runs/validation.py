@@ -24,6 +24,23 @@ def evaluated_steps(run: Run) -> list[int]:
     return steps
 
 
+def latest_accuracy(run: Run) -> tuple[int, float]:
+    """The last step that was evaluated, and the accuracy there on the validation sets.
+
+    Of a run that has no such sets it is that on the first of its others.
+
+    Raises:
+        DatasetError: none was.
+    """
+    measured = _measured(run)
+    if measured:
+        step = max(measured)
+        return step, measured[step]
+    source = next(iter(run.info["evaluation"]["problem_sets"]))
+    step = evaluated_steps(run)[-1]
+    return step, point_at(run, step, source).accuracy
+
+
 def validation_accuracy(run: Run, step: int) -> float:
     """Mean over the problem sets of held-out training problems."""
     return mean(point_at(run, step, source).accuracy for source in validation_sources(run))
@@ -44,7 +61,7 @@ def _measured(run: Run) -> dict[int, float]:
     measured = {
         step: validation_accuracy(run, step)
         for step in sorted({point.step for point in run.points})
-        if all(any(point.step == step for point in run.of_source(source)) for source in sources)
+        if sources and all(any(point.step == step for point in run.of_source(source)) for source in sources)
     }
     return {step: value for step, value in measured.items() if math.isfinite(value)}
 

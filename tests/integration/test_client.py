@@ -24,6 +24,7 @@ from fpa_verl.integration.trainers.validating import prompts_of, validation_metr
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
+from fpa_verl.runs.progress import read_count
 from fpa_verl.runs.run import read_run
 from tests.integration.continuing import MAX_TOKENS, STOP, N
 from tests.integration.running import DEMO, composed
@@ -41,7 +42,7 @@ class FakeServers:
         self.verdict, self.written = verdict, list(written)
         self.asked, self.prompts = [], []
 
-    def answer(self, problems, request, first_samples):
+    def answer(self, problems, request, first_samples, arrived):
         found = []
         for place, (problem, first) in enumerate(zip(problems, first_samples, strict=True)):
             for session in range(request.n):
@@ -76,7 +77,7 @@ def client_of(base_model):
 def evaluation(client, tmp_path, *problems, samples=2, step=0, folder=""):
     plan = EvaluationPlan(problems, defaultdict(lambda: samples))
     store = AnswerStore(tmp_path, folder)
-    return Evaluation(client, plan, store, step=step), store
+    return Evaluation(client, plan, store, tmp_path, step=step), store
 
 
 def test_rollouts_come_in_the_order_of_their_problems_with_what_they_are_worth(client_of):
@@ -103,7 +104,7 @@ def test_an_answer_that_goes_on_with_another_question_ends_there(base_model):
     written = {"a": ("12=", False), "b": ("1=2", False), "c": ("12=", True), "d": ("1=23", False)}
 
     class Stopping(FakeServers):
-        def answer(self, problems, request, first_samples):
+        def answer(self, problems, request, first_samples, arrived):
             texts = [written[problem.problem_id] for problem in problems]
             ids = [[*TOKENIZER.encode(text), *([END] if ends else [])] for text, ends in texts]
             return [Output(i, 0, [5], one, [-0.1] * len(one), 1.0, {"status": "right"}) for i, one in enumerate(ids)]
@@ -173,6 +174,28 @@ def test_an_answer_that_never_comes_is_tried_again_and_left_out(client_of, tmp_p
     # Once with the others and once alone; then a problem that was answered shows that servers are alive.
     assert servers.asked[4:] == [("toy", "b", 1), ("toy", "a", 0)]
     assert outcomes(store.read()) == {"a": (2, 2), "b": (1, 1)}
+
+
+def test_answers_are_counted_while_they_come_and_what_was_there_before_with_them(client_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("fpa_verl.runs.progress.COUNT_EVERY_S", 0.0)
+    client, servers = client_of(lambda *_: "right")
+    seen, answer = [], servers.answer
+
+    def one_by_one(problems, request, first_samples, arrived):
+        found = answer(problems, request, first_samples, arrived)
+        for number in range(len(found) + 1):
+            arrived(number)
+            seen.append(read_count(tmp_path).done)
+        return found
+
+    monkeypatch.setattr(servers, "answer", one_by_one)
+    evaluation(client, tmp_path, A)[0].ask()
+    # Two of six are there; four more come in batches of three and one.
+    seen.clear()
+    evaluation(client, tmp_path, A, B, OTHER)[0].ask(batch=3)
+    assert seen == [2, 3, 4, 5, 5, 6]
+    count = read_count(tmp_path)
+    assert (count.done, count.total, count.before, count.over) == (6, 6, 2, True)
 
 
 @pytest.mark.parametrize("before", [None, OTHER])

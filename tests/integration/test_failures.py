@@ -54,7 +54,7 @@ def test_the_first_error_of_a_server_is_quoted(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     folder = tmp_path / "ray" / "session_latest" / "logs"
     assert first_error() is None
-    assert str(server_died("127.0.0.2:8000", "exit 1")).endswith(f"its own first error stands further up. {AGAIN}")
+    assert str(server_died("127.0.0.2:8000", "exit 1")).endswith(f"its own first error stands in log.txt. {AGAIN}")
     folder.mkdir(parents=True)
     (folder / "worker-b.err").write_text(LOG)
     (folder / "worker-a.err").write_text(LATER)

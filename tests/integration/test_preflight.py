@@ -260,4 +260,7 @@ def test_the_command_prints_one_line_and_exits_1(launch, tmp_path):
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: no rollout dataset at {tmp_path}/nowhere")
     assert "Traceback" not in done.stderr
-    assert "Started a local Ray" not in done.stderr
+    assert "starting Ray" not in done.stdout
+    assert not list(tmp_path.rglob("log.txt"))
+    # Nothing of what verl says while it is imported.
+    assert len(done.stderr.splitlines()) == 1

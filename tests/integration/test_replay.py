@@ -56,3 +56,16 @@ def test_the_watchdog_is_asked_before_every_look():
     buffer.watchdog = Dead()
     with pytest.raises(IntegrationError, match="a rollout server died"):
         buffer._wait_for_next_poll("train", 0.0)
+
+
+def test_at_every_look_it_tells_how_many_responses_have_come(monkeypatch):
+    monkeypatch.setattr(ReplayBuffer, "_wait_for_next_poll", lambda self, partition_id, last_debug_time: 0.0)
+    buffer, told = buffer_of(), []
+    # A session that left two outputs is one response; another partition's are others'.
+    buffer.partitions["train"] = {key: {} for key in ("a_0_0", "a_1_0", "a_1_1", "b_0_0")}
+    buffer.partitions["val"] = {"c_0_0": {}}
+    with buffer.telling(told.append):
+        buffer._wait_for_next_poll("train", 0.0)
+        buffer._wait_for_next_poll("val", 0.0)
+    buffer._wait_for_next_poll("train", 0.0)
+    assert told == [3, 1]

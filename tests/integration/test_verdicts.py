@@ -79,7 +79,7 @@ class ServersOfOneAnswer:
     def __init__(self, verdict):
         self.verdict = verdict
 
-    def answer(self, problems, request, first_samples):
+    def answer(self, problems, request, first_samples, arrived):
         return [Output(0, 0, [1], [2], [-0.1], 1.0, self.verdict)]
 
 
@@ -96,6 +96,6 @@ def test_collection_and_evaluation(base_model, request_):
 
 def test_an_evaluation_keeps_the_answers_that_were_graded(base_model, tmp_path):
     plan = EvaluationPlan([PROBLEM], {"toy": 1})
-    evaluation = Evaluation(client(base_model, {"status": "right"}), plan, AnswerStore(tmp_path))
+    evaluation = Evaluation(client(base_model, {"status": "right"}), plan, AnswerStore(tmp_path), tmp_path)
     with pytest.raises(ConfigError, match="returned no 'extracted'"):
         evaluation.ask()

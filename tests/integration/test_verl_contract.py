@@ -145,7 +145,7 @@ PIECES = [
     # What verl calls a trainer, and what it sets on one.
     ("verl.trainer.ppo.v1.trainer_base", "self.trainer_mode = self.config.trainer.v1.trainer_mode", "trainers/base.py"),
     ("verl.trainer.ppo.v1.trainer_base", 'self.trainer_mode == "sync"', "trainers/base.py"),
-    ("verl.trainer.ppo.v1.trainer_base", 'getattr(self, "_enable_hybrid_replicas", True)', "trainers/offline_loop.py"),
+    ("verl.trainer.ppo.v1.trainer_base", 'getattr(self, "_enable_hybrid_replicas", True)', "trainers/base.py"),
     ("verl.trainer.ppo.v1.trainer_base", "self.role_worker_mapping[role] = ray.remote(ActorRolloutRefWorker)",
      "trainers/base.py"),
     ("verl.trainer.ppo.v1.trainer_base", "self.global_steps <= self.total_training_steps", "trainers/best_model.py"),
@@ -162,7 +162,6 @@ PIECES = [
     ("verl.trainer.ppo.v1.trainer_base", "self.agent_loop_manager", "trainers/validating.py"),
     ("verl.trainer.ppo.v1.trainer_base", 'marked_timer("update_actor", timing_raw', "trainers/offline_loop.py"),
     ("verl.trainer.ppo.v1.trainer_base", 'marked_timer("step", self.timing_raw', "trainers/offline_loop.py"),
-    ("verl.trainer.ppo.v1.trainer_base", 'desc="Training Progress"', "demo/pipeline.py"),
     ("verl.utils.dataset.rl_dataset", "if not self.serialize_dataset", "trainers/static_rollouts.py"),
     # Metrics that reports read, of logs of verl's own as well.
     ("verl.trainer.ppo.metric_utils", 'f"timing_s/{name}"', "runs/verl_metrics.py"),
@@ -186,6 +185,9 @@ PIECES = [
     ("verl.trainer.ppo.v1.agent_loop_tq", "session_id=i", "servers/single_turn.py"),
     ("verl.trainer.ppo.v1.agent_loop_tq", '"seq_len": prompt_len + response_len', "servers/transfer.py"),
     ("verl.trainer.ppo.v1.replay_buffer", 'tag.get("is_prompt", False)', "servers/agent_loops.py"),
+    ("verl.trainer.ppo.v1.replay_buffer", "partition = self.partitions[partition_id]", "servers/replay.py"),
+    # How Ray hands on what a worker prints.
+    ("ray._private.worker", 'res = "pid="', "command/terminal.py"),
     ("verl.experimental.agent_loop.agent_loop", 'final_output.extra_fields["reward_extra_info"]',
      "servers/agent_loops.py"),
     ("verl.workers.rollout.vllm_rollout.vllm_async_server", 'max_tokens = sampling_params.pop("max_tokens")',

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
-from fpa_verl.errors import DatasetError
-from fpa_verl.files import append_json_line
+from fpa_verl.files import append_json_line, write_json
 from fpa_verl.report.statistics.curves import curve_of
-from fpa_verl.report.watch import best_at, duration, frame, progress_of
+from fpa_verl.report.watch import best_at, frame, watch, watched
 from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.progress import Tally, duration, progress_of
 from fpa_verl.runs.run import read_run
 from tests.runs.directories import make_run
 
@@ -32,9 +33,9 @@ def going(tmp_path):
     return run
 
 
-def shown(runs, now):
+def shown(runs, now, counted=()):
     console = Console(width=140, record=True, file=io.StringIO())
-    console.print(frame(runs, now))
+    console.print(frame(runs, now, counted))
     return console.export_text()
 
 
@@ -99,6 +100,53 @@ def test_command_ends_when_all_runs_have(tmp_path):
     done = CliRunner().invoke(app, ["watch", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "finished" in done.output
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="no runs yet"):
-        CliRunner().invoke(app, ["watch", str(tmp_path / "empty")], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_has_not_begun_is_waited_for(tmp_path, monkeypatch, is_there):
+    folder, waited = tmp_path / "runs", []
+    if is_there:
+        folder.mkdir()
+
+    def begin(seconds):
+        waited.append(seconds)
+        assert len(waited) < 4, "it does not end"
+        if len(waited) == 2:
+            make_run(folder / "a", [1, 2])
+
+    monkeypatch.setattr(time, "sleep", begin)
+    console = Console(width=100, record=True, file=io.StringIO(), force_terminal=True)
+    watch([str(folder)], console, every_s=3.0)
+    assert waited == [3.0, 3.0]
+    shown = " ".join(console.export_text().split())
+    assert f"nothing in {folder} yet: waiting for a run to begin" in shown
+    assert "finished" in shown
+
+
+def test_a_collection_is_shown_by_its_answers(tmp_path):
+    folder = tmp_path / "runs/rollouts"
+    # 600 answers were there before; 300 have come in 60 s, and 900 are to come.
+    count = {"doing": "collecting", "unit": "answers", "done": 900, "total": 1800, "before": 600}
+    write_json(folder / "progress.json", {**count, "began": 1000.0, "time": 1060.0, "over": False})
+    append_json_line(folder / "ledger.jsonl", {"kind": "attempt", "time": 1000.0, "attempt": 1, "devices": 2})
+    record = {"kind": "step", "time": 1060.0, "attempt": 1, "step": 0, "seconds": {"generation": 60.0}}
+    append_json_line(folder / "ledger.jsonl", record)
+    runs, counted = watched([str(tmp_path / "runs")])
+    assert (runs, counted) == ([], [folder])
+    line = next(line for line in shown(runs, 1070.0, counted).splitlines() if "collecting" in line)
+    # 900 at 5 a second are 180 s, 10 of which are gone; 2 devices for 60 s are 0.033 hours.
+    for part in ("rollouts, collecting", "900/1,800 answers", "2 min 50 s", "0.033", "5.0"):
+        assert part in line
+    assert "silent for 10 min 00 s" in shown(runs, 1660.0, counted)
+
+
+def test_what_a_run_counts_while_it_validates_is_no_second_line(tmp_path):
+    run = make_run(tmp_path / "a", [1, 2])
+    Tally(run, "evaluating", "answers", total=8)
+    assert watched([str(tmp_path)])[1] == []
+
+
+def test_a_collection_that_is_over_ends_the_watch(tmp_path):
+    Tally(tmp_path / "rollouts", "collecting", "answers", total=8).end(8)
+    done = CliRunner().invoke(app, ["watch", str(tmp_path)])
+    assert (done.exit_code, "8/8 answers" in done.output, "finished" in done.output) == (0, True, True)

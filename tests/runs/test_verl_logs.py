@@ -380,7 +380,7 @@ def test_comparisons_that_need_more_than_a_log_has(tmp_path):
     log = write_log("file", tmp_path)
     with pytest.raises(DatasetError, match="no run with a lambda"):
         lambdas.compare(find_runs([log]))
-    with pytest.raises(DatasetError, match="no runs yet"):
+    with pytest.raises(DatasetError, match="a log of verl does not say how far"):
         watch([str(log)], None, 1.0)
 
 

@@ -22,6 +22,7 @@ from fpa_verl.errors import AGAIN, FpaError
 from fpa_verl.integration.command.own_file import say_what_was_overridden
 from fpa_verl.integration.config.settings import as_list, joins_cluster
 from fpa_verl.integration.config.typed_command import variables
+from fpa_verl.integration.say import say
 from fpa_verl.reward.function import PACKAGE
 from fpa_verl.runs.ledger import close_ledger
 
@@ -136,6 +137,10 @@ def prepare(config: DictConfig, started_at: float) -> RunFacts:
     Raises:
         FpaError: the recipe cannot be run as given.
     """
+    model = str(config.actor_rollout_ref.model.path)
+    # What a download shows of itself is not shown.
+    from_hub = "" if Path(model).expanduser().is_dir() else f" ({model}: from the hub, if it is not here yet)"
+    say(f"checking recipe, data and model{from_hub}")
     say_what_was_overridden(config)
     place_outputs(config)
     set_environment(config)
@@ -161,11 +166,15 @@ def run(config: DictConfig, started_at: float, verls_main: Callable[[DictConfig]
     Raises:
         FpaError: the recipe cannot be run as given, or a worker stopped with such an error.
     """
-    facts = prepare(config, started_at)
-    if not facts.kind.is_done(facts):
-        with attended(config, facts, started_at):
-            (verls_main or call_verl)(config)
-        facts = what_was_made(config)
+    from fpa_verl.integration.command.terminal import Terminal
+
+    with Terminal(verbose=bool(config.verbose)) as terminal:
+        facts = prepare(config, started_at)
+        if not facts.kind.is_done(facts):
+            terminal.follow(facts.folder)
+            with attended(config, facts, started_at):
+                (verls_main or call_verl)(config)
+            facts = what_was_made(config)
     facts.kind.report(facts)
 
 
@@ -204,6 +213,7 @@ def attended(config: DictConfig, facts: RunFacts, started_at: float) -> Iterator
     if facts.kind.resumes:
         resume.choose_start(config)
     choose_cluster(config)
+    say("joining the Ray cluster" if joins_cluster(config) else "starting Ray")
     with closed_ledger(facts.folder, started_at):
         try:
             with Sweeper() as sweeper:

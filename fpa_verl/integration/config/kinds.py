@@ -20,6 +20,7 @@ from fpa_verl.integration.config.identity import (
     require_same_model,
     require_same_scorer,
 )
+from fpa_verl.integration.config.next_commands import next_commands
 from fpa_verl.integration.say import say
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
@@ -29,7 +30,7 @@ from fpa_verl.runs.ledger import read_spending
 from fpa_verl.runs.names import CONFIG_FILE, RUN_FILE
 from fpa_verl.runs.record import open_run
 from fpa_verl.runs.run import read_run
-from fpa_verl.runs.validation import why_no_best_model
+from fpa_verl.runs.summary import summary
 from fpa_verl.tables import for_terminal
 
 
@@ -111,9 +112,11 @@ def _length(config: Any) -> tuple[int | None, int]:
 
 
 def _report_trained(facts: RunFacts) -> None:
-    """Say so where the run left no best model; numbers are another command's."""
-    if facts.config.keep_best and (reason := why_no_best_model(read_run(facts.run_dir))):
-        say(reason)
+    """Say what the run came to, and what to type next."""
+    for line in summary(read_run(facts.run_dir), keeps_best=facts.config.keep_best):
+        say(line)
+    for command in next_commands(facts.run_dir):
+        say(f"next: {command}")
 
 
 def _nothing_to_report(facts: RunFacts) -> None:

@@ -61,7 +61,7 @@ def _quoted() -> str:
     """The first error of the servers, where it is written down; it may come again."""
     if error := first_error():
         return f". Its own first error: {error}. If nothing outside was the cause, it comes again. {AGAIN}"
-    return f"; its own first error stands further up. {AGAIN}"
+    return f"; its own first error stands in log.txt. {AGAIN}"
 
 
 def _of(error: OSError) -> str:

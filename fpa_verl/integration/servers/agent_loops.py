@@ -20,14 +20,14 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from fpa_verl.integration.safety.failures import NOTHING_GENERATED
-from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, Output, SamplingRequest
+from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, Arrived, Output, SamplingRequest
 from fpa_verl.integration.servers.transfer import PARTITION, VALIDATION_PARTITION
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
 
 if TYPE_CHECKING:
     # Importing any of verl's trainers registers ours, which import this module.
-    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+    from fpa_verl.integration.servers.replay import WatchedReplayBuffer
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,21 @@ class AgentLoops:
     """
 
     manager: AgentLoopManager
-    replay_buffer: ReplayBuffer
+    replay_buffer: WatchedReplayBuffer
     llm: LLMServerClient
 
     def answer(
-        self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int]
+        self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int], arrived: Arrived
     ) -> list[Output]:
         """Sampled and scored by verl; what failed is missing."""
         place_of = {str(uuid.uuid4()): place for place in range(len(problems))}
         partition = VALIDATION_PARTITION if request.validate else PARTITION
         self._submit(prompt_batch(list(place_of), problems, request, first_samples), partition, request.step)
         try:
-            batch, _ = self.replay_buffer.sample(
-                global_steps=request.step, partition_id=partition, batch_size=len(problems)
-            )
+            with self.replay_buffer.telling(arrived):
+                batch, _ = self.replay_buffer.sample(
+                    global_steps=request.step, partition_id=partition, batch_size=len(problems)
+                )
         except RuntimeError as error:
             if NOTHING_GENERATED not in str(error):
                 raise

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from omegaconf import DictConfig
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from fpa_verl.errors import ConfigError
@@ -18,6 +17,7 @@ from fpa_verl.rollouts.ends import end_ids
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.prompts import stopping, stops_of
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
+from fpa_verl.runs.progress import Tally
 
 T = TypeVar("T")
 # Names of the agent loops of `single_turn.py`.
@@ -25,6 +25,12 @@ SINGLE_TURN = "fpa_verl_single_turn"
 SEEDED_SINGLE_TURN = "fpa_verl_seeded_single_turn"
 # What verl says of a request that a server gave up.
 ABORTED = ("aborted", "abort")
+# Is told how many answers of those that were asked for together have arrived.
+Arrived = Callable[[int], None]
+
+
+def nobody(arrived: int) -> None:
+    """Who asks for answers and does not watch them come."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Servers(Protocol):
     """Whoever samples and scores: `agent_loops.AgentLoops`, or a test's."""
 
     def answer(
-        self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int]
+        self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int], arrived: Arrived
     ) -> list[Output]:
         """`request.n` responses to each problem, in any order; those that failed are missing."""
 
@@ -138,7 +144,11 @@ class RolloutClient:
         self._end_ids = end_ids(str(config.actor_rollout_ref.model.path), tokenizer)
 
     def answers(
-        self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int] | None = None
+        self,
+        problems: Sequence[Problem],
+        request: SamplingRequest,
+        first_samples: Sequence[int] | None = None,
+        arrived: Arrived = nobody,
     ) -> list[Rollout]:
         """`request.n` scored responses to each problem, in their order; those that failed to generate are missing.
 
@@ -146,22 +156,23 @@ class RolloutClient:
             problems: may hold one several times.
             request: how they are put.
             first_samples: which answer to its problem the first of each is; only a seeded agent loop looks at it.
+            arrived: is told how many there are by now.
 
         Raises:
             IntegrationError: none came, and none comes to another problem either.
             ConfigError: the scorer does not keep its contract.
         """
-        found = self._answers(problems, request, first_samples or [0] * len(problems))
+        found = self._answers(problems, request, first_samples or [0] * len(problems), arrived)
         if found:
             self._last_answered = found[0].problem
-        elif self._last_answered is None or not self._answers([self._last_answered], request, [0]):
+        elif self._last_answered is None or not self._answers([self._last_answered], request, [0], nobody):
             raise nothing_generated()
         return found
 
     def _answers(
-        self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int]
+        self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int], arrived: Arrived
     ) -> list[Rollout]:
-        outputs = self._servers.answer(problems, request, first_samples)
+        outputs = self._servers.answer(problems, request, first_samples, arrived)
         note_failures((output.verdict for output in outputs), self._config)
         rollouts = [self._rollout(output, problems[output.place]) for output in outputs]
         return sorted(rollouts, key=lambda rollout: (rollout.place, rollout.sample))
@@ -252,30 +263,29 @@ class RolloutClient:
 
 def in_batches(
     missing: Callable[[], list[T]],
-    work: Callable[[list[T]], int],
+    work: Callable[[list[T], Arrived], int],
     *,
     size: int,
-    total: int,
-    desc: str,
-    unit: str,
+    tally: Tally,
+    done: int,
 ) -> list[T]:
     """Do what is missing, a batch at a time; what failed to generate is tried once more.
 
     Args:
         missing: what is still to do.
-        work: does a batch of it and says how much of that came.
+        work: does a batch of it and says how many answers came, the second argument how many have come so far.
         size: items of a batch.
-        total: how much there is in all.
-        desc: text of the progress bar, which is left out where all is one batch.
-        unit: what the bar counts.
+        tally: counts answers.
+        done: how many there are already.
 
     Returns:
         What is missing after that.
     """
     left = missing()
-    with tqdm(total=total, initial=total - len(left), desc=desc, unit=unit, disable=total <= size) as progress:
-        for _ in range(2):
-            for start in range(0, len(left), size):
-                progress.update(work(left[start : start + size]))
-            left = missing()
+    for _ in range(2):
+        for start in range(0, len(left), size):
+            done += work(left[start : start + size], tally.behind(done))
+            tally.see(done)
+        left = missing()
+    tally.end(done)
     return left

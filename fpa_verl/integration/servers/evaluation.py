@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from fpa_verl.integration.servers.client import Rollout, RolloutClient, SamplingRequest, in_batches
+from fpa_verl.integration.servers.client import Arrived, Rollout, RolloutClient, SamplingRequest, in_batches
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.runs.answers import Answer, AnswerStore, outcomes
+from fpa_verl.runs.progress import Tally
 from fpa_verl.runs.record import record_evaluation
+
+EVALUATING = "evaluating"
 
 
 class SampleRequest(NamedTuple):
@@ -53,14 +56,22 @@ class Evaluation:
         client: asks the servers that hold the model.
         plan: what is wanted.
         store: keeps the answers.
+        folder: where they are counted while they come.
         seeded: each answer is drawn with a seed of its own.
         step: that of the model.
     """
 
     def __init__(
-        self, client: RolloutClient, plan: EvaluationPlan, store: AnswerStore, *, seeded: bool = False, step: int = 0
+        self,
+        client: RolloutClient,
+        plan: EvaluationPlan,
+        store: AnswerStore,
+        folder: Path,
+        *,
+        seeded: bool = False,
+        step: int = 0,
     ) -> None:
-        self.plan, self._client, self._store = plan, client, store
+        self.plan, self._client, self._store, self._folder = plan, client, store, folder
         # One prompt an answer: problem sets differ in how many they want.
         self._request = SamplingRequest(n=1, validate=True, seeded=seeded, step=step)
 
@@ -81,16 +92,18 @@ class Evaluation:
             Those that could not be generated.
         """
         total = len(self.plan.requests)
+        done = total - len(self.missing())
 
-        def work(requests: list[SampleRequest]) -> int:
+        def work(requests: list[SampleRequest], arrived: Arrived) -> int:
             problems, samples = zip(*requests, strict=True)
             with around():
-                rollouts = self._client.answers(problems, self._request, samples)
+                rollouts = self._client.answers(problems, self._request, samples, arrived)
             if rollouts:
                 self._store.add(self._answer(requests[rollout.place], rollout) for rollout in rollouts)
             return len(rollouts)
 
-        return in_batches(self.missing, work, size=batch or total, total=total, desc="Evaluating", unit="answer")
+        tally = Tally(self._folder, EVALUATING, "answers", total=total, done=done)
+        return in_batches(self.missing, work, size=batch or total, tally=tally, done=done)
 
     def _answer(self, request: SampleRequest, rollout: Rollout) -> Answer:
         return Answer(

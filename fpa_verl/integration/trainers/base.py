@@ -15,6 +15,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.safety.failures import first_cause
 from fpa_verl.integration.safety.watchdog import Watchdog, first_dead
+from fpa_verl.integration.say import say
 from fpa_verl.integration.servers.agent_loops import AgentLoops
 from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.workers.export import ExportingActorWorker
@@ -43,7 +44,20 @@ class WatchedTrainer(PPOTrainer):
                 config.actor_rollout_ref.model.custom_chat_template = self.facts.chat.template
         super().__init__(config)
 
+    @property
+    def starts_servers(self) -> bool:
+        """Whether there is a rollout engine beside the training engine."""
+        return True
+
+    @property
+    def _enable_hybrid_replicas(self) -> bool:
+        """The same to verl, which asks once the training workers are there, right before it starts the engine."""
+        if self.starts_servers and self._training_workers:
+            say("starting vLLM")
+        return self.starts_servers
+
     def _init_resource_pool_mgr(self) -> None:
+        say("loading the model")
         super()._init_resource_pool_mgr()
         for role in self.role_worker_mapping:
             if role is not Role.Critic:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import transfer_queue as tq
-from tqdm import tqdm
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
@@ -19,6 +18,7 @@ from fpa_verl.rollouts import RolloutDataset, Selection, reference_cache
 from fpa_verl.rollouts.reference_cache import is_readable, part_name
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.ledger import Ledger
+from fpa_verl.runs.progress import Tally
 
 
 @register_trainer("cache_reference")
@@ -41,12 +41,16 @@ class ReferenceCacher(OfflineLoop):
         ledger = Ledger(self.folder, started_at=command_started_at(), devices=self.facts.devices)
         ledger.started()
         batches = list(self._batches())
-        for number, rows in enumerate(tqdm(batches, desc="Caching", unit="batch")):
-            if self._is_whole(number):
-                continue
+        missing = [number for number in range(len(batches)) if not self._is_whole(number)]
+        done = len(batches) - len(missing)
+        tally = Tally(self.folder, "caching", "batches", total=len(batches), done=done)
+        for number in missing:
             with ledger.phase(phases.REFERENCE):
-                self._cache(number, rows)
+                self._cache(number, batches[number])
             ledger.write("step", number)
+            done += 1
+            tally.see(done)
+        tally.end(done)
         ledger.write("end", len(batches))
         reference_cache.finish(self.folder, self.key, ledger.cost(device_description()), rows=self.rows)
 

@@ -14,7 +14,7 @@ from fpa_verl.integration.config.identity import device_description
 from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.say import say
-from fpa_verl.integration.servers.client import Rollout, SamplingRequest, in_batches
+from fpa_verl.integration.servers.client import Arrived, Rollout, SamplingRequest, in_batches
 from fpa_verl.integration.trainers.sampling_only import SamplingTrainer
 from fpa_verl.rollouts.fingerprint import vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
@@ -23,6 +23,7 @@ from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
 from fpa_verl.rollouts.writer import RolloutWriter
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.ledger import Ledger
+from fpa_verl.runs.progress import Tally
 
 
 @register_trainer("collect")
@@ -68,13 +69,14 @@ class Collector(SamplingTrainer):
         answered = next((p for p in self.problems if p.problem_id in done), None)
         self.rollout_client = self.client(agent_loop_manager, last_answered=answered)
         self.ledger.started()
+        n = self.config.actor_rollout_ref.rollout.n
+        answers, before = n * len(self.problems), n * len(done & {p.problem_id for p in self.problems})
         left = in_batches(
             self._missing,
             self._collect,
             size=self.config.data.train_batch_size,
-            total=len(self.problems),
-            desc="Collecting",
-            unit="problem",
+            tally=Tally(self.facts.rollouts, "collecting", "answers", total=answers, done=before),
+            done=before,
         )
         self.ledger.write("end", self.shards)
         self._finish(problems_missing=len(left))
@@ -83,12 +85,12 @@ class Collector(SamplingTrainer):
         done = self.writer.problems_done()
         return [p for p in self.problems if p.problem_id not in done]
 
-    def _collect(self, problems: list[Problem]) -> int:
-        """Write one shard of complete groups; the number of problems in it."""
+    def _collect(self, problems: list[Problem], arrived: Arrived) -> int:
+        """Write one shard of complete groups; the number of answers in it."""
         n = self.config.actor_rollout_ref.rollout.n
         try:
             with self.ledger.phase(phases.GENERATION):
-                rollouts = self.rollout_client.answers(problems, SamplingRequest(n, step=self.shards))
+                rollouts = self.rollout_client.answers(problems, SamplingRequest(n, step=self.shards), arrived=arrived)
         finally:
             # Paid for, whether or not it came to an end.
             self.ledger.write("step", self.shards)
@@ -100,7 +102,7 @@ class Collector(SamplingTrainer):
         complete = sorted(map(self._trajectory, whole), key=lambda t: (t.problem_id, t.sample))
         if complete:
             self.writer.add(complete)
-        return len({t.problem_id for t in complete})
+        return len(complete)
 
     def _say_what_the_scorer_misses(self, rollouts: list[Rollout]) -> None:
         """Before hours are paid for answers in a form that it does not look for."""

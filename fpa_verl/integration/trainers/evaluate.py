@@ -16,6 +16,7 @@ from fpa_verl.integration.trainers.sampling_only import SamplingTrainer
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.answers import AnswerStore
 from fpa_verl.runs.ledger import Ledger
+from fpa_verl.runs.names import LOG_FILE
 from fpa_verl.runs.record import open_run
 
 
@@ -42,11 +43,11 @@ class Evaluator(SamplingTrainer):
         done = {(source, problem_id) for source, problem_id, _ in store.done()}
         answered = next((p for p in self.plan.problems if (p.data_source, p.problem_id) in done), None)
         client = self.client(agent_loop_manager, last_answered=answered)
-        evaluation = Evaluation(client, self.plan, store, seeded=self.config.evaluation.seeded)
+        evaluation = Evaluation(client, self.plan, store, self.run_dir, seeded=self.config.evaluation.seeded)
         if left := evaluation.ask(self.config.data.train_batch_size, around=self._paid_for):
             raise DatasetError(
                 f"{self.run_dir}: {len(left)} of {len(self.plan.requests)} answers could not be generated; look at "
-                "what the rollout engine says above, and repeat the command: it asks for these alone"
+                f"what the rollout engine says in {LOG_FILE}, and repeat the command: it asks for these alone"
             )
         evaluation.record(self.run_dir, self.ledger.attempt)
         self.ledger.write("end", 0)

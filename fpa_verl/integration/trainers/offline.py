@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
 
 from transfer_queue import KVBatchMeta
@@ -11,6 +10,7 @@ from verl.utils.metric import reduce_metrics
 
 from fpa_verl.files import append_json_line
 from fpa_verl.integration.safety.divergence import RIGHT_WEIGHT, CoarseCacheWatch, CollapseWatch
+from fpa_verl.integration.say import warn
 from fpa_verl.integration.trainers.best_model import BestKeepingTrainer
 from fpa_verl.integration.trainers.offline_loop import OfflineLoop
 from fpa_verl.integration.workers.dynamics import trajectory_means
@@ -18,8 +18,6 @@ from fpa_verl.integration.workers.tokens import NOTE_TOKENS, NoteRequest
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.metrics import read_metrics
 from fpa_verl.runs.names import BATCHES_FILE
-
-logger = logging.getLogger(__name__)
 
 
 @register_trainer("offline")
@@ -38,7 +36,7 @@ class OfflineTrainer(BestKeepingTrainer, OfflineLoop):
         metrics.update(trajectory_means(metrics))
         for watch in (self._collapse_watch, self._cache_watch):
             if warning := watch.see(step, metrics):
-                logger.warning(warning)
+                warn(warning)
         rows = [tag["row"] for tag in batch.tags if "row" in tag]
         append_json_line(self.run_dir / BATCHES_FILE, {"attempt": attempt, "step": step, "rows": rows})
         return batch

@@ -20,9 +20,9 @@ class OfflineLoop(WatchedTrainer):
 
     worker_class = OfflineActorWorker
 
-    def __init__(self, config: Any) -> None:
-        self._enable_hybrid_replicas = validates(config)
-        super().__init__(config)
+    @property
+    def starts_servers(self) -> bool:
+        return validates(self.config)
 
     def on_sample_end(self) -> None:
         """The rollout engine sleeps already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.workers.rollout.llm_server import LLMServerManager
 
+from fpa_verl.integration.say import say
 from fpa_verl.integration.trainers.base import WatchedTrainer
 
 
@@ -14,6 +15,7 @@ class SamplingTrainer(WatchedTrainer):
     def _setup(self) -> None:
         self._init_tokenizer()
         self._prepare()
+        say("starting vLLM, which loads the model")
         self.llm_server_manager = LLMServerManager.create(config=self.config)
         self.reward_loop_manager = RewardLoopManager(config=self.config)
         self.teacher_model_manager = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from fpa_verl.evaluation import pass_at_1
+from fpa_verl.integration.say import warn
 from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.metered import MeteredTrainer
@@ -16,8 +16,6 @@ from fpa_verl.reward.verdicts import MODEL_STATUSES
 from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
-
-logger = logging.getLogger(__name__)
 
 
 class ValidatingTrainer(MeteredTrainer):
@@ -38,14 +36,12 @@ class ValidatingTrainer(MeteredTrainer):
         """Metrics of a validation, as verl calls them."""
         store = AnswerStore(self.run_dir, answers_of_step(self.ledger.attempt, self.global_steps))
         seeded = self.config.evaluation.seeded
-        evaluation = Evaluation(self.rollout_client, self._plan, store, seeded=seeded, step=self.global_steps)
+        evaluation = Evaluation(
+            self.rollout_client, self._plan, store, self.run_dir, seeded=seeded, step=self.global_steps
+        )
         if left := evaluation.ask():
-            logger.warning(
-                "step %d: %d of %d answers could not be generated",
-                self.global_steps,
-                len(left),
-                len(self._plan.requests),
-            )
+            asked_for = len(self._plan.requests)
+            warn(f"step {self.global_steps}: {len(left):,} of {asked_for:,} answers could not be generated")
         found = evaluation.record(self.run_dir, self.ledger.attempt, trained=self._training)
         self._maybe_log_val_generations(
             inputs=prompts_of(self._plan, found),

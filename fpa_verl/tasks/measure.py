@@ -1,0 +1,120 @@
+"""What a task file must fit: how many problems, how long prompts and responses get, how large the model is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.rollouts.fingerprint import local_model_dir
+from fpa_verl.rollouts.problems import Problem, read_problems
+from fpa_verl.rollouts.prompts import SLOT, Prompt, named_prompts, pinned, render
+
+# For a model whose tokenizer has no chat template: question and answer in plain text, and the end of the answer where
+# the model, as base models do, goes on with a question of its own.
+PLAIN = Prompt(
+    SLOT,
+    "{{ bos_token }}{% for message in messages %}Question: {{ message['content'] }}\nAnswer:{% endfor %}",
+    stop=("\nQuestion:",),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of data and model.
+
+    Attributes:
+        problems, test_problems: how many.
+        prompt_tokens: of the longest prompt of both, as the model is to see it.
+        response_tokens: of the longest response of the rollouts; None where there are none.
+        trainable: trajectories of the rollouts that train; None likewise.
+        parameters: of the model, about.
+        positions: longest sequence that the model knows; None where its configuration does not say.
+        prompt: how problems are put.
+        prompt_name: what recipes call that: "chat", "plain", or one of recipes/prompt/.
+    """
+
+    problems: int
+    test_problems: int
+    prompt_tokens: int
+    response_tokens: int | None
+    trainable: int | None
+    parameters: float
+    positions: int | None
+    prompt: Prompt
+    prompt_name: str
+
+
+def measure(train: Path, test: Path, model: str, rollouts: Path | None = None) -> Measured:
+    """Read problems, model and, if there are any, rollouts.
+
+    Args:
+        train: problem file.
+        test: likewise.
+        model: folder or hub name.
+        rollouts: a rollout dataset of the training problems.
+
+    Raises:
+        ConfigError: there is no such model.
+        DatasetError: a file is missing or of another form, or has no problems.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    training, testing = (_problems(file) for file in (train, test))
+    folder = local_model_dir(model)
+    tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
+    name, prompt = _prompt([*training, *testing], tokenizer)
+    prompt = pinned(prompt, tokenizer, model)
+    rendered = [render(tokenizer, problem.chat, prompt) for problem in (*training, *testing)]
+    longest = max(len(ids) for ids in tokenizer(rendered, add_special_tokens=False)["input_ids"])
+    dataset = RolloutDataset(rollouts) if rollouts is not None else None
+    return Measured(
+        problems=len(training),
+        test_problems=len(testing),
+        prompt_tokens=longest,
+        response_tokens=dataset.longest_response if dataset is not None else None,
+        trainable=len(dataset) if dataset is not None else None,
+        parameters=parameters_of(config),
+        positions=getattr(config, "max_position_embeddings", None),
+        prompt=prompt,
+        prompt_name=name,
+    )
+
+
+def has_gpu() -> bool:
+    """Whether there is one on this machine."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _problems(file: Path) -> list[Problem]:
+    if file.suffix in (".jsonl", ".json", ".gz"):
+        made = file.with_name(f"{file.name.split('.')[0]}.parquet")
+        raise DatasetError(
+            f"{file} is no problem file yet: `fpa-verl data problems {file} --out {made}` makes one of it"
+        )
+    return read_problems(str(file))
+
+
+def _prompt(problems: Sequence[Problem], tokenizer: Any) -> tuple[str, Prompt]:
+    """How problems are put: as recipes/prompt/ has it where the files do so; else the model's way."""
+    for name, prompt in named_prompts().items():
+        if all(prompt.fits(problem.messages[-1][1]) for problem in problems):
+            return name, prompt
+    return ("plain", PLAIN) if tokenizer.chat_template is None else ("chat", Prompt(SLOT))
+
+
+def parameters_of(config: Any) -> float:
+    """About how many parameters a decoder of this configuration has: matrices, without norms and biases."""
+    config = getattr(config, "text_config", None) or config
+    hidden, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
+    head = getattr(config, "head_dim", None) or hidden // heads
+    keys = (getattr(config, "num_key_value_heads", None) or heads) * head
+    attention = 2 * hidden * (heads * head) + 2 * hidden * keys
+    feed_forward = 3 * hidden * (getattr(config, "intermediate_size", None) or 4 * hidden)
+    embeddings = config.vocab_size * hidden * (1 if getattr(config, "tie_word_embeddings", False) else 2)
+    return float(layers * (attention + feed_forward) + embeddings)

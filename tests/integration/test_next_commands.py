@@ -1,0 +1,66 @@
+"""What a run says to type next: the same machine, model, task and files of one's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from fpa_verl.commands import Command
+from fpa_verl.integration.config.next_commands import next_commands
+from fpa_verl.integration.config.typed_command import COMMAND
+from tests.integration.running import composed
+
+PYTHON = "python -m verl.trainer.main"
+EVALUATE = {"actor_rollout_ref.model.path": "runs/a/best", "run_dir": "runs/evaluate_a"}
+SAID = "actor_rollout_ref.model.path=runs/a/best run_dir=runs/evaluate_a"
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        (f"{PYTHON} recipe=fpa_offline", f"{PYTHON} recipe=evaluate {SAID}"),
+        (
+            f"{PYTHON} task=words recipe=sft hardware=cpu run_dir=runs/a actor_rollout_ref.model.path=base",
+            f"{PYTHON} recipe=evaluate task=words hardware=cpu {SAID}",
+        ),
+        # The user's own files, with hydra's options in all their forms.
+        (f"{PYTHON} --config-dir mine recipe=dpo", f"{PYTHON} --config-dir mine recipe=evaluate {SAID}"),
+        (f"{PYTHON} --config-dir=mine -m recipe=dpo", f"{PYTHON} --config-dir=mine recipe=evaluate {SAID}"),
+        # What trains is nothing to an evaluation; lengths and problems are.
+        (
+            f"{PYTHON} recipe=fpa_offline actor_rollout_ref.actor.policy_loss.lam=1 scale.max_response_tokens=64 "
+            "problems.test='a b.parquet' data.train_batch_size=16",
+            f"{PYTHON} recipe=evaluate scale.max_response_tokens=64 'problems.test=a b.parquet' {SAID}",
+        ),
+        (
+            "python -m verl.trainer.main_ppo +recipe=fpa_offline",
+            f"python -m verl.trainer.main_ppo +recipe=evaluate {SAID}",
+        ),
+    ],
+)
+def test_an_evaluation_like_the_run(typed, wanted):
+    assert str(Command.read(typed).for_recipe("evaluate", EVALUATE)) == wanted
+
+
+def test_it_composes():
+    typed = f"{PYTHON} recipe=dpo hardware=cpu model=tiny task=demo trainer.total_training_steps=4 scale.eval_samples=1"
+    overrides = Command.read(typed).for_recipe("evaluate", EVALUATE).overrides
+    config = composed(overrides[0].removeprefix("recipe="), *overrides[1:])
+    assert (config.trainer.v1.trainer_mode, config.run_dir) == ("evaluate", "runs/evaluate_a")
+
+
+def test_without_a_best_model_there_is_nothing_to_evaluate(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs/sums/a"
+    run.mkdir(parents=True)
+    monkeypatch.setenv(COMMAND, f"{PYTHON} recipe=sft")
+    assert next_commands(run) == ["fpa-verl report runs/sums"]
+    (run / "best").mkdir()
+    report, evaluate = next_commands(run)
+    assert report == "fpa-verl report runs/sums"
+    wanted = "actor_rollout_ref.model.path=runs/sums/a/best run_dir=runs/sums/evaluate_a"
+    assert evaluate == f"{PYTHON} recipe=evaluate {wanted}"
+    monkeypatch.delenv(COMMAND)
+    assert next_commands(run) == ["fpa-verl report runs/sums"]
+    # A path from elsewhere is whole.
+    monkeypatch.chdir("/")
+    assert next_commands(run)[0].startswith("fpa-verl report ")

@@ -1,0 +1,105 @@
+"""`fpa-verl task new`: the file that it writes, and the commands that it prints."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
+
+from fpa_verl.cli import app
+from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.rollouts.problems import Problem, write_problems
+from fpa_verl.tasks.measure import measure, parameters_of
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A user's folder with problem files in it."""
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("train", 50), ("test", 10)):
+        problems = [Problem.from_text(f"{name}{i}", f"{i}+{10**i % 97}", str(i), "sums") for i in range(count)]
+        write_problems(tmp_path / f"{name}.parquet", problems, "train")
+    return tmp_path
+
+
+def new(*arguments):
+    return CliRunner().invoke(app, ["task", "new", *map(str, arguments)], catch_exceptions=False)
+
+
+def options(model, **changes):
+    given = {"problems": "train.parquet", "test": "test.parquet", "model": model, "response-tokens": 64, **changes}
+    return [part for name, value in given.items() for part in (f"--{name}", value)]
+
+
+def test_it_says_what_to_type_in_order(own, base_model):
+    done = new("sums", *options(base_model, hardware="cpu"))
+    assert done.exit_code == 0
+    lines = [line for line in done.output.splitlines() if line.startswith(("python", "fpa-verl"))]
+    recipes = [part for line in lines for part in line.split() if part.startswith("recipe=")]
+    assert recipes == [
+        f"recipe={name}"
+        for name in ("collect", "cache_reference", "fpa_offline", "off_rl", "sft", "dpo", "grpo_baseline", "evaluate")
+    ]
+    for line in lines:
+        if line.startswith("python"):
+            assert "--config-dir my_recipes" in line
+            assert "task=sums hardware=cpu" in line
+    on_gpus = new("others", *options(base_model, hardware="h200x2")).output
+    assert "hardware=" not in on_gpus
+
+
+def test_a_file_that_is_there_stays(own, base_model):
+    new("sums", *options(base_model))
+    written = own / "my_recipes/task/sums.yaml"
+    written.write_text("mine")
+    with pytest.raises(ConfigError, match="is there already: delete it, or choose another name"):
+        new("sums", *options(base_model))
+    assert written.read_text() == "mine"
+    with pytest.raises(ConfigError, match="is no name for a task"):
+        new("my/task", *options(base_model))
+
+
+def test_json_lines_are_made_into_a_problem_file_first(own, base_model):
+    (own / "train.jsonl").write_text("{}")
+    with pytest.raises(DatasetError, match=r"`fpa-verl data problems train.jsonl --out train.parquet` makes one"):
+        new("sums", *options(base_model, problems="train.jsonl"))
+
+
+def test_prompts_are_measured_as_the_model_sees_them(own, base_model):
+    tokenizer = AutoTokenizer.from_pretrained(base_model)
+    # A token a character, and the template's line break: "49+96" or as long.
+    assert measure(own / "train.parquet", own / "test.parquet", str(base_model)).prompt_tokens == 6
+    bare = own / "bare"
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(bare)
+    AutoModelForCausalLM.from_pretrained(base_model).save_pretrained(bare)
+    found = measure(own / "train.parquet", own / "test.parquet", str(bare))
+    # <|im_start|> is one token, "Question: " and "\nAnswer:" are 10 and 8.
+    assert (found.prompt_name, found.prompt_tokens) == ("plain", 5 + 1 + 10 + 8)
+    assert new("sums", *options(bare)).exit_code == 0
+    task = OmegaConf.load(own / "my_recipes/task/sums.yaml")
+    assert list(task.prompt.stop) == ["\nQuestion:"]
+    chat = [{"role": "user", "content": "1+2"}]
+    template = task.actor_rollout_ref.model.custom_chat_template
+    rendered = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, add_generation_prompt=True)
+    assert rendered == "<|im_start|>Question: 1+2\nAnswer:"
+
+
+def test_files_that_put_their_problems_as_the_paper_does_keep_its_prompt(own, base_model):
+    from fpa_verl.rollouts.prompts import read_prompt
+
+    paper = read_prompt("paper")
+    for name in ("train", "test"):
+        problems = [Problem.from_text(f"{name}{i}", paper.of(f"{i}+1"), str(i + 1), "sums") for i in range(50)]
+        write_problems(own / f"{name}.parquet", problems, "train")
+    assert new("sums", *options(base_model, **{"response-tokens": 128})).exit_code == 0
+    task = OmegaConf.load(own / "my_recipes/task/sums.yaml")
+    assert (task.prompt.name, task.prompt.text, list(task.prompt.stop)) == ("paper", paper.text, ["Q:"])
+
+
+def test_parameters_are_counted_from_the_configuration(base_model):
+    model = AutoModelForCausalLM.from_pretrained(base_model)
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    # Norms and biases are left out.
+    assert parameters_of(AutoConfig.from_pretrained(base_model)) == pytest.approx(counted, rel=0.01)
