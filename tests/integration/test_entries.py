@@ -29,6 +29,7 @@ from fpa_verl.integration.config.typed_command import as_if_typed
 from fpa_verl.paths import RECIPES
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.prompts import BARE
+from fpa_verl.rollouts.record_files import record_files
 from fpa_verl.runs.run import read_run
 from tests.integration.running import DEMO, SMALL_BATCHES, WITHOUT_VALIDATION
 
@@ -64,7 +65,9 @@ def test_verls_entry_refuses_a_dataset_in_which_nothing_can_train(verls, base_mo
         for slip in (0, 1)
     ]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
-    import_rollouts(tmp_path / "t.jsonl", str(base_model), tmp_path / "d", prompt=BARE, max_response_tokens=64)
+    import_rollouts(
+        record_files([tmp_path / "t.jsonl"]), str(base_model), tmp_path / "d", prompt=BARE, max_response_tokens=64
+    )
     assert refused(verls("rollouts=d")).startswith(f"error: nothing to train on in {tmp_path}/d: no group holds both")
 
 

@@ -25,6 +25,7 @@ from fpa_verl.paths import RECIPES
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.rollouts.prompts import BARE
+from fpa_verl.rollouts.record_files import record_files
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own_task.md").read_text()
 # Of every objective's kind one, and all that is no training.
@@ -88,7 +89,7 @@ def imported(folder: Path, model: Path, problems: int) -> None:
     ]
     (folder / "text.jsonl").write_text("\n".join(lines))
     import_rollouts(
-        folder / "text.jsonl",
+        record_files([folder / "text.jsonl"]),
         str(model),
         folder / "runs/sums/rollouts",
         prompt=BARE,

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +23,7 @@ from omegaconf import DictConfig, open_dict
 
 from fpa_verl.errors import AGAIN, FpaError
 from fpa_verl.integration.command import launch
+from fpa_verl.integration.say import listen
 
 HYDRAS_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 OUR_LAUNCHER = "hydra_plugins.fpa_verl_search_path.CheckedLauncher"
@@ -52,6 +54,8 @@ class AroundVerlsMain(Callback):
         if launch.OWN_COMMAND.get():
             return
         HydraConfig.instance().set_config(config)
+        # Here a line needs no mark to be found.
+        listen(partial(print, flush=True))
         started_at = psutil.Process().create_time()
         with said_in_one_line():
             facts = launch.prepare(config, started_at)
