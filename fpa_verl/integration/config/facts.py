@@ -17,7 +17,7 @@ from verl.workers.config import ActorConfig
 from fpa_verl.commands import CACHING
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
-from fpa_verl.integration.config.settings import as_list, compute_dtype, scorer_of
+from fpa_verl.integration.config.settings import as_list, compute_dtype, scorer_of, validates
 from fpa_verl.integration.config.typed_command import command_for, typed_command
 from fpa_verl.integration.policy_losses import KEY, OfflinePolicyLossConfig
 from fpa_verl.integration.safety.divergence import CollapseRule
@@ -308,6 +308,11 @@ class RunFacts:
     def devices(self) -> int:
         """Devices that a run with a training engine holds, each with a worker of it."""
         return int(self.config.trainer.n_gpus_per_node * self.config.trainer.nnodes)
+
+    @property
+    def holds_rollout_engine(self) -> bool:
+        """Whether it starts one, to train on what that generates or to evaluate."""
+        return self.kind.generates or (self.kind.evaluates and validates(self.config))
 
     @property
     def sequence_parallel_size(self) -> int:
