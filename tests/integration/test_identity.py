@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import types
 
 import pytest
+import torch
 
 from fpa_verl.errors import MismatchError
 from fpa_verl.files import write_json
-from fpa_verl.integration.config.identity import describe_run, run_input
+from fpa_verl.integration.config.identity import describe_run, device_description, run_input
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.report.statistics.arms import arms_of
 from fpa_verl.rollouts.fingerprint import digest
@@ -16,7 +19,7 @@ from fpa_verl.runs.inputs import DATASET, MADE_BY, MODEL_FILE, RUN, read_inputs
 from fpa_verl.runs.ledger import Cost, Ledger
 from fpa_verl.runs.names import RUN_FILE
 from fpa_verl.runs.record import identity_of, open_run
-from fpa_verl.runs.run import read_info, read_run
+from fpa_verl.runs.run import UNKNOWN_DEVICE, read_info, read_run
 from tests.integration.running import DEMO, composed
 
 
@@ -92,3 +95,31 @@ def test_a_run_with_lora_is_no_seed_of_one_without_or_with_another_adapter(facts
     assert len(arms_of(runs)) == len(chosen)
     with pytest.raises(MismatchError):
         open_run(tmp_path / "eight", about["sixteen"])
+
+
+class FakeNvml(types.ModuleType):
+    """NVML of a machine with two GPUs, which torch does not see here."""
+
+    def nvmlInit(self):  # noqa: N802
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+        return index
+
+    def nvmlDeviceGetName(self, handle):  # noqa: N802
+        return ["NVIDIA H200", "NVIDIA H100"][handle]
+
+
+@pytest.mark.parametrize(("visible", "name"), [("", "NVIDIA H200"), ("1", "NVIDIA H100"), ("GPU-8f", "NVIDIA H200")])
+def test_the_device_is_named_where_ray_has_hidden_it(monkeypatch, visible, name):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml("pynvml"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device_description("cuda") == name
+    # A run on the processor of such a machine is one on a processor.
+    assert device_description("cpu").startswith("CPU (")
+
+
+def test_a_device_that_nobody_can_name_is_none_that_is_compared(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_description("cuda") == UNKNOWN_DEVICE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, root_of
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.names import EVALUATION_KIND
 from fpa_verl.runs.record import identity_of
+from fpa_verl.runs.run import UNKNOWN_DEVICE
 
 # What an adapter is made of, under verl's names.
 ADAPTER = ("lora_rank", "lora_alpha", "target_modules", "exclude_modules")
@@ -191,10 +193,29 @@ def _approximation(facts: RunFacts) -> dict[str, Any]:
     return {"reference": f"topk {reference.k}+{reference.samples}" if reference.source == "topk" else "chosen"}
 
 
-def device_description() -> str:
-    """The accelerator's name, or the processor's where there is none."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def device_description(device: str) -> str:
+    """The name of what a run trains on.
+
+    Args:
+        device: the recipe's `trainer.device`, cuda or cpu.
+    """
+    return _gpu() if device == "cuda" else _processor()
+
+
+def _gpu() -> str:
+    """As NVML has it, which also knows of GPUs that Ray hides from a process that is to use none."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
+        name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(int(visible) if visible.isdigit() else 0))
+        return name if isinstance(name, str) else name.decode()
+    except Exception:  # not installed, no driver, or an accelerator of another maker
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else UNKNOWN_DEVICE
+
+
+def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
@@ -211,7 +232,7 @@ def describe_run(facts: RunFacts) -> dict[str, Any]:
         "fingerprints": {**facts.model, "scorer": facts.scorer.fingerprint},
         "evaluation": facts.evaluation,
         "inputs": [one.as_json() for one in inputs_of(facts)],
-        "hardware": {"devices": facts.devices, "device": device_description()},
+        "hardware": {"devices": facts.devices, "device": device_description(facts.config.trainer.device)},
         "training": training_settings(facts) if facts.kind.trains else None,
         "seed": facts.config.data.seed,
         "versions": installed_versions(),

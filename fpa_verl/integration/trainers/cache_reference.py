@@ -52,7 +52,9 @@ class ReferenceCacher(OfflineLoop):
             tally.see(done)
         tally.end(done)
         ledger.write("end", len(batches))
-        reference_cache.finish(self.folder, self.key, ledger.cost(device_description()), rows=self.rows)
+        reference_cache.finish(
+            self.folder, self.key, ledger.cost(device_description(self.config.trainer.device)), rows=self.rows
+        )
 
     def _batches(self) -> Iterator[list[int]]:
         """Rows of like length together, so that the workers of a batch have like work."""

@@ -141,7 +141,7 @@ class Collector(SamplingTrainer):
             fingerprints=plan["fingerprints"],
             sampling=plan["sampling"],
             validation=plan["validation"],
-            cost=self.ledger.cost(device_description()),
+            cost=self.ledger.cost(device_description(self.config.trainer.device)),
             origin={
                 "kind": "collect",
                 "model": self.config.actor_rollout_ref.model.path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from fpa_verl.files import atomic_folder, write_json
 from fpa_verl.integration.config.settings import trains_adapter
 from fpa_verl.integration.workers.adapter import merged, require_inner_adapter
 from fpa_verl.runs.inputs import MODEL_FILE
+
+GENERATION_FILE = "generation_config.json"
 
 
 class ExportingActorWorker(ActorRolloutRefWorker):
@@ -38,13 +41,14 @@ class ExportingActorWorker(ActorRolloutRefWorker):
         0 holds them in host memory and writes.
         """
         config, weights, engine = self.actor.model_config, {}, self.actor.engine
+        ends = Path(config.local_path) / GENERATION_FILE
         policy = merged(engine) if trains_adapter(self.config.model) else engine.get_per_tensor_param()[0]
         with torch.no_grad():
             for name, tensor in policy:
                 if self.rank == 0:
                     weights[name] = tensor.to(device="cpu", dtype=config.hf_config.dtype, copy=True)
         if self.rank == 0:
-            write_hugging_face(Path(folder), config.hf_config, config.tokenizer, weights, about)
+            write_hugging_face(Path(folder), config.hf_config, config.tokenizer, weights, about, ends)
 
 
 def write_hugging_face(
@@ -53,8 +57,19 @@ def write_hugging_face(
     tokenizer: PreTrainedTokenizerBase,
     weights: dict[str, torch.Tensor],
     about: dict[str, Any],
+    generation: Path | None = None,
 ) -> None:
-    """Write a model of `config` with these weights, over one that is there; `config` stays as it is."""
+    """Write a model of `config` with these weights, over one that is there; `config` stays as it is.
+
+    Args:
+        folder: the model's.
+        config: of the base model.
+        tokenizer: of the base model.
+        weights: by name.
+        about: what is to stand in `MODEL_FILE`.
+        generation: the base model's generation_config.json, if it has one: which tokens end a response is said there,
+            and may be more than its configuration says.
+    """
     # Saving turns the dtype of the configuration it is given into a string.
     own = copy.deepcopy(config)
     # Of verl's override_config: how this machine computes it, which another, without the plugin, may not know.
@@ -64,4 +79,6 @@ def write_hugging_face(
     with atomic_folder(folder) as unfinished:
         model.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)
+        if generation is not None and generation.is_file():
+            shutil.copyfile(generation, unfinished / GENERATION_FILE)
         write_json(unfinished / MODEL_FILE, about)
