@@ -26,6 +26,8 @@ from fpa_verl.reward.wording import are_variables, word_letters
 
 _UNORDERED = (LIST, UNION, "{}")
 _INFINITY = r"\infty"
+# A product of letters is no word: neither c a t nor \\cos(t).
+_FORMULA = re.compile(r"[\s^_()+*/=-]|\\(?!text)")
 _LETTERS = re.compile("[a-zA-Z ]+")
 
 
@@ -126,8 +128,7 @@ def _same_words(a: Answer, b: Answer) -> bool:
     for answer in (a, b):
         if not isinstance(answer, (Words, Expression)):
             return False
-        if isinstance(answer, Expression) and " " in answer.text.strip():
-            # A product of letters is no word.
+        if isinstance(answer, Expression) and _FORMULA.search(answer.text.strip()):
             return False
         text = answer.text.replace(" ", "")
         texts.append(text if len(text) == 1 else word_letters(text.replace(r"\text", "")))

@@ -61,12 +61,12 @@ _SYNONYM_TABLE: list[tuple[str, str, _Replacement]] = [
     ("*", r"\*(?!\*)", r"\\cdot "),
     ("\\div", r"\\div(?![a-zA-Z])", "/"),
     ("\\", r"\\(?:approx|simeq|doteq)(?![a-zA-Z])", r"\\approx "),
-    (".", r"(?<![\w.\\}])(\d+\.\d*|\.\d+)[eE]([+-]?\d{1,3})(?![\w.]|\)_)", r"\1\\cdot 10^{\2}"),
-    ("e", r"(?<![\w.\\}])(\d+)e(\d{1,3})(?![\w.]|\)_)", r"\1\\cdot 10^{\2}"),
-    ("E", r"(?<![\w.\\}])(\d+)E(\d{1,3})(?![\w.]|\)_)", r"\1\\cdot 10^{\2}"),
+    (".", r"(?<![\w.\\}])(\d+\.\d*|\.\d+)[eE]([+-]?\d{1,3})(?![\w.]|[)}]\s*_)", r"\1\\cdot 10^{\2}"),
+    ("e", r"(?<![\w.\\}])(\d+)e(\d{1,3})(?![\w.]|[)}]\s*_)", r"\1\\cdot 10^{\2}"),
+    ("E", r"(?<![\w.\\}])(\d+)E(\d{1,3})(?![\w.]|[)}]\s*_)", r"\1\\cdot 10^{\2}"),
     # With a sign it might be a sum with Euler's number: not behind 1, and not of two digits and alone.
-    ("1", r"(?<![\w.\\}])1[eE]([+-]\d{1,3})(?![\w.]|\)_)", r"10^{\1}"),
-    ("", r"(?<![\w.\\}{^+*/)])(?<![-+*/] )(\d+)[eE]([+-]\d{2,3})(?![\w.^}(]|\)_|\s*[-+*/])", r"\1\\cdot 10^{\2}"),
+    ("1", r"(?<![\w.\\}])1[eE]([+-]\d{1,3})(?![\w.]|[)}]\s*_)", r"10^{\1}"),
+    ("", r"(?<![\w.\\}{^+*/)])(?<![-+*/] )(\d+)[eE]([+-]\d{2,3})(?![\w.^}(]|\)\s*_|\s*[-+*/])", r"\1\\cdot 10^{\2}"),
     ("Rs", r"(?<![a-zA-Z\\])Rs\.?(?![a-zA-Z])", r"\\text{rupee}"),
     ("USD", r"(?<![a-zA-Z\\])USD(?![a-zA-Z])", r"\\text{dollar}"),
     ("ound", r"(?<![a-zA-Z\\])[Aa]round(?=[\s~}]*[-\d\\$.])", ""),
@@ -76,9 +76,10 @@ _SYNONYM_TABLE: list[tuple[str, str, _Replacement]] = [
     ("operatorname", r"\\operatorname\*?\s*\{\s*(abs|floor|ceil)\s*\}", r"\\\1 "),
     ("h", r"\\(?:operatorname\*?|mathrm|text)\s*\{\s*((?:arc?)?(?:coth|csch|(?:co)?sech))\s*\}", r"\\\1 "),
     ("\\lg", r"\\lg(?![a-zA-Z])", r"\\log "),
+    ("mod", r"\s*\\(?:mathrm|text|operatorname)\s*\{\s*mod\s*\}\s*", " mod "),
     ("mod", rf"\(\s*\\?mod(?![a-zA-Z])\s*(?:{_BRACED}|((?:[^(){{}}]|\{{[^{{}}]*\}})+))\s*\)", _modulus),
     ("mod", rf"\\p?mod(?![a-zA-Z])\s*(?:{_BRACED}|(\w+))", _modulus),
-    ("mod", rf"(?:\\bmod|(?<=[\d)}}a-z] )mod)(?![a-zA-Z])\s*(?:{_BRACED}|(\w+))", _modulus),
+    ("mod", rf"(?:\\bmod|(?<=[\d)}}a-z] )mod)(?![a-zA-Z])\s*(?:{_BRACED}|\(([^()]+)\)|(\w+))", _modulus),
     ("...", r"\.{3,}", r"\\ldots "),
     ("~=", r"~=", r"\\approx "),
     ("\\varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
@@ -104,11 +105,13 @@ _SYNONYM_TABLE: list[tuple[str, str, _Replacement]] = [
     ("pi", r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
 ]
 _SYNONYMS = [(hint, re.compile(pattern), replacement) for hint, pattern, replacement in _SYNONYM_TABLE]
-# Functions as calculators and programs write them: sin(x), sin x, sinx, log_2(3), xln(x). "tan line", "5 sec", cost and
-# logs are none: what follows without a space is x, a number or "(".
+# Functions as calculators and programs write them: sin(x), sin x, sinx, log_2(3), xln(x), xlnx. "tan line", "5 sec",
+# cost and logs are none: what follows without a space is x, a number or "(".
 _ARGUMENT = r"(?=\s*[\d\\^_(|{]|x(?![a-zA-Z])|\s+[a-zA-Z](?![a-zA-Z]))"
+_OF_X = "sin|cos|tan|cot|sec|csc|ln|log"
 _PLAIN_FUNCTION = re.compile(
     r"(?P<words>\\(?:text(?:bf|it|rm)?|mbox)\s*\{[^{}(\d]*\})|"
+    rf"(?P<of_x>(?<![a-zA-Z\\])x?(?:(?:{_OF_X})x)+(?![a-zA-Z]))|"
     r"(?:(?<![a-zA-Z\\])|(?<![a-zA-Z\\].)(?<=[b-z])(?=(?:(?:sin|cos|tan)h?|ln|log|exp|cot|sec|csc)\())"
     rf"(?:(?:(?:arc|a)?(?:sin|cos|tan)(?:h|(?!h))|ar(?:sin|cos|tan)h|ln|log){_ARGUMENT}"
     r"|(?:exp|(?:arc?)?(?:cot|sec|csc)h?|abs|floor|ceil)(?=\s*\()|(?:gcd|lcm|max|min)(?=\())"
@@ -183,6 +186,8 @@ def canonical(answer: str) -> str:
 
 
 def _named_function(found: re.Match[str]) -> str:
+    if found["of_x"]:
+        return re.sub(_OF_X, r"\\\g<0> ", found[0])
     return found[0] if found["words"] else rf"\{_SHORT_INVERSE.sub('arc', found[0])} "
 
 

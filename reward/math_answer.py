@@ -22,8 +22,8 @@ __all__ = ["SCORER_VERSION", "compute_score", "judge", "last_boxed", "scorer_fin
 
 # Raise whenever a score could change for any answer. Part of every fingerprint.
 SCORER_VERSION = 6
-# What programs write where there is no value, in whatever wrapping; NA is R's, sodium is Na.
-_MISSING = re.compile(r"[-+]?(?i:nan)|NaT|NA|<NA>|(?i:null|n/a)")
+# What programs write where there is no value, in whatever wrapping. So does R's NA, alone; sodium is Na.
+_MISSING = re.compile(r"[-+]?(?i:nan)|NaT|<NA>|(?i:null|n/a)")
 # What they write of None and of a number that overflowed; a person writes \text{none}, \infty, infinity or (-inf, 5).
 _PRINTED = re.compile(r"[-+]?(?i:inf)|[-+]?Infinity|None")
 # A power of ten as some programs print it, or a sum with Euler's number.
@@ -45,11 +45,12 @@ def scorer_fingerprint() -> str:
 
 def _says_nothing(ground_truth: str) -> bool:
     """Whether a ground truth is no value, or one of which it cannot be known what it is."""
-    parts = [part.strip() for part in re.split("[,;]", _WRAPPING.sub("", ground_truth))]
-    if all(_MISSING.fullmatch(part.strip("() ")) or _POWER_OR_SUM.fullmatch(part.strip("() ")) for part in parts):
+    parts = [part.rpartition("=")[2].strip("() \n") for part in re.split("[,;]", _WRAPPING.sub("", ground_truth))]
+    if any(_MISSING.fullmatch(part) or _POWER_OR_SUM.fullmatch(part) for part in parts) or set(parts) == {"NA"}:
         return True
     is_sentence = "\\text" in ground_truth or ground_truth.strip() == "None."
-    return not is_sentence and len(parts) == 1 and _PRINTED.fullmatch(parts[0]) is not None
+    is_interval = "(" in ground_truth.replace(r"\(", "")
+    return not is_sentence and not is_interval and len(parts) == 1 and _PRINTED.fullmatch(parts[0]) is not None
 
 
 def _settled(gold: tuple[Answer, ...], given: tuple[Answer, ...]) -> bool | None:

@@ -33,6 +33,7 @@ from fpa_verl.reward.wording import in_symbols, word_letters
 
 MAX_ITEMS = 200
 MAX_UNITS = 2
+MAX_NUMBER_WORDS = 20
 # More of them outside of \text are a sentence, and no answer.
 MAX_PLAIN_WORDS = 4
 
@@ -206,7 +207,7 @@ def _words(text: str) -> Answer | None:
 def _number_in_words(text: str) -> Expression | None:
     """Twelve; five apples, but two circles may be what was asked for, and are not the number 2."""
     tokens = text.split()
-    for count in range(len(tokens), 0, -1):
+    for count in range(min(len(tokens), MAX_NUMBER_WORDS), 0, -1):
         number, rest = whole_number(" ".join(tokens[:count])), " ".join(tokens[count:])
         if number and not rest:
             return Expression(number)

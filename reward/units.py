@@ -38,12 +38,14 @@ month
 year yr
 dollar usd buck
 cent
-euro
-rupee
+euro eur
+rupee inr
 degree deg
 radian rad
 mph
 kmh kmph kph
+rpm
+mpg
 acre
 hectare ha
 unit
@@ -80,8 +82,9 @@ kilobyte kb
 megabyte mb
 gigabyte gb
 penny pence
-yuan rmb
-yen
+yuan rmb cny
+yen jpy
+gbp
 peso
 franc
 shilling
@@ -147,7 +150,7 @@ def is_harmless(words: str, number: str) -> bool:
 
 
 def _is_unit(word: str) -> bool:
-    return _known(word) is not None or word in _POWERS
+    return _known(word) is not None
 
 
 def _known(word: str) -> str | None:
@@ -157,7 +160,7 @@ def _known(word: str) -> str | None:
 def modulus_name(modulus: str) -> str:
     """Moduli by value, 2^{3} as 8; by spelling where they have letters."""
     try:
-        value = None if re.search("[a-zA-Z]", modulus) else evaluate(modulus)
+        value = None if re.search(r"(?<![\\a-zA-Z])[a-zA-Z]", modulus) else evaluate(modulus)
     except UnsettledError:
         value = None
     return f"mod {tight(modulus) if value is None else value}"

@@ -22,7 +22,7 @@ MAX_WORDS = 2
 
 
 # Products in whatever order: letters of these, or without a vowel. Of others, such as cat, the order counts.
-_FAMILIES = (frozenset("abc"), frozenset("axyz"))
+_FAMILIES = (frozenset("abc"), frozenset("uvw"), frozenset("axyz"))
 _VOWELS = frozenset("aeiouy")
 
 
