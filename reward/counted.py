@@ -113,9 +113,11 @@ _COUNTERS = _words("""
 метров километр километра километров сантиметров ευρώ ώρες λεπτά μέτρα रुपये मीटर किमी सेमी शेकेल שקלים דולר
 متر كم سم كتاب طلاب
 """)
+# More of them are a sentence.
+MAX_WORDS = 8
 _WORD = re.compile(r"[^\W\d_][^\s/{}()^\d,;:\\]*")
 _POWER = re.compile(r"\^\{-?\d\}")
-_RATES = frozenset(("per", "a", "an", "each", "/"))
+_RATES = frozenset(("per", "a", "an"))
 _POWERS = frozenset(("squared", "cubed", "sq", "cu"))
 
 
@@ -129,7 +131,9 @@ def counts(words: str, is_unit: Callable[[str], bool], *, of_one: bool = False) 
     """
     text = _POWER.sub(" ", words.lower().replace(".", "").replace("/", " per "))
     tokens = _WORD.findall(text)
-    if re.search(r"[^\s{}]", _WORD.sub("", text)) or not all(_is_known(token) or is_unit(token) for token in tokens):
+    if len(tokens) > MAX_WORDS or re.search(r"[^\s{}]", _WORD.sub("", text)):
+        return False
+    if not all(_is_known(token) or is_unit(token) for token in tokens) or "per" in tokens[-1:]:
         return False
     head: list[str] = []
     for token in tokens:
@@ -137,7 +141,7 @@ def counts(words: str, is_unit: Callable[[str], bool], *, of_one: bool = False) 
             break
         head.append(token)
     if not head:
-        return bool(tokens) and tokens[0] in _RATES and len(tokens) > 1
+        return tokens == ["each"] or (len(tokens) > 1 and tokens[0] in _RATES)
     while len(head) > 1 and head[-1] in _BEHIND:
         head.pop()
     last = head[-1]

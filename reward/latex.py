@@ -111,7 +111,7 @@ _ARGUMENT = r"(?=\s*[\d\\^_(|{]|x(?![a-zA-Z])|\s+[a-zA-Z](?![a-zA-Z]))"
 _OF_X = "sin|cos|tan|cot|sec|csc|ln|log"
 _PLAIN_FUNCTION = re.compile(
     r"(?P<words>\\(?:text(?:bf|it|rm)?|mbox)\s*\{[^{}(\d]*\})|"
-    rf"(?P<of_x>(?<![a-zA-Z\\])x?(?:(?:{_OF_X})x)+(?![a-zA-Z]))|"
+    rf"(?P<of_x>(?<![a-zA-Z\\])x?(?:(?:{_OF_X})x){{1,4}}(?![a-zA-Z]))|"
     r"(?:(?<![a-zA-Z\\])|(?<![a-zA-Z\\].)(?<=[b-z])(?=(?:(?:sin|cos|tan)h?|ln|log|exp|cot|sec|csc)\())"
     rf"(?:(?:(?:arc|a)?(?:sin|cos|tan)(?:h|(?!h))|ar(?:sin|cos|tan)h|ln|log){_ARGUMENT}"
     r"|(?:exp|(?:arc?)?(?:cot|sec|csc)h?|abs|floor|ceil)(?=\s*\()|(?:gcd|lcm|max|min)(?=\())"

@@ -71,7 +71,10 @@ def _factor(a: Relation, b: Relation) -> Fraction | None:
 
 def same_inequalities(a: Answer, b: Answer, algebra: Algebra | None) -> bool | None:
     """Whether inequalities, one at least not solved, say the same link by link; None where they are none such."""
-    if not any(isinstance(one, Relation) or (isinstance(one, Group) and one.kind == CHAIN) for one in (a, b)):
+    names = {one.name for one in (a, b) if isinstance(one, Group) and one.kind == UNION and one.name}
+    is_unsolved = any(isinstance(one, Relation) or (isinstance(one, Group) and one.kind == CHAIN) for one in (a, b))
+    # a is not b says of a what b is not a says of b.
+    if not is_unsolved and len(names) < 2:
         return None
     name = _only_variable(a) or _only_variable(b)
     first, second = _links(a, name), _links(b, name)
