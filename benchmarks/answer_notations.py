@@ -174,6 +174,9 @@ NOTATIONS: dict[str, Change] = {
     "inequality times a number": without_text(scaled_inequality),
     "inequality times a negative number": without_text(lambda answer: scaled_inequality(answer, -3)),
     "minus a matrix": without_text(times_matrix),
+    "noun behind it": without_text(around_whole("{n} apples")),
+    "product with a binomial": without_text(around_whole(r"1\binom{{{n}}}{{1}}", "7")),
+    "the same box twice": without_text(around_whole(r"{n}}}$$ $$\boxed{{{n}")),
     "half of a matrix": without_text(lambda answer: times_matrix(answer, r"\frac12 ", 2)),
 }
 
@@ -224,6 +227,12 @@ def letters_swapped(answer: str, choice: random.Random) -> str | None:
     return swapped if swapped.lower() != match[1].lower() else None
 
 
+def sum_as_product(answer: str, choice: random.Random) -> str | None:
+    """Two factors whose sum is the answer."""
+    text = bare(answer)
+    return rf"{int(text) - 3}\binom{{3}}{{1}}" if re.fullmatch(r"\d{2,9}", text) else None
+
+
 def tuple_of_bounds(answer: str, choice: random.Random) -> str | None:
     """A tuple with one number more, in full width."""
     text = bare(answer)
@@ -249,6 +258,21 @@ NEIGHBOURS: dict[str, Alteration] = {
     "word that changes it": around_large_number(
         "{0}万", "{0}倍", r"{0}\text{{ 以上}}", r"\text{{不是}}{0}", "{0}个半", "{0} тысяч", "{0}분의 1"
     ),
+    "word that may change it": around_large_number(
+        *(
+            "{0} twelfths",
+            "{0} below zero",
+            "{0} lakh",
+            r"{0}\text{{ docenas}}",
+            "{0}打",
+            "{0}...",
+            "{0}'",
+            "{0} percent more",
+        ),
+        *(r"{0}\text{{ half}}", "{0} out of eleven", "{0} сотен", "{0} milyon", "{0} basis points"),
+    ),
+    "one of two boxes": around_large_number(r"{1}}} or \boxed{{{0}", r"{1}}} \boxed{{{0}", r"{1}}}, $\boxed{{{0}"),
+    "sum as a product": seldom(sum_as_product),
     "other number in words": around_large_number(r"\text{{minus {1}}}", "{1}元", "{1} 个", "１{0}"),
     "chosen of it": seldom(around_large_number(r"{{{0} \choose 0}}", r"{{0 \choose {0}}}", r"{{{1} \choose {1}}}")),
     "boxes with another number": other_boxes,

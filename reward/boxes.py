@@ -7,9 +7,18 @@ from dataclasses import dataclass
 
 # Several backslashes before "boxed" are a model's slip; any other escape hides the brace behind it.
 _TOKEN = re.compile(r"(?<!\\)(?:(?P<box>\\+(?:boxed|fbox)\s*\{)|(?P<bare>\\+boxed\s*\d(?!\w)))|\\.|[{}]", re.DOTALL)
-# What may stand between boxes that are one answer in parts: space and ends of formulas, and one comma or word.
-_SPACE = re.compile(r"[\s$~]|\\(?:[,;:! ()\[\]]|q?quad(?![a-zA-Z]))|\\(?:text|mbox|textbf|mathrm)\s*\{([^{}]*)\}")
-_CONNECTOR = re.compile(r"[,;]?\s*(?:and|or|或者?|和)?")
+# What may stand between boxes that are one answer in parts: space, ends of formulas, marks of bold type and of items of
+# a list, and one comma, word or sign of a union, and a name before "=".
+_SPACE = re.compile(
+    r"\n\s*[-*•]\s|[\s$~*&]|\\(?:[,;:! ()\[\]\\]|q?quad(?![a-zA-Z])|hspace\*?\{[^{}]*\})|<br ?/?>"
+    r"|\\(?:text|mbox|textbf|mathrm)\s*\{([^{}]*)\}"
+)
+_VARIABLE = r"[a-zA-Z](?:_\{?\w\}?)?"
+_CONNECTOR = re.compile(
+    rf"(?P<joint>[,;]?\s*(?:and|or|或者?|和)?|\\(?:cup|lor|vee|land|wedge)|\\u222a)\s*(?:{_VARIABLE}\s*=)?",
+    re.IGNORECASE,
+)
+_NAME = re.compile(rf"(?<![\w\\}}])({_VARIABLE})\s*=[\s$]*\Z")
 
 
 @dataclass(frozen=True)
@@ -58,14 +67,28 @@ def last_boxed(text: str) -> str | None:
 
 
 def final_boxes(text: str) -> list[str]:
-    """Contents of the last complete box and of those before it with nothing but space, "," or "and" between."""
+    """Contents of the last complete box and of those that are one answer with it.
+
+    Those before it with nothing between but space, "," or "and"; where there are several, each with the name that
+    stands before it. Two of intervals joined by a sign of union are one.
+    """
     boxes = complete_boxes(text)
     if not boxes:
         return []
-    final = [boxes[-1]]
+    final, is_union = [boxes[-1]], False
     for box in reversed(boxes[:-1]):
-        between = text[box.end : final[0].start]
-        if box.end > final[0].start or not between or not _CONNECTOR.fullmatch(_SPACE.sub(r" \1 ", between).strip()):
+        between = _SPACE.sub(r" \1 ", text[box.end : final[0].start]).strip()
+        joined = _CONNECTOR.fullmatch(between)
+        if box.end > final[0].start or joined is None:
             break
+        is_union |= joined["joint"] in (r"\cup", "\u222a")
         final.insert(0, box)
-    return [box.content for box in final]
+    if len(final) == 1:
+        return [final[0].content]
+    contents = [_named(text, box) for box in final]
+    return [r" \cup ".join(contents)] if is_union else contents
+
+
+def _named(text: str, box: Box) -> str:
+    name = _NAME.search(text[max(0, box.start - 20) : box.start])
+    return f"{name[1]} = {box.content}" if name and "=" not in box.content else box.content

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fpa_verl.reward.answers import (
     LIST,
     MATRIX,
@@ -20,10 +22,13 @@ from fpa_verl.reward.latex import tight
 from fpa_verl.reward.relations import POINTS, Algebra, same_inequalities, same_relation
 from fpa_verl.reward.units import agree
 from fpa_verl.reward.values import UnsettledError, compare, evaluate
-from fpa_verl.reward.wording import word_letters
+from fpa_verl.reward.wording import are_variables, word_letters
 
 _UNORDERED = (LIST, UNION, "{}")
 _INFINITY = r"\infty"
+# A product of letters is no word: neither c a t nor \\cos(t).
+_FORMULA = re.compile(r"[\s^_()+*/=-]|\\(?!text)")
+_LETTERS = re.compile("[a-zA-Z ]+")
 
 
 def same(a: Answer, b: Answer, algebra: Algebra | None) -> bool:
@@ -95,6 +100,8 @@ def _same_name(a: str, b: str) -> bool:
 
 def _equal(a: str, b: str, algebra: Algebra | None) -> bool:
     first, second = tight(a), tight(b)
+    if (_is_word(a) or _is_word(b)) and _LETTERS.fullmatch(a) and _LETTERS.fullmatch(b):
+        return a.casefold() == b.casefold()
     if first == second:
         return True
     if first.removeprefix("-") == _INFINITY or second.removeprefix("-") == _INFINITY:
@@ -111,10 +118,17 @@ def _equal(a: str, b: str, algebra: Algebra | None) -> bool:
         return algebra.equal(a, b)
 
 
+def _is_word(text: str) -> bool:
+    """Letters side by side that may be a word: cat is not act, but xy is yx."""
+    return re.fullmatch("[a-zA-Z]{2,}", text) is not None and not are_variables(text)
+
+
 def _same_words(a: Answer, b: Answer) -> bool:
     texts = []
     for answer in (a, b):
         if not isinstance(answer, (Words, Expression)):
+            return False
+        if isinstance(answer, Expression) and _FORMULA.search(answer.text.strip()):
             return False
         text = answer.text.replace(" ", "")
         texts.append(text if len(text) == 1 else word_letters(text.replace(r"\text", "")))

@@ -7,6 +7,7 @@ hold the caller up; nesting deeper than `MAX_DEPTH` is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from fpa_verl.reward.marks import in_latex
 from fpa_verl.reward.number_words import whole_number
@@ -32,66 +33,88 @@ _ROWS = re.compile(r"\\begin\{(aligned|gathered|align\*?|cases)\}(.*?)\\end\{\1\
 _BREAK_HEIGHT = re.compile(r"(?<=\\\\)\*?\s*\[\s*-?[\d.]+\s*(?:pt|ex|em|mm|cm|in|\\[a-z]+)\s*\]")
 _LAST_BREAK = re.compile(r"(?<!\\)(?:\\\\)+\s*(?=\$*$)")
 _SPACE = re.compile(r"\\(?:[,;: \n]|q?quad(?![a-zA-Z])|(?:thin|med|thick|en)space(?![a-zA-Z]))|~|\s+")
+
+
+def _modulus(found: re.Match[str]) -> str:
+    inside = next(one for one in found.groups() if one is not None).strip()
+    return rf"\{'bmod' if 'bmod' in found[0] or found[0].startswith('mod') else 'pmod'}{{{inside}}}"
+
+
+# What stands in braces, with at most one pair of braces inside.
+_BRACED = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
+_Replacement = str | Callable[[re.Match[str]], str]
 # Each with the letters without which it has nothing to do, because most answers have none of them.
-_SYNONYMS = [
-    (hint, re.compile(pattern), replacement)
-    for hint, pattern, replacement in [
-        ("frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        ("dbinom", r"\\dbinom(?![a-zA-Z])", r"\\binom"),
-        ("\\le", r"\\(?:le|leqslant)(?![a-zA-Z])", r"\\leq "),
-        ("\\ge", r"\\(?:ge|geqslant)(?![a-zA-Z])", r"\\geq "),
-        ("<=", r"<=", r"\\leq "),
-        (">=", r">=", r"\\geq "),
-        ("\\lt", r"\\lt(?![a-zA-Z])", "<"),
-        ("\\gt", r"\\gt(?![a-zA-Z])", ">"),
-        ("\\ne", r"\\ne(?![a-zA-Z])", r"\\neq "),
-        ("!=", r"!=", r"\\neq "),
-        ("\\times", r"\\times(?![a-zA-Z])", r"\\cdot "),
-        ("\\ast", r"\\ast(?![a-zA-Z])", r"\\cdot "),
-        ("**", r"(?<!\*)\*\*(?!\*)", "^"),
-        ("*", r"\*(?!\*)", r"\\cdot "),
-        ("\\div", r"\\div(?![a-zA-Z])", "/"),
-        ("\\", r"\\(?:approx|simeq|doteq)(?![a-zA-Z])", r"\\approx "),
-        (".", r"(?<![\w.\\}])(\d+\.\d+)[eE]([+-]?\d{1,3})(?![\w.]|\)_)", r"\1\\cdot 10^{\2}"),
-        ("e", r"(?<![\w.\\}])(\d+)e(\d{1,3}|[+-]0\d)(?![\w.]|\)_)", r"\1\\cdot 10^{\2}"),
-        ("Rs", r"(?<![a-zA-Z\\])Rs\.?(?![a-zA-Z])", r"\\text{rupee}"),
-        ("USD", r"(?<![a-zA-Z\\])USD(?![a-zA-Z])", r"\\text{dollar}"),
-        ("ound", r"(?<![a-zA-Z\\])[Aa]round(?=[\s~}]*[-\d\\$.])", ""),
-        ("bout", r"(?<![a-zA-Z\\])[Aa]bout(?=[\s~}]*[-\d\\$.])", ""),
-        ("oughly", r"(?<![a-zA-Z\\])[Rr]oughly(?=[\s~}]*[-\d\\$.])", ""),
-        ("pprox", r"(?<![a-zA-Z\\])[Aa]pprox(?:\.|imately)(?=[\s~}]*[-\d\\$.])", ""),
-        ("operatorname", r"\\operatorname\*?\s*\{\s*(abs|floor|ceil)\s*\}", r"\\\1 "),
-        ("\\lg", r"\\lg(?![a-zA-Z])", r"\\log "),
-        ("mod", r"\\p?mod(?![a-zA-Z])\s*\{?\s*(\w+)\s*\}?", r"\\pmod{\1}"),
-        ("mod", r"(?:\\bmod|(?<=[\d)}a-z] )mod)(?![a-zA-Z])\s*\{?\s*(\w+)\s*\}?", r"\\bmod{\1}"),
-        ("~=", r"~=", r"\\approx "),
-        ("\\varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
-        ("\\{", r"\\\{\s*\\\}", r"\\emptyset "),
-        ("inf", r"\\(?:infin|inf)(?![a-zA-Z])|(?<![a-zA-Z\\])inf(?:inity)?(?![a-zA-Z])", r"\\infty "),
-        ("\\", r"\\(?:mid|vert|lvert|rvert)(?![a-zA-Z])", "|"),
-        (":", r"\{:\}", ":"),
-        ("colon", r"\\colon(?![a-zA-Z])", ":"),
-        ("\\lbra", r"\\lbrace(?![a-zA-Z])", r"\\{"),
-        ("\\rbra", r"\\rbrace(?![a-zA-Z])", r"\\}"),
-        ("\\lbra", r"\\lbrack(?![a-zA-Z])", "["),
-        ("\\rbra", r"\\rbrack(?![a-zA-Z])", "]"),
-        ("\\lpar", r"\\lparen(?![a-zA-Z])", "("),
-        ("\\rpar", r"\\rparen(?![a-zA-Z])", ")"),
-        ("R", r"\\(?:Bbb|mathbb|mathbf|bold)\s*\{?\s*R\s*\}?", r"\\mathbb{R}"),
-        ("circ", r"\^\s*\{?\s*\\circ(?![a-zA-Z])\s*\}?", "^{\\\\circ}"),
-        ("\\degree", r"\\degree(?![a-zA-Z])", "^{\\\\circ}"),
-        ("\\%", r"\\%", "%"),
-        ("\\$", r"\\\$", r"\\text{dollar}"),
-        ("\\", r"\\[()\[\]](?!\w)|(?<!\\)\\[()]", " "),
-        ("sqrt", r"(?<![a-zA-Z\\])sqrt(?![a-zA-Z])", r"\\sqrt "),
-        ("pi", r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
-    ]
+_SYNONYM_TABLE: list[tuple[str, str, _Replacement]] = [
+    ("frac", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    ("dbinom", r"\\dbinom(?![a-zA-Z])", r"\\binom"),
+    ("\\le", r"\\(?:le|leqslant)(?![a-zA-Z])", r"\\leq "),
+    ("\\ge", r"\\(?:ge|geqslant)(?![a-zA-Z])", r"\\geq "),
+    ("<=", r"<=", r"\\leq "),
+    (">=", r">=", r"\\geq "),
+    ("\\lt", r"\\lt(?![a-zA-Z])", "<"),
+    ("\\gt", r"\\gt(?![a-zA-Z])", ">"),
+    ("\\ne", r"\\ne(?![a-zA-Z])", r"\\neq "),
+    ("!=", r"!=", r"\\neq "),
+    ("\\times", r"\\times(?![a-zA-Z])", r"\\cdot "),
+    ("\\ast", r"\\ast(?![a-zA-Z])", r"\\cdot "),
+    ("**", r"(?<!\*)\*\*(?!\*)", "^"),
+    ("*", r"\*(?!\*)", r"\\cdot "),
+    ("\\div", r"\\div(?![a-zA-Z])", "/"),
+    ("\\", r"\\(?:approx|simeq|doteq)(?![a-zA-Z])", r"\\approx "),
+    (".", r"(?<![\w.\\}])(\d+\.\d*|\.\d+)[eE]([+-]?\d{1,3})(?![\w.]|[)}]\s*_)", r"\1\\cdot 10^{\2}"),
+    ("e", r"(?<![\w.\\}])(\d+)e(\d{1,3})(?![\w.]|[)}]\s*_)", r"\1\\cdot 10^{\2}"),
+    ("E", r"(?<![\w.\\}])(\d+)E(\d{1,3})(?![\w.]|[)}]\s*_)", r"\1\\cdot 10^{\2}"),
+    # With a sign it might be a sum with Euler's number: not behind 1, and not of two digits and alone.
+    ("1", r"(?<![\w.\\}])1[eE]([+-]\d{1,3})(?![\w.]|[)}]\s*_)", r"10^{\1}"),
+    ("", r"(?<![\w.\\}{^+*/)])(?<![-+*/] )(\d+)[eE]([+-]\d{2,3})(?![\w.^}(]|\)\s*_|\s*[-+*/])", r"\1\\cdot 10^{\2}"),
+    ("Rs", r"(?<![a-zA-Z\\])Rs\.?(?![a-zA-Z])", r"\\text{rupee}"),
+    ("USD", r"(?<![a-zA-Z\\])USD(?![a-zA-Z])", r"\\text{dollar}"),
+    ("ound", r"(?<![a-zA-Z\\])[Aa]round(?=[\s~}]*[-\d\\$.])", ""),
+    ("bout", r"(?<![a-zA-Z\\])[Aa]bout(?=[\s~}]*[-\d\\$.])", ""),
+    ("oughly", r"(?<![a-zA-Z\\])[Rr]oughly(?=[\s~}]*[-\d\\$.])", ""),
+    ("pprox", r"(?<![a-zA-Z\\])[Aa]pprox(?:\.|imately)(?=[\s~}]*[-\d\\$.])", ""),
+    ("operatorname", r"\\operatorname\*?\s*\{\s*(abs|floor|ceil)\s*\}", r"\\\1 "),
+    ("h", r"\\(?:operatorname\*?|mathrm|text)\s*\{\s*((?:arc?)?(?:coth|csch|(?:co)?sech))\s*\}", r"\\\1 "),
+    ("\\lg", r"\\lg(?![a-zA-Z])", r"\\log "),
+    ("mod", r"\s*\\(?:mathrm|text|operatorname)\s*\{\s*mod\s*\}\s*", " mod "),
+    ("mod", rf"\(\s*\\?mod(?![a-zA-Z])\s*(?:{_BRACED}|((?:[^(){{}}]|\{{[^{{}}]*\}})+))\s*\)", _modulus),
+    ("mod", rf"\\p?mod(?![a-zA-Z])\s*(?:{_BRACED}|(\w+))", _modulus),
+    ("mod", rf"(?:\\bmod|(?<=[\d)}}a-z] )mod)(?![a-zA-Z])\s*(?:{_BRACED}|\(([^()]+)\)|(\w+))", _modulus),
+    ("...", r"\.{3,}", r"\\ldots "),
+    ("~=", r"~=", r"\\approx "),
+    ("\\varnothing", r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
+    ("\\{", r"\\\{\s*\\\}", r"\\emptyset "),
+    ("inf", r"\\(?:infin|inf)(?![a-zA-Z])|(?<![a-zA-Z\\])inf(?:inity)?(?![a-zA-Z])", r"\\infty "),
+    ("\\", r"\\(?:mid|vert|lvert|rvert)(?![a-zA-Z])", "|"),
+    (":", r"\{:\}", ":"),
+    ("colon", r"\\colon(?![a-zA-Z])", ":"),
+    ("\\lbra", r"\\lbrace(?![a-zA-Z])", r"\\{"),
+    ("\\rbra", r"\\rbrace(?![a-zA-Z])", r"\\}"),
+    ("\\lbra", r"\\lbrack(?![a-zA-Z])", "["),
+    ("\\rbra", r"\\rbrack(?![a-zA-Z])", "]"),
+    ("\\lpar", r"\\lparen(?![a-zA-Z])", "("),
+    ("\\rpar", r"\\rparen(?![a-zA-Z])", ")"),
+    ("R", r"\\(?:Bbb|mathbb|mathbf|bold)\s*\{?\s*R\s*\}?", r"\\mathbb{R}"),
+    ("bb", r"\\(?:Bbb|mathbb)\s*\{?\s*([NZQC])\s*\}?", r"\\mathbb{\1}"),
+    ("circ", r"\^\s*\{?\s*\\circ(?![a-zA-Z])\s*\}?", "^{\\\\circ}"),
+    ("\\degree", r"\\degree(?![a-zA-Z])", "^{\\\\circ}"),
+    ("\\%", r"\\%", "%"),
+    ("\\$", r"\\\$", r"\\text{dollar}"),
+    ("\\", r"\\[()\[\]](?!\w)|(?<!\\)\\[()]", " "),
+    ("sqrt", r"(?:(?<![a-zA-Z\\])|(?<![a-zA-Z\\].)(?<=[a-z])(?=sqrt\())sqrt(?![a-zA-Z])", r"\\sqrt "),
+    ("pi", r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
 ]
-# Functions as calculators and programs write them: sin(x), sin x, log_2(3). "tan line" and "5 sec" are none.
-_ARGUMENT = r"(?=\s*(?:[\d\\^_(|{]|[a-zA-Z](?![a-zA-Z])))"
+_SYNONYMS = [(hint, re.compile(pattern), replacement) for hint, pattern, replacement in _SYNONYM_TABLE]
+# Functions as calculators and programs write them: sin(x), sin x, sinx, log_2(3), xln(x), xlnx. "tan line", "5 sec",
+# cost and logs are none: what follows without a space is x, a number or "(".
+_ARGUMENT = r"(?=\s*[\d\\^_(|{]|x(?![a-zA-Z])|\s+[a-zA-Z](?![a-zA-Z]))"
+_OF_X = "sin|cos|tan|cot|sec|csc|ln|log"
 _PLAIN_FUNCTION = re.compile(
-    rf"(?<![a-zA-Z\\])(?:(?:(?:arc|a)?(?:sin|cos|tan)(?:h|(?!h))|ar(?:sin|cos|tan)h|ln|log){_ARGUMENT}"
-    r"|(?:exp|cot|sec|csc|abs|floor|ceil)(?=\s*\()|(?:gcd|lcm|max|min)(?=\())"
+    r"(?P<words>\\(?:text(?:bf|it|rm)?|mbox)\s*\{[^{}(\d]*\})|"
+    rf"(?P<of_x>(?<![a-zA-Z\\])x?(?:(?:{_OF_X})x){{1,4}}(?![a-zA-Z]))|"
+    r"(?:(?<![a-zA-Z\\])|(?<![a-zA-Z\\].)(?<=[b-z])(?=(?:(?:sin|cos|tan)h?|ln|log|exp|cot|sec|csc)\())"
+    rf"(?:(?:(?:arc|a)?(?:sin|cos|tan)(?:h|(?!h))|ar(?:sin|cos|tan)h|ln|log){_ARGUMENT}"
+    r"|(?:exp|(?:arc?)?(?:cot|sec|csc)h?|abs|floor|ceil)(?=\s*\()|(?:gcd|lcm|max|min)(?=\())"
 )
 _SHORT_INVERSE = re.compile("a(?=(?:sin|cos|tan)h?$)")
 _PLAIN_LOGARITHM = re.compile(r"(?<![a-zA-Z\\])log(2|10)(?=\()")
@@ -99,6 +122,9 @@ _TEXT_COMMAND = re.compile(
     "text|textbf|textit|textrm|textsf|texttt|textnormal|mbox|hbox|mathrm|mathsf|mathbf|mathit|mathtt|boldsymbol|bm|"
     "operatorname|emph"
 )
+_RECIPROCAL_OF = {"coth": "tanh", "sech": "cosh", "csch": "sinh", "cosech": "sinh"}
+_RECIPROCAL = re.compile(f"(arc?)?({'|'.join(_RECIPROCAL_OF)})")
+_BARE_ARGUMENT = re.compile(r"\s*(?:\d+(?:\.\d+)? *)?(?:[a-zA-Z]|\\(?:pi|theta|alpha|beta|omega|phi)(?![a-zA-Z]) *)+")
 _INVISIBLE = re.compile("[hv]?phantom|[hv]space|color|textcolor|label|tag")
 _FUNCTION = re.compile("(?:arc?)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp|gcd|lcm|max", re.IGNORECASE)
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?|\\.", re.DOTALL)
@@ -149,7 +175,7 @@ def canonical(answer: str) -> str:
             text = pattern.sub(replacement, text)
     if "(" in text or re.search("[a-z]{2}", text):
         text = _PLAIN_LOGARITHM.sub(r"\\log_{\1}", text)
-        text = _PLAIN_FUNCTION.sub(lambda name: rf"\{_SHORT_INVERSE.sub('arc', name[0])} ", text)
+        text = _PLAIN_FUNCTION.sub(_named_function, text)
     text = text.replace("$", " ").replace("\0", "\\\\")
     if "!!!" in text:
         raise UnreadableError("a factorial of a double factorial, or the other way round")
@@ -157,6 +183,12 @@ def canonical(answer: str) -> str:
         raise UnreadableError(f"longer than {MAX_CHARACTERS} characters")
     _check_depth(text)
     return _trim(_BLANKS.sub(" ", _PRIMES_FIRST.sub(r"\2\1", _rewrite(text))))
+
+
+def _named_function(found: re.Match[str]) -> str:
+    if found["of_x"]:
+        return re.sub(_OF_X, r"\\\g<0> ", found[0])
+    return found[0] if found["words"] else rf"\{_SHORT_INVERSE.sub('arc', found[0])} "
 
 
 def tight(text: str) -> str:
@@ -282,6 +314,33 @@ def _chosen(text: str) -> list[str] | None:
     return parts
 
 
+def _reciprocal(text: str, i: int, of: str, *, is_inverse: bool) -> tuple[str, int]:
+    r"""``\coth`` and its like, which the parser does not know, by the functions of which they are one over.
+
+    Raises:
+        UnreadableError: a power other than -1 with a sign, or of an argument without parentheses.
+    """
+    start = len(text) - len(text[i:].lstrip())
+    power = ""
+    if text[start : start + 1] == "^":
+        power, i = _exponent(text, start + 1)
+    if power == "-1":
+        is_inverse, power = True, ""
+    bare = _BARE_ARGUMENT.match(text, i)
+    if inside := _parenthesised(text, i):
+        argument, i = inside
+    else:
+        argument, i = (_rewrite(bare[0]).strip(), bare.end()) if bare else _argument(text, i)
+        if text[i : i + 1] in ("^", "_", "("):
+            raise UnreadableError("where a function's argument ends is unclear")
+    if power.startswith("-"):
+        raise UnreadableError("a negative power of a function")
+    raised = f"^{{{power}}}" if power else ""
+    if is_inverse:
+        return rf"(\arc{of}(\frac{{1}}{{{argument}}})){raised}", i
+    return rf"\frac{{1}}{{\{of}{raised}({argument})}}", i
+
+
 def _command(text: str, i: int) -> tuple[str, int]:
     match = _COMMAND.match(text, i)
     if match is None:
@@ -299,6 +358,8 @@ def _command(text: str, i: int) -> tuple[str, int]:
             order, i = f"[{_rewrite(text[start + 1 : end]).strip()}]", end + 1
         radicand, i = _radicand(text, i)
         return rf"\sqrt{'' if order == '[2]' else order}{{{radicand}}}", i
+    if reciprocal := _RECIPROCAL.fullmatch(name):
+        return _reciprocal(text, i, _RECIPROCAL_OF[reciprocal[2]], is_inverse=reciprocal[1] is not None)
     if name == "abs":
         inner, i = _parenthesised(text, i) or _argument(text, i)
         return f"|({inner})|", i

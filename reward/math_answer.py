@@ -21,10 +21,18 @@ from fpa_verl.reward.values import UnsettledError, evaluate
 __all__ = ["SCORER_VERSION", "compute_score", "judge", "last_boxed", "scorer_fingerprint"]
 
 # Raise whenever a score could change for any answer. Part of every fingerprint.
-SCORER_VERSION = 5
-# What programs write where there is no value, or of a number that overflowed: as ground truth it is no answer. A person
-# writes \infty, \text{none} or infinity.
-_NO_VALUE = re.compile(r"[-+]?(?i:nan|inf)|[-+]?Infinity|None|NaT|<NA>|(?i:null|n/a)")
+SCORER_VERSION = 6
+# What programs write where there is no value, in whatever wrapping. So does R's NA, alone; sodium is Na.
+_MISSING = re.compile(r"[-+]?(?i:nan)|NaT|<NA>|(?i:null|n/a)")
+# What they write of None and of a number that overflowed; a person writes \text{none}, \infty, infinity or (-inf, 5).
+_PRINTED = re.compile(r"[-+]?(?i:inf)|[-+]?Infinity|None")
+# A power of ten as some programs print it, or a sum with Euler's number.
+_POWER_OR_SUM = re.compile(r"[-+]?(?!1[eE])\d+[eE][+-]\d")
+_WRAPPING = re.compile(
+    r"\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf|it)|boxed)(?![a-zA-Z])|\\[()\[\]]|[${}\[\]'\"`]|\.\s*\Z"
+)
+# More boxes than these are a list whatever they say.
+MAX_PARTS = 10
 # A longer box holds no final answer.
 MAX_ANSWER_CHARACTERS = 2_000
 
@@ -33,6 +41,16 @@ def scorer_fingerprint() -> str:
     """Name, version and the versions of what decides beside our own code."""
     libraries = "+".join(f"{name}/{version(name)}" for name in ("math-verify", "latex2sympy2-extended", "sympy"))
     return f"math_answer/{SCORER_VERSION}+{libraries}"
+
+
+def _says_nothing(ground_truth: str) -> bool:
+    """Whether a ground truth is no value, or one of which it cannot be known what it is."""
+    parts = [part.rpartition("=")[2].strip("() \n") for part in re.split("[,;]", _WRAPPING.sub("", ground_truth))]
+    if any(_MISSING.fullmatch(part) or _POWER_OR_SUM.fullmatch(part) for part in parts) or set(parts) == {"NA"}:
+        return True
+    is_sentence = "\\text" in ground_truth or ground_truth.strip() == "None."
+    is_interval = "(" in ground_truth.replace(r"\(", "")
+    return not is_sentence and not is_interval and len(parts) == 1 and _PRINTED.fullmatch(parts[0]) is not None
 
 
 def _settled(gold: tuple[Answer, ...], given: tuple[Answer, ...]) -> bool | None:
@@ -74,7 +92,7 @@ class _GroundTruths:
 
     @staticmethod
     def _find(ground_truth: str, timeout_s: float) -> str:
-        if len(ground_truth) > MAX_ANSWER_CHARACTERS or _NO_VALUE.fullmatch(ground_truth.strip()):
+        if len(ground_truth) > MAX_ANSWER_CHARACTERS or _says_nothing(ground_truth):
             return "bad_ground_truth"
         try:
             if _is_plain(cached_readings(ground_truth)[0]):
@@ -119,17 +137,43 @@ def judge(answer: str, ground_truth: str, timeout_s: float = GRADE_TIMEOUT_S) ->
 
 
 def final_answer(response: str, ground_truth: str) -> str | None:
-    """The answer to grade: the last complete box.
+    """The answer to grade: the last complete box, or all that are one answer with it (`boxes.final_boxes`) as a list.
 
-    Where the ground truth is a list, and as many boxes as it has items end the response with nothing but
-    commas or "and" between them, it is the list of those.
+    Boxes that say the same are one, unless the ground truth is a list of as many items. A last box that says what those
+    before it say together is the answer.
     """
     boxes = final_boxes(response)
-    if len(boxes) > 1:
-        gold = cached_readings(ground_truth)[0]
-        if isinstance(gold, Group) and gold.kind == LIST and len(gold.items) == len(boxes):
-            return ", ".join(boxes)
-    return boxes[-1] if boxes else None
+    if len(boxes) < 2:
+        return boxes[0] if boxes else None
+    gold = cached_readings(ground_truth)[0]
+    if (
+        isinstance(gold, Group)
+        and gold.kind == LIST
+        and len(gold.items) == len(boxes)
+        and not any(map(_is_list, boxes))
+    ):
+        return ", ".join(boxes)
+    different = list(dict.fromkeys(boxes))
+    *before, last = different
+    if not before or len(different) > MAX_PARTS:
+        return ", ".join(different)
+    is_repeated = all(_say_the_same(one, last) for one in before) or _say_the_same(", ".join(before), last)
+    return last if is_repeated else ", ".join(different)
+
+
+def _is_list(answer: str) -> bool:
+    try:
+        read = cached_readings(answer)[0]
+    except UnreadableError:
+        return False
+    return isinstance(read, Group) and read.kind == LIST
+
+
+def _say_the_same(a: str, b: str) -> bool:
+    try:
+        return _settled(cached_readings(a), cached_readings(b)) is True
+    except UnreadableError:
+        return False
 
 
 def compute_score(

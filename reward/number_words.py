@@ -1,4 +1,4 @@
-"""Whole numbers in words: twelve, minus five, two hundred and five, 三, 二十一."""
+"""Whole numbers in words: twelve, minus five, two hundred and five, 三, 二十一, 三万; and what twelfths divide by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _DECADES = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", 
 _TENS = {word: 10 * number for number, word in enumerate(_DECADES, start=2)}
 _THOUSANDS = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _HAN_UNITS = (10, 100, 1000)
-_HAN_SYNONYMS = str.maketrans({"〇": "零", "两": "二"})  # noqa: RUF001
+_HAN_GROUPS = (10**8, 10**4)
+_HAN_SYNONYMS = str.maketrans({"〇": "零", "两": "二", "兩": "二"})  # noqa: RUF001
+# Ordinals whose number is not what stands before "th".
+_ORDINALS = {"fif": "five", "eigh": "eight", "nin": "nine", "twelf": "twelve"}
 
 
 def whole_number(words: str) -> str | None:
@@ -58,19 +61,46 @@ def _within_group(token: str, group: int | None) -> int | None:
     return before + _SMALL[token] if fits else None
 
 
-def _han(word: str) -> int | None:
-    """Han numerals below 10,000: digits before ten, hundred and thousand."""
-    values = [unicodedata.numeric(one, -1) for one in word.translate(_HAN_SYNONYMS)]
-    if not all(value in (*range(10), *_HAN_UNITS) for value in values):
+def denominator(word: str) -> int | None:
+    """12 of twelfths, 100000 of hundred-thousandths; None of what is no fraction in the plural."""
+    if word in ("halves", "thirds"):
+        return {"halves": 2, "thirds": 3}[word]
+    if not word.endswith("ths"):
         return None
-    total, digit, last = 0, None, 10_000
+    before, dash, last = word.removesuffix("ths").rpartition("-")
+    last = _ORDINALS.get(last) or (f"{last[:-2]}y" if last.endswith("tie") else last)
+    number = whole_number(before + dash + last) or whole_number(f"one {before}{dash}{last}")
+    return int(number) if number and int(number) > 1 else None
+
+
+def _han(word: str) -> int | None:
+    """Han numerals: digits before ten, hundred and thousand, and those before ten thousand and its square."""
+    values = [unicodedata.numeric(one, -1) for one in word.translate(_HAN_SYNONYMS)]
+    if not all(value in (*range(10), *_HAN_UNITS, *_HAN_GROUPS) for value in values):
+        return None
+    total, last = 0, 1
+    for group in _HAN_GROUPS:
+        if group in values:
+            at = values.index(group)
+            many = _below_10_000(values[:at])
+            if not many:
+                return None
+            total, last, values = total + many * group, group, values[at + 1 :]
+    rest = _below_10_000(values, last)
+    return None if rest is None else total + rest
+
+
+def _below_10_000(values: list[float], unit: int = 1) -> int | None:
+    """Of digits and units, behind a unit: a last digit directly behind it counts its tenths (150 is hundred-five)."""
+    total, digit, last, behind = 0, None, 10_000, unit
     for value in map(int, values):
         if value in _HAN_UNITS:
             if value >= last or digit == 0:
                 return None
-            total, digit, last = total + (digit or 1) * value, None, value
-        elif digit:
+            total, digit, last, behind = total + (1 if digit is None else digit) * value, None, value, value
+        elif digit or value > 9:
             return None
         else:
+            behind = 1 if value == 0 else behind
             digit = value
-    return total + (digit or 0)
+    return total + (digit or 0) * max(behind // 10, 1)

@@ -27,12 +27,13 @@ from fpa_verl.reward.latex import UnreadableError, canonical
 from fpa_verl.reward.marks import spellings
 from fpa_verl.reward.names import RELATION, is_name, is_operation, is_variable
 from fpa_verl.reward.number_words import whole_number
-from fpa_verl.reward.units import split_percent, split_unit
+from fpa_verl.reward.units import is_harmless, modulus_name, name_of, split_percent, split_unit
 from fpa_verl.reward.values import UnsettledError, compare, evaluate
 from fpa_verl.reward.wording import in_symbols, word_letters
 
 MAX_ITEMS = 200
 MAX_UNITS = 2
+MAX_NUMBER_WORDS = 20
 # More of them outside of \text are a sentence, and no answer.
 MAX_PLAIN_WORDS = 4
 
@@ -60,7 +61,7 @@ _SPACED_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?")
 _BASE = re.compile(r"(-?)\(?([0-9A-Za-z]*\.?[0-9A-Za-z]+)\)?_\{(?:\\text\{)?(\w+)\}?\}")
 # \text{The answer is } 5
 _LEAD = re.compile(r"\\text\{[^{}]*(?:\bis|\bare|\bequals|:)\s*\}\s*(\S.*)")
-_REMAINDER = re.compile(r"(.*\S)\s*\\bmod\{(\w+)\}")
+_REMAINDER = re.compile(r"(.*\S)\s*\\bmod\{((?:[^{}]|\{[^{}]*\})+)\}")
 _WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus|\\backslash|-)\s*\\\{([^{},]+)\\\}")
 _PLAIN_MIXED = re.compile(r"(?<![\d.}])(\d+) (\d+)\s?/\s?(\d+)(?!\d)")
 _CHOICE = re.compile(r"\(?([A-J])\)?\s*[.:)]\s*(\S.*)", re.DOTALL)
@@ -73,6 +74,10 @@ _PLAIN_AND = re.compile(
 _ENVIRONMENT = re.compile(r"\\begin\{([pbB]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _MIRRORED = {">": "<", r"\geq": r"\leq"}
 _PROSE = re.compile(r"[^\W\d_](?:[^\W_]|[ .,;:'!?&/()-])*")
+_FIGURES = re.compile(
+    r"\b(?:line|ray|segment|point|plane|curve|circle|sphere|arc|angle|triangle|square|rectangle|polygon|ellipse|parabola"
+    r"|hyperbola|cone|cube|solution|root|value|intersection|quarter)"
+)
 # Too short to be told from a product of variables by their length; three letters, the first a capital, can be.
 _SHORT_WORDS = frozenset(("yes", "no", "odd", "red", "tie", "win", "any"))
 _CAPITALISED = re.compile("[A-Z][a-z]{2}")
@@ -181,8 +186,8 @@ def _words(text: str) -> Answer | None:
     if _CLOCK.fullmatch(bare) or not _PROSE.fullmatch(bare) or "," in bare:
         return None
     without_article = _ARTICLE.sub("", bare.lower())
-    if number := whole_number(without_article):
-        return Expression(number)
+    if number := _number_in_words(without_article):
+        return number
     letters = word_letters(without_article)
     if len(bare) == 1 and bare != text:
         return Words(bare)
@@ -197,6 +202,18 @@ def _words(text: str) -> Answer | None:
             return Words(letters)
     # A date: October 30.
     return Words(letters) if re.fullmatch(r"[A-Z][a-z]{2,} \d+", bare) else None
+
+
+def _number_in_words(text: str) -> Expression | None:
+    """Twelve; five apples, but two circles may be what was asked for, and are not the number 2."""
+    tokens = text.split()
+    for count in range(min(len(tokens), MAX_NUMBER_WORDS), 0, -1):
+        number, rest = whole_number(" ".join(tokens[:count])), " ".join(tokens[count:])
+        if number and not rest:
+            return Expression(number)
+        if number and is_harmless(rest, number) and not _FIGURES.search(rest):
+            return Expression(number, unit=name_of(rest) or word_letters(rest))
+    return None
 
 
 def _is_word(run: str) -> bool:
@@ -293,8 +310,9 @@ def _inequality(parts: list[str], signs: list[str]) -> Answer:
     """An interval where a name is compared with one or two bounds; else what is written, the smaller side first."""
     if set(signs) <= set(_MIRRORED):
         parts, signs = parts[::-1], [_MIRRORED[sign] for sign in reversed(signs)]
-    if signs == [r"\neq"] and is_variable(parts[0]):
-        return _all_but(parts[1], parts[0])
+    if signs == [r"\neq"] and any(map(is_variable, parts)):
+        name, number = parts if is_variable(parts[0]) else parts[::-1]
+        return _all_but(number, name)
     if set(signs) <= {"<", r"\leq"} and (interval := _interval(parts, signs)):
         return interval
     links = tuple(map(Relation, parts, signs, parts[1:]))
@@ -385,12 +403,12 @@ def _remainder(text: str) -> Expression | None:
     if any(depth == 0 and position and token in ("+", "-") for position, token, depth in depths(body)):
         raise UnreadableError("7 + 5 mod 3 has two readings")
     try:
-        value = evaluate(body)
+        value, by = evaluate(body), evaluate(modulus)
     except UnsettledError:
-        value = None
-    if isinstance(value, Fraction) and value.denominator == 1 and modulus.isdigit() and int(modulus):
-        return Expression(str(value.numerator % int(modulus)), unit=f"mod {int(modulus)}")
-    return Expression(rf"({body}) \mod {modulus}")
+        value = by = Fraction(0)
+    if isinstance(value, Fraction) and isinstance(by, Fraction) and value.denominator == by.denominator == 1 <= by:
+        return Expression(str(value % by), unit=modulus_name(modulus))
+    return Expression(rf"({body}) \mod ({modulus})")
 
 
 def _expression(text: str) -> Answer:

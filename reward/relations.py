@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Protocol
 
-from fpa_verl.reward.answers import CHAIN, Answer, Expression, Group, Relation
+from fpa_verl.reward.answers import CHAIN, UNION, Answer, Expression, Group, Relation
 from fpa_verl.reward.values import UnsettledError, evaluate
 
 # Random points for the letters of an expression, tried in turn.
@@ -71,7 +71,10 @@ def _factor(a: Relation, b: Relation) -> Fraction | None:
 
 def same_inequalities(a: Answer, b: Answer, algebra: Algebra | None) -> bool | None:
     """Whether inequalities, one at least not solved, say the same link by link; None where they are none such."""
-    if not any(isinstance(one, Relation) or (isinstance(one, Group) and one.kind == CHAIN) for one in (a, b)):
+    names = {one.name for one in (a, b) if isinstance(one, Group) and one.kind == UNION and one.name}
+    is_unsolved = any(isinstance(one, Relation) or (isinstance(one, Group) and one.kind == CHAIN) for one in (a, b))
+    # a is not b says of a what b is not a says of b.
+    if not is_unsolved and len(names) < 2:
         return None
     name = _only_variable(a) or _only_variable(b)
     first, second = _links(a, name), _links(b, name)
@@ -93,9 +96,11 @@ def _only_variable(answer: Answer) -> str | None:
 def _links(answer: Answer, name: str | None) -> tuple[Relation, ...] | None:
     """The inequalities that an answer is made of; those of an interval are for `name` where it has no name itself."""
     if isinstance(answer, Relation):
-        return (answer,) if answer.sign not in ("=", r"\neq") else None
+        return (answer,) if answer.sign != "=" else None
     if not isinstance(answer, Group):
         return None
+    if answer.kind == UNION and (gap := _only_gap(answer)) and (answer.name or name):
+        return (Relation(answer.name or name or "", r"\neq", gap),)
     if answer.kind == CHAIN:
         return tuple(link for link in answer.items if isinstance(link, Relation))
     bounds = [item.text for item in answer.items if isinstance(item, Expression)]
@@ -105,3 +110,13 @@ def _links(answer: Answer, name: str | None) -> tuple[Relation, ...] | None:
     low, high = ("<" if bracket in "()" else r"\leq" for bracket in answer.kind)
     links = (Relation(bounds[0], low, variable), Relation(variable, high, bounds[1]))
     return tuple(link for link in links if r"\infty" not in link.left + link.right)
+
+
+def _only_gap(union: Group) -> str | None:
+    """The number that an answer leaves out of the real numbers, where it does nothing else."""
+    bounds = [tuple(one.items) for one in union.items if isinstance(one, Group) and one.kind == "()"]
+    low, high = Expression(r"-\infty"), Expression(r"\infty")
+    if len(bounds) != len(union.items) or len(bounds) != 2 or bounds[0][0] != low or bounds[1][-1] != high:
+        return None
+    gap = bounds[0][-1]
+    return gap.text if isinstance(gap, Expression) and gap == bounds[1][0] else None

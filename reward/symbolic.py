@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import sympy
-from latex2sympy2_extended.latex2sympy2 import latex2sympy
+from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
 
@@ -42,9 +42,35 @@ _LETTER = re.compile(
 _INDEXED_NUMBER = re.compile(r"\d\s*_\{")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\{(?:[bB]?matrix|smallmatrix|array)\}(?:\{[lcr| ]*\})?")
 _DOUBLE_FACTORIAL = re.compile(r"(\([^()]*\)|[a-zA-Z]|\d+)!!")
+# coth is no product of cot and h, sinc x no sin(cx).
+_MISTAKEN = re.compile(r"\\(?:(?:arc?)?(?:cot|sec|csc)h|sinc)")
+# Feet or minutes behind a number, and numbers in a row, which are no product: equal to themselves alone.
+_PRIMED = re.compile(r"(?<=[\w)\]}])'+")
+_ROW = re.compile(r"(?<![\d.])\d+(?:\.\d+)?(?: +\d+(?:\.\d+)?)+(?![\d.])")
+_PRIMES, _ROWS = 991, 992
 _PLACE = "w_{{double{}}}"
 _MAX_DOUBLE = 10_000
 _WHOLE = re.compile(r"(?<![\d.}!])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
+
+
+class _Converter(_Latex2Sympy):
+    """The parser's tree as a sympy expression, numbers side by side multiplied, gcd of numbers alone worked out."""
+
+    def convert_postfix_list(self, arr: Any, i: int = 0) -> Any:
+        """A product. The library adds a number to a whole number before it; mixed numbers are written out before."""
+        found = super().convert_postfix_list(arr, i)
+        return sympy.Mul(found, 1, evaluate=False) if i and isinstance(found, sympy.Rational) else found
+
+    def handle_gcd_lcm(self, f: str, args: Any) -> Any:
+        """Of numbers that `limits` lets be formed; of letters a function. The library says that gcd(n, 4) is 1."""
+        worked_out = [arg.doit() for arg in args]
+        if all(arg.is_Rational for arg in worked_out):
+            return super().handle_gcd_lcm(f, worked_out)
+        return sympy.Function(f)(*sorted(worked_out, key=sympy.default_sort_key))
+
+
+def _digits_apart(match: re.Match[str]) -> str:
+    return {" ": "p", ".": "d"}[match[0]]
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -71,9 +97,10 @@ def parsed(text: str) -> Any:
     Raises:
         UnreadableError: the parser does not read it.
     """
-    if _INDEXED_NUMBER.search(text) or r"\text{" in text:
-        raise UnreadableError(f"words or an indexed number in a formula: {text}")
+    if _INDEXED_NUMBER.search(text) or r"\text{" in text or _MISTAKEN.search(text):
+        raise UnreadableError(f"words, an indexed number or an unknown function in a formula: {text}")
     prepared = _ENVIRONMENT.sub(r"\\\1{pmatrix}", text)
+    prepared = _ROW.sub(lambda match: f" w_{{{_ROWS}p{re.sub('[ .]', _digits_apart, match[0])}}}", prepared)
     double_factorials: list[str] = []
     if "!!" in text:
         prepared = _DOUBLE_FACTORIAL.sub(lambda match: _noted(match[1], double_factorials), prepared)
@@ -81,14 +108,10 @@ def parsed(text: str) -> Any:
     prepared = _DEGREES.sub(r"(\\frac{\1 \\pi}{180})", prepared)
     prepared = _WHOLE.sub(_mixed, prepared)
     prepared = _LETTER.sub(_as_index, prepared)
+    prepared = _PRIMED.sub(lambda match: rf" w_{{{_PRIMES}{'p' * len(match[0])}}}", prepared)
     prepared = _GREEK_COMMAND.sub(lambda match: _GREEK[match[1]], prepared)
     try:
-        found = latex2sympy(
-            prepared,
-            is_real=not _is_complex(prepared),
-            convert_degrees=False,
-            normalization_config=None,
-        )
+        found = _Converter(is_real=not _is_complex(prepared)).parse(prepared)
     except (MemoryError, TooLargeError):
         raise
     except Exception as error:  # the parser raises whatever its grammar stumbles over

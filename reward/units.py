@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 
+from fpa_verl.reward.counted import counts
+from fpa_verl.reward.latex import UnreadableError, tight
+from fpa_verl.reward.values import UnsettledError, evaluate
+from fpa_verl.reward.wording import are_variables
+
 # First the name, then its other spellings; plurals in -s are understood.
 _TABLE = """
 mm millimeter millimetre
@@ -33,19 +38,65 @@ month
 year yr
 dollar usd buck
 cent
-euro
-rupee
+euro eur
+rupee inr
 degree deg
 radian rad
 mph
+kmh kmph kph
+rpm
+mpg
 acre
+hectare ha
 unit
+decimeter decimetre dm
+nanometer nm
+millisecond ms
+decade
+century
+cup
+pint
+tablespoon tbsp
+teaspoon tsp
+tonne
+calorie cal
+kilocalorie kcal
+kelvin
+celsius
+fahrenheit
+joule
+kilojoule kj
+newton
+watt
+kilowatt kw
+kwh
+volt
+ampere amp
+ohm
+pascal pa
+kilopascal kpa
+hertz hz
+mole mol
+byte
+kilobyte kb
+megabyte mb
+gigabyte gb
+penny pence
+yuan rmb cny
+yen jpy
+gbp
+peso
+franc
+shilling
+am
+pm
 """
 _NAMES = {spelling: line.split()[0] for line in _TABLE.strip().splitlines() for spelling in line.split()}
 _POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cu": "^3", "cubed": "^3"}
 # Without \text{}, a single letter is a variable and "in" or "min" may be anything.
+_TEXT_ONLY = "in mi ton sec deg gal rad am pm ha dm nm ms cal kw kj pa hz mol amp kb mb gb"
 _PLAIN = sorted(
-    (s for s in _NAMES if len(s) > 1 and s not in ("in", "mi", "ton", "sec", "deg", "gal", "rad")),
+    (s for s in _NAMES if len(s) > 1 and s not in _TEXT_ONLY.split()),
     key=len,
     reverse=True,
 )
@@ -54,7 +105,9 @@ _PLAIN = sorted(
 _TAIL = re.compile(
     r"(?P<body>.*?[^\s,])\s*(?P<unit>\\text\{[^{}]*\}(?:\s*(?:\^\{[-\d]+\}|/|\\cdot|\\text\{[^{}]*\}))*)\s*"
 )
-_DEGREES = re.compile(r"(?P<body>.*[\w})\]])\s*\^\{\\circ\}\s*(?:\\text\{[^{}]*\}|[CF])?\s*")
+_DEGREES = re.compile(
+    r"(?P<body>.*[\w})\]])\s*\^\{\\circ\}\s*(?:[CF]|\\text\{\s*(?:celsius|centigrade|fahrenheit)\s*\})?\s*", re.I
+)
 _PLAIN_TAIL = re.compile(
     r"(?P<body>.*[\d})])\s*(?P<unit>(?:(?:square|sq|cubic|cu)\.? )?"
     rf"(?:{'|'.join(_PLAIN)})s?\.?(?:\s*\^\{{[23]\}}| per \w+|/\w+)?)\s*",
@@ -65,22 +118,11 @@ _PLAIN_WORDS = re.compile(
     r"(?P<body>.*[\d})]) (?P<unit>(?!(?:sin|cos|tan|log|mod|sqrt|max|min|and|or|if|for)\b)"
     r"[a-zA-Z][a-z]{2,}(?:[ /-][a-zA-Z]+)*\.?)"
 )
-# "5 divided by two" and "5 times 10" are no five of anything; "5 two-digit numbers" are.
-_ENGLISH_OPERATION = (
-    r"(?<= )\d"
-    r"|(?<![a-zA-Z])(?:plus|minus|divided|multiplied|two|three|four|five|six|seven|eight|nine|ten)(?![a-zA-Z-])"
-)
-# Ten thousands, halves, ratios and bounds of a number. A kilogram and a kilometre begin with a thousand.
-_FOREIGN_OPERATION = (
-    "[万亿兆百十倍半余多几成折率不非至超约]|千(?![克米])|分之|以[上下内外]|[大小高低少]于|[平立]方(?![米厘分公千])"
-    "|[만억천백배반割]|이상|이하|초과|미만|тыс|милли|млн|больш|меньш"
-)
-_OPERATION = re.compile(f"{_ENGLISH_OPERATION}|{_FOREIGN_OPERATION}", re.IGNORECASE)
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _CURRENCY = re.compile(
     r"(?P<sign>-?)\s*\\text\{\s*(?P<unit>dollar|dollars|us|rupee|euro|pound sterling)\s*\}(?P<body>.+)", re.I
 )
-_MODULUS = re.compile(r"(?P<body>.*[^\s(])\s*\(?\\pmod\{(?P<modulus>\w+)\}\)?")
+_MODULUS = re.compile(r"(?P<body>.*[^\s(])\s*\(?\\pmod\{(?P<modulus>(?:[^{}]|\{[^{}]*\})+)\}\)?")
 _PERCENT = re.compile(
     r"(?P<body>.*\S)\s*(?:%|\\text\{\s*(?:%|per ?cent|percentage|pct)\.?\s*\}|(?<![a-zA-Z])per ?cent|pct)\s*", re.I
 )
@@ -89,15 +131,39 @@ _PERCENT = re.compile(
 def split_unit(text: str) -> tuple[str, str | None, bool]:
     """Body, name of the unit, and whether there was one; the name is None where it says nothing ("ways")."""
     if match := _CURRENCY.fullmatch(text):
-        return match["sign"] + match["body"].strip(), _name(match["unit"]), True
+        return match["sign"] + match["body"].strip(), name_of(match["unit"]), True
     if (match := _DEGREES.fullmatch(text)) and not _TRIGONOMETRY.search(text):
         return match["body"], "degree", True
     if match := _MODULUS.fullmatch(text):
-        return match["body"], f"mod {match['modulus']}", True
+        return match["body"], modulus_name(match["modulus"]), True
     for pattern in (_TAIL, _PLAIN_TAIL, _PLAIN_WORDS):
-        if (match := pattern.fullmatch(text)) and not _OPERATION.search(match["unit"]):
-            return match["body"].strip(), _name(match["unit"]), True
+        if (match := pattern.fullmatch(text)) and is_harmless(match["unit"], match["body"]):
+            return match["body"].strip(), name_of(match["unit"]), True
+    if (match := _PLAIN_WORDS.fullmatch(text)) and not all(map(are_variables, re.findall("[a-zA-Z]+", match["unit"]))):
+        raise UnreadableError("words behind a number that may change it")
     return text, None, False
+
+
+def is_harmless(words: str, number: str) -> bool:
+    """Whether words behind a number leave it what it is."""
+    return counts(words.replace(r"\text", " ").replace(r"\cdot", " "), _is_unit, of_one=number.strip() == "1")
+
+
+def _is_unit(word: str) -> bool:
+    return _known(word) is not None
+
+
+def _known(word: str) -> str | None:
+    return _NAMES.get(word) or _NAMES.get(word.removesuffix("s")) or _NAMES.get(word.removesuffix("es"))
+
+
+def modulus_name(modulus: str) -> str:
+    """Moduli by value, 2^{3} as 8; by spelling where they have letters."""
+    try:
+        value = None if re.search(r"(?<![\\a-zA-Z])[a-zA-Z]", modulus) else evaluate(modulus)
+    except UnsettledError:
+        value = None
+    return f"mod {tight(modulus) if value is None else value}"
 
 
 def agree(a: str, b: str) -> bool:
@@ -112,9 +178,9 @@ def split_percent(text: str) -> tuple[str, bool]:
     return (match["body"], True) if match else (text, False)
 
 
-def _name(unit: str) -> str | None:
+def name_of(unit: str) -> str | None:
     """Canonical name, e.g. "cm^2" of "square centimeters"; None if any word of it is no known unit."""
-    words = re.findall(r"[a-z]+|/|\^\{-?\d+\}", unit.lower().replace("\\text", " "))
+    words = re.findall(r"[a-z]+|/|\^\{-?\d+\}", unit.lower().replace("\\text", " ").replace(".", ""))
     name, power = "", ""
     for word in words:
         if word in _POWERS:
@@ -124,7 +190,7 @@ def _name(unit: str) -> str | None:
         elif word.startswith("^"):
             power = word.replace("{", "").replace("}", "")
         else:
-            known = _NAMES.get(word) or _NAMES.get(word.removesuffix("s")) or _NAMES.get(word.removesuffix("es"))
+            known = _known(word)
             if known is None:
                 return None
             name += known

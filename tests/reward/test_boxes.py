@@ -78,9 +78,18 @@ def test_long_text_takes_one_pass(piece, boxes):
         (r"$\boxed{1}$, $\boxed{2}$, and $\boxed{3}$.", ["1", "2", "3"]),
         (r"\boxed{1} \text{ or } \boxed{2}", ["1", "2"]),
         (r"first \boxed{1}, then \boxed{2}", ["2"]),
-        (r"\boxed{1}\boxed{2}", ["2"]),
+        (r"\boxed{1}\boxed{2}", ["1", "2"]),
+        (r"**\boxed{1}** And **\boxed{2}**", ["1", "2"]),
+        (r"\boxed{1} \\ \boxed{2} & \boxed{3}", ["1", "2", "3"]),
+        ("- $\\boxed{1}$\n- $\\boxed{2}$", ["1", "2"]),
+        (r"$x = \boxed{1}$, $y = \boxed{2}$", ["x = 1", "y = 2"]),
+        (r"x = \boxed{x = 1}, \boxed{2}", ["x = 1", "2"]),
+        (r"so $x = \boxed{1}$", ["1"]),
+        (r"\boxed{(1,2)} \cup \boxed{[3,4]}", [r"(1,2) \cup [3,4]"]),
+        (r"\boxed{1} - \boxed{2}", ["2"]),
+        (r"\boxed{1}. \boxed{2}", ["2"]),
         ("none", []),
     ],
 )
-def test_boxes_joined_by_commas_and_and(text, expected):
+def test_boxes_that_are_one_answer(text, expected):
     assert final_boxes(text) == expected

@@ -39,7 +39,7 @@ def test_result_has_what_verl_and_the_report_need():
 
 
 def test_fingerprint_names_all_versions():
-    assert scorer_fingerprint().startswith("math_answer/5+math-verify/")
+    assert scorer_fingerprint().startswith("math_answer/6+math-verify/")
     assert "+sympy/" in scorer_fingerprint()
 
 

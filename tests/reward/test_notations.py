@@ -36,14 +36,56 @@ def test_a_notation_in_both_directions(kind, status, truth, answer):
 
 @pytest.mark.parametrize(
     "truth",
-    ["NaN", "nan", " nan ", "-nan", "None", "null", "NULL", "N/A", "n/a", "NaT", "<NA>", "inf", "-inf", "Infinity"],
+    [
+        *(
+            "NaN",
+            "nan",
+            " nan ",
+            "-nan",
+            "None",
+            "null",
+            "NULL",
+            "N/A",
+            "n/a",
+            "NaT",
+            "<NA>",
+            "inf",
+            "-inf",
+            "Infinity",
+        ),
+        *(
+            "NaN.",
+            "$NaN$",
+            r"\text{NaN}",
+            "['nan']",
+            "nan, nan",
+            "NA",
+            "[nan, nan]",
+            "(NaN, NaN)",
+            '"null"',
+            r"\(\mathrm{NaN}\)",
+        ),
+        *("['None']", "$inf$", "'-inf'"),
+    ],
 )
 def test_what_a_program_writes_where_there_is_no_value_is_no_ground_truth(truth):
     assert {judge(answer, truth) for answer in (truth, "5", r"\infty")} == {"bad_ground_truth"}
 
 
 @pytest.mark.parametrize(
-    "truth", [r"\infty", r"-\infty", "infinity", "(-inf, 5)", r"\text{None}", "none", r"\text{DNE}"]
+    "truth",
+    [
+        r"\infty",
+        r"-\infty",
+        "infinity",
+        "(-inf, 5)",
+        r"\text{None}",
+        "none",
+        r"\text{DNE}",
+        "None.",
+        "(-inf, inf)",
+        "Na",
+    ],
 )
 def test_what_a_person_writes_of_infinity_and_nothing_is_one(truth):
     assert check_ground_truth(truth) == "right"
@@ -61,6 +103,15 @@ def test_what_a_person_writes_of_infinity_and_nothing_is_one(truth):
         r"{1 \choose 2 \choose 3}",
         "5 以上",
         "5千",
+        "5 below zero",
+        r"5 \text{ gross}",
+        "5 docenas",
+        "5打",
+        "0.333...",
+        # A power of ten as a program writes it, or a sum with Euler's number.
+        "2e+3",
+        "3E-1",
+        "(2e+3, 3e-1)",
     ],
 )
 def test_a_ground_truth_with_two_readings_is_bad(truth):
@@ -78,8 +129,37 @@ def test_a_ground_truth_with_two_readings_is_bad(truth):
         (r"\boxed{3}\qquad\boxed{4}\qquad\boxed{5}", "3, 4", "wrong"),
         (r"\boxed{3} is too small: \boxed{4}", "3, 4", "wrong"),
         (r"\boxed{3} \text{ not } \boxed{4}", "3, 4", "wrong"),
-        # One answer is asked for: the last box is it.
-        (r"\boxed{3}\qquad\boxed{4}", "4", "right"),
+        # One answer is asked for: two are none, in whatever order.
+        (r"\boxed{3}\qquad\boxed{4}", "4", "wrong"),
+        (r"\boxed{3} or \boxed{4}", "4", "wrong"),
+        (r"\boxed{1} \boxed{2} \boxed{3} \boxed{4}", "4", "wrong"),
+        (r"\boxed{no} or \boxed{yes}", "yes", "wrong"),
+        (r"\boxed{A} and \boxed{B}", "B", "wrong"),
+        (r"\boxed{3}\boxed{4}", "4", "wrong"),
+        (r"\boxed{1,2} or \boxed{1,3}", "1,3", "wrong"),
+        # With prose between, the last counts.
+        (r"\boxed{3} cannot be, so $\boxed{4}$", "4", "right"),
+        (r"We get \boxed{3} and \boxed{5}. The sum is \boxed{8}.", "8", "right"),
+        # The same again is the same.
+        ("$\\boxed{4}$\n\n$\\boxed{4}$", "4", "right"),
+        ("$\\boxed{x = 4}$\n\n$\\boxed{4}$", "4", "right"),
+        (r"$\boxed{\frac12}$ or $\boxed{0.5}$", "0.5", "right"),
+        ("$\\boxed{1,2}$\n\n$\\boxed{1,2}$", "1,2", "right"),
+        ("$\\boxed{1,2}$\n\n$\\boxed{2, 1}$", "1,2", "right"),
+        ("$\\boxed{(1,2)}$ $\\boxed{(1, 2)}$", "(1,2)", "right"),
+        (r"\boxed{1}\quad\boxed{2}\quad\boxed{1,2}", "1,2", "right"),
+        (r"\boxed{4}, \boxed{4}", "4,4", "right"),
+        (r"\boxed{2} and \boxed{2}", r"\pm 2", "wrong"),
+        # Parts of what is no list, and with their names.
+        (r"\boxed{1} and \boxed{2}", r"\{1,2\}", "right"),
+        (r"\boxed{1}, \boxed{2}", "(1,2)", "right"),
+        (r"**\boxed{1}** and **\boxed{2}**", "1,2", "right"),
+        (r"\boxed{1} \\ \boxed{2}", "1,2", "right"),
+        (r"x=\boxed{1}, y=\boxed{2}", "x=1, y=2", "right"),
+        (r"x=\boxed{2}, y=\boxed{1}", "x=1, y=2", "wrong"),
+        (r"x=\boxed{1}, y=\boxed{2}", "(1,2)", "right"),
+        (r"\boxed{(-\infty,1)} \cup \boxed{(2,\infty)}", r"(2,\infty) \cup (-\infty,1)", "right"),
+        (r"\boxed{(-\infty,1)} \cup \boxed{(2,\infty)}", r"(2,\infty)", "wrong"),
         (r"\boxed{3}\qquad\boxed{4}", "3", "wrong"),
         (r"\boxed{3}\boxed{4}", "34", "wrong"),
     ],
@@ -103,6 +183,9 @@ LARGE = [
     r"\prod_{k=1}^{10^{9}} k",
     r"\lfloor 10^{10^{10}} x\rfloor",
     r"\sin(10^{10^{10}})",
+    r"\gcd(10^{10^{10}},3)",
+    r"\operatorname{lcm}(10^{10^{11}}, 6)",
+    r"\max(\gcd(10^{10^{10}}, 6), 2)",
     r"\log_{10^{10^{10}}} 2",
     r"7^{7^{7^{7}}} \bmod 10",
     "2^{10^{10}} = 2^{10^{10}}",
@@ -130,7 +213,7 @@ def test_an_answer_that_is_too_large_is_wrong_and_no_failure_of_the_scorer(truth
 
 @pytest.mark.patient
 def test_a_ground_truth_that_is_too_large_is_bad():
-    truths = ["2^{10^{10}}", "(10^{9})!", r"\sin(10^{10^{10}})", r"\sum_{k=1}^{10^9} \sin k"]
+    truths = ["2^{10^{10}}", "(10^{9})!", r"\gcd(10^{10^{11}}, 6)", r"\sin(10^{10^{10}})", r"\sum_{k=1}^{10^9} \sin k"]
     assert {truth: judge("5", truth) for truth in truths} == dict.fromkeys(truths, "bad_ground_truth")
 
 
