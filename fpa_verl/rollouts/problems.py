@@ -11,6 +11,7 @@ import gzip
 import json
 import math
 import random
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,9 @@ from fpa_verl.rollouts.prompts import Prompt
 from fpa_verl.rollouts.schema import VALIDATION, VALIDATION_SUFFIX
 
 # What data frames and people write where there is no answer, in small letters.
-NO_ANSWER = frozenset({"", "nan", "nat", "none", "null", "na", "n/a", "#n/a", "n.a."})
+NO_ANSWER = frozenset({"", "nan", "nat", "none", "null", "n/a", "#n/a", "n.a."})
+# As Python and JSON print a number that overflowed, and R what is missing; a person writes infinity, and Na for sodium.
+PRINTED = re.compile(r"[-+]?(inf|Infinity)|NA")
 # Key of a problem file's metadata: the digest of its rows.
 SEAL = b"fpa_verl.rows"
 
@@ -94,7 +97,8 @@ def truth_text(value: str | float | None) -> str:
     if isinstance(value, float):
         return number_text(value) if math.isfinite(value) else ""
     text = "" if value is None else str(value)
-    return "" if text.strip().strip("<>").lower() in NO_ANSWER else text
+    told = text.strip().strip("<>")
+    return "" if told.lower() in NO_ANSWER or PRINTED.fullmatch(told) else text
 
 
 def read_problems(files: str | Sequence[str]) -> list[Problem]:

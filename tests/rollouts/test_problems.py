@@ -157,9 +157,10 @@ def test_a_number_that_is_not_finite_is_refused(tmp_path, written):
         read_problem_set(str(tmp_path / "p.jsonl"))
 
 
-@pytest.mark.parametrize(
-    "truth", [float("nan"), float("inf"), float("-inf"), None, "nan", "None", "null", "N/A", " NaN"]
-)
+MISSING = (float("nan"), float("inf"), float("-inf"), None, "nan", "None", "null", "N/A", " NaN", "inf", "-inf", "NA")
+
+
+@pytest.mark.parametrize("truth", [*MISSING, "Infinity"])
 def test_problems_of_parquet_without_an_answer_are_left_out_and_named(tmp_path, truth):
     """As data frames write them; a number beside them is one, whatever the column's type makes of it."""
     rows = [
@@ -176,6 +177,13 @@ def test_problems_of_parquet_without_an_answer_are_left_out_and_named(tmp_path, 
     assert [problem.ground_truth for problem in found.problems] == ["7"]
     assert found.unanswered == ["sums/1"]
     assert found.notes()[0] == "left out, without an answer: sums/1"
+
+
+@pytest.mark.parametrize("truth", ["infinity", r"\infty", "Na", r"\text{none}", "(-inf, 5)"])
+def test_what_a_person_writes_is_an_answer(tmp_path, truth):
+    (tmp_path / "p.jsonl").write_text(json.dumps({"problem": "p", "answer": truth, "id": "a"}) + "\n")
+    (problem,) = read_problem_set(str(tmp_path / "p.jsonl")).problems
+    assert problem.ground_truth == truth
 
 
 @pytest.mark.parametrize("name", ["p.jsonl", "p.jsonl.gz"])
