@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
 from fpa_verl.integration.command import doctor, preflight
-from fpa_verl.integration.command.checks import gpu
+from fpa_verl.integration.command.checks import disk, gpu
 from fpa_verl.integration.config import versions
 from fpa_verl.integration.config.kinds import facts_of
 from tests.integration.running import DEMO, composed
@@ -212,6 +215,21 @@ def test_a_gpu_without_flash_attention(check, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
     with pytest.raises(IntegrationError, match=r"flash_attn is not installed: pip install --no-deps .*flash-attn==2"):
         check(*ON_GPUS)
+
+
+def test_a_disk_without_room_for_the_checkpoints(check, monkeypatch, base_model):
+    parameters = disk.parameters_of(str(base_model))
+    assert parameters == sum(tensor.numel() for tensor in load_file(base_model / "model.safetensors").values())
+    room = parameters * (3 * 12 + 4)
+    for free, fits in ((room, True), (room - 1, False)):
+        monkeypatch.setattr(disk.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        with (
+            nullcontext() if fits else pytest.raises(ConfigError, match=r"take .* GB at a time, .* more than are free")
+        ):
+            check("trainer.save_freq=10")
+        # Half of it, or none at all.
+        check("trainer.save_freq=-1")
+        check("trainer.save_freq=10", "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora_alpha=16")
 
 
 def test_a_finished_collection_is_not_repeated_and_not_taken_over(base_model, chained_additions, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fpa_verl.integration.command.checks import (
     adapter,
     data,
+    disk,
     engine,
     evaluation,
     machine,
@@ -33,5 +34,6 @@ def check(facts: RunFacts) -> None:
     evaluation.check(facts)
     prompt.check(facts)
     reward.check(facts)
+    disk.check(facts)
     # Reading it finds out whether the model is there.
     _ = facts.model
