@@ -1,8 +1,8 @@
 """Words that may stand behind a number and leave it what it is: what is counted, of what kind, and counters.
 
 Words that change a number (lakh, twelfths, below zero) have no end, nor have their languages; so a number is read
-without the words behind it only where all of them are known. The nouns are those counted in the problems of GSM8K and
-MATH.
+without the words behind it only where all of them are known, or plurals that look like English and are no amounts. The
+nouns are those counted in the problems of GSM8K and MATH.
 """
 
 # Letters of other scripts look alike.
@@ -97,6 +97,15 @@ light individual unused favorable flour sugar rice sand paint bread butter oil s
 gasoline soup cream valid unique nonzero correct wrong incorrect nonempty three-digit two-digit four-digit
 five-digit one-digit single-digit six-digit whole-number sterling us american canadian linear scalene
 """)
+# A plural of a noun that is not here, zorbs; not of a fraction (twelfths), and neither bus, basis nor less.
+_REGULAR = re.compile(r"(?=[a-z]*[aeiouy])[a-z]{3,}(?<!s|u|i)(?<!th)s")
+# Amounts, and words of calculation, that have its form.
+_AMOUNTS = _words("""
+tens dozens scores hundreds thousands lakhs crores myriads millions milliards billions trillions quadrillions halves
+thirds cientos centenares millares docenas decenas centenas millones billones dizaines douzaines centaines milliers
+dezenas milhares
+percents permilles equals
+""")
 # Of these behind what is counted.
 _BEHIND = _words("squared cubed old tall long wide deep high left remaining total sterling")
 _BETWEEN = frozenset(("of", "per", "a", "an", "each", "the", "in"))
@@ -156,4 +165,6 @@ def _is_plural(word: str) -> bool:
     if word in _PLURALS:
         return True
     endings = (("ies", "y"), ("es", ""), ("s", ""))
-    return any(word.endswith(end) and word.removesuffix(end) + of in _NOUNS for end, of in endings)
+    if any(word.endswith(end) and word.removesuffix(end) + of in _NOUNS for end, of in endings):
+        return True
+    return word not in _AMOUNTS and _REGULAR.fullmatch(word) is not None
