@@ -27,6 +27,7 @@ from fpa_verl.runs.run import read_run
 from fpa_verl.runs.tokens import TokenLogProbs, read_token_log_probs
 from tests.integration.running import WITHOUT_VALIDATION, command_for, metrics, offline, train
 
+pytestmark = pytest.mark.engine
 STEPS = 4
 # A process of its own reads the next batches. verl's loader draws another order then than without one.
 AHEAD = "data.dataloader_num_workers=1"
