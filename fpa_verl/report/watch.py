@@ -157,13 +157,24 @@ def _is_over(runs: Sequence[Run], counted: Sequence[Path]) -> bool:
 def watch(given: Sequence[str], console: Console, every_s: float) -> None:
     """Draw anew every so many seconds, until all is finished or the user has seen enough.
 
-    Where nothing is there yet, it waits.
+    Where nothing is there yet, or all was finished before, it waits for what comes; but where no terminal looks on, it
+    does not wait for what may never come.
     """
+    known: set[Path] | None = None
+    saw_one = not console.is_terminal
     with Live(console=console, auto_refresh=False) as live:
         while True:
             runs, counted = watched(given)
-            waits = Text(f"nothing in {', '.join(given)} yet: waiting for a run to begin", style="dim")
-            live.update(frame(runs, time.time(), counted) if runs or counted else waits, refresh=True)
-            if _is_over(runs, counted):
+            folders = {run.folder for run in runs} | set(counted)
+            known = folders if known is None else known
+            is_over = _is_over(runs, counted)
+            saw_one |= bool(folders) and (not is_over or folders != known)
+            parts = [frame(runs, time.time(), counted)] if folders else []
+            if not folders or (is_over and not saw_one):
+                state = "all is finished in" if folders else "nothing yet in"
+                wait = f"{state} {', '.join(given)}: waiting for a run to begin (Ctrl-C ends this)"
+                parts.append(Group(Text(wait, style="dim")))
+            live.update(Group(*parts), refresh=True)
+            if is_over and saw_one:
                 return
             time.sleep(every_s)

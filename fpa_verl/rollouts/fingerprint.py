@@ -18,6 +18,9 @@ from fpa_verl.files import sha256_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# What says that a folder is a run's.
+RUN_FILE = "run.json"
+GIVE_ANOTHER = "give actor_rollout_ref.model.path=FOLDER (--model FOLDER of `fpa-verl`), or a Hugging Face name"
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 # Keys of config.json that say who wrote the file and not what the model computes.
 _CONFIG_NOISE = {"_name_or_path", "transformers_version"}
@@ -34,8 +37,14 @@ def local_model_dir(path: str) -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or path.startswith((".", "~")):
-        raise ConfigError(f"no model at {path}: give actor_rollout_ref.model.path=FOLDER or a Hugging Face name")
+    if (folder.parent / RUN_FILE).is_file():
+        raise ConfigError(
+            f"no model at {path}: the run in {folder.parent} left none of that name. Where no validation beat the base "
+            "model there is no best one; its report says so"
+        )
+    # A name of the hub's has one part or two.
+    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
+        raise ConfigError(f"no model at {path}: {GIVE_ANOTHER}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -43,8 +52,7 @@ def local_model_dir(path: str) -> Path:
         return Path(snapshot_download(path))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ConfigError(
-            f"no model '{path}': it is neither a folder here nor to be had from the hub ({error}); "
-            "give actor_rollout_ref.model.path=FOLDER"
+            f"no model '{path}': it is neither a folder here nor to be had from the hub ({error}); {GIVE_ANOTHER}"
         ) from error
 
 

@@ -179,6 +179,13 @@ def test_no_method_gets_above_the_base_model(tmp_path):
     offline(tmp_path / "fpa", 40, 30)
     found = begins(tmp_path)
     assert found.sentences[0].startswith("Best estimate: none, for no method got above the base model (40.0 %)")
+    assert found.sentences[1].startswith("Training did harm, and that is more than chance: 10.0 points less than the")
+    assert "scale.offline.lr=3.3e-07" in found.commands[0]
+
+
+def test_a_loss_that_may_be_chance_is_none(tmp_path):
+    offline(tmp_path / "fpa", 40, 38)
+    found = begins(tmp_path)
     assert "100 problems x 2 samples show gains of" in found.sentences[1]
 
 

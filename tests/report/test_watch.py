@@ -119,8 +119,26 @@ def test_what_has_not_begun_is_waited_for(tmp_path, monkeypatch, is_there):
     watch([str(folder)], console, every_s=3.0)
     assert waited == [3.0, 3.0]
     shown = " ".join(console.export_text().split())
-    assert f"nothing in {folder} yet: waiting for a run to begin" in shown
+    assert f"nothing yet in {folder}: waiting for a run to begin" in shown
     assert "finished" in shown
+
+
+def test_between_two_runs_it_waits_for_the_second(tmp_path, monkeypatch):
+    """Typed while the second run is still being checked, beside a first that is finished."""
+    make_run(tmp_path / "a", [1, 2])
+    waited = []
+
+    def begin(seconds):
+        waited.append(seconds)
+        assert len(waited) < 4, "it does not end"
+        if len(waited) == 2:
+            make_run(tmp_path / "b", [1, 2], seed=1)
+
+    monkeypatch.setattr(time, "sleep", begin)
+    console = Console(width=100, record=True, file=io.StringIO(), force_terminal=True)
+    watch([str(tmp_path)], console, every_s=3.0)
+    assert waited == [3.0, 3.0]
+    assert f"all is finished in {tmp_path}" in " ".join(console.export_text().split())
 
 
 def test_a_collection_is_shown_by_its_answers(tmp_path):

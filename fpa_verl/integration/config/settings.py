@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fpa_verl.bounds import bounded, out_of_bounds
 from fpa_verl.errors import ConfigError
@@ -111,6 +111,11 @@ def require_bounds(kind: type, section: DictConfig, key: str) -> None:
         raise ConfigError(f"{key}.{name}={value}: {bounds}")
 
 
+def _plain(section: DictConfig | None) -> dict[str, Any]:
+    """A section as Python's own dictionaries and lists, which JSON can hold."""
+    return {str(key): value for key, value in (OmegaConf.to_object(section) if section else {}).items()}  # type: ignore[union-attr]
+
+
 def scorer_of(config: DictConfig) -> RewardFunction:
     """The reward function that a recipe names, verl's own where it names none."""
     reward, function = config.reward, config.reward.get("custom_reward_function") or {}
@@ -119,7 +124,7 @@ def scorer_of(config: DictConfig) -> RewardFunction:
         path=path,
         name=str(function.get("name")) if path else VERLS_OWN,
         threshold=reward.get("threshold"),
-        arguments=dict(function.get("reward_kwargs") or {}),
+        arguments=_plain(function.get("reward_kwargs")),
     )
 
 

@@ -3,65 +3,67 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from fpa_verl.commands import Command, key_of
 from fpa_verl.runs.names import BEST_MODEL
 from fpa_verl.runs.run import Run
 
 FPA, GRPO = "fpa_offline", "grpo_baseline"
-TRAIN = "python -m verl.trainer.main"
-# Groups of recipes/ that say what is run on what, whichever recipe it is.
-GROUPS = ("hardware", "model", "prompt", "task")
+# What belongs to the folder of one run.
+OF_THE_RUN = ("run_dir", "trainer.rollout_data_dir", "trainer.default_local_dir")
 
 
-def _overrides(run: Run) -> list[str]:
-    """What was typed after the command's name; nothing where that was not recorded or was another command."""
-    typed = run.info.get("command") or ""
-    words = shlex.split(typed) if "verl.trainer.main" in typed else []
-    return [word for word in words if "=" in word and not word.startswith("-")]
+def _typed(run: Run) -> Command:
+    """The command that made a run; a short form where that was not recorded or was another tool's."""
+    text = run.info.get("command") or ""
+    if "verl.trainer.main" in text:
+        return Command.read(text)
+    return Command(overrides=(f"recipe={GRPO if run.log else run.recipe}",))
 
 
-def _groups(run: Run) -> list[str]:
-    return [word for word in _overrides(run) if word.partition("=")[0].lstrip("+") in GROUPS]
+def again(run: Run, values: Mapping[str, str]) -> Command:
+    """The run's own command with other values, and without what belongs to its folder."""
+    command = _typed(run)
+    kept = [word for word in command.overrides if key_of(word) not in OF_THE_RUN]
+    return Command(command.start, command.flags, tuple(kept)).with_values(values)
 
 
-def _line(words: Sequence[str], comment: str) -> str:
-    return f"{TRAIN} {' '.join(map(_quoted, words))}  # {comment}"
-
-
-def _quoted(word: str) -> str:
-    # Of hydra's characters only these mean something to a shell.
-    return f"'{word}'" if set(word) & set("[]{}*$ ") else word
-
-
-def again(run: Run, changes: Sequence[str]) -> list[str]:
-    """The words of the run's own command, with changes, and without its folder."""
-    changed = {change.partition("=")[0] for change in (*changes, "run_dir=")}
-    kept = [word for word in _overrides(run) if word.partition("=")[0].lstrip("+") not in changed]
-    name = GRPO if run.log else run.recipe
-    recipe = [] if any(word.lstrip("+").startswith("recipe=") for word in kept) else [f"recipe={name}"]
-    return [*recipe, *kept, *changes]
+def _line(command: Command, comment: str) -> str:
+    return f"{command}  # {comment}"
 
 
 def seeds(runs: Sequence[Run], wanted: int) -> str:
     """The seeds that a method lacks."""
     used = {run.info.get("seed") for run in runs}
     free = [seed for seed in range(2 * wanted) if seed not in used][: wanted - len(runs)]
-    words = again(runs[0], [f"data.seed={','.join(map(str, free))}"])
-    return _line(["-m", *words], f"{runs[0].method}: {len(free)} more seeds")
+    left = again(runs[0], {})
+    left = Command(left.start, left.flags, tuple(word for word in left.overrides if key_of(word) != "data.seed"))
+    several = left.adding([f"data.seed={','.join(map(str, free))}"], several=True)
+    return _line(several, f"{runs[0].method}: {len(free)} more seeds")
+
+
+def _side(run: Run) -> str:
+    return "scale.online" if run.generates else "scale.offline"
 
 
 def longer(run: Run, steps: int) -> str:
     """The run once more with so many steps, in a folder of its own."""
-    key = "scale.online.steps" if run.generates else "scale.offline.steps"
-    words = again(run, [f"{key}={steps or 'MORE'}", f"run_dir={run.folder}_longer"])
-    return _line(words, f"{run.method}: for longer")
+    values = {f"{_side(run)}.steps": str(steps or "MORE"), "run_dir": f"{run.folder}_longer"}
+    return _line(again(run, values), f"{run.method}: for longer")
+
+
+def slower(run: Run) -> str:
+    """The run once more with a third of its learning rate, in a folder of its own."""
+    rate = (run.info.get("training") or {}).get("learning_rate")
+    values = {f"{_side(run)}.lr": f"{rate / 3:.1e}" if rate else "LESS", "run_dir": f"{run.folder}_slower"}
+    return _line(again(run, values), f"{run.method}: with a third of the learning rate")
 
 
 def another(run: Run, recipe: str) -> str:
     """Another recipe from the same base model, on the same task and hardware."""
     needs = ", on what recipe=collect has collected" if recipe == FPA else ""
-    return _line([f"recipe={recipe}", *_groups(run)], f"the {'offline' if recipe == FPA else 'online'} side{needs}")
+    return _line(_typed(run).for_recipe(recipe), f"the {'offline' if recipe == FPA else 'online'} side{needs}")
 
 
 def power(difference: float, first: Run, second: Run) -> str:
@@ -75,6 +77,6 @@ def more_problems(run: Run) -> str:
     comment = "more problems (fpa-verl data problems FILE --out MORE.parquet), or evaluation.samples=N"
     asked = ["data.val_files=[MORE.parquet]", f"run_dir={run.folder}_more"]
     if not (run.folder / BEST_MODEL).is_dir():
-        return _line(again(run, asked), comment)
-    model = f"actor_rollout_ref.model.path={run.folder / BEST_MODEL}"
-    return _line(["recipe=evaluate", *_groups(run), model, *asked], comment)
+        return _line(again(run, {}).adding(asked), comment)
+    model = {"actor_rollout_ref.model.path": str(run.folder / BEST_MODEL)}
+    return _line(_typed(run).for_recipe("evaluate", model).adding(asked), comment)

@@ -288,9 +288,22 @@ class _Headline:
             f"{percent(best.mean_accuracy()[-1])} %."
         )
         found = self._telling((best, -1), (best, 0))
+        lost = self._lost(best)
+        if found and lost > found.shows:
+            second = (
+                f"Training did harm, and that is more than chance: {100 * lost:.1f} points less than the base model, "
+                f"where {found.asked} show {100 * found.shows:.1f}. Another learning rate would tell more, longer "
+                "training would not."
+            )
+            return Headline((first, second), (to_type.slower(best.runs[0]),))
         asked = f"{found.asked} show gains of {100 * found.shows:.1f} points and no smaller ones; " if found else ""
         second = f"Whether training helps cannot be told by this: {asked}longer training or other settings would tell."
         return Headline((first, second), (to_type.longer(best.runs[0], 2 * int(best.steps[-1])),))
+
+    def _lost(self, curve: MethodCurve) -> float:
+        """How far a method ended below the base model."""
+        accuracy = curve.mean_accuracy()
+        return float(accuracy[0] - accuracy[-1])
 
     def _alone(self) -> Headline:
         unit, _, scale = self.of.unit

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from fpa_verl.commands import Command, key_of
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import as_list
+from fpa_verl.integration.config.typed_command import typed_command
 from fpa_verl.integration.servers.client import SINGLE_TURN
 from fpa_verl.rollouts.ends import require_some_end
 from fpa_verl.rollouts.problems import Problem
@@ -18,6 +20,7 @@ def check(facts: RunFacts) -> None:
         DatasetError: the problems.
         ConfigError: a setting.
     """
+    require_typed_prompt(facts)
     require_slot(facts)
     if facts.kind.generates or facts.kind.evaluates:
         require_own_loop(facts)
@@ -26,6 +29,18 @@ def check(facts: RunFacts) -> None:
         check_problems(facts, facts.training_problems, as_list(facts.config.data.train_files))
     if facts.kind.evaluates:
         check_problems(facts, facts.evaluation_problems, as_list(facts.config.data.val_files))
+
+
+def require_typed_prompt(facts: RunFacts) -> None:
+    """A task file may have a prompt of its own, which comes behind the group's."""
+    text = typed_command()
+    words = Command.read(text).overrides if text else ()
+    wanted = next((word.partition("=")[2] for word in words if key_of(word) == "prompt"), None)
+    if wanted is not None and wanted != (name := facts.config.prompt.name):
+        raise ConfigError(
+            f"prompt={wanted}: the task's file has a prompt of its own, '{name}', and with it the last word: take its "
+            "`prompt:` and `custom_chat_template:` out of it, or leave prompt= out"
+        )
 
 
 def check_problems(facts: RunFacts, problems: list[Problem], files: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from omegaconf import OmegaConf
+
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.identity import other_scorer
@@ -16,6 +18,7 @@ def check(facts: RunFacts) -> None:
     Raises:
         ConfigError: saying which scorer, and what it did.
     """
+    require_no_older_key(facts)
     if facts.kind.trains and facts.kind.reads_rollouts and (difference := other_scorer(facts)):
         say(f"note: {difference}; it trains on the one and is measured by the other")
     if not (facts.kind.reads_problems or facts.kind.evaluates):
@@ -28,6 +31,15 @@ def check(facts: RunFacts) -> None:
         say(
             f"{facts.scorer}: a response is right from a score of {facts.scorer.threshold:g} on (reward.threshold); "
             "online and offline its reward is 1, that of any other 0"
+        )
+
+
+def require_no_older_key(facts: RunFacts) -> None:
+    """Verl's former place of a reward function, which its trainer does not look at any more."""
+    if older := OmegaConf.select(facts.config, "custom_reward_function.path"):
+        raise ConfigError(
+            f"custom_reward_function.path={older}: verl looks for it at "
+            "reward.custom_reward_function.path (and .name), and would score with another"
         )
 
 
