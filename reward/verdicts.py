@@ -73,6 +73,8 @@ def _is_right(told: Mapping[str, Any], threshold: float | None) -> bool:
     if math.isnan(number):
         raise ContractError(f"returned {told!r:.200}, which has no 'score' that is a number")
     if threshold is not None:
+        if math.isnan(threshold):
+            raise ContractError("cannot be read with a threshold of nan: give a number")
         return number >= threshold
     if number not in PLAIN_SCORES:
         raise ContractError(

@@ -130,12 +130,13 @@ def import_(
         str | None,
         typer.Option(help="Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'."),
     ] = None,
-    validation_fraction: Annotated[float, typer.Option(help="Share of problems held out.")] = 0.05,
+    validation_fraction: Annotated[float, typer.Option(min=0.0, max=0.99, help="Share of problems held out.")] = 0.05,
     max_response_tokens: Annotated[
         int | None,
         typer.Option(
+            min=1,
             help="Longer responses are cut off and count as truncated: 2048, or for dumps the run's "
-            "data.max_response_length."
+            "data.max_response_length.",
         ),
     ] = None,
     source: Annotated[

@@ -96,7 +96,7 @@ def _verdicts(rows: _Rows, manifest: Manifest, model: str | None, scorer: Reward
     if scorer.is_ours:
         yield from check_ground_truths(rows.truths_at)
     if rows.sample_size:
-        yield from check_scores(rows.sample, manifest, model, scorer)
+        yield from check_scores(rows.sample, rows.folder, manifest, model, scorer)
 
 
 def _of_manifest(manifest: Manifest) -> Finding:
@@ -220,7 +220,9 @@ class _Rows:
         return self._truth_numbers[truth]
 
     def _take(self, piece: Piece, rows: np.ndarray) -> None:
-        taken = piece.table.select(["response_ids", "data_source", "ground_truth", "status"]).take(pa.array(rows))
+        taken = piece.table.select(["problem_id", "response_ids", "data_source", "ground_truth", "status"]).take(
+            pa.array(rows)
+        )
         for row, values in zip(rows.tolist(), taken.to_pylist(), strict=True):
             self.sample.append(Scored(self.where(piece.in_dataset + row), **values))
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from fpa_verl.data_check.faults import Faults
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.findings import Finding
 from fpa_verl.reward.function import KEPT, OURS, RewardFunction
 from fpa_verl.reward.sandbox import POOL_SIZE
-from fpa_verl.reward.verdicts import MODEL_STATUSES
+from fpa_verl.reward.verdicts import MODEL_STATUSES, Verdict
 from fpa_verl.rollouts.decoding import Decode, scored_text
 from fpa_verl.rollouts.manifest import Manifest
+from fpa_verl.rollouts.problems import read_problems
+from fpa_verl.rollouts.schema import TRAIN, VALIDATION
 
 # What the fingerprint of our own scorer begins with, whatever its version.
 OURS_BY_NAME = "math_answer"
@@ -29,6 +33,7 @@ class Scored:
     """
 
     where: str
+    problem_id: str
     response_ids: list[int]
     data_source: str
     ground_truth: str
@@ -57,12 +62,13 @@ def scorer_of(manifest: Manifest) -> RewardFunction:
 
 
 def check_scores(
-    sample: list[Scored], manifest: Manifest, model: str | None, scorer: RewardFunction
+    sample: list[Scored], folder: Path, manifest: Manifest, model: str | None, scorer: RewardFunction
 ) -> Iterator[Finding]:
     """Score the sample anew and compare; trajectories whose scorer failed are left out.
 
     Args:
         sample: trajectories of the dataset.
+        folder: the dataset's, with the files of its problems.
         manifest: the dataset's; its origin names the tokenizer.
         model: folder or name of another copy of the model.
         scorer: that scores anew.
@@ -76,15 +82,34 @@ def check_scores(
     if made_with not in (None, scorer.fingerprint):
         yield Finding("scores", "note", f"scored by {made_with}; this is {scorer.fingerprint}")
     try:
-        yield from _compare([one for one in sample if one.status in MODEL_STATUSES], decode, scorer)
+        yield from _compare([one for one in sample if one.status in MODEL_STATUSES], decode, scorer, _known_of(folder))
     except ConfigError as error:
         yield Finding("scores", "wrong", str(error))
 
 
-def _compare(sample: list[Scored], decode: Decode, scorer: RewardFunction) -> Iterator[Finding]:
+def _known_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a scorer is told of each problem beside its answer, as collecting and importing told it."""
+    files = [file for split in (TRAIN, VALIDATION) if (file := folder / f"{split}.parquet").exists()]
+    try:
+        return {
+            p.problem_id: {**p.extra_info, "problem_id": p.problem_id} for f in files for p in read_problems(str(f))
+        }
+    except DatasetError:
+        # Which is said where the files themselves are looked at.
+        return {}
+
+
+def _compare(
+    sample: list[Scored], decode: Decode, scorer: RewardFunction, known: Mapping[str, dict[str, Any]]
+) -> Iterator[Finding]:
     texts = [decode(one.response_ids) for one in sample]
+
+    def score(one: Scored, text: str) -> Verdict:
+        about = known.get(one.problem_id, {"problem_id": one.problem_id})
+        return scorer(one.data_source, text, one.ground_truth, about)
+
     with ThreadPoolExecutor(POOL_SIZE) as pool:
-        verdicts = list(pool.map(lambda one, text: scorer(one.data_source, text, one.ground_truth), sample, texts))
+        verdicts = list(pool.map(score, sample, texts))
     failed = sum(verdict.status not in MODEL_STATUSES for verdict in verdicts)
     differ = [
         (one, verdict)

@@ -88,7 +88,7 @@ class Texts:
 
     def _second_ends(self, piece: Piece) -> Iterator[int]:
         column = piece.table["response_ids"].combine_chunks()
-        if not len(column):
+        if not len(column) or not len(column.values):
             return
         starts = column.offsets.to_numpy()
         is_end = np.isin(column.values.to_numpy(zero_copy_only=False), self._ends)

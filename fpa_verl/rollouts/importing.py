@@ -13,16 +13,17 @@ Where it differs from collected rollouts:
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fpa_verl.errors import ConfigError
-from fpa_verl.reward.function import OURS
+from fpa_verl.reward.function import FEW, OURS
 from fpa_verl.reward.sandbox import POOL_SIZE
-from fpa_verl.reward.verdicts import Verdict
+from fpa_verl.reward.verdicts import SCORER_STATUSES, Verdict
 from fpa_verl.rollouts.ends import end_ids, require_end
 from fpa_verl.rollouts.fingerprint import base_fingerprints, local_model_dir, vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
@@ -35,7 +36,7 @@ from fpa_verl.rollouts.problems import (
 from fpa_verl.rollouts.prompts import BOXED, Prompt, pinned, render
 from fpa_verl.rollouts.record_files import RecordFiles
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED, TRAIN, VALIDATION, Trajectory
-from fpa_verl.rollouts.scored_by import USUAL, ScoredBy, Scorer
+from fpa_verl.rollouts.scored_by import USUAL, KeptScores, ScoredBy, Scorer
 from fpa_verl.rollouts.text_rollouts import TextRollout, read_text_rollouts
 from fpa_verl.rollouts.writer import RolloutWriter
 
@@ -126,7 +127,24 @@ def import_rollouts(
         },
         versions={},
     )
-    return manifest, [*left_out.notes(), *_notes(rollouts, trajectories, limit)]
+    notes = [*left_out.notes(), *_notes(rollouts, trajectories, limit), *_verdict_notes(scorer, trajectories)]
+    return manifest, notes
+
+
+def _verdict_notes(scorer: Scorer, trajectories: list[Trajectory]) -> list[str]:
+    """Where many have no verdict, none is right, or scores were kept of what was cut off here."""
+    statuses = [one.status for one in trajectories]
+    unscored = Counter(status for status in statuses if status in SCORER_STATUSES)
+    notes = [
+        f"{number:,} of {len(statuses):,} have the status {status} and do not train: see `fpa-verl data check`"
+        for status, number in unscored.items()
+    ]
+    if len(statuses) >= FEW and "right" not in statuses:
+        notes.append("no response is right: is this the function that scores them?")
+    cut = sum(one.finish_reason == CUT_OFF for one in trajectories)
+    if isinstance(scorer, KeptScores) and cut:
+        notes.append(f"{cut:,} were cut off; of one longer than the limit a score of right is not kept")
+    return notes
 
 
 def _limit(rollouts: list[TextRollout], given: int | None) -> int:
@@ -170,7 +188,7 @@ def _trajectories(
     }
     answers = [_answer(rollout, tokenizer, max_response_tokens) for rollout in rollouts]
     with ThreadPoolExecutor(POOL_SIZE) as pool:
-        verdicts = list(pool.map(lambda rollout, answer: scorer.verdict(rollout, answer.text), rollouts, answers))
+        verdicts = list(pool.map(partial(_verdict, scorer), rollouts, answers))
     _require_answers(scorer, verdicts, answers)
     seen: dict[str, int] = defaultdict(int)
     result = []
@@ -199,6 +217,13 @@ def _trajectories(
     return result
 
 
+def _verdict(scorer: Scorer, rollout: TextRollout, answer: _Answer) -> Verdict:
+    """What a response as it is stored is worth: kept scores are those of the whole, and a part of that is not right."""
+    verdict = scorer.verdict(rollout, answer.text)
+    is_of_more = answer.is_shortened and isinstance(scorer, KeptScores)
+    return Verdict("wrong") if is_of_more and verdict.status == "right" else verdict
+
+
 def _require_answers(scorer: Scorer, verdicts: list[Verdict], answers: list[_Answer]) -> None:
     """Refuse records of which the usual scorer understands nearly none."""
     if not isinstance(scorer, ScoredBy) or scorer.given:
@@ -219,13 +244,15 @@ class _Answer:
     ids: list[int]
     text: str
     finish_reason: str
+    is_shortened: bool = False
 
 
 def _answer(rollout: TextRollout, tokenizer: PreTrainedTokenizerBase, max_response_tokens: int) -> _Answer:
     ids = tokenizer.encode(rollout.response, add_special_tokens=False)
+    is_shortened = len(ids) > max_response_tokens
     if rollout.finish_reason == ENDED:
         ids.append(tokenizer.eos_token_id if rollout.end is None else rollout.end)
     if len(ids) <= max_response_tokens:
         return _Answer(ids, rollout.response, rollout.finish_reason)
     kept = ids[:max_response_tokens]
-    return _Answer(kept, str(tokenizer.decode(kept, skip_special_tokens=True)), CUT_OFF)
+    return _Answer(kept, str(tokenizer.decode(kept, skip_special_tokens=True)), CUT_OFF, is_shortened)

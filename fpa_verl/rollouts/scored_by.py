@@ -66,7 +66,7 @@ class KeptScores:
         if rollout.score is None:
             raise DatasetError(f"a record of problem '{rollout.problem_id}' has no 'score' to be kept")
         try:
-            return read_verdict(rollout.score, self.threshold)
+            return read_verdict({"score": rollout.score, "status": rollout.status}, self.threshold)
         except ContractError as error:
             raise DatasetError(f"a record of problem '{rollout.problem_id}' {error}") from error
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fpa_verl.errors import DatasetError
+from fpa_verl.reward.verdicts import STATUSES
 from fpa_verl.rollouts.ends import finish_reason_of, split_end
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.problems import text_of, truth_text
@@ -29,6 +30,7 @@ class TextRollout:
         end: the token that the response's text showed as its end; None where it showed none.
         ending_is_told: False for a dump of verl's, which does not say how the response ended.
         score: what the record says that it was worth; None where it does not.
+        status: the scorer's, where the record has one.
         step: of the run that dumped it.
     """
 
@@ -41,6 +43,7 @@ class TextRollout:
     end: int | None = None
     ending_is_told: bool = True
     score: float | None = None
+    status: str | None = None
     step: int | None = None
 
 
@@ -141,6 +144,7 @@ class _Reader:
             end=ending.end,
             ending_is_told=not is_bare_dump,
             score=_score(record, where),
+            status=status if (status := record.get("status")) in STATUSES else None,
             step=step,
         )
 

@@ -72,6 +72,28 @@ def test_a_function_that_is_gone(dataset):
     assert "24 trajectories scored anew, with the same result" in said
 
 
+ASKS_FOR_THE_PROBLEM = """
+def grade(data_source, solution_str, ground_truth, extra_info):
+    assert extra_info["problem_id"]
+    return float(solution_str.rpartition("#### ")[2] == ground_truth)
+"""
+
+
+def test_a_function_that_asks_what_is_known_of_the_problem(tmp_path, base_model):
+    (tmp_path / "mine.py").write_text(ASKS_FOR_THE_PROBLEM)
+    import_(tmp_path, base_model, "--reward", f"{tmp_path}/mine.py:grade")
+    assert scores(tmp_path / "d") == [("fine", "24 trajectories scored anew, with the same result")]
+
+
+@pytest.mark.parametrize(
+    "options", [("--max-response-tokens", "0"), ("--max-response-tokens", "-5"), ("--validation-fraction", "1.5")]
+)
+def test_numbers_that_make_no_sense_are_refused(tmp_path, base_model, options):
+    done, said = import_(tmp_path, base_model, "--keep-scores", "--threshold", "0.2", *options)
+    assert done.exit_code == 2
+    assert options[0] in said
+
+
 def test_of_an_older_manifest_the_file_is_not_known(dataset):
     change_manifest(dataset, lambda manifest: manifest["origin"].pop("scorer"))
     ((state, detail),) = scores(dataset)

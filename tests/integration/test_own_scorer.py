@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from fpa_verl.integration.config.identity import other_scorer, require_same_scor
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.servers.reward_manager import VerdictManager
 from fpa_verl.integration.servers.verdicts import BROKEN, RAISED
-from fpa_verl.reward.function import named
+from fpa_verl.reward.function import RewardFunction, named
 from fpa_verl.reward.math_answer import scorer_fingerprint
 from fpa_verl.rollouts.problems import Problem, write_problems
 from tests.integration.running import DEMO, composed
@@ -130,6 +131,19 @@ def test_it_is_called_once_before_anything_starts(scorer, tmp_path):
 def test_what_a_number_means_is_said(scorer, tmp_path, capsys):
     checked(tmp_path, recipe("collect", scorer("0.3"), "reward.threshold=0.25"))
     assert "a response is right from a score of 0.25 on (reward.threshold)" in capsys.readouterr().out
+
+
+def test_arguments_that_are_lists_are_what_a_manifest_can_hold(scorer):
+    kwargs = "+reward.custom_reward_function.reward_kwargs={weights:[1,0],names:{a:b}}"
+    function = facts_of(recipe("collect", scorer("1.0"), kwargs)).scorer
+    assert json.loads(json.dumps(function.as_json()))["arguments"] == {"weights": [1, 0], "names": {"a": "b"}}
+    assert RewardFunction(**function.as_json()).fingerprint == function.fingerprint
+
+
+def test_verls_former_key_is_refused(tmp_path):
+    config = composed("collect", *DEMO, "+custom_reward_function.path=mine.py")
+    with pytest.raises(ConfigError, match=r"verl looks for it at reward\.custom_reward_function\.path"):
+        checked(tmp_path, config)
 
 
 def test_verls_own_function_by_the_name_of_the_set(tmp_path):

@@ -16,6 +16,7 @@ from fpa_verl.integration.command import doctor, preflight
 from fpa_verl.integration.command.checks import disk, gpu
 from fpa_verl.integration.config import versions
 from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.integration.config.typed_command import COMMAND
 from tests.integration.running import DEMO, composed
 
 UPDATE_TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
@@ -215,6 +216,21 @@ def test_a_gpu_without_flash_attention(check, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
     with pytest.raises(IntegrationError, match=r"flash_attn is not installed: pip install --no-deps .*flash-attn==2"):
         check(*ON_GPUS)
+
+
+def test_a_prompt_that_the_task_overrides_is_refused(check, monkeypatch):
+    monkeypatch.setenv(COMMAND, "python -m verl.trainer.main recipe=fpa_offline task=words prompt=paper")
+    with pytest.raises(ConfigError, match=r"prompt=paper: the task's file has a prompt of its own, 'chat'"):
+        check()
+    monkeypatch.setenv(COMMAND, "python -m verl.trainer.main recipe=fpa_offline task=words prompt=chat")
+    check()
+
+
+def test_the_best_model_of_a_run_that_left_none(check, tmp_path):
+    (tmp_path / "fpa").mkdir()
+    (tmp_path / "fpa" / "run.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"the run in .*fpa left none of that name\. Where no validation beat"):
+        check(f"actor_rollout_ref.model.path={tmp_path}/fpa/best", recipe="evaluate")
 
 
 def test_a_disk_without_room_for_the_checkpoints(check, monkeypatch, base_model):

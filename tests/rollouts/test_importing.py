@@ -203,3 +203,36 @@ def test_scores_as_they_were(tmp_path, base_model, gsm8k):
     unscored = record_files([write(tmp_path / "u.jsonl", [{"problem": "1", "response": "1", "answer": "1"}])])
     with pytest.raises(DatasetError, match="has no 'score' to be kept"):
         import_rollouts(unscored, str(base_model), tmp_path / "e", prompt=BARE, scorer=kept)
+
+
+def test_a_kept_score_is_that_of_the_whole_response(tmp_path, base_model):
+    records = [{"problem": "6*7", "response": text, "answer": "42", "score": 1.0} for text in ("4" * 30, "42")]
+    files = record_files([write(tmp_path / "r.jsonl", records)])
+    manifest, notes = import_rollouts(
+        files,
+        str(base_model),
+        tmp_path / "d",
+        prompt=BARE,
+        validation_fraction=0.0,
+        max_response_tokens=20,
+        scorer=KeptScores(files.sha256),
+    )
+    assert (manifest.counts["status_right"], manifest.counts["status_wrong"]) == (1, 1)
+    assert notes == ["1 were cut off; of one longer than the limit a score of right is not kept"]
+
+
+def test_a_kept_status_stays(tmp_path, base_model):
+    """A scorer that failed is no wrong answer."""
+    statuses = ("right", "timeout", "error", "no_answer", "incomplete")
+    records = [
+        {"problem": "6*7", "response": "42", "answer": "42", "score": float(one == "right"), "status": one}
+        for one in statuses
+    ]
+    files = record_files([write(tmp_path / "r.jsonl", records)])
+    kept = KeptScores(files.sha256)
+    manifest, notes = import_rollouts(
+        files, str(base_model), tmp_path / "d", prompt=BARE, validation_fraction=0.0, scorer=kept
+    )
+    found = {name: n for name, n in manifest.counts.items() if name.startswith("status_")}
+    assert found == {f"status_{one}": 1 for one in ("right", "timeout", "error", "no_answer", "wrong")}
+    assert notes[0] == "1 of 5 have the status timeout and do not train: see `fpa-verl data check`"
