@@ -33,6 +33,7 @@ CALLABLES = {
     (f"{TRAINER}._compute_metrics", "self, batch, metrics, timing_raw, global_steps, epoch"): "trainers/metered.py",
     (f"{TRAINER}._update_actor", "self, batch, metrics"): "trainers/metered.py, offline.py",
     (f"{TRAINER}._save_checkpoint", "self"): "trainers/metered.py, best_model.py",
+    (f"{TRAINER}._init_dataloader", "self"): "trainers/validating.py",
     (f"{TRAINER}._validate", "self"): "trainers/validating.py",
     (
         f"{BUFFER}.__init__",
@@ -82,6 +83,15 @@ CALLABLES = {
     ("verl.experimental.agent_loop:SingleTurnAgentLoop.run", "self, sampling_params, priority, kwargs"): (
         "servers/single_turn.py"
     ),
+    # servers/
+    (
+        "verl.experimental.reward_loop.reward_manager.naive:NaiveRewardManager.__init__",
+        "self, config, tokenizer, compute_score, reward_router_address, reward_model_tokenizer",
+    ): "servers/reward_manager.py",
+    (
+        "verl.experimental.reward_loop.reward_manager.naive:NaiveRewardManager.run_single",
+        "self, data",
+    ): "servers/reward_manager.py",
     # workers/
     (f"{WORKERS}:ActorRolloutRefWorker.init_model", "self"): "workers/actor.py, export.py",
     (f"{WORKERS}:ActorRolloutRefWorker.update_actor", "self, data"): "workers/actor.py",

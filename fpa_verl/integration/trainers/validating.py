@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fpa_verl.evaluation import pass_at_1
+from fpa_verl.integration.config.settings import as_list
 from fpa_verl.integration.say import warn
 from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
@@ -27,6 +28,18 @@ class ValidatingTrainer(MeteredTrainer):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._plan = EvaluationPlan(self.facts.evaluation_problems, self.info["evaluation"]["samples"])
+
+    def _init_dataloader(self) -> None:
+        """Verl makes a dataset of the validation files, which nobody looks at here: the first of them will do.
+
+        It joins them, and cannot where their columns differ in type, as those of pandas and of others do.
+        """
+        files = self.config.data.val_files
+        self.config.data.val_files = as_list(files)[:1]
+        try:
+            super()._init_dataloader()
+        finally:
+            self.config.data.val_files = files
 
     @cached_property
     def rollout_client(self) -> RolloutClient:
