@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,10 @@ from fpa_verl.reward.verdicts import ContractError, Verdict, read_verdict
 
 PACKAGE = "pkg://"
 CONTRACT = "docs/own_task.md, 'Your own scorer', has what a scorer returns"
+
+
+class RaisedError(ConfigError):
+    """What a reward function raised for one response."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,9 @@ class RewardFunction:
         return found
 
     def _module(self) -> ModuleType:
+        if not {"", os.getcwd()} & set(sys.path):
+            # Where `python -m` looks for what a file imports, so that `fpa-verl` finds no less.
+            sys.path.append(os.getcwd())
         if self.path is None:
             return importlib.import_module("verl.utils.reward_score")
         if self.path.startswith(PACKAGE):
@@ -127,7 +135,8 @@ class RewardFunction:
             extra_info: what else is known of the problem.
 
         Raises:
-            ConfigError: the function raised, or returned what is no verdict.
+            RaisedError: the function raised.
+            ConfigError: it returned what is no verdict.
         """
         try:
             returned = self.function(
@@ -142,7 +151,7 @@ class RewardFunction:
         except ConfigError:
             raise
         except Exception as error:
-            raise ConfigError(f"the scorer {self} raised {_said(error)} for {response[-60:]!r}. {CONTRACT}") from error
+            raise RaisedError(f"the scorer {self} raised {_said(error)} for {response[-60:]!r}. {CONTRACT}") from error
         return self.read(returned)
 
     def read(self, returned: Any) -> Verdict:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fpa_verl.errors import DatasetError
+from fpa_verl.reward.verdicts import SCORER_STATUSES
 from fpa_verl.roles import TRAJECTORY
 from fpa_verl.rollouts.index import count, read_index
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
@@ -115,6 +116,12 @@ class RolloutDataset:
         """Where most responses are without an answer: that the scorer may be the cause, and not the problems."""
         counts, scorer = self.manifest.counts, self.manifest.fingerprints.get("scorer")
         silent, everything = counts.get("status_no_answer", 0), counts.get("trajectories", 0)
+        unscored = sum(counts.get(f"status_{one}", 0) for one in SCORER_STATUSES)
+        if 2 * unscored > everything:
+            return (
+                f"{unscored:,} of {everything:,} responses could not be scored by {scorer}: `fpa-verl data check "
+                f"{self.folder}` says why. "
+            )
         if 2 * silent <= everything:
             return ""
         return (

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fpa_verl.errors import ConfigError
-from fpa_verl.reward.function import FEW, OURS
+from fpa_verl.reward.function import FEW, OURS, RaisedError
 from fpa_verl.reward.sandbox import POOL_SIZE
 from fpa_verl.reward.verdicts import SCORER_STATUSES, Verdict
 from fpa_verl.rollouts.ends import end_ids, require_end
@@ -127,7 +127,11 @@ def import_rollouts(
         },
         versions={},
     )
-    notes = [*left_out.notes(), *_notes(rollouts, trajectories, limit), *_verdict_notes(scorer, trajectories)]
+    notes = [
+        *left_out.notes(),
+        *_notes(rollouts, trajectories, limit, source.steps is not None),
+        *_verdict_notes(scorer, trajectories),
+    ]
     return manifest, notes
 
 
@@ -156,10 +160,10 @@ def _limit(rollouts: list[TextRollout], given: int | None) -> int:
     return MAX_RESPONSE_TOKENS if given is None else given
 
 
-def _notes(rollouts: list[TextRollout], trajectories: list[Trajectory], limit: int) -> list[str]:
+def _notes(rollouts: list[TextRollout], trajectories: list[Trajectory], limit: int, were_chosen: bool) -> list[str]:
     """What a user must know of dumps: whose they are, and which may not have ended."""
     notes = []
-    if len(steps := sorted({one.step for one in rollouts if one.step is not None})) > 1:
+    if len(steps := sorted({one.step for one in rollouts if one.step is not None})) > 1 and not were_chosen:
         notes.append(
             f"rollouts of {len(steps):,} steps, {steps[0]} to {steps[-1]}: each step's policy was another one, and all "
             f"train as if --model had sampled them; --steps {steps[0]}-{steps[len(steps) // 2]} takes earlier ones"
@@ -187,8 +191,11 @@ def _trajectories(
         for problem_id, problem in problems.items()
     }
     answers = [_answer(rollout, tokenizer, max_response_tokens) for rollout in rollouts]
+    raised: list[RaisedError] = []
     with ThreadPoolExecutor(POOL_SIZE) as pool:
-        verdicts = list(pool.map(partial(_verdict, scorer), rollouts, answers))
+        verdicts = list(pool.map(partial(_verdict, scorer, raised), rollouts, answers))
+    if raised and len(raised) == len(verdicts):
+        raise raised[0]
     _require_answers(scorer, verdicts, answers)
     seen: dict[str, int] = defaultdict(int)
     result = []
@@ -217,9 +224,13 @@ def _trajectories(
     return result
 
 
-def _verdict(scorer: Scorer, rollout: TextRollout, answer: _Answer) -> Verdict:
+def _verdict(scorer: Scorer, raised: list[RaisedError], rollout: TextRollout, answer: _Answer) -> Verdict:
     """What a response as it is stored is worth: kept scores are those of the whole, and a part of that is not right."""
-    verdict = scorer.verdict(rollout, answer.text)
+    try:
+        verdict = scorer.verdict(rollout, answer.text)
+    except RaisedError as error:
+        raised.append(error)
+        return Verdict("error")
     is_of_more = answer.is_shortened and isinstance(scorer, KeptScores)
     return Verdict("wrong") if is_of_more and verdict.status == "right" else verdict
 

@@ -38,6 +38,10 @@ def open_run(folder: Path, info: dict[str, Any]) -> None:
         before = identity_of(read_info(file))
         now = identity_of(json.loads(json.dumps(info)))
         changed = [key for key in now if before[key] != now[key]]
+        if "fingerprints" in changed:
+            # Which of them is what a user can do something about.
+            at, (one, other) = changed.index("fingerprints"), (before["fingerprints"], now["fingerprints"])
+            changed[at : at + 1] = [name for name in {**one, **other} if one.get(name) != other.get(name)]
         if changed:
             raise MismatchError(
                 f"{folder} holds another run (its {', '.join(changed)} differs): choose run_dir=FOLDER, or delete it"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -236,3 +237,31 @@ def test_a_kept_status_stays(tmp_path, base_model):
     found = {name: n for name, n in manifest.counts.items() if name.startswith("status_")}
     assert found == {f"status_{one}": 1 for one in ("right", "timeout", "error", "no_answer", "wrong")}
     assert notes[0] == "1 of 5 have the status timeout and do not train: see `fpa-verl data check`"
+
+
+RAISES_FOR_SOME = """
+def grade(data_source, solution_str, ground_truth, extra_info=None):
+    return float(int(solution_str) == int(ground_truth))
+"""
+
+
+def test_a_function_that_raises_for_some_responses(tmp_path, base_model):
+    (tmp_path / "mine.py").write_text(RAISES_FOR_SOME)
+    scorer = ScoredBy(named(f"{tmp_path}/mine.py:grade"), given=True)
+    records = [{"problem": "6*7", "response": text, "answer": "42"} for text in ("42", "41", "x")]
+    files = record_files([write(tmp_path / "r.jsonl", records)])
+    put = {"prompt": BARE, "validation_fraction": 0.0, "scorer": scorer}
+    manifest, notes = import_rollouts(files, str(base_model), tmp_path / "d", **put)
+    assert (manifest.counts["status_right"], manifest.counts["status_error"]) == (1, 1)
+    assert notes == ["1 of 3 have the status error and do not train: see `fpa-verl data check`"]
+    all_of_them = record_files([write(tmp_path / "all.jsonl", records[2:])])
+    with pytest.raises(ConfigError, match="raised ValueError: invalid literal for int"):
+        import_rollouts(all_of_them, str(base_model), tmp_path / "e", **put)
+
+
+def test_a_file_beside_it_is_found_as_python_finds_it(tmp_path, monkeypatch):
+    (tmp_path / "beside_it.py").write_text("RIGHT = 1.0")
+    (tmp_path / "mine.py").write_text("from beside_it import RIGHT\ndef grade(**_):\n    return RIGHT\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert named("mine.py:grade")("toy", "x", "4").status == "right"

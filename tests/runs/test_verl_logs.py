@@ -9,6 +9,7 @@ and validation takes another 100 s behind it. Its batch has 18,000 tokens, 30 of
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
@@ -381,7 +383,7 @@ def test_comparisons_that_need_more_than_a_log_has(tmp_path):
     with pytest.raises(DatasetError, match="no run with a lambda"):
         lambdas.compare(find_runs([log]))
     with pytest.raises(DatasetError, match="a log of verl does not say how far"):
-        watch([str(log)], None, 1.0)
+        watch([str(log)], Console(file=io.StringIO()), 1.0)
 
 
 @pytest.mark.parametrize("backend", ["tensorboard", "wandb"])

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fpa_verl.commands import Command, key_of, typed
-from fpa_verl.errors import AGAIN, FpaError
+from fpa_verl.errors import AGAIN, ConfigError, FpaError
 from fpa_verl.integration.command.own_file import say_what_was_overridden
 from fpa_verl.integration.config.settings import as_list, joins_cluster
 from fpa_verl.integration.config.typed_command import variables
@@ -51,6 +51,14 @@ def set_environment(config: DictConfig) -> None:
     from fpa_verl.integration.plugin import adapt
 
     adapt(os.environ.get("VERL_PLATFORM", ""))
+
+
+def require_recipe(config: DictConfig) -> None:
+    """Refuse a configuration without a recipe, as a file of verl's alone is."""
+    if "recipe_name" not in config:
+        raise ConfigError(
+            "no recipe: add recipe=NAME, or name one in the file's defaults, before _self_ (docs/own_configuration.md)"
+        )
 
 
 def settle_platform() -> None:
@@ -166,6 +174,7 @@ def run(config: DictConfig, started_at: float, verls_main: Callable[[DictConfig]
     Raises:
         FpaError: the recipe cannot be run as given, or a worker stopped with such an error.
     """
+    require_recipe(config)
     from fpa_verl.integration.command.terminal import Terminal
 
     with Terminal(verbose=bool(config.verbose)) as terminal:
