@@ -72,3 +72,11 @@ def test_a_reference_cache_that_has_become_too_coarse_is_warned_of_once():
     assert warnings[1] is None
     assert "step 7: " in warnings[0]
     assert "more reference.samples than 32" in warnings[0]
+
+
+def test_a_short_run_can_tell_as_well():
+    """Of 30 steps a window of 20 would never have two."""
+    for total_steps, told in ((30, True), (None, False)):
+        watch = CollapseWatch(CollapseRule(), {}, total_steps)
+        found = [watch.see(step, {RIGHT_WEIGHT: 1.0 if step <= 7 else 0.1}) for step in range(1, 31)]
+        assert bool([line for line in found if line and "mean of 7 steps" in line]) is told

@@ -22,7 +22,7 @@ class CollapseRule:
 
     Attributes:
         action: what follows, "ignore", "warn" (once) or "stop".
-        window: steps that are averaged, at the beginning of the run and now.
+        window: steps that are averaged, at the beginning of the run and now; a quarter of a short run's.
         floor: share of its beginning under which the mean of w(y), the probability of a token of a right
             trajectory, counts as collapsed; in (0, 1).
 
@@ -48,10 +48,12 @@ class CollapseWatch:
 
     Args:
         earlier: step to the weight of right trajectories in earlier attempts, as `RIGHT_WEIGHT` was logged.
+        total_steps: of the run, of which a window is a quarter at most: a short one must be able to tell as well.
     """
 
-    def __init__(self, rule: CollapseRule, earlier: Mapping[int, float]) -> None:
+    def __init__(self, rule: CollapseRule, earlier: Mapping[int, float], total_steps: int | None = None) -> None:
         self._rule = rule
+        self._window = rule.window if total_steps is None else min(rule.window, max(2, total_steps // 4))
         self._weights = dict(earlier)
         self._said = False
 
@@ -68,7 +70,7 @@ class CollapseWatch:
             return None
         self._said = True
         message = (
-            f"step {step}: right trajectories have lost their probability: w(y), mean of {self._rule.window} steps, is "
+            f"step {step}: right trajectories have lost their probability: w(y), mean of {self._window} steps, is "
             f"{share:.0%} of what it was in the first (collapse.floor={self._rule.floor:g}). Lower "
             "actor_rollout_ref.actor.optim.lr, or the weight of wrong trajectories; run_dir/best holds the best model"
         )
@@ -79,7 +81,7 @@ class CollapseWatch:
     def _share(self, step: int) -> float:
         """Mean weight of the last steps over that of the first; NaN before the two are apart."""
         steps = sorted(known for known in self._weights if known <= step)
-        window = self._rule.window
+        window = self._window
         if len(steps) < 2 * window:
             return math.nan
         first, last = (sum(self._weights[s] for s in part) for part in (steps[:window], steps[-window:]))

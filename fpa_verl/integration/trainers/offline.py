@@ -51,7 +51,7 @@ class OfflineTrainer(BestKeepingTrainer, OfflineLoop):
     def _collapse_watch(self) -> CollapseWatch:
         earlier = read_metrics(self.run_dir).get(RIGHT_WEIGHT, {})
         before = {step: weight for step, weight in earlier.items() if step < self.global_steps}
-        return CollapseWatch(self.facts.collapse, before)
+        return CollapseWatch(self.facts.collapse, before, self.total_training_steps)
 
     @cached_property
     def _cache_watch(self) -> CoarseCacheWatch:
