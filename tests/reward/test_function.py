@@ -67,6 +67,14 @@ def test_arguments_and_threshold(file):
         RewardFunction(str(file), "grade", arguments={"weight": 0.5})("toy", "4", "4")
 
 
+def test_a_file_that_was_changed_within_a_second(file):
+    """An import would go by time and size of the file, and run what it had compiled."""
+    for wanted, sign in (("right", "=="), ("wrong", "!="), ("right", "==")):
+        file.write_text(f"def grade(ground_truth, **_):\n    return float(ground_truth {sign} '4')\n")
+        assert named(f"{file}:grade")("toy", "x", "4").status == wanted
+    assert not (file.parent / "__pycache__").exists()
+
+
 def test_one_that_is_awaited(tmp_path):
     (tmp_path / "later.py").write_text(
         "import asyncio\nasync def grade(data_source, solution_str, ground_truth, extra_info=None):\n"
