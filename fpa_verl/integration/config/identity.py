@@ -34,18 +34,19 @@ def require_same_model(facts: RunFacts) -> None:
     """Refuse a dataset whose model, tokenizer or template are not those of the recipe."""
     for name in ("tokenizer", "template", "model"):
         made_with = facts.manifest.fingerprints.get(name)
-        if made_with is not None and made_with != facts.model[name] and name == "template":
+        if made_with in (None, facts.model[name]):
+            continue
+        if name == "template":
             raise MismatchError(
                 f"{facts.rollouts} was made with another template, or another prompt around it ({made_with}), than "
                 f"this run has ({facts.model[name]}): say the one that it was made with (prompt=NAME, and "
                 "data.apply_chat_template_kwargs where its template was given arguments), or collect again"
             )
-        if made_with is not None and made_with != facts.model[name]:
-            raise MismatchError(
-                f"{facts.rollouts} was made with another {name} ({made_with}) than {facts.model_path} "
-                f"({facts.model[name]}): set actor_rollout_ref.model.path to the model that made it, or collect again "
-                "with this one"
-            )
+        raise MismatchError(
+            f"{facts.rollouts} was made with another {name} ({made_with}) than {facts.model_path} "
+            f"({facts.model[name]}): set actor_rollout_ref.model.path to the model that made it, or collect again "
+            "with this one"
+        )
 
 
 def other_scorer(facts: RunFacts) -> str | None:
