@@ -13,12 +13,14 @@ from fpa_verl.runs.inputs import DATASET, RUN, read_inputs
 from fpa_verl.runs.names import EVALUATIONS_FILE, RUN_FILE
 from fpa_verl.runs.run import read_info
 
+FINGERPRINTS = "fingerprints"
+
 
 def identity_of(info: dict[str, Any]) -> dict[str, Any]:
     """What may not change between the attempts of one run."""
     return {
         "recipe": info["recipe"],
-        "fingerprints": info["fingerprints"],
+        FINGERPRINTS: info[FINGERPRINTS],
         "evaluation": info["evaluation"],
         "dataset": next((one.fingerprint for one in read_inputs(info) if one.kind == DATASET), None),
         "earlier run": [(one.fingerprint, one.about) for one in read_inputs(info) if one.kind == RUN],
@@ -37,11 +39,10 @@ def open_run(folder: Path, info: dict[str, Any]) -> None:
     if file.exists():
         before = identity_of(read_info(file))
         now = identity_of(json.loads(json.dumps(info)))
-        changed = [key for key in now if before[key] != now[key]]
-        if "fingerprints" in changed:
-            # Which of them is what a user can do something about.
-            at, (one, other) = changed.index("fingerprints"), (before["fingerprints"], now["fingerprints"])
-            changed[at : at + 1] = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+        changed = [key for key in now if key != FINGERPRINTS and before[key] != now[key]]
+        # Which of them is what a user can do something about.
+        one, other = before[FINGERPRINTS], now[FINGERPRINTS]
+        changed += [name for name in {**one, **other} if one.get(name) != other.get(name)]
         if changed:
             raise MismatchError(
                 f"{folder} holds another run (its {', '.join(changed)} differs): choose run_dir=FOLDER, or delete it"

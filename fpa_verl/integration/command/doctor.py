@@ -194,8 +194,8 @@ def dataset_and_recipe(facts: RunFacts) -> Finding:
         return Finding(
             "dataset",
             "note",
-            f"{difference}: `fpa-verl data check {facts.rollouts}` scores a sample of it anew; collect or import it "
-            "again where they disagree",
+            f"{difference}: `fpa-verl data check {facts.rollouts} --reward FILE.py:FUNCTION` scores a sample anew with "
+            "the run's; collect or import it again where they disagree",
         )
     sampled = facts.manifest.sampling.get("temperature", "unknown")
     scoring = facts.policy_loss.scoring_temperature
