@@ -98,7 +98,7 @@ class RewardFunction:
             module = self._module()
         except ConfigError:
             raise
-        except Exception as error:  # whatever a user's file raises while it is imported
+        except (Exception, SystemExit) as error:  # whatever a user's file raises while it is imported
             raise ConfigError(f"the scorer's file {self.path} cannot be imported: {_said(error)}") from error
         if not callable(found := getattr(module, self.name, None)):
             raise ConfigError(f"{self.path} has no function '{self.name}': give it with FILE.py:FUNCTION")
@@ -151,8 +151,11 @@ class RewardFunction:
                 returned = asyncio.run(_result_of(returned))
         except ConfigError:
             raise
-        except Exception as error:
-            raise RaisedError(f"the scorer {self} raised {_said(error)} for {response[-60:]!r}. {CONTRACT}") from error
+        except (Exception, SystemExit) as error:
+            raise RaisedError(
+                f"the scorer {self} raised {_said(error)} for a response of data_source '{data_source}' that ends in "
+                f"{response[-60:]!r}. {CONTRACT}"
+            ) from error
         return self.read(returned)
 
     def read(self, returned: Any) -> Verdict:
@@ -205,8 +208,13 @@ KEPT = "kept"
 VERLS_OWN = "default_compute_score"
 
 
-def named(text: str, threshold: float | None = None) -> RewardFunction:
+def named(text: str, threshold: float | None = None, arguments: Mapping[str, Any] | None = None) -> RewardFunction:
     """The function that FILE.py:FUNCTION, pkg://MODULE:FUNCTION or a file alone (compute_score) names.
+
+    Args:
+        text: the name.
+        threshold: as `RewardFunction` has it.
+        arguments: likewise.
 
     Raises:
         ConfigError: there is none.
@@ -215,7 +223,7 @@ def named(text: str, threshold: float | None = None) -> RewardFunction:
     if not colon or path == PACKAGE.partition(":")[0]:
         path, name = text, OURS.name
     path = path if path.startswith(PACKAGE) else str(Path(path).expanduser().absolute())
-    found = RewardFunction(path, name, threshold)
+    found = RewardFunction(path, name, threshold, arguments or {})
     _ = found.function
     return found
 

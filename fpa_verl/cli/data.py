@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fpa_verl.cli.console import console
+from fpa_verl.cli.options import json_object
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 
 if TYPE_CHECKING:
+    from fpa_verl.reward.function import RewardFunction
     from fpa_verl.rollouts import RolloutDataset
     from fpa_verl.rollouts.record_files import RecordFiles
     from fpa_verl.rollouts.scored_by import Scorer
@@ -35,6 +37,11 @@ Reward = Annotated[
 Threshold = Annotated[
     float | None,
     typer.Option(help="The score from which a response is right; default: 1 is right, 0 and -1 are wrong."),
+]
+
+RewardArgs = Annotated[
+    str | None,
+    typer.Option(help="What verl's `reward_kwargs` would hand to it, as JSON: '{\"tolerance\": 0.01}'."),
 ]
 
 data_app = typer.Typer(no_args_is_help=True, help="Make, import and look at problem files and rollout datasets.")
@@ -144,12 +151,13 @@ def import_(
     ] = None,
     steps: Annotated[str | None, typer.Option(help="Of dumps, only these steps: 12, or 1-50.")] = None,
     reward: Reward = None,
+    reward_args: RewardArgs = None,
     threshold: Threshold = None,
     keep_scores: Annotated[bool, typer.Option("--keep-scores", help="Keep the records' `score`.")] = False,
 ) -> None:
     """Build a rollout dataset from text rollouts at hand; every response is scored anew, if not told otherwise."""
     from fpa_verl.rollouts.importing import import_rollouts
-    from fpa_verl.rollouts.prompts import BOXED, read_arguments, read_prompt
+    from fpa_verl.rollouts.prompts import BOXED, read_prompt
     from fpa_verl.rollouts.record_files import record_files
 
     files = record_files(sources, source, steps)
@@ -158,29 +166,51 @@ def import_(
         files,
         model,
         out,
-        prompt=replace(put, arguments=read_arguments(template_args)),
+        prompt=replace(put, arguments=json_object("--template-args", template_args)),
         validation_fraction=validation_fraction,
         max_response_tokens=max_response_tokens,
-        scorer=_scorer(reward, threshold, keep_scores, files),
+        scorer=_scorer(reward, reward_args, threshold, keep_scores, files),
     )
     _print_counts(out, manifest.counts)
     for note in notes:
         console.print(f"  {note}", highlight=False, markup=False)
 
 
-def _scorer(reward: str | None, threshold: float | None, keep_scores: bool, files: RecordFiles) -> Scorer:
-    from fpa_verl.reward.function import named
+def _scorer(
+    reward: str | None, arguments: str | None, threshold: float | None, keep_scores: bool, files: RecordFiles
+) -> Scorer:
     from fpa_verl.rollouts.scored_by import USUAL, KeptScores, ScoredBy
 
     if keep_scores and reward is not None:
         raise ConfigError("--keep-scores and --reward: either the records' scores are kept, or a function scores anew")
-    if keep_scores:
+    if keep_scores and arguments is None:
         return KeptScores(files.sha256, threshold)
+    given = _given_function(reward, arguments, threshold, " or --keep-scores" if arguments is None else "")
+    return USUAL if given is None else ScoredBy(given, given=True)
+
+
+def _given_function(
+    reward: str | None, arguments: str | None, threshold: float | None, other: str = ""
+) -> RewardFunction | None:
+    """The function that options name; None where there are no such options.
+
+    Args:
+        reward: --reward.
+        arguments: --reward-args.
+        threshold: --threshold.
+        other: what else a threshold may stand beside.
+
+    Raises:
+        ConfigError: there is none, or nothing that the other options belong to.
+    """
+    from fpa_verl.reward.function import named
+
     if reward is not None:
-        return ScoredBy(named(reward, threshold), given=True)
-    if threshold is not None:
-        raise ConfigError("--threshold says when a score is right: give --reward FILE.py:FUNCTION or --keep-scores too")
-    return USUAL
+        return named(reward, threshold, json_object("--reward-args", arguments))
+    for name, value in (("--threshold", threshold), ("--reward-args", arguments)):
+        if value is not None:
+            raise ConfigError(f"{name} belongs to a function: give --reward FILE.py:FUNCTION{other} too")
+    return None
 
 
 @data_app.command("check")
@@ -203,6 +233,7 @@ def check(
     ] = 0.5,
     prompt: FoundPrompt = None,
     reward: Reward = None,
+    reward_args: RewardArgs = None,
     threshold: Threshold = None,
 ) -> None:
     """Look for all that can be wrong with rollout datasets and problem files; exit status 1 if anything is.
@@ -211,11 +242,11 @@ def check(
     """
     from fpa_verl.data_check import Against, check_dataset, check_problem_file
     from fpa_verl.findings import Finding, print_findings
-    from fpa_verl.reward.function import OURS, named
+    from fpa_verl.reward.function import OURS
     from fpa_verl.rollouts.prompts import read_prompt
 
     others = Against(tuple(against or ()), near, read_prompt(prompt) if prompt is not None else None)
-    scorer = named(reward, threshold) if reward is not None else None
+    scorer = _given_function(reward, reward_args, threshold)
     wrong = False
     for path in paths:
         found: list[Finding] = []

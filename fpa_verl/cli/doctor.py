@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from fpa_verl.cli.console import console
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """In the block nothing is said of engines that verl misses and nobody asked for."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def doctor(
@@ -31,7 +48,7 @@ def doctor(
     # hydra's own options, which a run takes as well.
     options = {"--config-dir": config_dir, "--config-name": config_name, "--config-path": config_path}
     flags = [word for name, value in options.items() if value is not None for word in (name, value)]
-    with console.status("looking"):
+    with console.status("looking"), quiet():
         found = list(examine([*flags, *(overrides or [])], with_ray=ray))
     print_findings(console, found)
     if any(finding.state == "wrong" for finding in found):

@@ -118,7 +118,7 @@ def _counts(folders: Sequence[Path], now: float) -> Table:
             left = f"silent for {duration(silent)}"
         rate = UNKNOWN if count.a_second is None else f"{count.a_second:,.1f}"
         table.add_row(
-            Text(f"{folder.name}, {count.doing}"),
+            Text(folder.name if count.over else f"{folder.name}, {count.doing}"),
             ProgressBar(total=count.total or 1, completed=count.done, width=8),
             Text(f"{count.done:,}/{count.total:,} {count.unit}"),
             _left("finished" if count.over else left),

@@ -195,7 +195,7 @@ def _trajectories(
     with ThreadPoolExecutor(POOL_SIZE) as pool:
         verdicts = list(pool.map(partial(_verdict, scorer, raised), rollouts, answers))
     if raised and len(raised) == len(verdicts):
-        raise raised[0]
+        raise ConfigError(f"{raised[0]}; --source NAME gives records another data_source") from raised[0]
     _require_answers(scorer, verdicts, answers)
     seen: dict[str, int] = defaultdict(int)
     result = []

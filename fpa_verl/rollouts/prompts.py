@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -193,21 +192,6 @@ def read_prompt(wanted: str) -> Prompt:
             f"'{SLOT}' alone puts nothing around it"
         )
     return named[wanted]
-
-
-def read_arguments(text: str | None) -> dict[str, Any]:
-    """Arguments of a chat template from JSON; none where there is no text.
-
-    Raises:
-        ConfigError: it is no JSON object.
-    """
-    try:
-        found = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"--template-args {text!r} is no JSON ({error}): give an object") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"--template-args {text!r} is no JSON object: give one as '{{\"enable_thinking\": false}}'")
-    return found
 
 
 def prompt_of(texts: Iterable[str]) -> Prompt:

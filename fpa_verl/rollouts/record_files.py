@@ -42,14 +42,24 @@ class RecordFiles:
         """File and line, step and content of every record that is taken.
 
         Raises:
-            DatasetError: a line that cannot be read, or no step where steps were chosen.
+            DatasetError: a line that cannot be read, or no record of the steps that were chosen.
         """
+        there: set[int] = set()
         for file in self.files:
             for number, record in json_lines(file):
                 where = f"{file}, line {number}"
                 step = _step_of(record, file)
-                if self.steps is None or _is_among(step, self.steps, where):
+                if self.steps is None:
                     yield where, step, record
+                elif step is None:
+                    raise DatasetError(f"{where}: has no 'step', which --steps chooses by: leave --steps out")
+                else:
+                    there.add(step)
+                    if step in self.steps:
+                        yield where, step, record
+        if there and self.steps is not None and there.isdisjoint(self.steps):
+            chosen = "-".join(map(str, dict.fromkeys((self.steps[0], self.steps[-1]))))
+            raise DatasetError(f"--steps {chosen}: the records are of the steps {min(there)} to {max(there)}")
 
 
 def record_files(names: Sequence[Path], source: str | None = None, steps: str | None = None) -> RecordFiles:
@@ -64,7 +74,8 @@ def record_files(names: Sequence[Path], source: str | None = None, steps: str | 
         ConfigError: `steps` is no range.
         DatasetError: nothing is there.
     """
-    files = tuple(dict.fromkeys(file for name in names for file in _files_of(name)))
+    # One that is named twice, by two paths, is one.
+    files = tuple({file.resolve(): file for name in names for file in _files_of(name)}.values())
     return RecordFiles(files, source or _name_of(files), _range_of(steps))
 
 
@@ -109,9 +120,3 @@ def _step_of(record: dict[str, Any], file: Path) -> int | None:
         return step
     own = file.name.split(".")[0]
     return int(own) if own.isdigit() else None
-
-
-def _is_among(step: int | None, steps: range, where: str) -> bool:
-    if step is None:
-        raise DatasetError(f"{where}: has no 'step', which --steps chooses by: leave --steps out")
-    return step in steps

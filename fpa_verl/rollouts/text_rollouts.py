@@ -225,7 +225,8 @@ def _template_remover(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> Any
             raise DatasetError(
                 f"{where}: 'input' was not rendered with this tokenizer's chat template: give --model the model that "
                 "produced the dump, with the arguments that its template was given (--template-args "
-                "'{\"enable_thinking\": false}'), or records with 'problem'"
+                "'{\"enable_thinking\": false}'); of a run with actor_rollout_ref.model.custom_chat_template a copy of "
+                "the model whose chat_template.jinja is that; or records with 'problem'"
             )
         return rendered[len(head) : len(rendered) - len(tail)]
 

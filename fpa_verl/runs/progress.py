@@ -13,10 +13,11 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from fpa_verl.files import read_json_lines, write_json
+from fpa_verl.runs.ledger import EVALUATION
 from fpa_verl.runs.names import CONFIG_FILE, LEDGER_FILE, PROGRESS_FILE
 from fpa_verl.runs.run import Run
 
-# The pace is that of the last so many steps, evaluations among them.
+# The pace is that of the last so many steps.
 PACE_STEPS = 50
 # A run that wrote nothing for so many of its steps, and for this long, has probably died.
 SILENT_STEPS, SILENT_SECONDS = 10, 300
@@ -30,13 +31,16 @@ class Progress:
 
     Attributes:
         total: steps that it is to make; None where neither ledger nor configuration says.
-        seconds_a_step: wall-clock, over the last steps of the attempt that goes on; None before the second.
+        seconds_a_step: wall-clock, evaluations left out, over the last steps of the attempt that goes on; None before
+            the second.
+        seconds_of_evaluations: that those still to come will take, each as long as the mean of those before.
         silent_for: seconds since it wrote anything.
     """
 
     step: int
     total: int | None
     seconds_a_step: float | None
+    seconds_of_evaluations: float
     silent_for: float
     finished: bool
 
@@ -45,7 +49,8 @@ class Progress:
         """Seconds to the end at the present pace."""
         if self.finished or self.total is None or self.seconds_a_step is None:
             return None
-        return max(0.0, (self.total - self.step) * self.seconds_a_step - self.silent_for)
+        left = (self.total - self.step) * self.seconds_a_step + self.seconds_of_evaluations
+        return max(0.0, left - self.silent_for)
 
     @property
     def state(self) -> str:
@@ -60,26 +65,43 @@ def progress_of(run: Run, now: float) -> Progress:
     """Read how far `run` is at unix time `now`."""
     records = read_json_lines(run.folder / LEDGER_FILE)
     attempt = max((record["attempt"] for record in records), default=0)
-    times = [record["time"] for record in records if record["attempt"] == attempt and "step" in record][-PACE_STEPS:]
-    pace = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
+    steps = [record["seconds"] for record in records if record["attempt"] == attempt and "step" in record]
     count = read_count(run.folder)
     heard = [record["time"] for record in records[-1:]] + ([count.time] if count else [])
     silent = now - max(heard, default=now)
-    total = run.spending.total_steps or _configured_steps(run.folder)
-    return Progress(run.spending.last_step, total, pace, max(0.0, silent), run.finished)
+    configured, every = _configured(run.folder)
+    total, step = run.spending.total_steps or configured, run.spending.last_step
+    to_come = [later for later in range(step + 1, (total or step) + 1) if later == total or later % every == 0]
+    evaluations = len(to_come) * _seconds_an_evaluation(steps) if every > 0 else 0.0
+    return Progress(step, total, _seconds_a_step(steps), evaluations, max(0.0, silent), run.finished)
 
 
-def _configured_steps(folder: Path) -> int | None:
-    """Steps as configured; None where only epochs are, whose length is the dataloader's to know."""
+def _seconds_a_step(steps: list[dict[str, float]]) -> float | None:
+    """The first step of an attempt is left out: much is done in it for the first time."""
+    last = steps[1:][-PACE_STEPS:]
+    return sum(sum(step.values()) - step.get(EVALUATION, 0.0) for step in last) / len(last) if last else None
+
+
+def _seconds_an_evaluation(steps: list[dict[str, float]]) -> float:
+    found = [step[EVALUATION] for step in steps if step.get(EVALUATION)]
+    return sum(found) / len(found) if found else 0.0
+
+
+def _configured(folder: Path) -> tuple[int | None, int]:
+    """Steps as configured, and steps between evaluations, -1 where there are none.
+
+    Where only epochs are configured there is no number of steps: their length is the dataloader's to know.
+    """
     file = folder / CONFIG_FILE
-    return _steps_in(file, file.stat().st_mtime_ns) if file.exists() else None
+    return _steps_in(file, file.stat().st_mtime_ns) if file.exists() else (None, -1)
 
 
 # Whoever follows a run asks twice a second, and a configuration has six hundred lines.
 @lru_cache(maxsize=64)
-def _steps_in(file: Path, changed: int) -> int | None:
-    total = OmegaConf.select(OmegaConf.load(file), "trainer.total_training_steps")
-    return int(total) if total is not None and int(total) > 0 else None
+def _steps_in(file: Path, changed: int) -> tuple[int | None, int]:
+    config = OmegaConf.load(file)
+    total, every = (OmegaConf.select(config, f"trainer.{key}") for key in ("total_training_steps", "test_freq"))
+    return int(total) if total is not None and int(total) > 0 else None, int(every or -1)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
-"""What a run came to, in a few lines for whoever waited for it: accuracy, best step, cost."""
+"""What a run came to, in a few lines for whoever waited for it: accuracy, best step, cost; or its rollouts."""
 
 from __future__ import annotations
 
+from fpa_verl.reward.verdicts import MODEL_STATUSES
+from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.runs.names import BEST_MODEL
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import best_step, evaluated_steps, point_at, validation_accuracy, why_no_best_model
@@ -56,12 +58,33 @@ def _cost(run: Run) -> str:
     if run.missing_cost:
         return f"cost: not known, {run.missing_cost}"
     own, data = run.spending.cost.device_seconds, run.data_cost.device_seconds
-    unit = time_unit(max(own, data) / SECONDS_PER_HOUR)
 
     def shown(seconds: float) -> str:
-        return f"{seconds / SECONDS_PER_HOUR * unit.an_hour:,.2f} device-{unit.word}"
+        return _device_time(seconds, largest=max(own, data))
 
     if not run.inputs:
         return f"cost: {shown(own)}, start-up and evaluation left out"
     paid = shown(data) if run.data_cost_is_known else "not written down"
     return f"cost: {shown(own)}, start-up and evaluation left out; of what it learns from: {paid}"
+
+
+def collected(dataset: RolloutDataset) -> list[str]:
+    """What a collection, whose held-out problems have no responses, came to: how many are right, how many train."""
+    counts, cost = dataset.manifest.counts, dataset.manifest.device_seconds
+    responses = counts["trajectories"]
+    right, cut = (percent(counts.get(name, 0) / max(1, responses)) for name in ("status_right", "truncated"))
+    unscored = responses - sum(counts.get(f"status_{status}", 0) for status in MODEL_STATUSES)
+    lines = [
+        f"{responses:,} responses to {counts['groups']:,} problems: {right} % right, {cut} % cut off",
+        f"{counts['trainable_trajectories']:,} train, to {counts['groups_mixed']:,} problems with right and wrong "
+        f"ones; {counts['groups_all_right']:,} have only right ones, {counts['groups_all_wrong']:,} only wrong ones",
+        *([f"{unscored:,} could not be scored: see `fpa-verl data check {dataset.folder}`"] if unscored else []),
+        f"cost: {_device_time(cost, largest=cost)}, start-up left out",
+    ]
+    return [f"{dataset.folder}:", *(f"  {line}" for line in lines)]
+
+
+def _device_time(seconds: float, largest: float) -> str:
+    """Device-time in the unit that fits the largest of those shown together."""
+    unit = time_unit(largest / SECONDS_PER_HOUR)
+    return f"{seconds / SECONDS_PER_HOUR * unit.an_hour:,.2f} device-{unit.word}"

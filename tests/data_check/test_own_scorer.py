@@ -94,6 +94,37 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path, base_model, options):
     assert options[0] in said
 
 
+ARGUMENTS = """
+import sys
+
+def grade(data_source, solution_str, ground_truth, extra_info, marks=None):
+    if marks is None:
+        sys.exit("no marks")
+    return float(solution_str.rpartition(marks[data_source])[2] == ground_truth)
+"""
+
+
+def test_a_function_with_arguments(tmp_path, base_model):
+    (tmp_path / "mine.py").write_text(ARGUMENTS)
+    named = ("--reward", f"{tmp_path}/mine.py:grade")
+    done, said = import_(tmp_path, base_model, *named)
+    assert done.exit_code == 1
+    assert "raised SystemExit: no marks for a response of data_source 'text' that ends in '#### 0'" in said
+    assert said.endswith("--source NAME gives records another data_source")
+    marks = ("--reward-args", '{"marks": {"sums": "#### "}}')
+    done, said = import_(tmp_path, base_model, *named, *marks, "--source", "sums")
+    assert done.exit_code == 0, said
+    assert read_manifest(tmp_path / "d").counts["status_right"] == 12
+    # The manifest knows them.
+    assert scores(tmp_path / "d") == [("fine", "24 trajectories scored anew, with the same result")]
+
+
+def test_a_threshold_alone_belongs_to_no_function(dataset):
+    done, said = run("data", "check", str(dataset), "--threshold", "0.5")
+    assert done.exit_code == 1
+    assert "--threshold belongs to a function: give --reward FILE.py:FUNCTION too" in said
+
+
 def test_of_an_older_manifest_the_file_is_not_known(dataset):
     change_manifest(dataset, lambda manifest: manifest["origin"].pop("scorer"))
     ((state, detail),) = scores(dataset)
@@ -117,6 +148,8 @@ def test_scores_that_were_kept(tmp_path, base_model):
         (("--keep-scores", "--reward", "x.py:f"), "either the records' scores are kept, or a function scores anew"),
         (("--threshold", "0.5"), "give --reward FILE.py:FUNCTION or --keep-scores too"),
         (("--reward", "nowhere.py:f"), "no scorer at"),
+        (("--reward-args", "{}"), "--reward-args belongs to a function: give --reward FILE.py:FUNCTION too"),
+        (("--reward", "nowhere.py:f", "--reward-args", "3"), "--reward-args '3' is no JSON object"),
         (("--steps", "1"), "has no 'step', which --steps chooses by"),
     ],
 )

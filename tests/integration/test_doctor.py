@@ -44,6 +44,12 @@ def test_little_room_is_doubtful(monkeypatch):
     ("overrides", "message"),
     [
         (["recipe=fpa_offline", *DEMO, "rollouts=nowhere"], "no rollout dataset at nowhere"),
+        (["recipe=fpa_offline", *DEMO, "actor_rollout_ref.actor.optim.lr=-1"], "optim.lr=-1: a number of at least 0"),
+        (["recipe=off_rl", *DEMO, "trainer.total_training_steps=0"], "total_training_steps=0: null, or a whole number"),
+        (
+            ["recipe=off_rl", *DEMO, "+actor_rollout_ref.actr.lr=1", "rollouts=nowhere"],
+            r"\+actor_rollout_ref.actr.lr adds a key; was actor_rollout_ref.actor.lr meant, without the \+\?",
+        ),
         (["recipe=no_such_recipe"], "Could not find 'recipe/no_such_recipe'.*fpa_offline"),
     ],
 )

@@ -176,7 +176,7 @@ def test_a_hint_is_the_typed_command_with_another_recipe(tmp_path, monkeypatch):
     (tmp_path / "my recipes" / "task" / "words.yaml").write_text((RECIPES / "task" / "demo.yaml").read_text())
     words = ["task=words", "hardware=cpu", "model=tiny", "rollouts=r", "scale.lam=1", "data.selection.unit=trajectory"]
     typed = Command.of(["--config-dir", "my recipes", "recipe=fpa_offline", *words, "reference.source=topk"])
-    config, _ = composed(typed)
+    config = composed(typed).config
     with as_if_typed(typed), pytest.raises(DatasetError) as caught:
         _ = facts_of(config).manifest
     hint = re.search("`(python .*?)`", str(caught.value))[1]
@@ -202,7 +202,7 @@ def test_verls_entry_warns_of_what_the_recipe_takes_from_ones_own_file(verls, tm
     assert "\n  actor_rollout_ref.rollout.n: 1, not 5\n" in done.stdout
 
 
-def test_what_ctrl_c_ends_in_verls_entry_is_closed_and_said(monkeypatch, capsys):
+def test_what_ctrl_c_ends_in_verls_entry_is_closed_and_said(tmp_path, monkeypatch, capfd):
     """Python calls it at its end, for hydra does not."""
     closed = []
 
@@ -214,7 +214,7 @@ def test_what_ctrl_c_ends_in_verls_entry_is_closed_and_said(monkeypatch, capsys)
             closed.append(True)
             raise
 
-    facts = SimpleNamespace(kind=SimpleNamespace(is_done=lambda _: False))
+    facts = SimpleNamespace(kind=SimpleNamespace(is_done=lambda _: False), folder=tmp_path)
     monkeypatch.setattr(launcher, "prepare", lambda *_: facts)
     monkeypatch.setattr(launcher, "attended", attended)
     at_exit = []
@@ -227,4 +227,4 @@ def test_what_ctrl_c_ends_in_verls_entry_is_closed_and_said(monkeypatch, capsys)
     HydraConfig.instance().cfg = before
     at_exit[0]()
     assert closed == [True]
-    assert capsys.readouterr().err == f"interrupted. {AGAIN}\n"
+    assert capfd.readouterr().err == f"log: {tmp_path}/log.txt\ninterrupted. {AGAIN}\n"

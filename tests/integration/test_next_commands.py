@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fpa_verl.commands import Command
+from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.next_commands import next_commands
 from fpa_verl.integration.config.typed_command import COMMAND
+from fpa_verl.integration.say import listen
 from tests.integration.running import composed
 
 PYTHON = "python -m verl.trainer.main"
@@ -64,3 +66,22 @@ def test_without_a_best_model_there_is_nothing_to_evaluate(tmp_path, monkeypatch
     # A path from elsewhere is whole.
     monkeypatch.chdir("/")
     assert next_commands(run)[0].startswith("fpa-verl report ")
+
+
+def test_a_collection_says_how_many_are_right_what_trains_and_what_to_type(chained_additions, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setenv(COMMAND, f"{PYTHON} recipe=collect task=words")
+    listen(said.append)
+    try:
+        facts = facts_of(composed("collect", f"rollouts={chained_additions}"))
+        facts.kind.report(facts)
+    finally:
+        listen(print)
+    assert said == [
+        f"{chained_additions}:",
+        "  96 responses to 22 problems: 25.0 % right, 0.0 % cut off",
+        "  88 train, to 22 problems with right and wrong ones; 0 have only right ones, 0 only wrong ones",
+        "  cost: 0.00 device-minutes, start-up left out",
+        f"next: {PYTHON} recipe=fpa_offline task=words",
+        f"next: {PYTHON} recipe=grpo_baseline task=words",
+    ]

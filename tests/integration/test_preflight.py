@@ -48,6 +48,8 @@ def test_a_sound_recipe_passes(check):
     check("evaluation.samples=1", recipe="evaluate")
     for recipe in ("fpa_offline", "dpo", "cache_reference", "grpo_baseline"):
         check(f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=16", recipe=recipe)
+    check(f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules=[q_proj,mlp.down_proj]")
+    check(f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules='.*self_attn.._proj'")
     check("actor_rollout_ref.rollout.val_kwargs.temperature=0", recipe="evaluate")
 
 
@@ -76,6 +78,11 @@ def test_a_sound_recipe_passes(check):
         ([f"{MODEL}.lora_rank=8", f"{MODEL}.lora_adapter_path=a"], ConfigError, "path=a: runs begin at .*peft"),
         (["recipe=evaluate", f"{MODEL}.lora_adapter_path=a"], ConfigError, "path=a: .*and give that model$"),
         ([f"{MODEL}.lora_rank=8", f"+{MODEL}.target_parameters=[w]"], ConfigError, r"=\['w'\]: an adapter of bare par"),
+        ([f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules=[q_proj,v_prj]"], ConfigError, "=v_prj: .* layers: q_proj,"),
+        ([f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules='.*attn.x'"], ConfigError, "attn.x: .* has no such module;"),
+        (["actor_rollout_ref.actor.optim.lr=-1"], ConfigError, "actor.optim.lr=-1: a number of at least 0"),
+        (["trainer.total_training_steps=0"], ConfigError, "total_training_steps=0: null, or a whole number"),
+        (["recipe=grpo_baseline", "trainer.total_epochs=0"], ConfigError, "total_epochs=0: a whole number of"),
         (["recipe=grpo_baseline", f"{MODEL}.lora.rank=8"], ConfigError, "is Megatron's: set .*model.lora_rank"),
         ([f"{DEPRECATED}=2"], ConfigError, "which the reference follows"),
         (["recipe=cache_reference", "reference.k=0"], ConfigError, "reference.k=0: a whole number of at least 1"),

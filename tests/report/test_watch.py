@@ -61,9 +61,17 @@ def test_without_a_configuration_nothing_is_guessed(tmp_path):
 
 
 def test_the_ledger_knows_the_steps_better_than_the_configuration(going):
-    record = {"kind": "step", "time": 1180.0, "attempt": 2, "step": 6, "seconds": {}, "total_steps": 30}
+    record = {"kind": "step", "time": 1180.0, "attempt": 2, "step": 6, "total_steps": 30, "seconds": {"training": 30}}
     append_json_line(going / "ledger.jsonl", record)
     assert progress_of(read_run(going), now=1180.0).remaining == 24 * 30
+
+
+def test_evaluations_that_are_to_come_are_counted_apart(going):
+    (going / "config.yaml").write_text("trainer:\n  total_training_steps: 20\n  test_freq: 3\n")
+    record = {"kind": "step", "time": 1230.0, "attempt": 2, "step": 6}
+    append_json_line(going / "ledger.jsonl", {**record, "seconds": {"training": 30.0, "evaluation": 50.0}})
+    # 14 steps are left, and the evaluations after steps 9, 12, 15, 18 and 20.
+    assert progress_of(read_run(going), now=1230.0).remaining == 14 * 30 + 5 * 50
 
 
 def test_others_count_as_they_were_at_the_same_cost(tmp_path, going):

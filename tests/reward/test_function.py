@@ -90,6 +90,7 @@ def test_one_that_is_awaited(tmp_path):
         ("def other(): pass", "grade", r"mine\.py has no function 'grade'"),
         ("grade = 3", "grade", r"mine\.py has no function 'grade'"),
         ("import nowhere_to_be_found", "grade", "cannot be imported: ModuleNotFoundError: No module named 'nowhere"),
+        ("import sys; sys.exit(3)", "grade", "cannot be imported: SystemExit: 3"),
         ("def grade(:", "grade", "cannot be imported: SyntaxError"),
     ],
 )
@@ -102,7 +103,8 @@ def test_what_cannot_be_found(tmp_path, content, name, message):
 
 def test_what_it_raises_is_said_with_the_response(tmp_path):
     (tmp_path / "mine.py").write_text("def compute_score(**_):\n    raise KeyError('gold')")
-    with pytest.raises(ConfigError, match=r"compute_score in .*mine\.py raised KeyError: 'gold' for 'x = 4'"):
+    said = r"compute_score in .*mine\.py raised KeyError: 'gold' for a response of data_source 'toy'"
+    with pytest.raises(ConfigError, match=said):
         named(f"{tmp_path}/mine.py")("toy", "x = 4", "4")
 
 

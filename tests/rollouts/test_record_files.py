@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -39,11 +40,19 @@ def test_a_pattern_several_files_and_each_of_them_once(dumps):
     assert [file.name for file in both.files] == ["12.jsonl", "1.jsonl"]
 
 
-@pytest.mark.parametrize(
-    ("steps", "taken"), [("2", [2, 2]), ("2-10", [2, 2, 10, 10]), (" 11-99 ", [12, 12]), ("5", [])]
-)
+@pytest.mark.parametrize(("steps", "taken"), [("2", [2, 2]), ("2-10", [2, 2, 10, 10]), (" 11-99 ", [12, 12])])
 def test_steps(dumps, steps, taken):
     assert steps_of(record_files([dumps], steps=steps)) == taken
+
+
+def test_steps_that_are_not_there(dumps):
+    with pytest.raises(DatasetError, match="--steps 3-9: the records are of the steps 1 to 12"):
+        steps_of(record_files([dumps], steps="3-9"))
+
+
+def test_one_file_by_two_paths_is_one(dumps, monkeypatch):
+    monkeypatch.chdir(dumps.parent)
+    assert len(record_files([dumps / "1.jsonl", Path(dumps.name) / "1.jsonl"]).files) == 1
 
 
 def test_a_record_says_its_step_before_its_file_does(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from contextlib import redirect_stderr
+from dataclasses import dataclass
 from unittest import mock
 
 import hydra
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 
 from fpa_verl.commands import VERLS_MAIN, Command
 from fpa_verl.errors import ConfigError
+from fpa_verl.integration.command.added_keys import likely_slips
 from fpa_verl.integration.command.launch import VERLS_CONFIG, sees_to_itself
 from fpa_verl.integration.command.own_file import Overridden, overridden
 
@@ -20,18 +22,32 @@ from fpa_verl.integration.command.own_file import Overridden, overridden
 NOTHING_WRITTEN = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
 
 
-def composed(command: Command) -> tuple[DictConfig, list[Overridden]]:
-    """What hydra composes of a command, read as hydra reads it, and what of the user's own file did not come to pass.
+@dataclass(frozen=True)
+class Composed:
+    """What hydra makes of a command.
+
+    Attributes:
+        overridden: what of the user's own file did not come to pass.
+        slips: what to say of keys that are added, where others may have been meant.
+    """
+
+    config: DictConfig
+    overridden: list[Overridden]
+    slips: list[str]
+
+
+def composed(command: Command) -> Composed:
+    """What hydra composes of a command, read as hydra reads it.
 
     Raises:
         ConfigError: hydra refuses it; its own words.
     """
-    found: list[tuple[DictConfig, list[Overridden]]] = []
+    found: list[Composed] = []
     primary = "ppo_trainer" if command.start == VERLS_MAIN else "main"
 
     @hydra.main(config_path=VERLS_CONFIG, config_name=primary, version_base="1.3")
     def look(config: DictConfig) -> None:
-        found.append((config, overridden(config)))
+        found.append(Composed(config, overridden(config), likely_slips(config)))
 
     said = io.StringIO()
     with mock.patch.object(sys, "argv", [command.start[-1], *command.arguments, *NOTHING_WRITTEN]):

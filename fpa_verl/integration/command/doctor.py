@@ -170,14 +170,17 @@ def recipe(command: Command) -> Iterator[Finding]:
     from fpa_verl.integration.command.launch import require_recipe, set_environment
     from fpa_verl.integration.config.typed_command import as_if_typed
 
-    config, overridden = composed(command)
+    found = composed(command)
+    config = found.config
     require_recipe(config)
     set_environment(config)
     from fpa_verl.integration.command import preflight
     from fpa_verl.integration.config.kinds import facts_of
 
-    if overridden:
-        yield Finding("own file", "note", f"the recipe has the last word on {'; '.join(map(str, overridden))}")
+    if found.overridden:
+        yield Finding("own file", "note", f"the recipe has the last word on {'; '.join(map(str, found.overridden))}")
+    for slip in found.slips:
+        yield Finding("added key", "note", slip)
     facts = facts_of(config)
     with as_if_typed(command):
         preflight.check(facts)

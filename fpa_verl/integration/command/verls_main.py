@@ -11,7 +11,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -23,7 +22,7 @@ from omegaconf import DictConfig, open_dict
 
 from fpa_verl.errors import AGAIN, FpaError
 from fpa_verl.integration.command import launch
-from fpa_verl.integration.say import listen
+from fpa_verl.integration.command.terminal import Terminal
 
 HYDRAS_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 OUR_LAUNCHER = "hydra_plugins.fpa_verl_search_path.CheckedLauncher"
@@ -54,15 +53,18 @@ class AroundVerlsMain(Callback):
         if launch.OWN_COMMAND.get():
             return
         HydraConfig.instance().set_config(config)
-        # Here a line needs no mark to be found.
-        listen(partial(print, flush=True))
         started_at = psutil.Process().create_time()
         with said_in_one_line():
-            facts = launch.prepare(config, started_at)
-            if facts.kind.is_done(facts):
+            with ExitStack() as around:
+                terminal = around.enter_context(Terminal(verbose=bool(config.verbose)))
+                facts = launch.prepare(config, started_at)
+                if not (is_done := facts.kind.is_done(facts)):
+                    terminal.follow(facts.folder)
+                    around.enter_context(launch.attended(config, facts, started_at))
+                    self._attended = around.pop_all()
+            if is_done:
                 facts.kind.report(facts)
                 sys.exit(0)
-            self._attended.enter_context(launch.attended(config, facts, started_at))
         self._config = config
         # hydra calls nobody back after Ctrl-C.
         atexit.register(self._interrupted)
@@ -97,7 +99,7 @@ class AroundVerlsMain(Callback):
             print(f"interrupted. {AGAIN}", file=sys.stderr)
 
     def _leave(self, error: BaseException | None) -> None:
-        """Close the ledger and sweep up; raises what stopped the run, translated where it is known."""
+        """Close ledger and log, and sweep up; raises what stopped the run, translated where it is known."""
         attended, self._config = self._attended, None
         traceback_: TracebackType | None = error.__traceback__ if error is not None else None
         if not attended.__exit__(type(error) if error is not None else None, error, traceback_) and error is not None:

@@ -21,6 +21,7 @@ from fpa_verl.integration.config.identity import (
     require_same_scorer,
 )
 from fpa_verl.integration.config.next_commands import next_commands
+from fpa_verl.integration.config.typed_command import command_for
 from fpa_verl.integration.say import say
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
@@ -30,7 +31,7 @@ from fpa_verl.runs.ledger import read_spending
 from fpa_verl.runs.names import CONFIG_FILE, RUN_FILE
 from fpa_verl.runs.record import open_run
 from fpa_verl.runs.run import read_run
-from fpa_verl.runs.summary import summary
+from fpa_verl.runs.summary import collected, summary
 from fpa_verl.tables import for_terminal
 
 
@@ -51,10 +52,13 @@ def _is_collected(facts: RunFacts) -> bool:
 
 
 def _report_collected(facts: RunFacts) -> None:
-    """Say what became of the rollouts; fail where none of them can train."""
+    """Say what became of the rollouts, and what to type next; fail where none of them can train."""
     dataset = RolloutDataset(facts.rollouts)
-    say(f"{facts.rollouts}: " + ", ".join(f"{name} {value:,}" for name, value in dataset.manifest.counts.items()))
+    for line in collected(dataset):
+        say(line)
     dataset.require_items(1)
+    for recipe in ("fpa_offline", "grpo_baseline"):
+        say(f"next: {command_for(recipe)}")
 
 
 # ---- cache_reference ------------------------------------------------------------------------------

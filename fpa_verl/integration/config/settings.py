@@ -100,6 +100,22 @@ class Checkpoints:
     max_actor_ckpt_to_keep: int | None = bounded(None, at_least=-1, whole=True)
 
 
+@dataclass(frozen=True)
+class Length:
+    """`trainer`. total_training_steps: unset, as many as there are in total_epochs."""
+
+    total_training_steps: int | None = bounded(None, at_least=1, whole=True)
+    total_epochs: int = bounded(1, at_least=1, whole=True)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """`actor_rollout_ref.actor.optim`."""
+
+    lr: float = bounded(1e-6, at_least=0, at_most=1)
+    weight_decay: float = bounded(0.0, at_least=0, at_most=1)
+
+
 def require_bounds(kind: type, section: DictConfig, key: str) -> None:
     """Check those fields of `kind` that a section of the configuration sets.
 

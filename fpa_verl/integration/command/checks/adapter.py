@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
+import torch
 from omegaconf import OmegaConf
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import Adapter, require_bounds, trains_adapter
+from fpa_verl.rollouts.fingerprint import local_model_dir
 
 KEY = "actor_rollout_ref.model"
+# peft's word for every linear layer but the head.
+ALL = "all-linear"
 
 
 def check(facts: RunFacts) -> None:
@@ -17,6 +25,7 @@ def check(facts: RunFacts) -> None:
     require_new_adapter(facts)
     require_fsdps_rank(facts)
     require_modules(facts)
+    require_targets(facts)
     if facts.kind.holds_engine and trains_adapter(facts.config.actor_rollout_ref.model):
         require_fsdp2(facts)
 
@@ -52,3 +61,32 @@ def require_fsdp2(facts: RunFacts) -> None:
             f"actor_rollout_ref.actor.strategy={strategy}: an adapter is switched off and merged in the place where it "
             f"is trained, which takes fsdp2; set that, or {KEY}.lora_rank=0"
         )
+
+
+def require_targets(facts: RunFacts) -> None:
+    """Peft leaves out silently what the model has no module of, as long as there is one of another name."""
+    model = facts.config.actor_rollout_ref.model
+    targets = model.get("target_modules")
+    if not trains_adapter(model) or targets in (None, ALL):
+        return
+    modules = _modules(facts.model_path)
+    linear = [name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, nn.Linear)]
+    is_pattern = isinstance(targets, str)
+    for target in [targets] if is_pattern else targets:
+        if not any(_is_meant(name, str(target), is_pattern=is_pattern) for name in modules):
+            known = ", ".join(dict.fromkeys(linear))
+            raise ConfigError(
+                f"{KEY}.target_modules={target}: {facts.model_path} has no such module; its linear layers: {known}"
+            )
+
+
+def _modules(model_path: str) -> dict[str, nn.Module]:
+    """The modules of a model by name, without their weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(local_model_dir(model_path)))
+    return dict(model.named_modules())
+
+
+def _is_meant(name: str, target: str, *, is_pattern: bool) -> bool:
+    """As peft matches: a text is a pattern of the whole name, in a list it is the name's end."""
+    return bool(re.fullmatch(target, name)) if is_pattern else name == target or name.endswith(f".{target}")

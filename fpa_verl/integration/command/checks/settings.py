@@ -10,6 +10,8 @@ from fpa_verl.integration.config.settings import (
     EarlyStopping,
     Evaluation,
     GradientNorms,
+    Length,
+    Optimizer,
     Reward,
     Sampling,
     TrainedSampling,
@@ -38,3 +40,6 @@ def check(facts: RunFacts) -> None:
     if "gradient_norms" in config:
         require_bounds(GradientNorms, config.gradient_norms, "gradient_norms")
     require_bounds(Checkpoints, config.trainer, "trainer")
+    if facts.kind.trains:
+        require_bounds(Length, config.trainer, "trainer")
+        require_bounds(Optimizer, config.actor_rollout_ref.actor.optim, "actor_rollout_ref.actor.optim")
