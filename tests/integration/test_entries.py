@@ -184,7 +184,7 @@ def test_a_hint_is_the_typed_command_with_another_recipe(tmp_path, monkeypatch):
         "python -m verl.trainer.main --config-dir 'my recipes' recipe=collect task=words hardware=cpu model=tiny "
         "rollouts=r scale.lam=1"
     )
-    collecting, _ = composed(Command.read(hint))
+    collecting = composed(Command.read(hint)).config
     assert (collecting.recipe_name, collecting.rollouts, collecting.trainer.device) == ("collect", "r", "cpu")
     with as_if_typed(typed):
         assert facts_of(config).command_for("cache_reference").endswith("scale.lam=1 reference.source=topk")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fpa_verl.integration.command.launch import choose_cluster, tell_workers
+from fpa_verl.integration.command.launch import choose_cluster, each_recipe, tell_workers
 from tests.integration.running import DEMO, composed
 
 
@@ -75,3 +75,13 @@ def test_the_driver_knows_vllm_as_the_workers_do():
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=200)
     assert done.stdout.split()[-2:] == ["unknown", "True"], done.stderr[-3000:]
+
+
+def test_a_multirun_over_recipes_goes_recipe_by_recipe():
+    typed = ["-m", "recipe=off_rl, fpa_offline", "hardware=cpu", "data.seed=0,1"]
+    assert each_recipe(typed) == [
+        ["-m", "recipe=off_rl", "hardware=cpu", "data.seed=0,1"],
+        ["-m", "recipe=fpa_offline", "hardware=cpu", "data.seed=0,1"],
+    ]
+    for one in (["recipe=off_rl"], ["-m", "recipe=off_rl", "data.seed=0,1"], []):
+        assert each_recipe(one) == [one]

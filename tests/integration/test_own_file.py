@@ -36,7 +36,8 @@ def compose(tmp_path):
 
     def run(text, *overrides, start=MAIN):
         (tmp_path / "mine.yaml").write_text(text)
-        return composed(Command.of(["--config-dir", str(tmp_path), "--config-name", "mine", *overrides], start))
+        found = composed(Command.of(["--config-dir", str(tmp_path), "--config-name", "mine", *overrides], start))
+        return found.config, found.overridden
 
     return run
 
@@ -74,8 +75,7 @@ def test_what_an_appended_recipe_overrides_is_listed_by_key(compose):
 
 
 def test_without_a_file_of_ones_own_nothing_is_said():
-    _, lost = composed(Command.of(["+recipe=fpa_offline", *DEMO]))
-    assert lost == []
+    assert composed(Command.of(["+recipe=fpa_offline", *DEMO])).overridden == []
 
 
 def wins(text, key, value):

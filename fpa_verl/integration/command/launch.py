@@ -293,6 +293,18 @@ class Jobs:
             sys.exit(INTERRUPTED)
 
 
+def each_recipe(arguments: list[str]) -> list[list[str]]:
+    """Those of a multirun over recipes, recipe by recipe.
+
+    Before hydra knows the recipe it knows no hardware, model and task, which recipes name, and refuses other ones.
+    """
+    place = next((i for i, word in enumerate(arguments) if word.startswith("recipe=") and "," in word), None)
+    if place is None or not Command.of(arguments).several:
+        return [arguments]
+    names = arguments[place].partition("=")[2].split(",")
+    return [[*arguments[:place], f"recipe={name.strip()}", *arguments[place + 1 :]] for name in names]
+
+
 def main() -> None:
     """Entry point of `verl.trainer.main`."""
     jobs = Jobs()
@@ -301,7 +313,8 @@ def main() -> None:
     def job(config: DictConfig) -> None:
         jobs(config)
 
-    with sees_to_itself():
-        job()
+    for sys.argv[1:] in each_recipe(sys.argv[1:]):
+        with sees_to_itself():
+            job()
     if jobs.failed:
         sys.exit(1)
