@@ -313,7 +313,8 @@ def main() -> None:
     def job(config: DictConfig) -> None:
         jobs(config)
 
-    for sys.argv[1:] in each_recipe(sys.argv[1:]):
+    for arguments in each_recipe(sys.argv[1:]):
+        sys.argv[1:] = arguments
         with sees_to_itself():
             job()
     if jobs.failed:
