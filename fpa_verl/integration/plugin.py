@@ -26,14 +26,26 @@ PlatformRegistry.register(platform="cpu")(PlatformCPU)
 def adapt(platform: str) -> None:
     """What a platform of ours needs in this process, whose environment names it."""
     if platform.strip().lower() == "cpu":
-        from fpa_verl.integration.cpu.attention import register_when_needed
         from fpa_verl.integration.cpu.patches import activate
 
         activate()
-        register_when_needed()
 
 
 adapt(os.environ.get("VERL_PLATFORM", ""))
+
+
+@when_imported("transformers.modeling_utils")
+def _register_attention(_: ModuleType) -> None:
+    from fpa_verl.integration.kernels import attention
+
+    attention.register()
+
+
+@when_imported("verl.utils.torch_functional")
+def _replace_log_probs(torch_functional: ModuleType) -> None:
+    from fpa_verl.integration.kernels import log_probs
+
+    log_probs.replace_the_loop(torch_functional)
 
 
 @when_imported("verl.trainer.ppo.core_algos")

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 # Under which the engines say it, in small letters with underscores. `stop_reason` is Anthropic's word, and vLLM's for
 # what made it stop, a token or a text, beside a `finish_reason`.
 WORD_KEYS = ("finish_reason", "finish_reasons", "done_reason", "stop_type", "stop_reason")
+# In a turn whose end is looked for.
+ANSWER = "It is 2."
 # True where it was cut off.
 FLAG_KEYS = ("truncated", "is_truncated", "was_truncated", "stopped_limit")
 # Under which a dictionary has its word, and one whose own keys say it (TGI, OpenAI's responses).
@@ -113,15 +116,49 @@ def _plain(word: Any) -> str:
 
 
 def end_ids(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that end a response: the tokenizer's, and those of the model's generation_config.json."""
-    return known_ends(str(local_model_dir(model)), tokenizer)
+    """The tokens that end a response: those that the model's files name, and those of a turn."""
+    return named_ends(str(local_model_dir(model)), tokenizer) | turn_ends(model)
+
+
+def unnamed_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Those of a turn that the model's files do not name, so that an engine is to be told."""
+    return set(turn_ends(model)) - named_ends(str(local_model_dir(model)), tokenizer)
 
 
 def known_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The same as far as is known without asking the hub: of a model that is no folder here, the tokenizer's alone."""
+    """The same as far as is known without asking the hub, of a tokenizer that has the model's own chat template."""
+    return named_ends(model, tokenizer) | _turn_ends(tokenizer)
+
+
+def named_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokenizer's end, and those of the generation_config.json in a folder; vLLM stops at them by itself."""
     file = Path(model) / "generation_config.json"
     more = json.loads(file.read_text()).get("eos_token_id") or [] if file.exists() else []
     return {tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])} - {None}
+
+
+@cache
+def turn_ends(model: str) -> frozenset[int]:
+    """The tokens that end an assistant's turn in the model's own chat template.
+
+    A base model may write one, which its files do not name as an end, and go on with another turn.
+    """
+    from transformers import AutoTokenizer
+
+    return _turn_ends(AutoTokenizer.from_pretrained(local_model_dir(model)))
+
+
+def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    if tokenizer.chat_template is None:
+        return frozenset()
+    turns = [{"role": "user", "content": "1 + 1"}, {"role": "assistant", "content": ANSWER}]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception:  # what a template does not take it refuses in ways of its own
+        return frozenset()
+    behind = tokenizer.encode(text.rpartition(ANSWER)[2], add_special_tokens=False)
+    special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(behind[:1]) & special
 
 
 def require_end(model: str, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -154,9 +154,10 @@ def stops_of(recipe: Any) -> list[str]:
     return [str(text) for text in (recipe.get("prompt") or {}).get("stop") or ()]
 
 
-def stopping(texts: list[str]) -> dict[str, Any]:
-    """VLLM's sampling parameters that end a response at the first of some texts, and with it."""
-    return {"stop": texts, "include_stop_str_in_output": True} if texts else {}
+def stopping(texts: list[str], ids: Iterable[int] = ()) -> dict[str, Any]:
+    """VLLM's sampling parameters that end a response at the first of some texts or tokens, and with it."""
+    found: dict[str, Any] = {"stop": texts, "include_stop_str_in_output": True} if texts else {}
+    return {**found, "stop_token_ids": sorted(ids)} if ids else found
 
 
 def named_prompts() -> dict[str, Prompt]:

@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import flash_attention_mask
 from verl.models.transformers import monkey_patch
 
-from fpa_verl.integration.cpu.attention import packed_sdpa
+from fpa_verl.integration.kernels.attention import packed_sdpa
 from tests.integration.stepping import batch, drift, from_cache, update, worker
 
 NAME = "packed_among_processes"

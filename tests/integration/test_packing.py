@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from fpa_verl.errors import IntegrationError
-from fpa_verl.integration.cpu.attention import NAME, packed_sdpa
+from fpa_verl.integration.kernels.attention import NAME, packed_sdpa
 from tests.integration.stepping import batch, cached, drift, from_cache, update, worker
 
 SOURCES = {"hidden": (0, 0), "topk": (4, 4)}

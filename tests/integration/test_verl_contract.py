@@ -215,6 +215,7 @@ PIECES = [
     (FSDP, "self._is_lora = self.model_config.lora_rank > 0", "config/settings.py"),
     (FSDP, 'peft_model.peft_config.get("default", None)', "workers/adapter.py"),
     # What the driver asks for an adapter's sake.
+    ("verl.utils.torch_functional", "logprobs_from_logits_v2(logits, labels)", "kernels/log_probs.py"),
     ("verl.third_party.vllm", 'package_name = "vllm"', "cpu/patches.py"),
     (WORKERS, "self.loss_fn", "workers/actor.py"),
     # What a callback of hydra's may change, and what is copied after it.

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from fpa_verl.demo.model import END, PAD, character_tokenizer
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.rollouts import RolloutDataset
-from fpa_verl.rollouts.ends import CUT_OFF_WORDS, ENDED_WORDS, end_ids, finish_reason_of, known_ends, split_end
+from fpa_verl.rollouts.ends import (
+    CUT_OFF_WORDS,
+    ENDED_WORDS,
+    end_ids,
+    finish_reason_of,
+    known_ends,
+    split_end,
+    turn_ends,
+    unnamed_ends,
+)
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.prompts import BARE, DATE, TEMPLATE_PAGE, Prompt, pinned, render
 from fpa_verl.rollouts.record_files import record_files
@@ -284,6 +293,7 @@ def test_problems_without_an_answer_are_left_out_and_named(tmp_path, base_model,
 
 
 def test_the_ends_of_a_model_are_its_tokenizers_and_its_generation_configs(tmp_path, base_model):
+    TOKENIZER.save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 9]}')
     assert end_ids(str(tmp_path), TOKENIZER) == {7, 9, TOKENIZER.eos_token_id}
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": null}')
@@ -293,3 +303,32 @@ def test_the_ends_of_a_model_are_its_tokenizers_and_its_generation_configs(tmp_p
 def test_the_ends_of_a_model_that_is_not_here_are_its_tokenizers_and_the_hub_is_not_asked(monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_: pytest.fail("asked the hub"))
     assert known_ends("org/some-model", TOKENIZER) == IDS
+
+
+IM_END = "<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "ends"),
+    [
+        ("{% for m in messages %}{{ m['role'] + ':' + m['content'] + '<|im_end|>\\n' }}{% endfor %}", [IM_END]),
+        ("{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}", [END]),
+        # What follows is an ordinary token, or nothing.
+        ("{% for m in messages %}{{ m['content'] + '7' }}{% endfor %}", []),
+        ("{{ messages[-1]['content'] }}", []),
+        # It takes a user's turn alone.
+        ("{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}{{ messages[0]['content'] }}", []),
+        (None, []),
+    ],
+)
+def test_the_end_of_a_turn_ends_a_response_of_a_base_model(tmp_path, base_model, template, ends):
+    """As Qwen3-4B-Base, whose files name <|endoftext|> alone."""
+    tokenizer = character_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": [IM_END]})
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(tmp_path)
+    ids = set(tokenizer.convert_tokens_to_ids(ends))
+    assert turn_ends(str(tmp_path)) == ids
+    assert end_ids(str(tmp_path), tokenizer) == {tokenizer.eos_token_id} | ids
+    assert known_ends(str(tmp_path), tokenizer) == {tokenizer.eos_token_id} | ids
+    assert unnamed_ends(str(tmp_path), tokenizer) == ids - {tokenizer.eos_token_id}

@@ -184,6 +184,8 @@ def recipe(command: Command) -> Iterator[Finding]:
     facts = facts_of(config)
     with as_if_typed(command):
         preflight.check(facts)
+    for note in preflight.notes(facts):
+        yield Finding("recipe", "note", note)
     yield Finding("recipe", "fine", f"{config.recipe_name} can start")
     if facts.kind.trains and facts.kind.reads_rollouts:
         yield dataset_and_recipe(facts)

@@ -163,6 +163,8 @@ def prepare(config: DictConfig, started_at: float) -> RunFacts:
 
     facts = facts_of(config)
     preflight.check(facts)
+    for note in preflight.notes(facts):
+        say(f"note: {note}")
     return facts
 
 

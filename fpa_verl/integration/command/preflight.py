@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fpa_verl.integration.command.checks import (
     adapter,
     data,
@@ -37,3 +39,9 @@ def check(facts: RunFacts) -> None:
     disk.check(facts)
     # Reading it finds out whether the model is there.
     _ = facts.model
+
+
+def notes(facts: RunFacts) -> Iterator[str]:
+    """What a user must know of a run that can start."""
+    if facts.kind.generates or facts.kind.evaluates:
+        yield from prompt.notes(facts)

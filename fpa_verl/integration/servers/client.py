@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.safety.failures import nothing_generated
 from fpa_verl.integration.servers.verdicts import note_failures, returned_by_scorer
-from fpa_verl.rollouts.ends import end_ids
+from fpa_verl.rollouts.ends import end_ids, unnamed_ends
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.prompts import stopping, stops_of
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
@@ -141,7 +141,8 @@ class RolloutClient:
         self._servers, self._config, self._tokenizer = servers, config, tokenizer
         self._last_answered = last_answered
         self._stops = stops_of(config)
-        self._end_ids = end_ids(str(config.actor_rollout_ref.model.path), tokenizer)
+        model = str(config.actor_rollout_ref.model.path)
+        self._end_ids, self._unnamed_ends = end_ids(model, tokenizer), unnamed_ends(model, tokenizer)
 
     def answers(
         self,
@@ -238,7 +239,7 @@ class RolloutClient:
             "max_tokens": min(max_tokens, rollout.max_model_len - len(prompt_ids)),
             "logprobs": True,
         }
-        output = await self._servers.generate(prompt_ids, sampling | stopping(stop))
+        output = await self._servers.generate(prompt_ids, sampling | stopping(stop, self._unnamed_ends))
         if output.stop_reason in ABORTED:
             return None
         ids = list(output.token_ids)

@@ -9,6 +9,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
 from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, SINGLE_TURN
+from fpa_verl.rollouts.ends import unnamed_ends
 from fpa_verl.rollouts.prompts import stopping, stops_of
 
 
@@ -20,13 +21,16 @@ def draw_seed(seed: int, data_source: str, problem_id: str, sample: int) -> int:
 
 @register(SINGLE_TURN)
 class SingleTurn(SingleTurnAgentLoop):
-    """verl's single turn, which ends at the texts of `prompt.stop` as well.
+    """verl's single turn, which ends at the texts of `prompt.stop` as well, and where the model's turn does.
 
-    The tokens of such a text stay in the response: the model sampled them, and they are what ends it.
+    The tokens of such an end stay in the response: the model sampled them, and they are what ends it.
     """
 
     async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
-        return await super().run({**sampling_params, **stopping(stops_of(self.config))}, priority, **kwargs)
+        ends = stopping(
+            stops_of(self.config), unnamed_ends(str(self.config.actor_rollout_ref.model.path), self.tokenizer)
+        )
+        return await super().run({**sampling_params, **ends}, priority, **kwargs)
 
 
 @register(SEEDED_SINGLE_TURN)

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 from verl.utils.import_utils import load_extern_object
 
 from fpa_verl.errors import ConfigError
+from fpa_verl.integration.command.checks.gpu import other_attention
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.policy_losses import KEY, LOSS_AGG_MODE
 from fpa_verl.roles import Roles
@@ -18,7 +19,7 @@ def check(facts: RunFacts) -> None:
     require_watched_sampler(facts)
     if facts.kind.holds_engine:
         require_no_deprecated_ulysses(facts)
-        require_gpu_for_ulysses(facts)
+        require_flash_attention_for_ulysses(facts)
     if facts.kind.holds_engine and facts.kind.reads_rollouts:
         require_objective(facts)
         require_its_items(facts)
@@ -92,11 +93,11 @@ def require_no_deprecated_ulysses(facts: RunFacts) -> None:
         )
 
 
-def require_gpu_for_ulysses(facts: RunFacts) -> None:
-    if facts.config.trainer.device == "cpu" and facts.sequence_parallel_size > 1:
+def require_flash_attention_for_ulysses(facts: RunFacts) -> None:
+    if facts.sequence_parallel_size > 1 and (facts.config.trainer.device == "cpu" or other_attention(facts)):
         raise ConfigError(
             "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size: verl shares sequences around flash "
-            "attention, which needs a GPU; set it to 1"
+            "attention, which needs a GPU and flash-attn; set it to 1"
         )
 
 

@@ -12,6 +12,7 @@ from fpa_verl.errors import ConfigError, IntegrationError
 from fpa_verl.install import FLASH_ATTENTION, GPU
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import joins_cluster
+from fpa_verl.integration.kernels.attention import NAME
 
 # What the driver says of itself, where there is one.
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -72,9 +73,9 @@ def require_enough(facts: RunFacts) -> None:
 
 def require_attention(facts: RunFacts) -> None:
     """Refuse flash attention that is not there, or was built for another torch."""
-    if (facts.config.actor_rollout_ref.model.get("override_config") or {}).get("attn_implementation") is not None:
+    if other_attention(facts):
         return
-    otherwise = "or choose another with +actor_rollout_ref.model.override_config.attn_implementation=sdpa"
+    otherwise = f"or have torch's own, with +actor_rollout_ref.model.override_config.attn_implementation={NAME}"
     try:
         importlib.import_module("flash_attn")
     except ModuleNotFoundError as error:
@@ -87,6 +88,11 @@ def require_attention(facts: RunFacts) -> None:
             f"flash_attn cannot be loaded, as one that was built for another torch cannot ({_first_line(error)}): "
             f"{FLASH_ATTENTION} --force-reinstall, {otherwise}"
         ) from error
+
+
+def other_attention(facts: RunFacts) -> str | None:
+    """What is asked for in the place of flash attention."""
+    return (facts.config.actor_rollout_ref.model.get("override_config") or {}).get("attn_implementation")
 
 
 def _first_line(error: BaseException) -> str:

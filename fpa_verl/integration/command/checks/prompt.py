@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fpa_verl.commands import Command, key_of
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import as_list
 from fpa_verl.integration.config.typed_command import typed_command
 from fpa_verl.integration.servers.client import SINGLE_TURN
-from fpa_verl.rollouts.ends import require_some_end
+from fpa_verl.rollouts.ends import require_some_end, unnamed_ends
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.prompts import SLOT, render, stops_of
 
@@ -29,6 +31,14 @@ def check(facts: RunFacts) -> None:
         check_problems(facts, facts.training_problems, as_list(facts.config.data.train_files))
     if facts.kind.evaluates:
         check_problems(facts, facts.evaluation_problems, as_list(facts.config.data.val_files))
+
+
+def notes(facts: RunFacts) -> Iterator[str]:
+    """Of a base model, ends that are not among those that its files name."""
+    more = unnamed_ends(facts.model_path, facts.tokenizer)
+    if more:
+        shown = ", ".join(facts.tokenizer.convert_ids_to_tokens(sorted(more)))
+        yield f"responses end at {shown} as well: a turn in the chat template of {facts.model_path} ends there"
 
 
 def require_typed_prompt(facts: RunFacts) -> None:

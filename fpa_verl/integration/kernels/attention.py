@@ -1,31 +1,29 @@
-"""Attention over packed sequences on a CPU, a sequence at a time: what flash attention does for verl on a GPU.
+"""Attention over packed sequences by torch's own kernels, a sequence at a time: what flash-attn does for verl.
 
 transformers' own `sdpa` takes packed sequences as well, under a mask as large as the square of all their
-tokens. `recipes/hardware/cpu.yaml` asks for this one by name; whatever is not packed it leaves to `sdpa`.
+tokens. `recipes/hardware/cpu.yaml` asks for this one by name, and so may a GPU without flash-attn; whatever is not
+packed it leaves to `sdpa`.
 """
 
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import Any
 
 import torch
-from wrapt import when_imported
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from fpa_verl.errors import IntegrationError
 
 NAME = "packed_sdpa"
 # What an attention may be asked for that this one does not know.
 UNKNOWN = ("softcap", "s_aux")
+# Every layer asks, and on a GPU each reading would wait for the device.
+_LENGTHS = WeakTensorKeyDictionary()
 
 
-def register_when_needed() -> None:
-    """With transformers' models, which a process may never import."""
-    when_imported("transformers.modeling_utils")(_register)
-
-
-def _register(_: ModuleType) -> None:
+def register() -> None:
+    """With transformers, by name."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -80,7 +78,15 @@ def packed_sdpa(
 
 def sequence_lengths(position_ids: torch.Tensor | None) -> list[int]:
     """Lengths of packed sequences, from the (1, N) positions of their tokens; none where those do not say."""
-    if position_ids is None or position_ids.dim() != 2 or position_ids[0, 0] != 0:
+    if position_ids is None or position_ids.dim() != 2:
+        return []
+    if position_ids not in _LENGTHS:
+        _LENGTHS[position_ids] = _lengths(position_ids)
+    return _LENGTHS[position_ids]
+
+
+def _lengths(position_ids: torch.Tensor) -> list[int]:
+    if position_ids[0, 0] != 0:
         return []
     starts = (position_ids[0] == 0).nonzero().squeeze(1)
     return torch.diff(starts, append=starts.new_tensor([position_ids.shape[1]])).tolist()
