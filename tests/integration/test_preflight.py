@@ -137,7 +137,7 @@ def test_a_sound_recipe_passes(check):
         (["actor_rollout_ref.actor.loss_agg_mode=token-mean"], ConfigError, "set it to seq-mean-token-mean"),
         (["actor_rollout_ref.actor.ppo_epochs=2"], ConfigError, "set it to 1"),
         ([f"{UPDATE_TOKENS}=16"], ConfigError, "one micro-batch; set it"),
-        (["actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2"], ConfigError, "and flash-attn; set it"),
+        (["actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2"], ConfigError, "and flash-attn; set"),
         (["data.selection.unit=group", "data.train_batch_size=4"], ConfigError, "rollout.n=1: an item.*set it to 4"),
         (["trainer.total_training_steps=999", "trainer.total_epochs=2"], ConfigError, "raise trainer.total_epochs"),
         (["data.selection.unit=tree"], FpaError, "data.selection.unit=tree"),
