@@ -9,7 +9,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow test-gpu-versions constraints bench lint types check clean
+.PHONY: help setup demo test test-fast test-slow test-gpu-versions constraints bench gpu-check lint types check clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -56,6 +56,9 @@ bench: setup  ## What is measured and not asserted (an hour); exit status 1 wher
 			reference_error step_cost trainer_step trl_throughput; do \
 		echo "# $$name"; $(BIN)/python benchmarks/$$name.py || missed=1; \
 	done; exit $$missed
+
+gpu-check:  ## What only a GPU shows, in ten minutes; with PYTHON, which has torch and transformers
+	$(PYTHON) benchmarks/gpu_check.py
 
 lint: setup  ## ruff
 	@! git grep -nE '^(<<<<<<<|>>>>>>>) '

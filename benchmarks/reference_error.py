@@ -49,10 +49,10 @@ BUCKETS = (16, 256)
 GOAL = 1e-3
 
 
-def responses(count: int, drift: float) -> Iterator[tuple[torch.Tensor, ...]]:
+def responses(count: int, drift: float, vocabulary: int = VOCABULARY) -> Iterator[tuple[torch.Tensor, ...]]:
     """(states, policy's states, head, labels) of one response after another; logits are states times head."""
     generator = torch.Generator().manual_seed(0)
-    head = torch.randn(VOCABULARY, HIDDEN, generator=generator, dtype=torch.float64) / HIDDEN**0.5
+    head = torch.randn(vocabulary, HIDDEN, generator=generator, dtype=torch.float64) / HIDDEN**0.5
     directions = torch.randn(RANK, HIDDEN, generator=generator, dtype=torch.float64)
     # For standard normal states the logits' standard deviation is 1; these give the two entropies.
     scales = torch.tensor([15.0, 15.0, 15.0, 4.5], dtype=torch.float64).repeat(LENGTH // 4)

@@ -53,18 +53,23 @@ GOALS = {"topk": 1.02, "hidden": 1.05, "forward": 1.40}
 MEMORY_GOALS = {"topk": 1.02, "hidden": 1.02}
 
 
-def model_of(layers: int, device: str, dtype: torch.dtype) -> torch.nn.Module:
-    """Qwen3-4B's configuration with `layers` of its 36 layers."""
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
-        intermediate_size=9_728,
+def configuration(layers: int, vocabulary: int = VOCABULARY, hidden: int = HIDDEN) -> Qwen3Config:
+    """Qwen3-4B's with `layers` of its 36 layers; of another width its proportions."""
+    return Qwen3Config(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=hidden * 19 // 5,
         num_hidden_layers=layers,
         num_attention_heads=32,
         num_key_value_heads=8,
         head_dim=128,
         tie_word_embeddings=True,
+        architectures=["Qwen3ForCausalLM"],
     )
+
+
+def random_model(config: Qwen3Config, device: str, dtype: torch.dtype) -> torch.nn.Module:
+    """The same weights for the same configuration."""
     torch.manual_seed(0)
     with torch.device(device):
         return AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -73,17 +78,21 @@ def model_of(layers: int, device: str, dtype: torch.dtype) -> torch.nn.Module:
 class Bench:
     """One micro-batch of sequences of equal length, all of them response, and one step by each source."""
 
-    def __init__(self, arguments: argparse.Namespace, sources: tuple[str, ...]) -> None:
+    vocabulary, hidden_size = VOCABULARY, HIDDEN
+
+    def __init__(self, arguments: argparse.Namespace, sources: tuple[str, ...] = ()) -> None:
         self.device, self.compiled = arguments.device, arguments.compile
-        dtype = getattr(torch, arguments.dtype)
-        self.policy = model_of(arguments.layers, self.device, dtype)
+        self.config = configuration(arguments.layers, self.vocabulary, self.hidden_size)
+        self.dtype = getattr(torch, arguments.dtype)
+        self.policy = random_model(self.config, self.device, self.dtype)
         self.policy.gradient_checkpointing_enable()
         rows = max(1, arguments.tokens // arguments.length)
-        self.ids = torch.randint(VOCABULARY, (rows, arguments.length + 1), device=self.device)
+        self.ids = torch.randint(self.vocabulary, (rows, arguments.length + 1), device=self.device)
         self.rewards = torch.where(torch.arange(rows, device=self.device) % 2 == 0, 1.0, -1.0)
         self.scale = self._sharpness(arguments.entropy)
-        self.reference = model_of(arguments.layers, self.device, dtype) if "forward" in sources else None
-        self._fill_caches(sources)
+        self.reference: torch.nn.Module | None = None
+        for source in sources:
+            self.prepare(source)
 
     @torch.no_grad()
     def _sharpness(self, entropy: float) -> float:
@@ -98,17 +107,25 @@ class Bench:
         return low
 
     @torch.no_grad()
-    def _fill_caches(self, sources: tuple[str, ...]) -> None:
+    def prepare(self, source: str) -> None:
+        """What the steps by a source read: a cache, or the model."""
         labels = self.ids[:, 1:].flatten()
-        if "hidden" in sources:
+        if source == "forward":
+            self.reference = random_model(self.config, self.device, self.dtype)
+        if source == "hidden":
             hidden = self.policy.model(self.ids[:, :-1]).last_hidden_state
             self.hidden = hidden.flatten(0, 1).clone()
             self.head = self.policy.lm_head.weight.detach().clone()
-        if "topk" in sources:
+        if source == "topk":
             logits = self.policy(self.ids[:, :-1]).logits.flatten(0, 1) * self.scale
             self.kept = coarsen(logits, labels, K, SAMPLES).stored()
 
     def step(self, source: str) -> None:
+        """Forward, loss and backward; gradients are dropped."""
+        self.loss(source).backward()
+        self.policy.zero_grad()
+
+    def loss(self, source: str) -> torch.Tensor:
         labels = self.ids[:, 1:]
         logits = self.policy(self.ids[:, :-1]).logits.flatten(0, 1).mul(self.scale)
         # As the worker has them: rows of the engine's logits by index.
@@ -123,8 +140,7 @@ class Bench:
             future_weights=None if future is None else trajectory_weights(future.view_as(labels), mask),
         )
         objective = OffRL() if future is None else FPA(lam=LAM)
-        objective(batch).mean().backward()
-        self.policy.zero_grad()
+        return objective(batch).mean()
 
     @torch.no_grad()
     def _future(self, source: str, logits: SelectedRows, labels: torch.Tensor) -> torch.Tensor:
@@ -144,7 +160,7 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def seconds(work: Callable[[], None], device: str) -> float:
+def seconds(work: Callable[[], object], device: str) -> float:
     synchronise(device)
     start = time.perf_counter()
     work()
@@ -173,12 +189,18 @@ def step_seconds(arguments: argparse.Namespace, layers: int, sources: tuple[str,
     bench = Bench(argparse.Namespace(**{**vars(arguments), "layers": layers}), sources)
     for source in sources:
         bench.step(source)
-    rounds = []
-    for number in range(arguments.rounds):
+    return fastest(bench.step, sources, arguments.rounds, arguments.device)
+
+
+def fastest(step: Callable[[str], object], sources: tuple[str, ...], rounds: int, device: str) -> dict[str, float]:
+    """Seconds of a step by source, the least of so many rounds in which the sources take turns."""
+    found: dict[str, list[float]] = {source: [] for source in sources}
+    for number in range(rounds):
         # Each round begins with another source: whoever comes first finds the caches cold.
-        order = [sources[(number + place) % len(sources)] for place in range(len(sources))]
-        rounds.append({source: seconds(lambda s=source: bench.step(s), arguments.device) for source in order})
-    return {source: min(one[source] for one in rounds) for source in sources}
+        for place in range(len(sources)):
+            source = sources[(number + place) % len(sources)]
+            found[source].append(seconds(lambda s=source: step(s), device))
+    return {source: min(took) for source, took in found.items()}
 
 
 def whole_step(small: float, large: float) -> float:
