@@ -114,9 +114,6 @@ def import_verl(size: Size) -> list[str]:
         importlib.import_module("fpa_verl.integration.workers.loss")
     except ImportError as error:
         raise NotRunError(f"verl cannot be imported ({first_line(error)}): {INSTALL}") from error
-    from fpa_verl.integration.cpu.attention import register_when_needed
-
-    register_when_needed()
     Missing.sealed = True
     torch.distributed.init_process_group(
         "gloo" if size.is_toy else "cpu:gloo,cuda:nccl",
