@@ -158,6 +158,7 @@ def batch_of(size: Size) -> Any:
                 "loss_mask": mask.long(),
                 "advantages": mask if row % 2 else -mask,
                 "row": row,
+                "response_tokens": response,
                 "pass_rate": 0.5,
                 "watched": False,
                 "role": "trajectory",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import mean
 
 from fpa_verl.errors import ConfigError
+from fpa_verl.gpus import Gpu
 from fpa_verl.report.comparisons.cost import run_cost
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR
 from fpa_verl.runs.run import Run
@@ -25,12 +26,14 @@ ASSUMPTIONS = (
     "training steps pay none.",
     "An online step generates, passes the policy of the step before over its tokens once, and trains on them once.",
     "A forward pass takes a third of forward and backward, where no rate of its own is given.",
-    "Start-up, evaluation, weight sync, checkpoints and idle devices are not in it: they come on top.",
+    "Start-up, evaluation, weight sync and checkpoints come on top; idle devices are in neither.",
 )
 # Of a step of GRPO: Table 4's "global batch", which counts prompts, or trajectories.
 BATCH = 128
 # FLOP a token and parameter: 2 forward, 4 backward.
 FORWARD_FLOP, TRAINING_FLOP = 2, 6
+# Of its memory's bandwidth, what a device generating reaches: assumed.
+READ_SHARE = 0.35
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,22 @@ def model_rates(parameters: float, flops: float, utilisation: float) -> dict[str
     """Rates of training and forward passes from the arithmetic: 6 and 2 FLOP a parameter and token."""
     used = flops * utilisation
     return {"training": used / (TRAINING_FLOP * parameters), "forward": used / (FORWARD_FLOP * parameters)}
+
+
+def generation_estimate(gpu: Gpu, parameters: float, token_bytes: float, tokens: float, sequences: int) -> float:
+    """Tokens a device-second of so many sequences at a time, by what a step of decoding reads.
+
+    That is the weights in bfloat16, and the keys and values of all that the sequences have so far.
+
+    Args:
+        gpu: that generates.
+        parameters: of the model.
+        token_bytes: keys and values of a token.
+        tokens: of a sequence, at the middle of it.
+        sequences: at a time.
+    """
+    read = 2 * parameters + sequences * tokens * token_bytes
+    return sequences * READ_SHARE * gpu.bandwidth / read
 
 
 def complete(known: dict[str, float]) -> Rates:

@@ -36,6 +36,8 @@ def trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
         "rm_scores": scores,
         "num_turns": 2,
         "row": row["row"],
+        # Known before the tokens are on a device, which nobody has to ask then.
+        "response_tokens": len(responses),
         "pass_rate": row["pass_rate"],
         "watched": row["watched"],
         "role": row["role"],

@@ -61,22 +61,24 @@ class ResponsePositions:
 
     @classmethod
     def of(cls, micro_batch: TensorDict) -> ResponsePositions:
+        """Of a micro-batch on the device, which is not waited for: the forward pass may be under way."""
+        rows, lengths_here = (list(map(int, micro_batch[name])) for name in ("row", "response_tokens"))
+        total = sum(lengths_here)
         tokens = micro_batch["input_ids"].values()
         starts = micro_batch["input_ids"].offsets()[:-1]
         prompts, lengths = (micro_batch[name].offsets().diff() for name in ("prompts", "responses"))
         # A token is predicted by the position before it.
         first = starts + prompts - 1
-        count = torch.arange(int(lengths.sum()), device=tokens.device)
-        within = count - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
-        index = torch.repeat_interleave(first, lengths) + within
+        count = torch.arange(total, device=tokens.device)
+        within = count - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths, output_size=total)
+        index = torch.repeat_interleave(first, lengths, output_size=total) + within
         labels, stored, packed = tokens[index + 1], None, len(tokens)
         if (ranks := tu.get_non_tensor_data(micro_batch, key="sp_size", default=1)) > 1:
             # verl pads the packed sequence to a multiple of the ranks and gives each an equal slice.
             share = -(-len(tokens) // ranks)
             mine = index // share == get_ulysses_sequence_parallel_rank()
             index, labels, stored, packed = index[mine] % share, labels[mine], count[mine], share
-        rows = [int(row) for row in micro_batch["row"]]
-        return cls(index, labels, stored, rows, lengths.tolist(), packed)
+        return cls(index, labels, stored, rows, lengths_here, packed)
 
     def scatter(self, values: torch.Tensor) -> torch.Tensor:
         """(M,) values to their places among the N positions, zero elsewhere, as the engine wants it: (1, N)."""
@@ -187,6 +189,11 @@ class LogitsView(ReferenceView):
         return forward_kl(logits[self._index], taken(self._logits.rows(slice(None))))
 
 
+def _moved(array: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The array on the device, behind whatever that is doing: from pinned memory the host need not wait for it."""
+    return array.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else array.to(device)
+
+
 class CachedReference(Reference):
     """What a cache holds, read by row, on the device of the micro-batch.
 
@@ -201,10 +208,8 @@ class CachedReference(Reference):
 
     def at(self, micro_batch: TensorDict, positions: ResponsePositions) -> ReferenceView:
         device = positions.index.device
-        arrays = {
-            name: positions.mine(array.to(device, non_blocking=True))
-            for name, array in self._cache.read(positions.rows, positions.lengths).items()
-        }
+        read = self._cache.read(positions.rows, positions.lengths)
+        arrays = {name: positions.mine(_moved(array, device)) for name, array in read.items()}
         if self._cache.source == "hidden":
             assert self._head is not None
             # An offloaded actor had its weights on the host when the head was copied.

@@ -1,0 +1,107 @@
+"""What comes on top of a plan's cost while somebody waits: evaluations, weight pushes, checkpoints, start-up.
+
+How often, is what the paper-scale recipes say; how long one takes is reckoned from `ASSUMED`, which nobody measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR
+from fpa_verl.study.cost_ahead import Phase, Rates, Workload
+from fpa_verl.tables import Table
+
+# Bytes a parameter: of the weights that are pushed, and of a checkpoint, which has Adam's two moments as well. Float32.
+PUSHED, KEPT = 4, 12
+# Bytes a second to the rollout engine, and to the disk, of all devices together; seconds until a run's first step.
+PUSH_RATE, DISK_RATE, START_UP = 3e9, 1.5e9, 180.0
+ASSUMED = (
+    f"Weights are pushed at {PUSH_RATE / 1e9:g} GB a second and written at {DISK_RATE / 1e9:g}; a run starts within "
+    f"{START_UP / 60:g} minutes: assumed.",
+    "Evaluations are as often as in the recipes, each of all answers at the rate of generation.",
+)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often a run stops, and for what.
+
+    Attributes:
+        steps: that it makes.
+        pushes: of weights to the rollout engine.
+        evaluations: the one before training included.
+        checkpoints: likewise of those that are written.
+        answers: of an evaluation.
+        starts: runs that are started one after another.
+    """
+
+    steps: int
+    pushes: int
+    evaluations: int
+    checkpoints: int
+    answers: int
+    starts: int
+
+    def hours(self, rates: Rates, parameters: float, response_tokens: float, devices: int) -> dict[str, float]:
+        """Wall-clock of each kind of stop.
+
+        Args:
+            rates: tokens a device-second.
+            parameters: of the model.
+            response_tokens: mean of an answer.
+            devices: held.
+        """
+        seconds = {
+            "weights pushed": self.pushes * PUSHED * parameters / PUSH_RATE,
+            "evaluations": self.evaluations * self.answers * response_tokens / rates.generation / devices,
+            "checkpoints": self.checkpoints * KEPT * parameters / DISK_RATE,
+            "start-up": self.starts * START_UP,
+        }
+        return {name: value / SECONDS_PER_HOUR for name, value in seconds.items()}
+
+
+def schedules(work: Workload, scale: Any, test_problems: int, validation_share: float) -> tuple[Schedule, Schedule]:
+    """Of the offline side, which collects first, and of the online side.
+
+    Args:
+        work: what is to be done.
+        scale: `scale` of a task's recipe.
+        test_problems: of the benchmark that is evaluated on.
+        validation_share: of the problems, held out and evaluated on as well.
+    """
+    answers = round((test_problems + work.problems * validation_share) * scale.eval_samples)
+    trained = work.problems * work.rollouts * work.trained_share * work.epochs
+    offline, online = math.ceil(trained / scale.offline.batch), work.online_steps
+    evaluations = 1 + math.ceil(offline / scale.offline.test_freq)
+    return (
+        Schedule(offline, evaluations, evaluations, math.ceil(offline / scale.offline.save_freq), answers, starts=2),
+        Schedule(
+            online,
+            online,
+            1 + math.ceil(online / scale.online.test_freq),
+            math.ceil(online / scale.online.save_freq),
+            answers,
+            starts=1,
+        ),
+    )
+
+
+def evening_table(phases: Sequence[Phase], stops: dict[str, dict[str, float]], devices: int) -> Table:
+    """Hours that pass, a column a side.
+
+    Args:
+        phases: the plan's.
+        stops: of a kind of side, "offline" or "online", what comes on top.
+        devices: held.
+    """
+    sides = list(dict.fromkeys(phase.side for phase in phases))
+    at_work = {side: sum(p.device_hours for p in phases if p.side == side) / devices for side in sides}
+    on_top = {side: stops[side.split(",")[0]] for side in sides}
+    rows = [["as above", *(f"{at_work[side]:,.2f}" for side in sides)]]
+    rows += [[name, *(f"{on_top[side][name]:,.2f}" for side in sides)] for name in on_top[sides[0]]]
+    rows.append(["all", *(f"{at_work[side] + sum(on_top[side].values()):,.2f}" for side in sides)])
+    held = "1 device" if devices == 1 else f"{devices} devices"
+    return Table(f"The evening: hours on {held}, what is no cost included", ["", *sides], rows)
