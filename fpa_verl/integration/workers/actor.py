@@ -22,7 +22,13 @@ from fpa_verl.integration.workers.export import ExportingActorWorker
 from fpa_verl.integration.workers.gradients import gradient_norm
 from fpa_verl.integration.workers.heads import require_plain_head
 from fpa_verl.integration.workers.loss import REFERENCE_POINT, LogRatios, OfflineLoss
-from fpa_verl.integration.workers.reference import CachedReference, ForwardReference, Recorder, Reference
+from fpa_verl.integration.workers.reference import (
+    CachedReference,
+    ForwardReference,
+    Recorder,
+    Reference,
+    take_buffers,
+)
 from fpa_verl.objectives import Needs
 from fpa_verl.rollouts.reference_cache import ReferenceCache, part_name, write_part
 from fpa_verl.runs.metrics import SIDES, dynamics_metric
@@ -93,6 +99,7 @@ class OfflineActorWorker(ExportingActorWorker):
             raise IntegrationError(
                 "verl's worker built no reference model: fpa_verl/integration/workers/actor.py must follow it"
             )
+        take_buffers(self.ref.engine.module, self.actor.engine.module)
         return ForwardReference(self.ref.engine, compiled=compiled)
 
     def _frozen_head(self) -> torch.Tensor:

@@ -171,6 +171,18 @@ def logits_of(engine: BaseEngine, micro_batch: TensorDict) -> torch.Tensor:
     return captured[0]
 
 
+def take_buffers(reference: torch.nn.Module, actor: torch.nn.Module) -> None:
+    """Give a reference that is kept in a lower precision the buffers of the actor, which has the same model.
+
+    verl rounds a model's buffers with its weights, and so the frequencies of rotary embeddings, which transformers
+    keeps in float32 whatever the dtype.
+    """
+    exact = dict(actor.named_buffers())
+    for name, _ in list(reference.named_buffers()):
+        owner, _, buffer = name.rpartition(".")
+        setattr(reference.get_submodule(owner), buffer, exact[name].clone())
+
+
 class LogitsView(ReferenceView):
     """The view from the reference's logits, (M, V) by position or made a chunk at a time."""
 

@@ -1,0 +1,81 @@
+"""What a step is given: a rank's part of a batch, and what a reference cache would hold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+
+from fpa_verl.integration.memory.shapes import Shapes
+from fpa_verl.integration.workers.loss import REFERENCE_POINT
+from fpa_verl.roles import Roles
+
+# Part of a sequence that is prompt: an eighth.
+PROMPT_SHARE = 8
+
+
+def rank_batch(sequences: int, length: int, roles: Roles) -> TensorDict:
+    """So many sequences of one length as verl's worker has them, with all that a loss of ours or GRPO's looks for."""
+    prompt = max(1, length // PROMPT_SHARE)
+    response = length - prompt
+
+    def column(rows: int, *, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+        return _jagged([torch.ones(rows, dtype=dtype) for _ in range(sequences)])
+
+    data = tu.get_tensordict(
+        {
+            "prompts": column(prompt),
+            "responses": column(response),
+            "input_ids": column(length),
+            "position_ids": _jagged([torch.arange(length) for _ in range(sequences)]),
+            "response_mask": column(response),
+            "loss_mask": column(response),
+            **{name: column(response, dtype=torch.float32) for name in ("advantages", "old_log_probs", "ref_log_prob")},
+            "row": np.arange(sequences).astype(object),
+            "pass_rate": np.full(sequences, 0.5, dtype=object),
+            "role": np.resize(np.array(roles, dtype=object), sequences),
+            "uid": np.full(sequences, "", dtype=object),
+        }
+    )
+    tu.assign_non_tensor(data, global_batch_size=sequences, **{REFERENCE_POINT: 0.0})
+    return data
+
+
+def _jagged(rows: list[torch.Tensor]) -> torch.Tensor:
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+
+
+class CacheOfShapes:
+    """In the place of a `ReferenceCache`: the same arrays, without data.
+
+    Args:
+        shapes: what counts them.
+        source, k, samples: the cache's.
+        hidden: size of a last hidden state.
+        dtype: of the hidden states.
+    """
+
+    scoring_temperature = 1.0
+
+    def __init__(self, shapes: Shapes, source: str, k: int, samples: int, hidden: int, dtype: torch.dtype) -> None:
+        self._shapes, self.source = shapes, source
+        columns: dict[str, dict[str, tuple[tuple[int, ...], torch.dtype]]] = {
+            "hidden": {"hidden": ((hidden,), dtype)},
+            "chosen": {"label": ((), torch.float32)},
+            "topk": {
+                "label": ((), torch.float32),
+                "tokens": ((k,), torch.int32),
+                "log_probs": ((k,), torch.float16),
+                "tail": ((), torch.float32),
+                "samples": ((samples,), torch.int32),
+                "sample_log_probs": ((samples,), torch.float16),
+            },
+        }
+        self._columns = columns[source]
+
+    def read(self, rows: Sequence[int], lengths: Sequence[int]) -> dict[str, torch.Tensor]:
+        tokens = sum(lengths)
+        return {name: self._shapes.empty((tokens, *width), dtype) for name, (width, dtype) in self._columns.items()}

@@ -1,0 +1,113 @@
+"""Which GPUs a recipe fits on: its steps, and its rollout engine awake beside what stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fpa_verl.tables import Table
+
+GIB = 2**30
+# Of a GPU, set aside for what is no tensor of the step: CUDA contexts, NCCL, CUDA graphs of a sleeping engine, and what
+# the allocator cannot hand out. Assumed, not measured.
+SET_ASIDE = 8
+ASSUMPTIONS = (
+    f"{SET_ASIDE} GiB of each GPU are set aside for CUDA contexts, NCCL, CUDA graphs and fragmentation: assumed.",
+    "All else is found by verl's engine and the recipe's loss on tensors that have shapes and no data, on no GPU.",
+    "A step has two full micro-batches of actor_rollout_ref.actor.ppo_max_token_len_per_gpu tokens. verl balances them "
+    "by work, and one may exceed that a little.",
+    "Flash attention is there. Without it log-probs are formed in another way, which takes more.",
+    "awake: what stays, and the rollout engine's share, actor_rollout_ref.rollout.gpu_memory_utilization.",
+)
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes that a rank's tensors take; what a device holds beside them, a CUDA context for one, is not in it.
+
+    Attributes:
+        parameters, reference, moments: its shares of the weights, of the reference and of Adam's two moments.
+        gradients: its share of them.
+        forward, backward, optimizer: the most at a time in each part of a step, all of the above included.
+    """
+
+    parameters: int
+    reference: int
+    moments: int
+    gradients: int
+    forward: int
+    backward: int
+    optimizer: int
+
+    @property
+    def static(self) -> int:
+        """What stays from step to step, and while the rollout engine is awake."""
+        return self.parameters + self.reference + self.moments
+
+    @property
+    def peak(self) -> int:
+        return max(self.forward, self.backward, self.optimizer)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A kind of GPU: its usual name, and GiB that torch finds on it."""
+
+    name: str
+    gib: float
+
+
+GPUS = (Gpu("H200 141 GB", 139), Gpu("H100 80 GB", 79), Gpu("A100 80 GB", 79))
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A recipe on so many GPUs.
+
+    Attributes:
+        name: the recipe's, and what of it was chosen.
+        devices: GPUs.
+        share: of a GPU, the rollout engine's.
+        memory: of a step.
+    """
+
+    name: str
+    devices: int
+    share: float
+    memory: StepMemory
+
+    def awake(self, gpu: Gpu) -> float:
+        """GiB while the rollout engine generates."""
+        return self.memory.static / GIB + self.share * gpu.gib
+
+    def needed(self, gpu: Gpu) -> float:
+        """GiB at most, with what is set aside."""
+        return max(self.memory.peak / GIB, self.awake(gpu)) + SET_ASIDE
+
+    def fits(self, gpu: Gpu) -> bool:
+        return self.needed(gpu) <= gpu.gib
+
+
+def steps_table(planned: Sequence[Planned], what: str) -> Table:
+    """What a step takes, a line for each."""
+    header = ["recipe", "GPUs", "weights", "reference", "moments", "stays", "forward", "backward", "update", "peak"]
+    sizes = ("parameters", "reference", "moments", "static", "forward", "backward", "optimizer", "peak")
+    rows = [
+        [one.name, str(one.devices), *(f"{getattr(one.memory, size) / GIB:.1f}" for size in sizes)] for one in planned
+    ]
+    return Table(f"Memory of a step, GiB a GPU: {what}", header, rows)
+
+
+def fits_table(planned: Sequence[Planned]) -> Table:
+    """On which GPUs each fits: GiB needed of those there are, in a step or awake, whichever is more."""
+    header = ["recipe", "GPUs", "share", *(gpu.name for gpu in GPUS)]
+    rows = [
+        [
+            one.name,
+            str(one.devices),
+            f"{one.share:g}",
+            *(f"{'fits' if one.fits(gpu) else 'no'}: {one.needed(gpu):.0f} of {gpu.gib:.0f}" for gpu in GPUS),
+        ]
+        for one in planned
+    ]
+    return Table("Where it fits: GiB a GPU, step or engine awake, whichever is more", header, rows)

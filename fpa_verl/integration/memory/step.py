@@ -1,0 +1,126 @@
+"""What one rank holds in a step of a recipe, from verl's engine and the recipe's own loss at full size."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
+from transformers import PretrainedConfig
+from verl.utils import tensordict_utils as tu
+from verl.utils.config import omega_conf_to_dataclass
+from verl.utils.torch_dtypes import PrecisionType
+from verl.workers.utils.losses import ppo_loss
+
+from fpa_verl.integration.config.settings import compute_dtype, trains_adapter
+from fpa_verl.integration.memory.data import CacheOfShapes, rank_batch
+from fpa_verl.integration.memory.engine import BACKWARD, FORWARD, OPTIMIZER, EngineOfShapes, one_rank
+from fpa_verl.integration.memory.fits import StepMemory
+from fpa_verl.integration.memory.models import with_layers
+from fpa_verl.integration.memory.shapes import Shapes
+from fpa_verl.integration.policy_losses import OfflinePolicyLossConfig
+from fpa_verl.integration.workers.loss import OfflineLoss
+from fpa_verl.integration.workers.reference import CachedReference, ForwardReference, Reference
+from fpa_verl.roles import SINGLE
+
+# Tokens of the sequences that a micro-batch is made of.
+SEQUENCE = 1_024
+# The least in which FSDP gathers a layer while another is at work, in both directions.
+DEPTHS = (2, 3)
+
+
+def step_memory(config: DictConfig, hf_config: PretrainedConfig, devices: int) -> StepMemory:
+    """What a rank holds in a step of two full micro-batches.
+
+    Every layer adds the same: a deep model is reckoned from `DEPTHS` of its layers.
+
+    Args:
+        config: a recipe's, composed: an offline one's or GRPO's.
+        hf_config: the model's.
+        devices: ranks over which FSDP divides weights, gradients and moments.
+    """
+    layers, (small, large) = hf_config.num_hidden_layers, DEPTHS
+    if layers <= large:
+        return measured(config, hf_config, devices)
+    few, more = (vars(measured(config, with_layers(hf_config, depth), devices)) for depth in DEPTHS)
+    return StepMemory(
+        **{name: few[name] + (layers - small) * (more[name] - few[name]) // (large - small) for name in few}
+    )
+
+
+def measured(config: DictConfig, hf_config: PretrainedConfig, devices: int) -> StepMemory:
+    """The same with all layers of the configuration, one after the other."""
+    shapes, resolved = Shapes(), OmegaConf.to_container(config, resolve=True)
+    with one_rank(shapes, devices):
+        return _Measurement(shapes, OmegaConf.create(resolved), hf_config).taken()  # type: ignore[arg-type]
+
+
+class _Measurement:
+    def __init__(self, shapes: Shapes, config: DictConfig, hf_config: PretrainedConfig) -> None:
+        self._shapes, self._worker, self._hf_config = shapes, config.actor_rollout_ref, hf_config
+        self._kept = config.get("reference")
+        self._limit = int(self._worker.actor.ppo_max_token_len_per_gpu)
+        self._actor_config = omega_conf_to_dataclass(self._worker.actor)
+        self._policy_loss = self._actor_config.policy_loss
+        self._offline = isinstance(self._policy_loss, OfflinePolicyLossConfig)
+        self._roles = self._policy_loss.roles if self._offline else SINGLE
+
+    def taken(self) -> StepMemory:
+        shapes = self._shapes
+        engine = self._engine(self._worker.actor)
+        parameters = shapes.live
+        loss = self._loss(engine)
+        reference = shapes.live - parameters
+        length = min(SEQUENCE, self._limit)
+        with engine.train_mode():
+            engine.make_moments()
+            static = shapes.live
+            shapes.peaks.clear()
+            engine.train_batch(self._batch(2 * (self._limit // length), length), loss)
+            gradients = shapes.live - static
+        return StepMemory(
+            parameters=parameters,
+            reference=reference,
+            moments=static - parameters - reference,
+            gradients=gradients,
+            forward=shapes.peaks[FORWARD],
+            backward=shapes.peaks[BACKWARD],
+            optimizer=shapes.peaks[OPTIMIZER],
+        )
+
+    def _engine(self, section: DictConfig) -> EngineOfShapes:
+        # As `ActorConfig` and verl's worker complete them.
+        engine = omega_conf_to_dataclass(OmegaConf.merge(section.fsdp_config, {"strategy": section.strategy}))
+        optimizer = omega_conf_to_dataclass(OmegaConf.merge(section.optim, {"total_training_steps": 1}))
+        return EngineOfShapes(self._shapes, self._hf_config, self._worker.model, engine, optimizer)
+
+    def _loss(self, actor: EngineOfShapes) -> Any:
+        if not self._offline:
+            return partial(ppo_loss, self._actor_config)
+        reference = self._reference(actor) if self._policy_loss.needs_reference else None
+        return OfflineLoss(self._actor_config, reference)
+
+    def _reference(self, actor: EngineOfShapes) -> Reference:
+        source = self._policy_loss.reference
+        if source == "forward":
+            adapted = trains_adapter(self._worker.model)
+            return ForwardReference(actor if adapted else self._engine(self._worker.ref), adapted=adapted)
+        text, dtype = self._hf_config.get_text_config(), PrecisionType.to_dtype(compute_dtype(self._worker.actor))
+        kept = self._kept
+        cache: Any = CacheOfShapes(self._shapes, source, kept.k, kept.samples, text.hidden_size, dtype)
+        head = self._shapes.empty((text.vocab_size, text.hidden_size), dtype) if source == "hidden" else None
+        return CachedReference(cache, head)
+
+    def _batch(self, sequences: int, length: int) -> TensorDict:
+        data = rank_batch(sequences, length, self._roles)
+        temperature = self._policy_loss.scoring_temperature if self._offline else self._worker.rollout.temperature
+        tu.assign_non_tensor(
+            data,
+            temperature=float(temperature),
+            calculate_entropy=False,
+            max_token_len_per_gpu=self._limit,
+            distillation_use_topk=self._offline and self._policy_loss.needs_reference,
+            force_group_size=len(self._roles),
+        )
+        return data
