@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,8 +15,9 @@ from fpa_verl.install import GPU
 
 def plan(
     response_tokens: Annotated[
-        float | None, typer.Option(help="Mean length of a response; needed without --memory.")
-    ] = None,
+        float,
+        typer.Option(help="Mean length of a response; the default is a guess."),
+    ] = 650.0,
     prompt_tokens: Annotated[float, typer.Option(help="Mean length of a prompt.")] = 150.0,
     problems: Annotated[int, typer.Option(help="Training problems.")] = 12_000,
     rollouts: Annotated[int, typer.Option(help="Rollouts a problem.")] = 8,
@@ -28,23 +30,23 @@ def plan(
         list[int] | None,
         typer.Option(help="Prompts a step of GRPO; may be repeated. Default: 128 prompts, or trajectories (Table 4)."),
     ] = None,
-    devices: Annotated[int, typer.Option(help="Devices held.")] = 2,
+    model: Annotated[str, typer.Option(help="Folder or Hugging Face name.")] = "Qwen/Qwen3-4B-Base",
+    gpu: Annotated[str, typer.Option(help="h200, h100 or a100: whose data sheet estimates are made from.")] = "h200",
+    devices: Annotated[int, typer.Option(min=1, help="Devices held.")] = 2,
     cached: Annotated[bool, typer.Option(help="The reference is computed once (recipe=cache_reference).")] = False,
-    like: Annotated[list[str] | None, typer.Option(help="Runs whose measured rates to take; may be repeated.")] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(help="Runs whose measured rates to take; may be repeated. Default: of runs/, those alike."),
+    ] = None,
     generation_rate: Annotated[float | None, typer.Option(help="Tokens a device-second.")] = None,
     training_rate: Annotated[float | None, typer.Option(help="Tokens a device-second, forward and backward.")] = None,
     forward_rate: Annotated[float | None, typer.Option(help="Tokens a device-second; default: 3 x training.")] = None,
-    parameters: Annotated[float | None, typer.Option(help="Of the model, for rates from FLOP: 4e9.")] = None,
-    flops: Annotated[
-        float, typer.Option(help="Peak of a device in FLOP/s; default: H200, BF16, dense, as its data sheet says.")
-    ] = 989e12,
+    parameters: Annotated[float | None, typer.Option(help="Of the model; default: counted.")] = None,
+    flops: Annotated[float | None, typer.Option(help="Peak of a device in FLOP/s; default: the GPU's.")] = None,
     utilisation: Annotated[float, typer.Option(help="Share of the peak that training reaches.")] = 0.4,
     memory: Annotated[
         bool, typer.Option("--memory", help="Print no cost, but the memory of a step, and the GPUs that it fits on.")
     ] = False,
-    model: Annotated[
-        str | None, typer.Option(help="Of --memory: folder or Hugging Face name; default: the recipes'.")
-    ] = None,
     micro_batch_tokens: Annotated[
         int | None, typer.Option(help="Of --memory: tokens of a micro-batch on a GPU; default: the recipes'.")
     ] = None,
@@ -52,46 +54,47 @@ def plan(
         list[str] | None, typer.Option(help="Of --memory: KEY=VALUE for every recipe; may be repeated.")
     ] = None,
 ) -> None:
-    """What collecting, offline and online training would cost, from rates given or measured; or their memory.
+    """What collecting, offline and online training would cost, and how long the evening is; or their memory.
 
-    The workload is the paper's.
+    The workload is the paper's. A rate that nobody gave and no run measured is an estimate, and has a ~ in front.
     """
     if memory:
         print_memory(model, sorted({1, devices}), micro_batch_tokens, override or [])
         return
-    if response_tokens is None:
-        raise ConfigError("give --response-tokens, the mean length of a response; or --memory alone")
     from fpa_verl import tables
+    from fpa_verl.gpus import gpu_named
+    from fpa_verl.integration.memory.models import configuration, sizes_of
     from fpa_verl.runs.find import find_runs
-    from fpa_verl.study.cost_ahead import (
-        ASSUMPTIONS,
-        Workload,
-        as_table,
-        complete,
-        measured_rates,
-        model_rates,
-        plans,
-        readings,
-    )
+    from fpa_verl.study import cost_ahead, evening
 
+    on, sizes = gpu_named(gpu), sizes_of(configuration(model))
+    count = parameters or sizes.parameters
     works = [
-        Workload(response_tokens, prompt_tokens, problems, rollouts, trained_share, epochs, online_steps, prompts)
-        for prompts in dict.fromkeys(online_prompts or readings(rollouts))
+        cost_ahead.Workload(
+            response_tokens, prompt_tokens, problems, rollouts, trained_share, epochs, online_steps, prompts
+        )
+        for prompts in dict.fromkeys(online_prompts or cost_ahead.readings(rollouts))
     ]
+    runs = find_runs(like) if like else cost_ahead.runs_alike(Path("runs"), on, model)
     given = {"generation": generation_rate, "training": training_rate, "forward": forward_rate}
-    rates = complete(
+    half = works[0].prompt_tokens + works[0].response_tokens / 2
+    rates = cost_ahead.complete(
+        {**cost_ahead.measured_rates(runs), **{name: rate for name, rate in given.items() if rate is not None}},
         {
-            **(model_rates(parameters, flops, utilisation) if parameters else {}),
-            **(measured_rates(find_runs(like)) if like else {}),
-            **{name: rate for name, rate in given.items() if rate is not None},
-        }
+            "generation": cost_ahead.generation_estimate(on, count, sizes.token_bytes, half),
+            "training": cost_ahead.training_estimate(count, flops or on.flops, utilisation),
+        },
     )
-    console.print(tables.for_terminal(as_table(plans(works, rates, cached=cached), devices)))
-    for number, assumption in enumerate(ASSUMPTIONS, start=1):
+    phases = cost_ahead.plans(works, rates, cached=cached)
+    stops = evening.stops(works[0], rates, count, devices)
+    for table in (cost_ahead.as_table(phases, devices), evening.evening_table(phases, stops, devices)):
+        console.print(tables.for_terminal(table))
+    sources = cost_ahead.said_of_rates(rates, on, count, utilisation, runs)
+    for number, assumption in enumerate([*cost_ahead.ASSUMPTIONS, *evening.ASSUMED, *sources], start=1):
         console.print(f"{number}. {assumption}", highlight=False)
 
 
-def print_memory(model: str | None, devices: list[int], micro_batch_tokens: int | None, overrides: list[str]) -> None:
+def print_memory(model: str, devices: list[int], micro_batch_tokens: int | None, overrides: list[str]) -> None:
     """Print what a step of each recipe takes on so many GPUs, and on which it fits."""
     if find_spec("verl") is None:
         raise ConfigError(f"--memory runs verl's engine, which is not installed: {GPU}, or `make setup` without a GPU")
@@ -102,11 +105,10 @@ def print_memory(model: str | None, devices: list[int], micro_batch_tokens: int 
     from fpa_verl.integration.memory.models import configuration
     from fpa_verl.integration.memory.planning import RECIPES, planned
 
-    if model:
-        overrides = [override("actor_rollout_ref.model.path", model), *overrides]
+    overrides = [override("actor_rollout_ref.model.path", model), *overrides]
     if micro_batch_tokens:
         overrides = [f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={micro_batch_tokens}", *overrides]
-    configs = [(name, composed(Command(overrides=(*words, *overrides)))[0]) for name, words in RECIPES]
+    configs = [(name, composed(Command(overrides=(*words, *overrides))).config) for name, words in RECIPES]
     path = str(configs[0][1].actor_rollout_ref.model.path)
     hf_config = configuration(path)
     with console.status("running steps on tensors without data (some two minutes on two cores)"):

@@ -229,9 +229,16 @@ def command_beside(runs: Iterable[Run]) -> Command:
 
 
 def read_info(file: Path) -> dict[str, Any]:
-    """What run.json holds; where it has one number of samples for all problem sets, that of each."""
-    info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    evaluation = info["evaluation"]
+    """What run.json holds; where it has one number of samples for all problem sets, that of each.
+
+    Raises:
+        DatasetError: it is none.
+    """
+    try:
+        info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        evaluation = info["evaluation"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{file} is damaged: restore it, or leave that run out") from error
     if isinstance(evaluation.get("samples"), int):
         evaluation["samples"] = dict.fromkeys(evaluation["problem_sets"], evaluation["samples"])
     return info

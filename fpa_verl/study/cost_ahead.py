@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import mean
 
-from fpa_verl.errors import ConfigError
+from fpa_verl.errors import ConfigError, FpaError
 from fpa_verl.gpus import Gpu
 from fpa_verl.report.comparisons.cost import run_cost
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR
+from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table, time_unit
 
@@ -34,6 +36,8 @@ BATCH = 128
 FORWARD_FLOP, TRAINING_FLOP = 2, 6
 # Of its memory's bandwidth, what a device generating reaches: assumed.
 READ_SHARE = 0.35
+# At a time, as recipes/hardware/h200x2.yaml has it.
+SEQUENCES = 512
 
 
 @dataclass(frozen=True)
@@ -63,21 +67,32 @@ class Workload:
 
 @dataclass(frozen=True)
 class Rates:
-    """Tokens a device-second: response tokens generated; prompt and response tokens trained and passed forward."""
+    """Tokens a device-second: response tokens generated; prompt and response tokens trained and passed forward.
+
+    Attributes:
+        estimated: names of those that nobody measured.
+    """
 
     generation: float
     training: float
     forward: float
+    estimated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A line of the plan."""
+    """A line of the plan.
+
+    Attributes:
+        rate: tokens a device-second.
+        is_estimated: nobody measured that rate.
+    """
 
     side: str
     name: str
     tokens: float
     rate: float
+    is_estimated: bool = False
 
     @property
     def device_hours(self) -> float:
@@ -96,13 +111,17 @@ def plan(work: Workload, rates: Rates, *, cached: bool = False) -> list[Phase]:
     trained = collected * work.trained_share
     visited = trained * work.epochs
     online = work.online_steps * work.online_prompts * work.rollouts
+
+    def phase(side: str, name: str, tokens: float, rate: str) -> Phase:
+        return Phase(side, name, tokens, getattr(rates, rate), rate in rates.estimated)
+
     return [
-        Phase("offline", "collect", collected * work.response_tokens, rates.generation),
-        Phase("offline", "reference", (trained if cached else visited) * work.tokens, rates.forward),
-        Phase("offline", "training", visited * work.tokens, rates.training),
-        Phase("online", "generation", online * work.response_tokens, rates.generation),
-        Phase("online", "log-probs", online * work.tokens, rates.forward),
-        Phase("online", "training", online * work.tokens, rates.training),
+        phase("offline", "collect", collected * work.response_tokens, "generation"),
+        phase("offline", "reference", (trained if cached else visited) * work.tokens, "forward"),
+        phase("offline", "training", visited * work.tokens, "training"),
+        phase("online", "generation", online * work.response_tokens, "generation"),
+        phase("online", "log-probs", online * work.tokens, "forward"),
+        phase("online", "training", online * work.tokens, "training"),
     ]
 
 
@@ -136,44 +155,71 @@ def measured_rates(runs: Sequence[Run]) -> dict[str, float]:
     return {name: mean(values) for name, values in found.items() if values}
 
 
-def model_rates(parameters: float, flops: float, utilisation: float) -> dict[str, float]:
-    """Rates of training and forward passes from the arithmetic: 6 and 2 FLOP a parameter and token."""
-    used = flops * utilisation
-    return {"training": used / (TRAINING_FLOP * parameters), "forward": used / (FORWARD_FLOP * parameters)}
+def runs_alike(folder: Path, gpu: Gpu, model: str) -> list[Run]:
+    """The runs under a folder that trained this model on such GPUs; none where they cannot be read."""
+    try:
+        found = find_runs([folder]) if folder.is_dir() else []
+    except FpaError:
+        return []
+    return [run for run in found if run.info.get("model") == model and gpu.model in run.info["hardware"]["device"]]
 
 
-def generation_estimate(gpu: Gpu, parameters: float, token_bytes: float, tokens: float, sequences: int) -> float:
-    """Tokens a device-second of so many sequences at a time, by what a step of decoding reads.
+def training_estimate(parameters: float, flops: float, utilisation: float) -> float:
+    """Tokens a device-second of forward and backward from the arithmetic: 6 FLOP a parameter and token."""
+    return flops * utilisation / (TRAINING_FLOP * parameters)
 
-    That is the weights in bfloat16, and the keys and values of all that the sequences have so far.
+
+def generation_estimate(gpu: Gpu, parameters: float, token_bytes: float, tokens: float) -> float:
+    """Tokens a device-second by what a step of decoding reads.
+
+    That is the weights in bfloat16, and the keys and values of all that `SEQUENCES` sequences have so far.
 
     Args:
         gpu: that generates.
         parameters: of the model.
         token_bytes: keys and values of a token.
         tokens: of a sequence, at the middle of it.
-        sequences: at a time.
     """
-    read = 2 * parameters + sequences * tokens * token_bytes
-    return sequences * READ_SHARE * gpu.bandwidth / read
+    read = 2 * parameters + SEQUENCES * tokens * token_bytes
+    return SEQUENCES * READ_SHARE * gpu.bandwidth / read
 
 
-def complete(known: dict[str, float]) -> Rates:
-    """Rates from those known; a forward pass takes a third of forward and backward.
+def said_of_rates(rates: Rates, gpu: Gpu, parameters: float, utilisation: float, runs: Sequence[Run]) -> list[str]:
+    """Where the rates come from, in words."""
+    said = []
+    if runs:
+        said.append(f"Rates without ~ are given, or measured by {', '.join(run.name for run in runs)}.")
+    if "training" in rates.estimated:
+        said.append(
+            f"~ training: {TRAINING_FLOP} FLOP a token and parameter, {parameters / 1e9:.2f}e9 of them, at "
+            f"{utilisation:g} of an {gpu.model}'s peak."
+        )
+    if "generation" in rates.estimated:
+        said.append(
+            f"~ generation: weights, and keys and values of {SEQUENCES} sequences, are read for a token of each, at "
+            f"{READ_SHARE:g} of an {gpu.model}'s bandwidth."
+        )
+    return said
+
+
+def complete(known: dict[str, float], estimates: dict[str, float]) -> Rates:
+    """Rates from those known, and estimates of the others; a forward pass takes a third of forward and backward.
+
+    Args:
+        known: given, or measured.
+        estimates: of generation and training.
 
     Raises:
-        ConfigError: generation or training is missing, or a rate is not positive.
+        ConfigError: a rate is not positive.
     """
-    for name in ("generation", "training"):
-        if name not in known:
-            raise ConfigError(
-                f"no rate of {name}: give --{name}-rate (tokens a device-second), or --like RUNS that measured it"
-                + (", or --parameters, --flops and --utilisation" if name == "training" else "")
-            )
-    rates = {"forward": known["training"] * TRAINING_FLOP / FORWARD_FLOP, **known}
+    rates = {**estimates, **known}
+    estimated = {name for name in estimates if name not in known}
+    if "forward" not in known:
+        rates["forward"] = rates["training"] * TRAINING_FLOP / FORWARD_FLOP
+        estimated |= {"forward"} if "training" in estimated else set()
     if wrong := [name for name, rate in rates.items() if not rate > 0]:
         raise ConfigError(f"the rate of {', '.join(wrong)} must be above 0 tokens a device-second")
-    return Rates(**rates)
+    return Rates(**rates, estimated=frozenset(estimated))
 
 
 def as_table(phases: list[Phase], devices: int) -> Table:
@@ -188,7 +234,8 @@ def as_table(phases: list[Phase], devices: int) -> Table:
     rows = []
     for side, of_side in sides.items():
         for phase in of_side:
-            amount = [f"{phase.tokens / 1e6:,.2f}", f"{phase.rate:,.0f}"]
+            about = "~" if phase.is_estimated else ""
+            amount = [f"{phase.tokens / 1e6:,.2f}", f"{about}{phase.rate:,.0f}"]
             rows.append([f"{side}: {phase.name}", *amount, *times(phase.device_hours)])
         rows.append([f"{side}, all", "", "", *times(totals[side])])
     held = "1 device" if devices == 1 else f"{devices} devices"

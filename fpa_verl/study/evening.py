@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from omegaconf import OmegaConf
+
+from fpa_verl.paths import RECIPES
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR
 from fpa_verl.study.cost_ahead import Phase, Rates, Workload
 from fpa_verl.tables import Table
@@ -18,6 +21,8 @@ from fpa_verl.tables import Table
 PUSHED, KEPT = 4, 12
 # Bytes a second to the rollout engine, and to the disk, of all devices together; seconds until a run's first step.
 PUSH_RATE, DISK_RATE, START_UP = 3e9, 1.5e9, 180.0
+# Of MATH500.
+TEST_PROBLEMS = 500
 ASSUMED = (
     f"Weights are pushed at {PUSH_RATE / 1e9:g} GB a second and written at {DISK_RATE / 1e9:g}; a run starts within "
     f"{START_UP / 60:g} minutes: assumed.",
@@ -63,6 +68,16 @@ class Schedule:
         return {name: value / SECONDS_PER_HOUR for name, value in seconds.items()}
 
 
+def stops(work: Workload, rates: Rates, parameters: float, devices: int) -> dict[str, dict[str, float]]:
+    """Hours that the sides of the paper's task stop for, by what for; `parameters` are the model's."""
+    task = OmegaConf.load(RECIPES / "task" / "math12k.yaml")
+    sides = schedules(work, task.scale, TEST_PROBLEMS, task.validation.fraction)
+    return {
+        side: schedule.hours(rates, parameters, work.response_tokens, devices)
+        for side, schedule in zip(("offline", "online"), sides, strict=True)
+    }
+
+
 def schedules(work: Workload, scale: Any, test_problems: int, validation_share: float) -> tuple[Schedule, Schedule]:
     """Of the offline side, which collects first, and of the online side.
 
@@ -104,4 +119,4 @@ def evening_table(phases: Sequence[Phase], stops: dict[str, dict[str, float]], d
     rows += [[name, *(f"{on_top[side][name]:,.2f}" for side in sides)] for name in on_top[sides[0]]]
     rows.append(["all", *(f"{at_work[side] + sum(on_top[side].values()):,.2f}" for side in sides)])
     held = "1 device" if devices == 1 else f"{devices} devices"
-    return Table(f"The evening: hours on {held}, what is no cost included", ["", *sides], rows)
+    return Table(f"The evening: hours on {held}, with all that comes on top", ["", *sides], rows)

@@ -10,8 +10,18 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.errors import ConfigError
 from fpa_verl.files import append_json_line
+from fpa_verl.gpus import gpu_named
 from fpa_verl.runs.find import find_runs
-from fpa_verl.study.cost_ahead import ASSUMPTIONS, Rates, Workload, complete, measured_rates, model_rates, plan
+from fpa_verl.study.cost_ahead import (
+    ASSUMPTIONS,
+    Rates,
+    Workload,
+    complete,
+    measured_rates,
+    plan,
+    runs_alike,
+    training_estimate,
+)
 from tests.runs.directories import make_run
 
 # 100 problems x 4 rollouts of 20 + 80 tokens; half of them trained on, twice; 10 online steps of 5 prompts x 4.
@@ -66,9 +76,50 @@ def test_a_cache_passes_each_trajectory_once():
 
 
 def test_rates_from_the_arithmetic_and_from_one_another():
-    # 1e12 x 0.5 / (6 x 1e9) = 83.3 and / (2 x 1e9) = 250 tokens a second.
-    assert model_rates(1e9, 1e12, 0.5) == pytest.approx({"training": 83.333333, "forward": 250.0})
-    assert complete({"generation": 10.0, "training": 20.0}) == Rates(10.0, 20.0, 60.0)
+    # 1e12 x 0.5 / (6 x 1e9) = 83.3 tokens a second.
+    assert training_estimate(1e9, 1e12, 0.5) == pytest.approx(83.333333)
+    assert complete({"generation": 10.0, "training": 20.0}, {}) == Rates(10.0, 20.0, 60.0)
+
+
+def test_what_is_known_wins_over_an_estimate():
+    estimates = {"generation": 1.0, "training": 2.0}
+    assert complete({}, estimates) == Rates(1.0, 2.0, 6.0, frozenset({"generation", "training", "forward"}))
+    assert complete({"training": 5.0}, estimates) == Rates(1.0, 5.0, 15.0, frozenset({"generation"}))
+    assert complete({"forward": 7.0}, estimates) == Rates(1.0, 2.0, 7.0, frozenset({"generation", "training"}))
+    with pytest.raises(ConfigError, match="forward must be above 0"):
+        complete({"forward": 0.0}, estimates)
+
+
+def test_runs_alike_are_those_of_the_model_on_such_gpus(tmp_path):
+    def run(name, device, model):
+        make_run(tmp_path / "runs" / name, [1], model=model, hardware={"devices": 2, "device": device})
+
+    run("here", "NVIDIA H200", "m")
+    run("elsewhere", "NVIDIA H100 80GB HBM3", "m")
+    run("another", "NVIDIA H200", "n")
+    assert [one.name for one in runs_alike(tmp_path / "runs", gpu_named("h200"), "m")] == ["here"]
+    assert runs_alike(tmp_path / "nowhere", gpu_named("h200"), "m") == []
+    (tmp_path / "runs" / "another" / "run.json").write_text("{")
+    assert runs_alike(tmp_path / "runs", gpu_named("h200"), "m") == []
+
+
+def test_without_an_option_the_plan_is_the_papers_and_says_what_is_estimated(tmp_path, monkeypatch):
+    """Its 1 h + 2 h and 21 h on two H200 (Section 4.3)."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["plan"])
+    assert done.exit_code == 0, done.output
+    hours = {
+        side: float(value) for side, value in re.findall(r"^ (off|on)line.*, all.* (\S+) *$", done.output, re.M)[:2]
+    }
+    assert hours["off"] == pytest.approx(3, rel=0.1)
+    assert hours["on"] == pytest.approx(21, rel=0.1)
+    rates = re.findall(r"(?:collect|reference|training|generation|log-probs) +[\d,.]+ +(\S+)", done.output)
+    assert len(rates) == 9
+    assert all(rate.startswith("~") for rate in rates)
+    evening = done.output[done.output.index("The evening") :]
+    assert [line.split()[0] for line in evening.splitlines()[4:10]] == [
+        "as", "weights", "evaluations", "checkpoints", "start-up", "all",
+    ]  # fmt: skip
 
 
 def test_rates_measured_by_runs(tmp_path):
@@ -84,15 +135,6 @@ def test_rates_measured_by_runs(tmp_path):
     # 5,000 / 100, and 1,600 tokens in 10 s on 2 devices.
     assert measured_rates(find_runs([tmp_path])) == {"generation": 50.0, "training": 80.0}
     assert measured_rates([]) == {}
-
-
-def test_nothing_is_guessed():
-    with pytest.raises(ConfigError, match="no rate of generation: give --generation-rate"):
-        complete({"training": 1.0})
-    with pytest.raises(ConfigError, match="--parameters"):
-        complete({"generation": 1.0})
-    with pytest.raises(ConfigError, match="forward must be above 0"):
-        complete({"generation": 1.0, "training": 1.0, "forward": 0.0})
 
 
 def test_the_paper_lies_between_what_no_overhead_and_some_would_make_of_it():

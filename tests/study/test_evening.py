@@ -56,9 +56,9 @@ def test_the_evening_is_the_plan_and_its_stops():
 
 
 def test_generation_reads_weights_and_what_is_written():
-    # A step reads 2 x 1e9 bytes of weights and 10 x 100 x 1e6 of keys and values: 3e9, for 10 tokens.
-    gpu = gpu_named("h200")
-    assert generation_estimate(gpu, 1e9, 1e6, 100.0, 10) == pytest.approx(10 * READ_SHARE * 4.8e12 / 3e9)
+    # A step reads 2 x 1e9 bytes of weights and 512 x 100 x 1e5 of keys and values: 7.12e9, for 512 tokens.
+    rate = generation_estimate(gpu_named("h200"), 1e9, 1e5, 100.0)
+    assert rate == pytest.approx(512 * READ_SHARE * 4.8e12 / 7.12e9)
 
 
 @pytest.mark.parametrize("gpu", GPUS)

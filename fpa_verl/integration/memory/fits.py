@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fpa_verl.gpus import GPUS, Gpu
 from fpa_verl.tables import Table
 
 GIB = 2**30
@@ -47,17 +48,6 @@ class StepMemory:
     @property
     def peak(self) -> int:
         return max(self.forward, self.backward, self.optimizer)
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A kind of GPU: its usual name, and GiB that torch finds on it."""
-
-    name: str
-    gib: float
-
-
-GPUS = (Gpu("H200 141 GB", 139), Gpu("H100 80 GB", 79), Gpu("A100 80 GB", 79))
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3Config
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3Config
 
 from fpa_verl.errors import ConfigError
 
@@ -101,3 +103,20 @@ def with_layers(hf_config: PretrainedConfig, layers: int) -> PretrainedConfig:
     if getattr(shorter, "layer_types", None):
         shorter.layer_types = shorter.layer_types[:layers]
     return shorter
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a model: its parameters, and the bytes in which a token's keys and values are kept, in bfloat16."""
+
+    parameters: int
+    token_bytes: int
+
+
+def sizes_of(hf_config: PretrainedConfig) -> Sizes:
+    """The sizes of a model with this configuration."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(hf_config)
+    head = getattr(hf_config, "head_dim", None) or hf_config.hidden_size // hf_config.num_attention_heads
+    kept = 2 * hf_config.num_hidden_layers * hf_config.num_key_value_heads * head
+    return Sizes(sum(one.numel() for one in model.parameters()), kept * torch.bfloat16.itemsize)
