@@ -51,6 +51,8 @@ def check_problem_file(path: Path, against: Against, scorer: RewardFunction = OU
         yield from _unusable(found, total)
         if len(found) == total:
             return
+    else:
+        yield Finding(TRUTHS, "note", f"not looked at: only {scorer} knows which of them it can use")
     problems = read_problem_set(str(path), against.prompt)
     yield from (Finding("problems", "note", note) for note in problems.notes(SHOWN))
     yield from contamination(problems, against)

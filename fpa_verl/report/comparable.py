@@ -189,7 +189,12 @@ def evaluated(runs: list[Run]) -> tuple[list[Run], list[str]]:
         DatasetError: none was.
     """
     have, notes = _with_accuracy(with_pooled_base(runs))
-    have, others = _sorted_out(have, [run for run in have if run.points], "not evaluated yet", "wait for it")
+    have, others = _sorted_out(
+        have,
+        [run for run in have if run.points],
+        "not evaluated",
+        "wait for it, or use recipe=evaluate",
+    )
     return have, notes + others
 
 

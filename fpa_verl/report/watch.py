@@ -17,8 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fpa_verl.errors import DatasetError
-from fpa_verl.report.comparable import problem_sets
+from fpa_verl.errors import DatasetError, FpaError
+from fpa_verl.report.comparable import problem_sets, require_comparable
 from fpa_verl.report.statistics.base import with_pooled_base
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, Curve, CurvePoint, curve_of
 from fpa_verl.runs.find import find_runs
@@ -75,13 +75,22 @@ def _progress(runs: Sequence[Run], now: float) -> list[Text | Table]:
     curves = {run.folder: curve_of(run, source) for run in runs}
     table = _table("run", "step", "left", "dev.-h", "accuracy", last="at this cost")
     for run in runs:
-        others = [curves[other.folder] for other in runs if other is not run and not other.missing_cost]
+        others = [curves[one.folder] for one in runs if one is not run and not one.missing_cost and _alike(run, one)]
         table.add_row(*_row(run, progress_of(run, now), curves[run.folder].points, others))
     note = (
         f"accuracy on {source} (%); device-hours: the dataset included, start-up and evaluation left out; "
-        "at this cost: the best of the other runs; step 0: the base model, its evaluations by all runs together"
+        "at this cost: the best of comparable runs; step 0: the base model, its evaluations by all runs together"
     )
     return [table, Text(note, style="dim")]
+
+
+def _alike(run: Run, other: Run) -> bool:
+    """Whether a report would put the two side by side."""
+    try:
+        require_comparable([run, other])
+    except FpaError:
+        return False
+    return True
 
 
 def _row(run: Run, progress: Progress, points: list[CurvePoint], others: list[Curve]) -> tuple[Text | ProgressBar, ...]:
@@ -129,7 +138,7 @@ def _counts(folders: Sequence[Path], now: float) -> Table:
 
 
 def _left(text: str) -> Text:
-    return Text(text, style={"finished": "green"}.get(text, "red" if text.startswith("silent") else ""))
+    return Text(text, style={"finished": "green"}.get(text, "red" if text.startswith(("silent", "stopped")) else ""))
 
 
 def watched(given: Sequence[str]) -> tuple[list[Run], list[Path]]:

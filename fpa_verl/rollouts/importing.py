@@ -164,9 +164,10 @@ def _notes(rollouts: list[TextRollout], trajectories: list[Trajectory], limit: i
     """What a user must know of dumps: whose they are, and which may not have ended."""
     notes = []
     if len(steps := sorted({one.step for one in rollouts if one.step is not None})) > 1 and not were_chosen:
+        earlier = "-".join(map(str, dict.fromkeys((steps[0], steps[(len(steps) - 1) // 2]))))
         notes.append(
             f"rollouts of {len(steps):,} steps, {steps[0]} to {steps[-1]}: each step's policy was another one, and all "
-            f"train as if --model had sampled them; --steps {steps[0]}-{steps[len(steps) // 2]} takes earlier ones"
+            f"train as if --model had sampled them; --steps {earlier} takes earlier ones"
         )
     near = sum(
         not told.ending_is_told and NEAR_THE_LIMIT * limit < len(one.response_ids) and one.finish_reason == ENDED

@@ -194,6 +194,8 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     if not path.is_file():
         raise DatasetError(f"no file at {path}")
+    if path.suffix == ".parquet":
+        raise DatasetError(f"{path} is parquet, where JSON Lines are wanted: write one JSON object a record")
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as handle:
         number = 0
         while True:

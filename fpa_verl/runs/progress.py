@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from fpa_verl.files import read_json_lines, write_json
 from fpa_verl.runs.ledger import EVALUATION
-from fpa_verl.runs.names import CONFIG_FILE, LEDGER_FILE, PROGRESS_FILE
+from fpa_verl.runs.names import CONFIG_FILE, LEDGER_FILE, LOG_FILE, PROGRESS_FILE
 from fpa_verl.runs.run import Run
 
 # The pace is that of the last so many steps.
@@ -35,6 +35,7 @@ class Progress:
             the second.
         seconds_of_evaluations: that those still to come will take, each as long as the mean of those before.
         silent_for: seconds since it wrote anything.
+        stopped: its command ended before the run did.
     """
 
     step: int
@@ -43,11 +44,12 @@ class Progress:
     seconds_of_evaluations: float
     silent_for: float
     finished: bool
+    stopped: bool = False
 
     @property
     def remaining(self) -> float | None:
         """Seconds to the end at the present pace."""
-        if self.finished or self.total is None or self.seconds_a_step is None:
+        if self.finished or self.stopped or self.total is None or self.seconds_a_step is None:
             return None
         left = (self.total - self.step) * self.seconds_a_step + self.seconds_of_evaluations
         return max(0.0, left - self.silent_for)
@@ -56,6 +58,8 @@ class Progress:
     def state(self) -> str:
         if self.finished:
             return "finished"
+        if self.stopped:
+            return f"stopped, see {LOG_FILE}"
         if self.silent_for > max(SILENT_SECONDS, SILENT_STEPS * (self.seconds_a_step or 0.0)):
             return f"silent for {duration(self.silent_for)}"
         return "starting" if not self.step else "running"
@@ -73,7 +77,8 @@ def progress_of(run: Run, now: float) -> Progress:
     total, step = run.spending.total_steps or configured, run.spending.last_step
     to_come = [later for later in range(step + 1, (total or step) + 1) if later == total or later % every == 0]
     evaluations = len(to_come) * _seconds_an_evaluation(steps) if every > 0 else 0.0
-    return Progress(step, total, _seconds_a_step(steps), evaluations, max(0.0, silent), run.finished)
+    stopped = bool(records) and records[-1]["kind"] == "closed" and not run.finished
+    return Progress(step, total, _seconds_a_step(steps), evaluations, max(0.0, silent), run.finished, stopped)
 
 
 def _seconds_a_step(steps: list[dict[str, float]]) -> float | None:

@@ -76,7 +76,7 @@ def why_no_best_model(run: Run) -> str:
     if not validation_sources(run):
         return (
             f"{run.folder}: no {BEST_MODEL}/, for there were no held-out problems to choose by: "
-            "validation.fraction=0.05 holds some out"
+            "validation.fraction=0.05 holds some out, and data.val_files names their file, ROLLOUTS/validation.parquet"
         )
     after = {step: value for step, value in _measured(run).items() if step}
     if not after:

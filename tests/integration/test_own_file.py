@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from fpa_verl.commands import MAIN, VERLS_MAIN, Command
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.command import preflight
+from fpa_verl.integration.command.checks.prompt import require_its_template
 from fpa_verl.integration.command.compose import composed
 from fpa_verl.integration.config.kinds import facts_of
 from tests.integration.running import DEMO
@@ -139,3 +140,42 @@ def test_a_manager_of_ones_own_that_derives_from_ours_will_do(compose, chained_a
         "data.train_batch_size=16",
     )
     preflight.check(facts_of(config))
+
+
+@pytest.mark.parametrize(
+    ("lines", "slips"),
+    [
+        ("data: {max_respons_length: 48}", ["data.max_respons_length: was data.max_response_length meant?"]),
+        (
+            "trainer: {tset_freq: 4}\nreward: {treshold: 1}",
+            ["trainer.tset_freq: was trainer.test_freq meant?", "reward.treshold: was reward.threshold meant?"],
+        ),
+        ("scale: {offlin: {steps: 3}}", ["scale.offlin.steps: was scale.offline.steps meant?"]),
+    ],
+)
+def test_a_slip_in_a_file_is_refused_and_what_is_meant_is_named(compose, lines, slips):
+    with pytest.raises(ConfigError) as refused:
+        compose(f"defaults: [ppo_trainer, recipe: off_rl, _self_]\n{lines}\n")
+    assert all(slip in str(refused.value) for slip in slips)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "mine: {learning: 3}",
+        "reward: {custom_reward_function: {reward_kwargs: {weights: 2, threshold: 1}}}",
+        "actor_rollout_ref: {model: {override_config: {attn_implementation: sdpa, hidden_activation: x}}}",
+    ],
+)
+def test_keys_of_ones_own_are_nobodys_business(compose, lines):
+    compose(f"defaults: [ppo_trainer, recipe: off_rl, _self_]\n{lines}\n")
+
+
+def test_a_prompt_that_is_named_and_not_taken_is_refused(compose):
+    own = "prompt: {name: chat, text: null, stop: []}"
+    config, _ = compose(f"defaults: [ppo_trainer, recipe: collect, _self_]\n{own}\n")
+    with pytest.raises(ConfigError, match=r"prompt.name=chat, and .*_chat_template is that of prompt=paper: type"):
+        require_its_template(facts_of(config))
+    config, _ = compose("defaults: [ppo_trainer, recipe: collect, override /prompt: chat, _self_]\n")
+    require_its_template(facts_of(config))
+    assert config.actor_rollout_ref.model.custom_chat_template is None

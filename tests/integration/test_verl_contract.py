@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fpa_verl.integration.command.checks.machine import HEAD_SIZES
+
 TRAINER = "verl.trainer.ppo.v1.trainer_base:PPOTrainer"
 BUFFER = "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer"
 WORKERS = "verl.workers.engine_workers"
@@ -298,3 +300,9 @@ def test_every_method_that_is_overridden_is_in_the_list():
     assert any("_validate" in name for _, names in seen for name in names)
     missing = {f"{cls.__name__}: {names[0]}" for cls, names in seen if not listed & set(names)}
     assert missing == set()
+
+
+def test_vllm_has_attention_heads_of_these_sizes_on_a_cpu():
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    assert tuple(CPUAttentionBackend.get_supported_head_sizes()) == HEAD_SIZES

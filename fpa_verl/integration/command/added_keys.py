@@ -1,4 +1,4 @@
-"""Keys that a command adds with `+`, where one that is there already may have been meant."""
+"""Keys that nobody reads, where one of nearly the same name may have been meant."""
 
 from __future__ import annotations
 
@@ -6,40 +6,79 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fpa_verl.commands import key_of
-from fpa_verl.integration.command.own_file import leaves
+from fpa_verl.errors import ConfigError
+from fpa_verl.integration.command.own_file import leaves, verls_own
+from fpa_verl.paths import RECIPES
 
 # Share of common letters from which two names may be one.
 ALIKE = 0.8
 
 
-def likely_slips(config: DictConfig) -> list[str]:
-    """What to say of every added key beside which one of nearly the same name stands.
+def require_known_keys(config: DictConfig) -> None:
+    """Refuse a file's key that is nearly one of verl's or of the recipes', of which it has none.
 
     Args:
         config: as hydra composed it, in a job of hydra's.
+
+    Raises:
+        ConfigError: there are such keys; all of them, with what may be meant.
     """
-    words = HydraConfig.get().overrides.task
+    slips = [f"{key}: was {meant} meant?" for key, meant in _unknown(config) if key not in _added()]
+    if slips:
+        raise ConfigError(
+            f"a configuration file has keys that nobody reads: {'; '.join(slips)} Give one of your own another name"
+        )
+
+
+def likely_slips(config: DictConfig) -> list[str]:
+    """What to say of every key that the command adds with `+`; likewise."""
+    added = _added()
+    return [f"+{key} adds a key; was {meant} meant, without the +?" for key, meant in _unknown(config) if key in added]
+
+
+def _added() -> set[str]:
     # `+recipe=NAME` adds no key, but what a file says.
-    added = {key for key in (key_of(word) for word in words if word.startswith("+")) if "." in key}
-    there = [key for key, _ in leaves(config) if not any(_is_under(key, one) for one in added)]
-    return [f"+{key} adds a key; was {meant} meant, without the +?" for key in added for meant in _meant(key, there)]
+    words = HydraConfig.get().overrides.task
+    return {key for key in (key_of(word) for word in words if word.startswith("+")) if "." in key}
+
+
+def _unknown(config: DictConfig) -> Iterator[tuple[str, str]]:
+    """Keys that neither verl nor a recipe has, each with the known one that is like it, where one is."""
+    known = {*verls_own(), *(key for file in RECIPES.rglob("*.yaml") for key, _ in leaves(_loaded(file)))}
+    if not known:
+        return
+    for key, _ in leaves(config):
+        # What a key that is there holds is its own affair, as `override_config: {}`.
+        if not any(_is_under(key, one) for one in _above(key) if one in known) and key not in known:
+            for meant in _meant(key, known):
+                yield key, meant
+
+
+def _loaded(file: object) -> DictConfig:
+    found = OmegaConf.load(str(file))
+    assert isinstance(found, DictConfig)
+    return found
+
+
+def _above(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[:place]) for place in range(1, len(parts))]
 
 
 def _is_under(key: str, other: str) -> bool:
     return key == other or key.startswith(f"{other}.")
 
 
-def _meant(key: str, there: Iterable[str]) -> Iterator[str]:
-    """The key with its first new name replaced by one that is there; nothing where none is like it."""
+def _meant(key: str, known: Iterable[str]) -> Iterator[str]:
+    """The key with its first new name replaced by one that is known; nothing where none is like it."""
     parts = key.split(".")
     for place, name in enumerate(parts):
-        before = ".".join(parts[:place])
-        beside = {one.split(".")[place] for one in there if not before or one.startswith(f"{before}.")}
-        if name in beside:
-            continue
-        for close in get_close_matches(name, beside, n=1, cutoff=ALIKE):
-            yield ".".join((*parts[:place], close, *parts[place + 1 :]))
-        return
+        before = ".".join((*parts[:place], ""))
+        beside = {one.split(".")[place] for one in known if one.startswith(before)}
+        if name not in beside:
+            for close in get_close_matches(name, beside, n=1, cutoff=ALIKE):
+                yield ".".join((*parts[:place], close, *parts[place + 1 :]))
+            return

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from fpa_verl.commands import VERLS_MAIN, Command
 from fpa_verl.errors import ConfigError
-from fpa_verl.integration.command.added_keys import likely_slips
+from fpa_verl.integration.command.added_keys import likely_slips, require_known_keys
 from fpa_verl.integration.command.launch import VERLS_CONFIG, sees_to_itself
 from fpa_verl.integration.command.own_file import Overridden, overridden
 
@@ -43,10 +43,15 @@ def composed(command: Command) -> Composed:
         ConfigError: hydra refuses it; its own words.
     """
     found: list[Composed] = []
+    refused: list[ConfigError] = []
     primary = "ppo_trainer" if command.start == VERLS_MAIN else "main"
 
     @hydra.main(config_path=VERLS_CONFIG, config_name=primary, version_base="1.3")
     def look(config: DictConfig) -> None:
+        try:
+            require_known_keys(config)
+        except ConfigError as error:
+            refused.append(error)
         found.append(Composed(config, overridden(config), likely_slips(config)))
 
     said = io.StringIO()
@@ -57,4 +62,6 @@ def composed(command: Command) -> Composed:
                 look()
         except SystemExit:
             raise ConfigError(" ".join(said.getvalue().split()) or "hydra refuses the command") from None
+    if refused:
+        raise refused[0]
     return found[0]

@@ -16,6 +16,7 @@ from fpa_verl.integration.command.checks import (
     settings,
     wiring,
 )
+from fpa_verl.integration.command.checks.together import together
 from fpa_verl.integration.config.facts import RunFacts
 
 
@@ -27,12 +28,10 @@ def check(facts: RunFacts) -> None:
     """
     settings.require_reading(facts)
     machine.check(facts)
-    wiring.check(facts)
-    settings.check(facts)
-    adapter.check(facts)
-    engine.check(facts)
+    together(facts, wiring.check, settings.check, adapter.check, engine.check)
     data.check(facts)
     engine.check_sizes(facts)
+    machine.check_model(facts)
     evaluation.check(facts)
     prompt.check(facts)
     reward.check(facts)

@@ -275,9 +275,11 @@ class RunFacts:
             return read_problems(as_list(self.config.data.val_files))
         except DatasetError as error:
             held_out = f"{self.config.rollouts}/validation.parquet"
-            raise DatasetError(
-                f"{error} (data.val_files; data.val_files=[{held_out}] evaluates on the held-out problems alone)"
-            ) from error
+            if Path(held_out).exists():
+                otherwise = f"data.val_files=[{held_out}] evaluates on the held-out problems alone"
+            else:
+                otherwise = f"{held_out}, the held-out problems, comes from `{self.command_for('collect')}`"
+            raise DatasetError(f"{error} (data.val_files; {otherwise})") from error
 
     def samples_of(self, data_source: str) -> int:
         """Answers to each problem of a set: the recipe's number, or the paper's for its benchmarks."""

@@ -49,14 +49,18 @@ def _side(run: Run) -> str:
 
 def longer(run: Run, steps: int) -> str:
     """The run once more with so many steps, in a folder of its own."""
-    values = {f"{_side(run)}.steps": str(steps or "MORE"), "run_dir": f"{run.folder}_longer"}
+    # The last word on its length, whether its task's file or a file of one's own had the first.
+    values = {"trainer.total_training_steps": str(steps or "MORE"), "run_dir": f"{run.folder}_longer"}
     return _line(again(run, values), f"{run.method}: for longer")
 
 
 def slower(run: Run) -> str:
     """The run once more with a third of its learning rate, in a folder of its own."""
     rate = (run.info.get("training") or {}).get("learning_rate")
-    values = {f"{_side(run)}.lr": f"{rate / 3:.1e}" if rate else "LESS", "run_dir": f"{run.folder}_slower"}
+    values = {
+        "actor_rollout_ref.actor.optim.lr": f"{rate / 3:.1e}" if rate else "LESS",
+        "run_dir": f"{run.folder}_slower",
+    }
     return _line(again(run, values), f"{run.method}: with a third of the learning rate")
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 
-from fpa_verl.errors import IntegrationError
+from transformers import AutoConfig
+
+from fpa_verl.errors import ConfigError, IntegrationError
 from fpa_verl.integration.command.checks import gpu
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.versions import check_verl
+from fpa_verl.rollouts.fingerprint import local_model_dir
+
+# Of vLLM's attention on a CPU.
+HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
 def check(facts: RunFacts) -> None:
@@ -16,6 +22,19 @@ def check(facts: RunFacts) -> None:
     require_plugin()
     if facts.config.trainer.device == "cuda":
         gpu.check(facts)
+
+
+def check_model(facts: RunFacts) -> None:
+    """Raise ConfigError where this machine cannot serve the model: vLLM's server would find out, and die."""
+    if facts.config.trainer.device == "cuda" or not facts.holds_rollout_engine:
+        return
+    config = AutoConfig.from_pretrained(local_model_dir(facts.model_path))
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if size not in HEAD_SIZES:
+        raise ConfigError(
+            f"{facts.model_path} has attention heads of {size}, and vLLM's on a CPU are of "
+            f"{', '.join(map(str, HEAD_SIZES))}: make the model with another head_dim"
+        )
 
 
 def require_plugin() -> None:

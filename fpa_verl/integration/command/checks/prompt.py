@@ -12,7 +12,7 @@ from fpa_verl.integration.config.typed_command import typed_command
 from fpa_verl.integration.servers.client import SINGLE_TURN
 from fpa_verl.rollouts.ends import require_some_end, unnamed_ends
 from fpa_verl.rollouts.problems import Problem
-from fpa_verl.rollouts.prompts import SLOT, render, stops_of
+from fpa_verl.rollouts.prompts import SLOT, named_prompts, render, stops_of
 
 
 def check(facts: RunFacts) -> None:
@@ -23,6 +23,7 @@ def check(facts: RunFacts) -> None:
         ConfigError: a setting.
     """
     require_typed_prompt(facts)
+    require_its_template(facts)
     require_slot(facts)
     if facts.kind.generates or facts.kind.evaluates:
         require_own_loop(facts)
@@ -50,6 +51,17 @@ def require_typed_prompt(facts: RunFacts) -> None:
         raise ConfigError(
             f"prompt={wanted}: the task's file has a prompt of its own, '{name}', and with it the last word: take its "
             "`prompt:` and `custom_chat_template:` out of it, or leave prompt= out"
+        )
+
+
+def require_its_template(facts: RunFacts) -> None:
+    """A file that names a prompt without taking it keeps the template of another."""
+    name, template = facts.config.prompt.name, facts.config.actor_rollout_ref.model.get("custom_chat_template")
+    others = {one: known.template for one, known in named_prompts().items() if one != name}
+    if found := next((one for one, theirs in others.items() if theirs == template), None):
+        raise ConfigError(
+            f"prompt.name={name}, and actor_rollout_ref.model.custom_chat_template is that of prompt={found}: type "
+            f"prompt={name}, or have the file's defaults name it, as '- override /prompt: {name}'"
         )
 
 

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from verl.utils.import_utils import load_extern_object
 
 from fpa_verl.errors import ConfigError
+from fpa_verl.integration.command.checks.together import together
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.kinds import KINDS
 from fpa_verl.integration.config.settings import as_list
@@ -24,12 +25,12 @@ HINT = "leave it to the recipe (a configuration file of your own: docs/own_confi
 
 def check(facts: RunFacts) -> None:
     """Raise ConfigError where a key that the recipe owns says something else."""
-    require_trainer(facts)
+    looks = [require_trainer]
     if facts.kind.reads_rollouts:
-        require_rollouts(facts)
+        looks.append(require_rollouts)
         if facts.kind.trains:
-            require_offline_values(facts)
-            require_offline_classes(facts)
+            looks += [require_offline_values, require_offline_classes]
+    together(facts, *looks)
 
 
 def require_trainer(facts: RunFacts) -> None:
