@@ -28,6 +28,11 @@ def new(
     rollouts: Annotated[
         Path | None, typer.Option(help="A rollout dataset of these problems, if there is one; default: collected.")
     ] = None,
+    reward: Annotated[
+        str | None,
+        typer.Option(help="A reward function of your own, FILE.py:FUNCTION; default: that of the rollouts, or ours."),
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="The score from which its responses are right.")] = None,
     response_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest response; default: that of the rollouts, or 2048.")
     ] = None,
@@ -36,12 +41,22 @@ def new(
     ] = None,
 ) -> None:
     """Write a task file with numbers that fit data and model, and print what to type with it, in order."""
+    from fpa_verl.errors import ConfigError
+    from fpa_verl.paths import RECIPES
+    from fpa_verl.reward.function import named
     from fpa_verl.tasks.measure import has_gpu, measure
     from fpa_verl.tasks.numbers import numbers
     from fpa_verl.tasks.task_file import Task, steps, write_task
 
     chosen = hardware or ("h200x2" if has_gpu() else "cpu")
-    task = Task(name, problems, test, model, folder, rollouts, chosen)
+    places = (RECIPES / "hardware", folder / "hardware")
+    known = sorted(file.stem for place in places for file in place.glob("*.yaml"))
+    if chosen not in known:
+        raise ConfigError(f"--hardware {chosen}: choose from {', '.join(known)}")
+    if problems.resolve() == test.resolve():
+        raise ConfigError(f"--problems and --test are both {test}: what trains cannot test")
+    function = named(reward, threshold) if reward is not None else None
+    task = Task(name, problems, test, model, folder, rollouts, chosen, function)
     measured = measure(problems, test, model, rollouts)
     found = numbers(measured, chosen, response_tokens)
     write_task(task, measured, found)

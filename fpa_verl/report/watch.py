@@ -33,7 +33,8 @@ def best_at(curves: list[Curve], device_hours: float) -> tuple[str, CurvePoint] 
     """The most accurate of other runs when they had cost as much, by its last evaluation until then."""
     reached = []
     for curve in curves:
-        paid = [point for point in curve.points if point.device_hours <= device_hours and point.accuracy >= 0]
+        # Step 0 is the base model, which no method has to its credit.
+        paid = [p for p in curve.points if p.step and p.device_hours <= device_hours and p.accuracy >= 0]
         if paid:
             reached.append((curve.run, paid[-1]))
     return max(reached, key=lambda one: one[1].accuracy, default=None)

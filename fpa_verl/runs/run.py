@@ -74,6 +74,7 @@ class Run:
         label: the method's name where the user gave it one.
         log: None for a run directory.
         missing_cost: what its ledger lacks, in words; empty where the cost of every step is known.
+        chosen_step: that it took for its best, where step 0 is no longer what it measured there itself.
     """
 
     folder: Path
@@ -83,6 +84,7 @@ class Run:
     label: str | None = None
     log: VerlLog | None = None
     missing_cost: str = ""
+    chosen_step: int | None = None
 
     @property
     def name(self) -> str:

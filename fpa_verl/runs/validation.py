@@ -49,8 +49,11 @@ def validation_accuracy(run: Run, step: int) -> float:
 def best_step(run: Run) -> int:
     """The step of the highest validation accuracy, the earliest of equals.
 
-    Only steps at which every validation set was evaluated count; where there is none, the last step.
+    Only steps at which every validation set was evaluated count; where there is none, the last step. A run chooses by
+    what it measured itself.
     """
+    if run.chosen_step is not None:
+        return run.chosen_step
     finite = _measured(run)
     return max(finite, key=lambda step: finite[step]) if finite else evaluated_steps(run)[-1]
 

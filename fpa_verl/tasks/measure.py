@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.problems import Problem, read_problems
 from fpa_verl.rollouts.prompts import SLOT, Prompt, named_prompts, pinned, render
+from fpa_verl.rollouts.schema import VALIDATION
 
+ROLLOUTS_PER_PROBLEM = 8
 # For a model whose tokenizer has no chat template: question and answer in plain text, and the end of the answer where
 # the model, as base models do, goes on with a question of its own.
 PLAIN = Prompt(
@@ -35,6 +37,10 @@ class Measured:
         positions: longest sequence that the model knows; None where its configuration does not say.
         prompt: how problems are put.
         prompt_name: what recipes call that: "chat", "plain", or one of recipes/prompt/.
+        split: share of held-out problems and the seed that picked them, of the rollouts; None without them.
+        held_out, trained: problems of the rollouts that never train, and those that may; None likewise.
+        rollouts_per_problem: of the rollouts.
+        scorer: that scored the rollouts, as their manifest has it; None likewise.
     """
 
     problems: int
@@ -46,6 +52,11 @@ class Measured:
     positions: int | None
     prompt: Prompt
     prompt_name: str
+    split: Mapping[str, Any] | None = None
+    held_out: int | None = None
+    trained: int | None = None
+    rollouts_per_problem: int = ROLLOUTS_PER_PROBLEM
+    scorer: Mapping[str, Any] | None = None
 
 
 def measure(train: Path, test: Path, model: str, rollouts: Path | None = None) -> Measured:
@@ -81,7 +92,22 @@ def measure(train: Path, test: Path, model: str, rollouts: Path | None = None) -
         positions=getattr(config, "max_position_embeddings", None),
         prompt=prompt,
         prompt_name=name,
+        **(_of_rollouts(dataset) if dataset is not None else {}),
     )
+
+
+def _of_rollouts(dataset: RolloutDataset) -> dict[str, Any]:
+    """What a dataset has decided already: who is held out, how many answers a problem has, and who scored them."""
+    manifest, file = dataset.manifest, dataset.folder / f"{VALIDATION}.parquet"
+    counts = manifest.counts
+    answers = counts["trajectories"] - counts["validation_trajectories"]
+    return {
+        "split": manifest.validation,
+        "held_out": len(read_problems(str(file))) if manifest.validation["fraction"] else 0,
+        "trained": counts["groups"],
+        "rollouts_per_problem": max(1, round(answers / max(1, counts["groups"]))),
+        "scorer": manifest.origin.get("scorer"),
+    }
 
 
 def has_gpu() -> bool:

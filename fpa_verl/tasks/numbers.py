@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fpa_verl.errors import ConfigError
-from fpa_verl.tasks.measure import Measured
+from fpa_verl.tasks.measure import ROLLOUTS_PER_PROBLEM, Measured
 
-ROLLOUTS_PER_PROBLEM = 8
 # Held-out problems: a twentieth, but so many as to tell models apart, and never more than a fifth.
 VALIDATION_SHARE, VALIDATION_PROBLEMS, LARGEST_SHARE = 0.05, 100, 0.2
 # Of the collected trajectories, those in groups with right and wrong ones: a guess before there are any.
@@ -31,13 +30,15 @@ class Numbers:
     """What the task file has; the names are those of its keys, or say which they are part of.
 
     Attributes:
-        validation_problems: `validation.fraction` of the problems.
+        validation_problems, training_problems: `validation.fraction` of the problems, and the others.
         steps_an_epoch: updates in one pass over the trainable trajectories, about.
         micro_batch: `actor.ppo_max_token_len_per_gpu`; None where the hardware's is large enough.
     """
 
     validation_fraction: float
+    validation_seed: int
     validation_problems: int
+    training_problems: int
     prompt_tokens: int
     response_tokens: int
     eval_samples: int
@@ -74,8 +75,8 @@ def numbers(measured: Measured, hardware: str, response_tokens: int | None = Non
     Raises:
         ConfigError: the model has no room for a prompt and a response, or there are too few problems.
     """
-    held_out = validation_problems(measured.problems)
-    training = measured.problems - held_out
+    held_out = validation_problems(measured.problems) if measured.held_out is None else measured.held_out
+    training = measured.problems - held_out if measured.trained is None else measured.trained
     prompt, response = lengths(measured, response_tokens)
     trajectories = measured.trainable or round(TRAINABLE_SHARE * ROLLOUTS_PER_PROBLEM * training)
     batch = next((size for size in (64, 32) if trajectories >= 10 * size), 16)
@@ -88,10 +89,13 @@ def numbers(measured: Measured, hardware: str, response_tokens: int | None = Non
     samples = 4 if measured.parameters < SMALL else 8
     prompts = max(8, min(128, power_of_two(training / 8)))
     online_steps = max(1, round_down(ONLINE_PASSES * training / prompts))
+    split = measured.split or {"fraction": round(held_out / measured.problems, 4), "seed": 0}
     longest_item = 2 * (prompt + response)
     return Numbers(
-        validation_fraction=round(held_out / measured.problems, 4),
+        validation_fraction=split["fraction"],
+        validation_seed=split["seed"],
         validation_problems=held_out,
+        training_problems=training,
         prompt_tokens=prompt,
         response_tokens=response,
         eval_samples=samples,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fpa_verl.errors import ConfigError
+from fpa_verl.reward.function import KEPT, RewardFunction
 from fpa_verl.tasks.measure import Measured
 from fpa_verl.tasks.numbers import SMALL, VALIDATIONS, Numbers
 
@@ -26,6 +27,7 @@ class Task:
         folder: of the user's own recipes.
         rollouts: a dataset that is there already; None: collected.
         hardware: of recipes/hardware/.
+        reward: a reward function of one's own; None: ours, or that which scored the rollouts.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Task:
     folder: Path
     rollouts: Path | None
     hardware: str
+    reward: RewardFunction | None = None
 
     @property
     def file(self) -> Path:
@@ -66,7 +69,7 @@ def write_task(task: Task, measured: Measured, found: Numbers) -> None:
 
 def task_text(task: Task, measured: Measured, found: Numbers) -> str:
     """The file's content."""
-    trained = f"{measured.problems - found.validation_problems:,} problems"
+    trained = f"{found.training_problems:,} problems x {measured.rollouts_per_problem}"
     known = "trajectories that train" if measured.trainable else "trajectories that train, if half of them do"
     updates = found.epochs * found.steps_an_epoch
     return f"""# @package _global_
@@ -80,11 +83,11 @@ problems:
 # {found.validation_problems:,} problems never train: the best model is chosen by them.
 validation:
   fraction: {found.validation_fraction}
-  seed: 0
+  seed: {found.validation_seed}
 
 rollouts: {_text(task.dataset)}
 run_dir: {task.runs}/${{recipe_name}}
-{_prompt(measured)}
+{_prompt(measured)}{_reward(task, measured)}
 actor_rollout_ref:
   model:
     path: {_text(task.model)}
@@ -99,7 +102,7 @@ scale:
   max_model_tokens: {found.model_tokens}
   # Answers to each validation and test problem.
   eval_samples: {found.eval_samples}
-  rollouts_per_problem: 8
+  rollouts_per_problem: {measured.rollouts_per_problem}
   # How far FPA looks ahead; the paper's rule of thumb is 1.
   lam: 1.0
   # Problems in flight at a time; what is whole of them is kept if the command is stopped.
@@ -112,7 +115,7 @@ scale:
   reference:
     batch: 256
   offline:
-    # Trajectories an update. {found.steps_an_epoch:,} updates an epoch: {trained} x 8, {known}.
+    # Trajectories an update. {found.steps_an_epoch:,} updates an epoch: {trained}, {known}.
     batch: {found.batch}
     pairs: {found.batch // 2}
     # About {updates:,} updates. steps: null makes all of the epochs; a number ends earlier.
@@ -156,6 +159,36 @@ def _prompt(measured: Measured) -> str:
     text = json.dumps(prompt.text, ensure_ascii=False) if prompt.is_required else "null"
     stops = json.dumps(list(prompt.stop), ensure_ascii=False)
     return f"\n# {why}\nprompt:\n  name: {measured.prompt_name}\n  text: {text}\n  stop: {stops}\n"
+
+
+def _reward(task: Task, measured: Measured) -> str:
+    """The function that scores: the one that is given, or that scored the rollouts; nothing where that is ours."""
+    function = task.reward or _scored_by(measured)
+    if function is None or function.is_ours:
+        return ""
+    threshold = "null" if function.threshold is None else f"{function.threshold:g}"
+    arguments = f"\n    reward_kwargs: {json.dumps(dict(function.arguments))}" if function.arguments else ""
+    return (
+        f"\n# What a response is worth, in rollouts, evaluations and online training alike.\nreward:\n"
+        f"  threshold: {threshold}\n  custom_reward_function:\n    path: {_text(str(function.path))}\n"
+        f"    name: {function.name}{arguments}\n"
+    )
+
+
+def _scored_by(measured: Measured) -> RewardFunction | None:
+    """That which scored the rollouts.
+
+    Raises:
+        ConfigError: their scores were kept, and nobody knows whose they are.
+    """
+    if measured.scorer is None:
+        return None
+    if measured.scorer.get(KEPT):
+        raise ConfigError(
+            "the rollouts keep the scores of their records, and evaluations need a function that gives such: name it, "
+            "--reward FILE.py:FUNCTION"
+        )
+    return RewardFunction(**measured.scorer)
 
 
 def _template(measured: Measured) -> str:

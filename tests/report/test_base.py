@@ -153,13 +153,15 @@ def test_a_target_at_or_below_the_base_model_is_said_to_be_reached_by_it(tmp_pat
     )
 
 
-def test_validation_chooses_by_the_pooled_base_model(tmp_path):
-    # Alone, run a's base model would be its best step: 4 of 4 against 3.
+def test_the_best_step_is_the_one_that_the_run_took_for_its_best(tmp_path):
+    # By its own measurement the base model, 4 of 4 against 3; by the pooled one, 8 of 16 draws, it would be step 1,
+    # whose model it has not kept.
     make_run(tmp_path / "a", [1, 2], validation=[4, 3])
     make_run(tmp_path / "b", [1, 2], validation=[0, 1], recipe="b")
     (a,) = (c.chosen for c in objectives.compare(find_runs([tmp_path])).choices if c.chosen.method != "b")
-    # 8 of 16 draws, and 3 of 4 problems after a step.
-    assert a.step_of(a.runs[0], best=True) == 1
+    assert a.step_of(a.runs[0], best=True) == 0
+    again = with_pooled_base(with_pooled_base(find_runs([tmp_path])))
+    assert [run.chosen_step for run in again] == [0, 1]
 
 
 def test_seeds_that_only_evaluated_the_base_model_count_it_once(tmp_path):

@@ -136,9 +136,8 @@ def test_a_method_that_was_never_given_as_much_says_nothing(tmp_path):
     assert found.sentences[1].endswith(
         "cannot be told before grpo_baseline has cost as much: train it for about 4 steps."
     )
-    assert found.commands[0].startswith(
-        f"python -m verl.trainer.main recipe=grpo_baseline scale.online.steps=4 run_dir={tmp_path}/grpo_longer"
-    )
+    values = f"trainer.total_training_steps=4 run_dir={tmp_path}/grpo_longer"
+    assert found.commands[0].startswith(f"python -m verl.trainer.main recipe=grpo_baseline {values}")
 
 
 def test_a_method_that_had_more_and_fell_short(tmp_path):
@@ -172,7 +171,7 @@ def test_no_method_reaches_a_target(tmp_path):
     assert found.sentences[0] == (
         "Best estimate: none, for no method reached 90 %; fpa_offline came closest with 60.0 %."
     )
-    assert "scale.offline.steps=2" in found.commands[0]
+    assert "trainer.total_training_steps=2" in found.commands[0]
 
 
 def test_no_method_gets_above_the_base_model(tmp_path):
@@ -180,7 +179,20 @@ def test_no_method_gets_above_the_base_model(tmp_path):
     found = begins(tmp_path)
     assert found.sentences[0].startswith("Best estimate: none, for no method got above the base model (40.0 %)")
     assert found.sentences[1].startswith("Training did harm, and that is more than chance: 10.0 points less than the")
-    assert "scale.offline.lr=3.3e-07" in found.commands[0]
+    assert "actor_rollout_ref.actor.optim.lr=3.3e-07" in found.commands[0]
+
+
+def test_harm_is_said_beside_a_method_that_did_none(tmp_path):
+    offline(tmp_path / "fpa", 40, 25)
+    online(tmp_path / "grpo", 40, 39)
+    found = begins(tmp_path)
+    assert found.sentences[0].endswith("grpo_baseline ended at 39.0 %.")
+    harm, _, rest = found.sentences[1].partition(". Whether ")
+    assert harm.startswith(
+        "Training did harm, and that is more than chance: by fpa_offline 15.0 points less than the base"
+    )
+    assert rest.startswith("grpo_baseline helps cannot be told by this: ")
+    assert ["optim.lr" in found.commands[0], "total_training_steps" in found.commands[1]] == [True, True]
 
 
 def test_a_loss_that_may_be_chance_is_none(tmp_path):

@@ -89,7 +89,8 @@ def test_a_frame_shows_progress_cost_and_accuracy_beside_the_other_run(tmp_path,
     # Device-hours: 1 of the dataset, 0.5 of step 1 and 3 x 60 device-seconds.
     for part in ("fpa", "5/20", "7 min 20 s", "1.550", "50.0 ± 28.9", "100.0 grpo"):
         assert part in fpa
-    for part in ("grpo", "2/?", "finished", "1.000", "100.0 ± 0.0", "25.0 fpa"):
+    # For as much fpa had its data and the base model, which is nobody's.
+    for part in ("grpo", "2/?", "finished", "1.000", "100.0 ± 0.0  - "):
         assert part in grpo
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -103,3 +105,56 @@ def test_parameters_are_counted_from_the_configuration(base_model):
     counted = sum(parameter.numel() for parameter in model.parameters())
     # Norms and biases are left out.
     assert parameters_of(AutoConfig.from_pretrained(base_model)) == pytest.approx(counted, rel=0.01)
+
+
+SCORER = """
+def grade(data_source, solution_str, ground_truth, extra_info=None):
+    return 0.7 * float(solution_str.endswith(ground_truth))
+"""
+
+
+def test_what_rollouts_have_decided_is_taken_from_them(own, base_model):
+    """Who is held out, answers a problem, and who scored them."""
+    (own / "mine.py").write_text(SCORER)
+    records = [
+        {"problem": f"{i}+1", "id": f"p{i}", "ground_truth": str(i + 1), "response": f"{i + 1 + slip}"}
+        for i in range(50)
+        for slip in (0, 100, 0, 100)
+    ]
+    (own / "text.jsonl").write_text("\n".join(map(json.dumps, records)))
+    model = ("--model", base_model)
+    words = ("--out", "rollouts", "--prompt", "{problem}", "--validation-fraction", "0.2", "--reward", "mine.py:grade")
+    done = CliRunner().invoke(app, ["data", "import", "text.jsonl", *map(str, (*model, *words)), "--threshold", "0.5"])
+    assert done.exit_code == 0, done.output
+    done = new("sums", *options(base_model, rollouts="rollouts"))
+    assert done.exit_code == 0, done.output
+    text = (own / "my_recipes/task/sums.yaml").read_text()
+    assert "# 10 problems never train" in text
+    assert "40 problems x 4, trajectories that train" in text
+    task = OmegaConf.to_object(OmegaConf.create(text))
+    assert (task["validation"], task["scale"]["rollouts_per_problem"]) == ({"fraction": 0.2, "seed": 0}, 4)
+    assert task["reward"] == {
+        "threshold": 0.5,
+        "custom_reward_function": {"path": f"{own}/mine.py", "name": "grade"},
+    }
+
+
+def test_a_reward_function_of_ones_own_is_in_the_file(own, base_model):
+    (own / "mine.py").write_text(SCORER)
+    new("sums", *options(base_model, reward="mine.py:grade", threshold=0.5))
+    task = OmegaConf.load(own / "my_recipes/task/sums.yaml")
+    assert task["reward"]["custom_reward_function"]["name"] == "grade"
+    new("ours", *options(base_model))
+    assert "reward" not in OmegaConf.load(own / "my_recipes/task/ours.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hardware": "cpux"}, "--hardware cpux: choose from cpu, h200x2"),
+        ({"test": "train.parquet"}, "--problems and --test are both train.parquet"),
+    ],
+)
+def test_what_would_fail_later_is_refused(own, base_model, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        new("sums", *options(base_model, **changes))

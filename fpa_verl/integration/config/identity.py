@@ -44,8 +44,8 @@ def require_same_model(facts: RunFacts) -> None:
             )
         raise MismatchError(
             f"{facts.rollouts} was made with another {name} ({made_with}) than {facts.model_path} "
-            f"({facts.model[name]}): set actor_rollout_ref.model.path to the model that made it, or collect again "
-            "with this one"
+            f"({facts.model[name]}): set actor_rollout_ref.model.path to the model that made it, or rollouts=FOLDER to "
+            "another dataset; to collect with this model, delete that folder first"
         )
 
 

@@ -24,6 +24,7 @@ from fpa_verl.report.statistics.telling import Telling, all_draws, telling
 from fpa_verl.runs.validation import point_at
 from fpa_verl.tables import percent
 
+SLOWER = "Another learning rate would tell more, longer training would not."
 # Fewer seeds give an interval that is too narrow.
 SEEDS = 5
 
@@ -288,17 +289,38 @@ class _Headline:
             f"{percent(best.mean_accuracy()[-1])} %."
         )
         found = self._telling((best, -1), (best, 0))
-        lost = self._lost(best)
-        if found and lost > found.shows:
-            second = (
-                f"Training did harm, and that is more than chance: {100 * lost:.1f} points less than the base model, "
-                f"where {found.asked} show {100 * found.shows:.1f}. Another learning rate would tell more, longer "
-                "training would not."
-            )
-            return Headline((first, second), (to_type.slower(best.runs[0]),))
+        harmed = [curve for curve in self.of.methods if self._was_harmed(curve)]
+        slower = tuple(to_type.slower(curve.runs[0]) for curve in harmed)
+        if best in harmed:
+            return Headline((first, f"{self._harm(harmed)}. {SLOWER}"), slower)
         asked = f"{found.asked} show gains of {100 * found.shows:.1f} points and no smaller ones; " if found else ""
+        longer = to_type.longer(best.runs[0], 2 * int(best.steps[-1]))
+        if harmed:
+            second = (
+                f"{self._harm(harmed)}. Whether {best.name} helps cannot be told by this: {asked}longer training or "
+                "other settings would tell."
+            )
+            return Headline((first, second), (*slower, longer))
         second = f"Whether training helps cannot be told by this: {asked}longer training or other settings would tell."
-        return Headline((first, second), (to_type.longer(best.runs[0], 2 * int(best.steps[-1])),))
+        return Headline((first, second), (longer,))
+
+    def _was_harmed(self, curve: MethodCurve) -> bool:
+        """Whether a method ended below the base model by more than chance."""
+        found = self._telling((curve, -1), (curve, 0))
+        return found is not None and self._lost(curve) > found.shows
+
+    def _harm(self, harmed: list[MethodCurve]) -> str:
+        """How far methods that were harmed ended below the base model; of the only method there is without its name."""
+        told = []
+        for curve in harmed:
+            found = self._telling((curve, -1), (curve, 0))
+            assert found is not None
+            who = f"by {curve.name} " if len(self.of.methods) > 1 else ""
+            told.append(
+                f"{who}{100 * self._lost(curve):.1f} points less than the base model, where {found.asked} show "
+                f"{100 * found.shows:.1f}"
+            )
+        return f"Training did harm, and that is more than chance: {'; '.join(told)}"
 
     def _lost(self, curve: MethodCurve) -> float:
         """How far a method ended below the base model."""

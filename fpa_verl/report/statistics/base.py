@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from fpa_verl.report.statistics.telling import all_draws
 from fpa_verl.runs.run import Point, Run
+from fpa_verl.runs.validation import best_step
 from fpa_verl.tables import percent
 
 
@@ -62,7 +63,9 @@ def _with(run: Run, pooled: dict[str, Point]) -> Run:
     if not instead:
         return run
     points = [point if point.step else instead.get(point.data_source, point) for point in run.points]
-    return replace(run, points=points)
+    # Its best model is the one that it kept, by its own step 0.
+    chosen = run.chosen_step if run.chosen_step is not None else best_step(run)
+    return replace(run, points=points, chosen_step=chosen)
 
 
 def pooled_points(runs: Iterable[Run], sources: Iterable[str]) -> list[Point]:
