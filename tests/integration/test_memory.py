@@ -22,7 +22,7 @@ from tests.integration.running import composed
 
 TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
 QWEN = "Qwen/Qwen3-4B-Base"
-STATED = re.compile(r"over (\d) GPUs?, *(\w*?)(?:([\d,]+) tokens)?: +static (\d+) GiB, peak (\d+) GiB a GPU")
+STATED = re.compile(r"over (\d) GPUs?(?:, +(?:([a-z]+)|([\d,]+) tokens))?: +static (\d+) GiB, peak (\d+) GiB a GPU")
 # Small, of the same kind.
 SMALL = Qwen3Config(
     vocab_size=32_768,
