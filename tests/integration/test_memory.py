@@ -22,7 +22,7 @@ from tests.integration.running import composed
 
 TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
 QWEN = "Qwen/Qwen3-4B-Base"
-STATED = re.compile(r"over (\d) GPUs?, *(\w*?)(?:([\d,]+) tokens)?: +static (\d+) GiB, peak (\d+) GiB a GPU")
+STATED = re.compile(r"over (\d) GPUs?(?:, +(?:([a-z]+)|([\d,]+) tokens))?: +static (\d+) GiB, peak (\d+) GiB a GPU")
 # Small, of the same kind.
 SMALL = Qwen3Config(
     vocab_size=32_768,
@@ -76,8 +76,9 @@ def test_logits_are_there_once_and_those_of_a_reference_once_more():
     assert off_rl.forward - static > logits
     # And the work on a chunk.
     assert forward.forward - off_rl.forward - of_reference > logits
-    # GRPO's are divided by a temperature.
-    assert small("grpo_baseline").forward - off_rl.forward == pytest.approx(logits, rel=0.05)
+    # GRPO's are divided by a temperature, once the head that made them is let go.
+    head = 32_768 * 256 * 2
+    assert small("grpo_baseline").forward - off_rl.forward == pytest.approx(logits - head, rel=0.02)
 
 
 def test_every_layer_adds_the_same():
@@ -86,11 +87,9 @@ def test_every_layer_adds_the_same():
         two, three, five = (vars(small(recipe, layers=layers)) for layers in (2, 3, 5))
         for name in two:
             assert five[name] == two[name] + 3 * (three[name] - two[name]), (recipe, name)
-    assert vars(step_memory(composed("fpa_offline", f"{TOKENS}=2048"), SMALL, 2)) == five_of("fpa_offline")
-
-
-def five_of(recipe: str) -> dict[str, int]:
-    return vars(small(recipe, layers=5))
+    assert vars(step_memory(composed("fpa_offline", f"{TOKENS}=2048"), SMALL, 2)) == vars(
+        small("fpa_offline", layers=5)
+    )
 
 
 def test_checkpointing_dtypes_and_adapters_are_the_recipes():
@@ -174,8 +173,8 @@ def test_recipes_fit_where_they_are_meant_to():
 
 
 def test_shares_are_what_the_headers_reckon_with():
-    shares = {name: composed(name).actor_rollout_ref.rollout.gpu_memory_utilization for name, _ in (
-        ("fpa_offline", 0), ("off_rl", 0), ("grpo_baseline", 0))}  # fmt: skip
+    names = ("fpa_offline", "off_rl", "grpo_baseline")
+    shares = {name: composed(name).actor_rollout_ref.rollout.gpu_memory_utilization for name in names}
     assert shares == {"fpa_offline": 0.4, "off_rl": 0.4, "grpo_baseline": 0.6}
 
 
@@ -207,8 +206,8 @@ def test_the_command_needs_no_workload(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     for name, _ in PLANNED:
-        assert done.output.count(name) == 2
-    assert "micro-batches of 2,048 tokens" in done.output
+        assert len(re.findall(rf"^ *{name} +1 ", done.output, flags=re.MULTILINE)) == 2, name
+    assert "micro-batches of 2,048 tokens" in " ".join(done.output.split())
     assert "H200 141 GB" in done.output
     without = CliRunner().invoke(app, ["plan"])
     assert "give --response-tokens" in str(without.exception)

@@ -46,7 +46,7 @@ class Shapes(TorchDispatchMode):
             return NotImplemented
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         fake = next((one for one in given if isinstance(one, FakeTensor)), None)
-        if fake is None and (given or not _makes_floats(kwargs)):
+        if fake is None and (given or not _makes_floats(func, args, kwargs)):
             return func(*args, **kwargs)
         if fake is not None and func in READS:
             return VALUES.get(fake.dtype, 1.0)
@@ -122,9 +122,11 @@ class Shapes(TorchDispatchMode):
         self.live -= self._sizes.pop(key)
 
 
-def _makes_floats(options: dict[str, Any]) -> bool:
+def _makes_floats(func: Any, args: tuple[Any, ...], options: dict[str, Any]) -> bool:
     """Whether a function that is given no tensor makes one for weights or activations."""
     dtype = options.get("dtype")
+    if dtype is None and func.overloadpacket is torch.ops.aten.arange:
+        return any(isinstance(one, float) for one in args)
     return dtype is None or dtype.is_floating_point
 
 
