@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fpa_verl.cli.console import console
+from fpa_verl.cli.console import console, quiet
 from fpa_verl.errors import ConfigError
 from fpa_verl.install import GPU
 
@@ -108,11 +108,10 @@ def print_memory(model: str, devices: list[int], micro_batch_tokens: int | None,
     overrides = [override("actor_rollout_ref.model.path", model), *overrides]
     if micro_batch_tokens:
         overrides = [f"actor_rollout_ref.actor.ppo_max_token_len_per_gpu={micro_batch_tokens}", *overrides]
-    configs = [(name, composed(Command(overrides=(*words, *overrides))).config) for name, words in RECIPES]
-    path = str(configs[0][1].actor_rollout_ref.model.path)
-    hf_config = configuration(path)
-    with console.status("running steps on tensors without data (some two minutes on two cores)"):
-        found = planned(configs, hf_config, devices)
+    with console.status("running steps on tensors without data (some two minutes on two cores)"), quiet():
+        configs = [(name, composed(Command(overrides=(*words, *overrides))).config) for name, words in RECIPES]
+        path = str(configs[0][1].actor_rollout_ref.model.path)
+        found = planned(configs, configuration(path), devices)
     tokens = sorted({int(config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu) for _, config in configs})
     what = f"{path}, micro-batches of {' or '.join(f'{number:,}' for number in tokens)} tokens"
     for table in (steps_table(found, what), fits_table(found)):

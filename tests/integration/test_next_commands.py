@@ -63,6 +63,7 @@ def test_without_a_best_model_there_is_nothing_to_evaluate(tmp_path, monkeypatch
     assert evaluate == f"{PYTHON} recipe=evaluate {wanted}"
     monkeypatch.delenv(COMMAND)
     assert next_commands(run) == ["fpa-verl report runs/sums"]
+    assert next_commands(run, was_evaluated=False) == []
     # A path from elsewhere is whole.
     monkeypatch.chdir("/")
     assert next_commands(run)[0].startswith("fpa-verl report ")

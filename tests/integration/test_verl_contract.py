@@ -217,6 +217,11 @@ PIECES = [
     (FSDP, "self._is_lora = self.model_config.lora_rank > 0", "config/settings.py"),
     (FSDP, 'peft_model.peft_config.get("default", None)', "workers/adapter.py"),
     # What the driver asks for an adapter's sake.
+    # What memory/engine.py puts something else in the place of.
+    ("verl.workers.engine.fsdp.transformer_impl", "fsdp2_load_full_state_dict(", "memory/engine.py"),
+    ("verl.workers.engine.fsdp.transformer_impl", "def _build_module(self)", "memory/engine.py"),
+    ("verl.utils.torch_functional", "FLAH_ATTN_CROSS_ENTROPY_LOSS_AVAILABLE and", "memory/engine.py"),
+    ("verl.utils.torch_functional", "cross_entropy_loss(logits, labels, inplace_backward", "memory/engine.py"),
     ("verl.utils.torch_functional", "logprobs_from_logits_v2(logits, labels)", "kernels/log_probs.py"),
     ("verl.third_party.vllm", 'package_name = "vllm"', "cpu/patches.py"),
     (WORKERS, "self.loss_fn", "workers/actor.py"),

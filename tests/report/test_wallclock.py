@@ -137,12 +137,12 @@ def test_no_runs_and_no_evaluation(tmp_path):
     with pytest.raises(DatasetError, match="no folder"):
         find_runs([tmp_path / "nowhere"])
     make_run(tmp_path / "a", [])
-    with pytest.raises(DatasetError, match="a is not evaluated yet"):
+    with pytest.raises(DatasetError, match="a is not evaluated"):
         wallclock.compare(find_runs([tmp_path]))
     make_run(tmp_path / "b", [1, 2])
     comparison = wallclock.compare(find_runs([tmp_path]))
     assert [curve.run for curve in comparison.curves] == ["b"]
-    assert comparison.notes() == ["Not evaluated yet, and left out: a"]
+    assert comparison.notes() == ["Not evaluated, and left out: a"]
     with pytest.raises(DatasetError, match="choose --on from"):
         wallclock.compare(find_runs([tmp_path]), "math")
 

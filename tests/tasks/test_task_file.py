@@ -131,7 +131,7 @@ def test_what_rollouts_have_decided_is_taken_from_them(own, base_model):
     text = (own / "my_recipes/task/sums.yaml").read_text()
     assert "# 10 problems never train" in text
     assert "40 problems x 4, trajectories that train" in text
-    task = OmegaConf.to_object(OmegaConf.create(text))
+    task = OmegaConf.create(text)
     assert (task["validation"], task["scale"]["rollouts_per_problem"]) == ({"fraction": 0.2, "seed": 0}, 4)
     assert task["reward"] == {
         "threshold": 0.5,

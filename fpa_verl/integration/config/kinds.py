@@ -117,9 +117,10 @@ def _length(config: Any) -> tuple[int | None, int]:
 
 def _report_trained(facts: RunFacts) -> None:
     """Say what the run came to, and what to type next."""
-    for line in summary(read_run(facts.run_dir), keeps_best=facts.config.keep_best):
+    run = read_run(facts.run_dir)
+    for line in summary(run, keeps_best=facts.config.keep_best):
         say(line)
-    for command in next_commands(facts.run_dir):
+    for command in next_commands(facts.run_dir, was_evaluated=bool(run.points)):
         say(f"next: {command}")
 
 

@@ -10,13 +10,14 @@ from fpa_verl.integration.config.typed_command import command_for, typed_command
 from fpa_verl.runs.names import BEST_MODEL
 
 
-def next_commands(run_dir: Path) -> list[str]:
+def next_commands(run_dir: Path, *, was_evaluated: bool = True) -> list[str]:
     """What to type after a run that trained: nothing of a recipe's where nobody typed a command.
 
     Args:
         run_dir: the run's.
+        was_evaluated: whether there is something to report.
     """
-    commands = [shlex.join(["fpa-verl", "report", shown(run_dir.parent)])]
+    commands = [shlex.join(["fpa-verl", "report", shown(run_dir.parent)])] if was_evaluated else []
     if typed_command() is not None and (run_dir / BEST_MODEL).is_dir():
         model, folder = shown(run_dir / BEST_MODEL), shown(run_dir.with_name(f"evaluate_{run_dir.name}"))
         commands.append(command_for("evaluate", {"actor_rollout_ref.model.path": model, "run_dir": folder}))

@@ -35,6 +35,7 @@ def rank_batch(sequences: int, length: int, roles: Roles) -> TensorDict:
             "loss_mask": column(response),
             **{name: column(response, dtype=torch.float32) for name in ("advantages", "old_log_probs", "ref_log_prob")},
             "row": np.arange(sequences).astype(object),
+            "response_tokens": np.full(sequences, response, dtype=object),
             "pass_rate": np.full(sequences, 0.5, dtype=object),
             "role": np.resize(np.array(roles, dtype=object), sequences),
             "uid": np.full(sequences, "", dtype=object),

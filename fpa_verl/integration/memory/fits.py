@@ -79,9 +79,9 @@ class Planned:
 
 
 def steps_table(planned: Sequence[Planned], what: str) -> Table:
-    """What a step takes, a line for each."""
-    header = ["recipe", "GPUs", "weights", "reference", "moments", "stays", "forward", "backward", "update", "peak"]
-    sizes = ("parameters", "reference", "moments", "static", "forward", "backward", "optimizer", "peak")
+    """What a step takes, a line for each: what stays, the reference in it, and the most in each part of a step."""
+    header = ["recipe", "GPUs", "stays", "reference", "forward", "backward", "update"]
+    sizes = ("static", "reference", "forward", "backward", "optimizer")
     rows = [
         [one.name, str(one.devices), *(f"{getattr(one.memory, size) / GIB:.1f}" for size in sizes)] for one in planned
     ]
