@@ -38,7 +38,7 @@ def qwen2_5(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("qwen2_5")
     tokenizer = character_tokenizer()
     torch.manual_seed(0)
-    size = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
+    size = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = Qwen2Config(
         **size,
         vocab_size=len(tokenizer),

@@ -116,7 +116,7 @@ def test_the_template_to_copy_will_do(without_template, tmp_path):
     section = OWN_TASK[OWN_TASK.index("## A model without a chat template") :]
     (tmp_path / "prompt" / "plain.yaml").write_text(re.search(r"```yaml\n(.*?)```", section, flags=re.DOTALL)[1])
     own = [f"actor_rollout_ref.model.path={without_template}", "prompt=plain"]
-    config, _ = composed_by(Command.of(["--config-dir", str(tmp_path), "recipe=collect", *DEMO, *own]))
+    config = composed_by(Command.of(["--config-dir", str(tmp_path), "recipe=collect", *DEMO, *own])).config
     chat = facts_of(config).chat
     assert render(tokenizer, [{"role": "user", "content": "1+1"}], chat) == put
     assert chat.stop == ("User:",)
