@@ -50,7 +50,9 @@ def _unknown(config: DictConfig) -> Iterator[tuple[str, str]]:
     known = {*verls_own(), *(key for file in RECIPES.rglob("*.yaml") for key, _ in leaves(_loaded(file)))}
     if not known:
         return
-    for key, _ in leaves(config):
+    # hydra's own, which a callback of its is shown as well, it looks after itself.
+    ours = (key for key, _ in leaves(config) if not key.startswith("hydra."))
+    for key in ours:
         # What a key that is there holds is its own affair, as `override_config: {}`.
         if not any(_is_under(key, one) for one in _above(key) if one in known) and key not in known:
             for meant in _meant(key, known):
