@@ -120,9 +120,10 @@ def end_ids(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return named_ends(str(local_model_dir(model)), tokenizer) | turn_ends(model)
 
 
-def unnamed_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Those of a turn that the model's files do not name, so that an engine is to be told."""
-    return set(turn_ends(model)) - named_ends(str(local_model_dir(model)), tokenizer)
+@cache
+def unnamed_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Those of a turn that the model's files do not name, so that an engine is to be told: at every request."""
+    return turn_ends(model) - named_ends(str(local_model_dir(model)), tokenizer)
 
 
 def known_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:

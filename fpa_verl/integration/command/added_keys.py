@@ -54,7 +54,7 @@ def _unknown(config: DictConfig) -> Iterator[tuple[str, str]]:
     ours = (key for key, _ in leaves(config) if not key.startswith("hydra."))
     for key in ours:
         # What a key that is there holds is its own affair, as `override_config: {}`.
-        if not any(_is_under(key, one) for one in _above(key) if one in known) and key not in known:
+        if key not in known and known.isdisjoint(_above(key)):
             for meant in _meant(key, known):
                 yield key, meant
 
@@ -68,10 +68,6 @@ def _loaded(file: object) -> DictConfig:
 def _above(key: str) -> list[str]:
     parts = key.split(".")
     return [".".join(parts[:place]) for place in range(1, len(parts))]
-
-
-def _is_under(key: str, other: str) -> bool:
-    return key == other or key.startswith(f"{other}.")
 
 
 def _meant(key: str, known: Iterable[str]) -> Iterator[str]:
