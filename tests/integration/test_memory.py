@@ -11,6 +11,7 @@ from transformers import Qwen3Config
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
+from fpa_verl.cli.console import console
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.memory.fits import GIB, GPUS, SET_ASIDE, Planned, StepMemory
 from fpa_verl.integration.memory.models import KNOWN, configuration, with_layers
@@ -199,9 +200,9 @@ def test_known_models_are_the_recipes(model):
     assert model in paths
 
 
-def test_the_command_needs_no_workload(tmp_path, monkeypatch):
+def test_the_command_needs_no_workload_and_80_columns(tmp_path, monkeypatch):
     SMALL.save_pretrained(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(console, "width", 80)
     arguments = ["plan", "--memory", "--model", str(tmp_path), "--micro-batch-tokens", "2048", "--devices", "1"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output

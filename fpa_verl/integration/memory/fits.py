@@ -89,15 +89,15 @@ def steps_table(planned: Sequence[Planned], what: str) -> Table:
 
 
 def fits_table(planned: Sequence[Planned]) -> Table:
-    """On which GPUs each fits: GiB needed of those there are, in a step or awake, whichever is more."""
+    """On which GPUs each fits: GiB needed of those there are, in a step or awake; `no` where that is too much."""
     header = ["recipe", "GPUs", "share", *(gpu.name for gpu in GPUS)]
     rows = [
         [
             one.name,
             str(one.devices),
             f"{one.share:g}",
-            *(f"{'fits' if one.fits(gpu) else 'no'}: {one.needed(gpu):.0f} of {gpu.gib:.0f}" for gpu in GPUS),
+            *(f"{'' if one.fits(gpu) else 'no: '}{one.needed(gpu):.0f} of {gpu.gib:.0f}" for gpu in GPUS),
         ]
         for one in planned
     ]
-    return Table("Where it fits: GiB a GPU, step or engine awake, whichever is more", header, rows)
+    return Table("Where it fits: GiB a GPU of those there are, step or engine awake, whichever is more", header, rows)
