@@ -12,6 +12,7 @@ log.txt             what verl, Ray, vLLM and the workers printed, one attempt af
 samples/            the answers of `recipe=evaluate`; of a run that trains in a folder for each attempt and step
 checkpoints/        verl's checkpoints
 best/               the model of the highest validation accuracy, in Hugging Face format
+snapshots/          the model every so many steps, in Hugging Face format (`fpa_verl.runs.snapshots`)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ PROGRESS_FILE = "progress.json"
 LOG_FILE = "log.txt"
 ANSWERS_FOLDER = "samples"
 BEST_MODEL = "best"
+SNAPSHOTS_FOLDER = "snapshots"
 
 # `kind` in the run.json of `recipe=evaluate`; training runs have none.
 EVALUATION_KIND = "evaluation"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fpa_verl.errors import MismatchError
-from fpa_verl.files import append_json_line, write_json
+from fpa_verl.files import append_json_line, read_json_lines, write_json
 from fpa_verl.runs.inputs import DATASET, RUN, read_inputs
 from fpa_verl.runs.names import EVALUATIONS_FILE, RUN_FILE
-from fpa_verl.runs.run import read_info
+from fpa_verl.runs.run import Run, read_info
 
 FINGERPRINTS = "fingerprints"
 
@@ -59,6 +59,7 @@ def record_evaluation(
     problems: Mapping[str, Mapping[str, Sequence[int]]],
     asked_for: Mapping[str, int] | None = None,
     trained: bool = False,
+    measured_in: str = "",
 ) -> None:
     """Append one evaluation.
 
@@ -70,6 +71,7 @@ def record_evaluation(
         asked_for: samples that were wanted, by data source; those that failed to generate or whose scorer
             failed are missing in `problems`. None: no more than are there.
         trained: whether this attempt trained that step, and does not go on from it.
+        measured_in: folder of the evaluation that it is taken from; empty for one of the run's own.
     """
     for data_source in asked_for or problems:
         outcomes = problems.get(data_source, {})
@@ -83,5 +85,29 @@ def record_evaluation(
                 "problems": outcomes,
                 "unscored": asked_for[data_source] - sampled if asked_for else 0,
                 "trained": trained,
+                **({"measured_in": measured_in} if measured_in else {}),
             },
+        )
+
+
+def record_base(folder: Path, base: Run, attempt: int) -> None:
+    """Put what an evaluation of the base model found at a run's step 0, unless something stands there already.
+
+    Args:
+        folder: run directory.
+        base: the evaluation.
+        attempt: number of the run's attempt, from 1.
+    """
+    wanted = read_info(folder / RUN_FILE)["evaluation"]["problem_sets"]
+    there = {record["data_source"] for record in read_json_lines(folder / EVALUATIONS_FILE) if not record["step"]}
+    points = [point for point in base.points if point.data_source in wanted and point.data_source not in there]
+    for point in points:
+        sampled = sum(count for _, count in point.problems.values())
+        record_evaluation(
+            folder,
+            attempt=attempt,
+            step=0,
+            problems={point.data_source: point.problems},
+            asked_for={point.data_source: sampled + point.unscored},
+            measured_in=str(base.folder),
         )

@@ -41,6 +41,7 @@ class Point:
         unscored: samples that are in neither number.
         logged_mean: the accuracy in verl's log, where outcomes of single problems are not at hand; else None.
         pooled: accuracies of the evaluations that a report has put together in this one; empty for a single one.
+        measured_in: folder of the evaluation that it was taken from; empty for one that the run made itself.
     """
 
     step: int
@@ -50,6 +51,7 @@ class Point:
     unscored: int = 0
     logged_mean: float | None = None
     pooled: tuple[float, ...] = ()
+    measured_in: str = ""
 
     @property
     def device_seconds(self) -> float:
@@ -263,7 +265,9 @@ def read_run(folder: Path, label: str | None = None) -> Run:
         # trained again is another model.
         if (source, step) not in points or record.get("trained"):
             cost = spending.at(record["attempt"], step) if step else Cost()
-            points[source, step] = Point(step, source, cost, problems, record.get("unscored", 0))
+            points[source, step] = Point(
+                step, source, cost, problems, record.get("unscored", 0), measured_in=record.get("measured_in", "")
+            )
     if missing:
         missing = f"{LEDGER_FILE} {missing if (folder / LEDGER_FILE).exists() else 'is missing'}"
     return Run(folder, info, list(points.values()), spending, label, missing_cost=missing)

@@ -45,6 +45,7 @@ class RunKind:
         reads_problems: it reads training problems.
         makes_cache: it stores what the reference says of a rollout dataset.
         evaluates: it measures accuracy on problem sets.
+        reads_runs: it measures that of models which other runs kept.
         resumes: it seals its checkpoints and goes on from the newest whole one.
         folder: where it writes, its ledger first of all.
         is_done: whether there is nothing left to do, which it says if it does not show.
@@ -60,6 +61,7 @@ class RunKind:
     reads_problems: bool = False
     makes_cache: bool = False
     evaluates: bool = False
+    reads_runs: bool = False
     resumes: bool = False
     folder: Callable[[RunFacts], Path]
     is_done: Callable[[RunFacts], bool]
@@ -94,6 +96,11 @@ class RunFacts:
     def folder(self) -> Path:
         """Where the run writes."""
         return self.kind.folder(self)
+
+    @property
+    def runs(self) -> list[Path]:
+        """The runs whose snapshots are evaluated."""
+        return [Path(folder) for folder in self.config.evaluation.runs]
 
     # ---- model --------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ What a command checks, where it writes, when it has nothing left to do and what 
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from fpa_verl.runs.ledger import read_spending
 from fpa_verl.runs.names import CONFIG_FILE, RUN_FILE
 from fpa_verl.runs.record import open_run
 from fpa_verl.runs.run import read_run
+from fpa_verl.runs.snapshots import not_evaluated
 from fpa_verl.runs.summary import collected, summary
 from fpa_verl.tables import for_terminal
 
@@ -87,6 +89,23 @@ def _is_evaluated(facts: RunFacts) -> bool:
 
 def _report_evaluated(facts: RunFacts) -> None:
     Console().print(for_terminal(accuracy_table(facts.run_dir, facts.model_path)))
+
+
+# ---- evaluate_snapshots ---------------------------------------------------------------------------
+
+
+def _are_snapshots_evaluated(facts: RunFacts) -> bool:
+    return not any(not_evaluated(run_dir) for run_dir in facts.runs)
+
+
+def _report_snapshots(facts: RunFacts) -> None:
+    runs = [read_run(run_dir) for run_dir in facts.runs]
+    evaluated = [run for run in runs if run.points]
+    for run in evaluated:
+        for line in summary(run, keeps_best=facts.config.keep_best):
+            say(line)
+    if evaluated:
+        say(f"next: fpa-verl report {shlex.join(str(run.folder) for run in evaluated)}")
 
 
 # ---- training -------------------------------------------------------------------------------------
@@ -167,6 +186,16 @@ COLLECT = RunKind(
     is_done=_is_collected,
     report=_report_collected,
 )
+EVALUATE_SNAPSHOTS = RunKind(
+    name="evaluate_snapshots",
+    generates=True,
+    evaluates=True,
+    reads_runs=True,
+    folder=_run_dir,
+    is_done=_are_snapshots_evaluated,
+    report=_report_snapshots,
+    describe=describe_evaluation,
+)
 EVALUATE = RunKind(
     name="evaluate",
     generates=True,
@@ -186,6 +215,6 @@ CACHE_REFERENCE = RunKind(
     report=_report_cached,
 )
 
-KINDS = {kind.name: kind for kind in (COLLECT, CACHE_REFERENCE, EVALUATE, OFFLINE, ONLINE)}
+KINDS = {kind.name: kind for kind in (COLLECT, CACHE_REFERENCE, EVALUATE, EVALUATE_SNAPSHOTS, OFFLINE, ONLINE)}
 # A trainer of verl's own: it does what verl does, and writes nothing down.
 VERLS_OWN = replace(ONLINE, name="", resumes=False, is_done=lambda _: False, report=_nothing_to_report)

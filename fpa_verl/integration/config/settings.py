@@ -52,6 +52,13 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True)
+class Snapshots:
+    """`snapshots`. every: steps between two that are kept; unset, there is none."""
+
+    every: int | None = bounded(None, at_least=1, whole=True)
+
+
+@dataclass(frozen=True)
 class GradientNorms:
     """`gradient_norms`. every: steps between two measurements; unset, there is none."""
 

@@ -39,18 +39,30 @@ class Evaluator(SamplingTrainer):
 
     def work(self, agent_loop_manager: AgentLoopManager) -> None:
         self.ledger.started()
+        self.evaluate(agent_loop_manager)
+        self.ledger.write("end", 0)
+
+    def evaluate(self, agent_loop_manager: AgentLoopManager) -> None:
+        """Evaluate the model that the servers hold."""
         store = AnswerStore(self.run_dir)
         done = {(source, problem_id) for source, problem_id, _ in store.done()}
         answered = next((p for p in self.plan.problems if (p.data_source, p.problem_id) in done), None)
         client = self.client(agent_loop_manager, last_answered=answered)
         evaluation = Evaluation(client, self.plan, store, self.run_dir, seeded=self.config.evaluation.seeded)
+        self.ask(evaluation)
+        evaluation.record(self.run_dir, self.ledger.attempt)
+
+    def ask(self, evaluation: Evaluation) -> None:
+        """Have all its answers.
+
+        Raises:
+            DatasetError: some could not be generated.
+        """
         if left := evaluation.ask(self.config.data.train_batch_size, around=self._paid_for):
             raise DatasetError(
                 f"{self.run_dir}: {len(left)} of {len(self.plan.requests)} answers could not be generated; look at "
                 f"what the rollout engine says in {LOG_FILE}, and repeat the command: it asks for these alone"
             )
-        evaluation.record(self.run_dir, self.ledger.attempt)
-        self.ledger.write("end", 0)
 
     @contextmanager
     def _paid_for(self) -> Iterator[None]:

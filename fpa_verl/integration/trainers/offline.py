@@ -11,8 +11,8 @@ from verl.utils.metric import reduce_metrics
 from fpa_verl.files import append_json_line
 from fpa_verl.integration.safety.divergence import RIGHT_WEIGHT, CoarseCacheWatch, CollapseWatch
 from fpa_verl.integration.say import warn
-from fpa_verl.integration.trainers.best_model import BestKeepingTrainer
 from fpa_verl.integration.trainers.offline_loop import OfflineLoop
+from fpa_verl.integration.trainers.snapshots import SnapshotKeepingTrainer
 from fpa_verl.integration.workers.dynamics import trajectory_means
 from fpa_verl.integration.workers.tokens import NOTE_TOKENS, NoteRequest
 from fpa_verl.runs import ledger as phases
@@ -21,7 +21,7 @@ from fpa_verl.runs.names import BATCHES_FILE
 
 
 @register_trainer("offline")
-class OfflineTrainer(BestKeepingTrainer, OfflineLoop):
+class OfflineTrainer(SnapshotKeepingTrainer, OfflineLoop):
     """Offline updates, written down: which rows, what they did to right and wrong ones, and whether it harms."""
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:

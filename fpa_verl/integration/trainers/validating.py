@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,8 @@ from fpa_verl.reward.verdicts import MODEL_STATUSES
 from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
+from fpa_verl.runs.record import record_base
+from fpa_verl.runs.run import read_run
 
 
 class ValidatingTrainer(MeteredTrainer):
@@ -28,6 +31,8 @@ class ValidatingTrainer(MeteredTrainer):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._plan = EvaluationPlan(self.facts.evaluation_problems, self.info["evaluation"]["samples"])
+        if config.evaluation.base:
+            record_base(self.run_dir, read_run(Path(config.evaluation.base)), self.ledger.attempt)
 
     def _init_dataloader(self) -> None:
         """Verl makes a dataset of the validation files, which nobody looks at here: the first of them will do.

@@ -1,8 +1,9 @@
 """The base model's accuracy: one measurement, however many runs began with it.
 
-Every run evaluates the model that it starts from, at step 0. Runs of one base model that were asked and scored alike
-measure the same thing there, each with draws of its own; what sets them apart at step 0 is chance. All draws are put
-together, problem by problem, and stand at step 0 of each of the runs.
+A run evaluates the model that it starts from, at step 0, or takes that from an evaluation which several runs share
+(`evaluation.base`). Runs of one base model that were asked and scored alike measure the same thing there, each with
+draws of its own; what sets them apart at step 0 is chance. All draws are put together, problem by problem, and stand at
+step 0 of each of the runs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def with_pooled_base(runs: Sequence[Run]) -> list[Run]:
     for run in runs:
         for key, point in _measurements(run):
             measured[key].append(point)
-    pooled = {key: _pool(points) for key, points in measured.items() if len(points) > 1}
+    pooled = {key: _pool(own) for key, points in measured.items() if len(own := _once_each(points)) > 1}
     return [_with(run, pooled) for run in runs]
 
 
@@ -44,6 +45,11 @@ def _measurements(run: Run) -> Iterable[tuple[str, Point]]:
         if point.step == 0:
             problems = about["problem_sets"].get(point.data_source)
             yield json.dumps([fingerprints, sampling, point.data_source, problems], sort_keys=True), point
+
+
+def _once_each(points: Sequence[Point]) -> list[Point]:
+    """The measurements, a shared one once."""
+    return list({point.measured_in or place: point for place, point in enumerate(points)}.values())
 
 
 def _pool(points: Sequence[Point]) -> Point:

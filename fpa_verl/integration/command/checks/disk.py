@@ -1,4 +1,4 @@
-"""Room on the disk for the checkpoints and the best model of this very recipe."""
+"""Room on the disk for the checkpoints, snapshots and the best model of this very recipe."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def check(facts: RunFacts) -> None:
     if missing > 0:
         config = facts.config.trainer
         raise ConfigError(
-            f"run_dir={facts.run_dir}: checkpoints and the best model take {needed / 1e9:,.1f} GB at a time, "
-            f"{missing / 1e9:,.1f} more than are free: choose run_dir on another disk, or set "
+            f"run_dir={facts.run_dir}: checkpoints, snapshots and the best model take {needed / 1e9:,.1f} GB at a "
+            f"time, {missing / 1e9:,.1f} more than are free: choose run_dir on another disk, or set "
             f"trainer.max_actor_ckpt_to_keep=1 (it is {config.max_actor_ckpt_to_keep}) or trainer.save_freq=-1"
         )
 
@@ -48,7 +48,13 @@ def bytes_needed(facts: RunFacts) -> int:
     saved = 0 if config.save_freq <= 0 else 1 + (kept if kept and kept > 0 else 1)
     moments = 0 if trains_adapter(facts.config.actor_rollout_ref.model) else MOMENTS
     best = EXPORTED * EXPORTS if facts.config.keep_best else 0
-    return parameters * (saved * (WEIGHTS + moments) + best)
+    return parameters * (saved * (WEIGHTS + moments) + best + EXPORTED * _snapshots(facts))
+
+
+def _snapshots(facts: RunFacts) -> int:
+    """How many the run keeps; 0 where it is epochs that decide how long it is."""
+    every, steps = facts.config.snapshots.every, facts.config.trainer.total_training_steps
+    return math.ceil(steps / every) if every and steps else 0
 
 
 def parameters_of(model: str) -> int:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import OmegaConf
 
-from fpa_verl.errors import ConfigError
+from fpa_verl.errors import ConfigError, DatasetError, MismatchError
 from fpa_verl.integration.config.facts import RunFacts
+from fpa_verl.integration.config.settings import as_list
 from fpa_verl.rollouts.schema import is_validation
+from fpa_verl.runs.names import RUN_FILE, SNAPSHOTS_FOLDER
+from fpa_verl.runs.run import read_run
+from fpa_verl.runs.snapshots import snapshots_of
+
+# What `evaluation` may hold.
+OURS = {"samples", "seeded", "base", "runs"}
 
 # Settings of verl's own validation, which the plugin's evaluation stands in for.
 OF_VERLS_VALIDATION = {
@@ -31,6 +40,66 @@ def check(facts: RunFacts) -> None:
     _ = facts.evaluation_problems
     require_something_to_stop_by(facts)
     require_whole_checkpoints(facts)
+    if facts.kind.trains and facts.config.evaluation.base:
+        require_base(facts, Path(facts.config.evaluation.base))
+    if facts.kind.reads_runs:
+        for run_dir in facts.runs:
+            require_same_evaluation(facts, run_dir)
+
+
+def require_base(facts: RunFacts, folder: Path) -> None:
+    """Refuse an evaluation that does not say how accurate the run's own model is at step 0.
+
+    Raises:
+        DatasetError: there is none in the folder, or it is not finished.
+        MismatchError: it is of something else; of what.
+    """
+    base = read_run(folder) if (folder / RUN_FILE).exists() else None
+    if base is None or not base.only_evaluates or not base.finished:
+        what = "is not finished" if base is not None and base.only_evaluates else "holds no evaluation"
+        raise DatasetError(
+            f"evaluation.base={folder} {what}: evaluate the base model there first, with recipe=evaluate run_dir={folder} "
+            f"data.val_files=[{','.join(as_list(facts.config.data.val_files))}]"
+        )
+    wanted = {**facts.model, "scorer": facts.scorer.fingerprint}
+    differing = [name for name, value in wanted.items() if base.info["fingerprints"].get(name) != value]
+    mine, other = facts.evaluation, base.info["evaluation"]
+    differing += [name for name in mine if name not in ("problem_sets", "samples") and mine[name] != other.get(name)]
+    differing += [
+        f"problem set {source}"
+        for source, fingerprint in mine["problem_sets"].items()
+        if other["problem_sets"].get(source) != fingerprint
+    ]
+    if differing:
+        raise MismatchError(
+            f"evaluation.base={folder} does not measure what this run starts from: its {', '.join(differing)} differs. "
+            "Evaluate this model on these problem sets, or leave evaluation.base out: the run then measures it itself"
+        )
+
+
+def require_same_evaluation(facts: RunFacts, run_dir: Path) -> None:
+    """Refuse a run without snapshots, and one that is to be evaluated otherwise than it says of itself.
+
+    Raises:
+        DatasetError: it is no run, or kept no snapshot.
+        MismatchError: what differs.
+    """
+    run = read_run(run_dir)
+    if not snapshots_of(run_dir):
+        raise DatasetError(
+            f"evaluation.runs: {run_dir} holds no {SNAPSHOTS_FOLDER}/: train with snapshots.every=50, or leave it out"
+        )
+    wanted = {**facts.model, "scorer": facts.scorer.fingerprint}
+    differing = [
+        name for name, value in wanted.items() if name != "model" and run.info["fingerprints"].get(name) != value
+    ]
+    mine, other = facts.evaluation, run.info["evaluation"]
+    differing += [f"evaluation's {name}" for name in mine if mine[name] != other.get(name)]
+    if differing:
+        raise MismatchError(
+            f"evaluation.runs: {run_dir} says of itself that it is evaluated otherwise (its {', '.join(differing)} "
+            "differs): give this command the settings of that one"
+        )
 
 
 def refuse_verls_validation(facts: RunFacts) -> None:
@@ -46,7 +115,7 @@ def refuse_other_sampling(facts: RunFacts) -> None:
             f"actor_rollout_ref.rollout.val_kwargs.n={sampling.n}: set evaluation.samples, which holds for every "
             "problem set"
         )
-    for name in set(config.evaluation) - {"samples", "seeded"}:
+    for name in set(config.evaluation) - OURS:
         raise ConfigError(
             f"evaluation.{name}={config.evaluation[name]} would change nothing: answers are sampled by "
             "actor_rollout_ref.rollout.val_kwargs (temperature, top_p, top_k), as many as evaluation.samples says"

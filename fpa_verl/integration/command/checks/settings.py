@@ -14,6 +14,7 @@ from fpa_verl.integration.config.settings import (
     Optimizer,
     Reward,
     Sampling,
+    Snapshots,
     TrainedSampling,
     require_bounds,
 )
@@ -35,6 +36,7 @@ def check(facts: RunFacts) -> None:
     require_bounds(Sampling, rollout.val_kwargs, "actor_rollout_ref.rollout.val_kwargs")
     require_bounds(Batches, config.data, "data")
     require_bounds(EarlyStopping, config.early_stopping, "early_stopping")
+    require_bounds(Snapshots, config.snapshots, "snapshots")
     require_bounds(Reward, config.reward, "reward")
     require_bounds(Evaluation, config.evaluation, "evaluation")
     if "gradient_norms" in config:
