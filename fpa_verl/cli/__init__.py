@@ -18,6 +18,7 @@ from fpa_verl.cli.doctor import doctor
 from fpa_verl.cli.plan import plan
 from fpa_verl.cli.power import power
 from fpa_verl.cli.report import report
+from fpa_verl.cli.study import study
 from fpa_verl.cli.task import task_app
 from fpa_verl.cli.watch import watch
 from fpa_verl.errors import FpaError
@@ -25,7 +26,7 @@ from fpa_verl.errors import FpaError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="FPA-weighted offline RL and GRPO in verl, compared."
 )
-for command in (report, watch, plan, power, demo, doctor):
+for command in (report, study, watch, plan, power, demo, doctor):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(task_app, name="task")

@@ -15,14 +15,14 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from fpa_verl.bar import Show, bar
 from fpa_verl.errors import DatasetError, FpaError, IntegrationError
 from fpa_verl.integration.config.typed_command import typed_command
 from fpa_verl.integration.say import MARK, listen
@@ -170,14 +170,15 @@ class _Follower:
         self._thread.join()
 
     def _run(self) -> None:
-        with self._bar() as bar:
+        # Who sees all has no place for one.
+        with nullcontext() if self._raw else bar(self._console, self._said) as show_bar:
             while True:
                 # What was printed before the end is in the log by now.
                 last = self._over.wait(LOOK_EVERY_S)
                 # Files that are just being written, or were taken away.
                 with suppress(DatasetError, OSError):
                     self._relay()
-                    self._show(self._reader.state(time.time()), bar, last=last)
+                    self._show(self._reader.state(time.time()), show_bar, last=last)
                 if last:
                     return
 
@@ -197,40 +198,10 @@ class _Follower:
         *lines, self._rest = (self._rest + added).split(b"\n")
         yield from (line.decode("utf-8", errors="replace") for line in lines)
 
-    @contextmanager
-    def _bar(self) -> Iterator[tuple[Progress, TaskID] | None]:
-        """A bar under the lines, on a terminal that shows nothing else."""
-        if self._raw or not self._console.is_terminal:
-            yield None
-            return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            *(TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("counted", "note")),
-        )
-        # rich would take standard output for the terminal's.
-        with Progress(
-            *columns,
-            console=self._console,
-            transient=True,
-            refresh_per_second=2,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        ) as progress:
-            yield progress, progress.add_task("starting", total=None, counted="", note="")
-
-    def _show(self, state: State, bar: tuple[Progress, TaskID] | None, *, last: bool) -> None:
-        if bar is not None:
-            progress, task = bar
+    def _show(self, state: State, show_bar: Show | None, *, last: bool) -> None:
+        if show_bar is not None:
             self._console.width = _width(self._console.file)
-            progress.update(
-                task,
-                description=state.doing,
-                total=state.total,
-                completed=state.done,
-                counted=state.counted,
-                note=state.note,
-            )
+            show_bar(state.doing, state, state.note)
         elif str(state) != self._said and (last or time.monotonic() - self._said_at >= PLAIN_EVERY_S):
             show(self._console, str(state))
             self._said, self._said_at = str(state), time.monotonic()

@@ -58,8 +58,8 @@ def require_base(facts: RunFacts, folder: Path) -> None:
     if base is None or not base.only_evaluates or not base.finished:
         what = "is not finished" if base is not None and base.only_evaluates else "holds no evaluation"
         raise DatasetError(
-            f"evaluation.base={folder} {what}: evaluate the base model there first, with recipe=evaluate run_dir={folder} "
-            f"data.val_files=[{','.join(as_list(facts.config.data.val_files))}]"
+            f"evaluation.base={folder} {what}: evaluate the base model there first, with recipe=evaluate "
+            f"run_dir={folder} data.val_files=[{','.join(as_list(facts.config.data.val_files))}]"
         )
     wanted = {**facts.model, "scorer": facts.scorer.fingerprint}
     differing = [name for name, value in wanted.items() if base.info["fingerprints"].get(name) != value]

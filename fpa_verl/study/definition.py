@@ -1,0 +1,220 @@
+"""A study as one YAML file: a base model, problems, arms, seeds, how they are judged, and what is to be decided.
+
+    fpa-verl study demo            # recipes/study/demo.yaml
+    fpa-verl study my_study.yaml
+
+`recipes/study/demo.yaml` shows every key; docs/study.md explains them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from fpa_verl.commands import key_of
+from fpa_verl.errors import ConfigError
+from fpa_verl.paths import RECIPES
+
+STUDIES = RECIPES / "study"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# Keys that the study gives to its commands, which no arm may give otherwise.
+OWN_KEYS = ("recipe", "run_dir", "rollouts", "data.seed", "actor_rollout_ref.model.path", "snapshots.every")
+
+
+@dataclass
+class Preparation:
+    """A command that makes what the study begins with.
+
+    Attributes:
+        command: as one types it.
+        makes: files; where all of them are there, it is not repeated.
+    """
+
+    command: str = MISSING
+    makes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Arm:
+    """A recipe at certain settings; its runs differ in the seed alone.
+
+    Attributes:
+        recipe: as in `recipe=NAME`.
+        overrides: as one types them.
+        choose: overrides with several values each, `KEY=A,B`: every combination is trained with `Study.choosing_seed`,
+            and the one of the highest accuracy on the validation problems is the arm's.
+        seeds: the study's, unless given.
+    """
+
+    recipe: str = MISSING
+    overrides: list[str] = field(default_factory=list)
+    choose: list[str] = field(default_factory=list)
+    seeds: Optional[list[int]] = None  # noqa: UP045 (OmegaConf reads no other spelling on Python 3.10)
+
+    def candidates(self) -> list[tuple[str, ...]]:
+        """The combinations that are tried; one that is empty where there is nothing to choose."""
+        keys = [word.partition("=")[0] for word in self.choose]
+        values = [word.partition("=")[2].split(",") for word in self.choose]
+        return [tuple(map("=".join, zip(keys, chosen, strict=True))) for chosen in itertools.product(*values)]
+
+
+@dataclass
+class Part:
+    """A base model with the arms that start from it; a study without parts is one.
+
+    Attributes:
+        overrides: of every command of the part, behind the study's.
+        base_model: folder or hub name; unset, that of the recipes.
+        rollouts: a dataset that is there, or that several studies share; unset, the part's own.
+    """
+
+    overrides: list[str] = field(default_factory=list)
+    base_model: Optional[str] = None  # noqa: UP045
+    rollouts: Optional[str] = None  # noqa: UP045
+    arms: dict[str, Arm] = field(default_factory=dict)
+
+
+@dataclass
+class Problems:
+    """Problem files; unset, those of the recipes' task."""
+
+    train: Optional[str] = None  # noqa: UP045
+    test: Optional[str] = None  # noqa: UP045
+
+
+@dataclass
+class Evaluation:
+    """How the models are judged.
+
+    Attributes:
+        snapshots: steps between two models that a run keeps, to be evaluated afterwards with one rollout engine for all
+            runs; unset, every run validates as its recipe says.
+        samples: answers to a problem; unset, as the recipes have it.
+        base_samples: the same for the base model, which is measured once.
+        benchmarks: problem files on which the best model of every run is evaluated in the end.
+    """
+
+    snapshots: Optional[int] = None  # noqa: UP045
+    samples: Optional[int] = None  # noqa: UP045
+    base_samples: Optional[int] = None  # noqa: UP045
+    benchmarks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Study:
+    """What a study file says.
+
+    Attributes:
+        title: a line for the reader.
+        folder: everything the study makes.
+        overrides: of every command.
+        prepare: what must be there before the first of them.
+        seeds: of the arms' runs.
+        choosing_seed: of the runs by which settings are chosen.
+        reports: comparisons that the study ends with, as in `fpa-verl report --compare NAME`.
+        targets: accuracies to reach, 0 to 1; none: the report chooses.
+        against: the arm to measure by.
+        budget_device_hours: no further command is begun once so much was spent; unset, there is no such bound.
+        minutes: what a command took where the study was tried, by recipe; for `--plan` before anything has run here.
+        tried_on: where that was.
+    """
+
+    title: str = ""
+    folder: str = MISSING
+    overrides: list[str] = field(default_factory=list)
+    prepare: list[Preparation] = field(default_factory=list)
+    base_model: Optional[str] = None  # noqa: UP045
+    rollouts: Optional[str] = None  # noqa: UP045
+    problems: Problems = field(default_factory=Problems)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    choosing_seed: int = 1_000
+    arms: dict[str, Arm] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    reports: list[str] = field(default_factory=lambda: ["wallclock"])
+    targets: list[float] = field(default_factory=list)
+    against: Optional[str] = None  # noqa: UP045
+    budget_device_hours: Optional[float] = None  # noqa: UP045
+    minutes: dict[str, float] = field(default_factory=dict)
+    tried_on: str = ""
+
+    def all_parts(self) -> dict[str, Part]:
+        """The parts by name; the only one of a study without parts has none."""
+        return self.parts or {"": Part(base_model=self.base_model, rollouts=self.rollouts, arms=self.arms)}
+
+    def part_folder(self, part: str) -> Path:
+        return Path(self.folder) / part
+
+    def all_arms(self) -> Iterator[tuple[str, str, Arm]]:
+        """Part, name and arm of each."""
+        for part, content in self.all_parts().items():
+            for name, arm in content.arms.items():
+                yield part, name, arm
+
+
+def known_studies() -> list[str]:
+    return sorted(file.stem for file in STUDIES.glob("*.yaml"))
+
+
+def read_study(given: str, folder: Path | None = None) -> Study:
+    """The study of that name, or in that file.
+
+    Args:
+        given: a name of recipes/study/, or a file.
+        folder: where it is to write, in the place of the file's own.
+
+    Raises:
+        ConfigError: there is no such study, or what it says makes no sense.
+    """
+    file = Path(given) if Path(given).suffix in (".yaml", ".yml") else STUDIES / f"{given}.yaml"
+    if not file.is_file():
+        raise ConfigError(f"no study {given}: name a file, NAME.yaml, or one of {', '.join(known_studies())}")
+    try:
+        content: Any = OmegaConf.merge(OmegaConf.structured(Study), OmegaConf.load(file))
+        if folder is not None:
+            content.folder = str(folder)
+        study = OmegaConf.to_object(content)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"{file}: {' '.join(str(error).split())} (keys and their meaning: docs/study.md)") from error
+    assert isinstance(study, Study)
+    _check(study, file)
+    return study
+
+
+def _check(study: Study, file: Path) -> None:
+    """Refuse what could not be run, or would be misread."""
+    wrong = list(_what_is_wrong(study))
+    if wrong:
+        raise ConfigError(f"{file}: " + "\n  and ".join(wrong))
+
+
+def _what_is_wrong(study: Study) -> Iterator[str]:
+    if study.parts and (study.arms or study.base_model or study.rollouts):
+        yield "arms, base_model and rollouts belong into the parts, where there are parts"
+    if not any(True for _ in study.all_arms()):
+        yield "no arms: arms: {fpa_offline: {recipe: fpa_offline}} is one"
+    recipes = {file.stem for file in (RECIPES / "recipe").glob("*.yaml")}
+    for part in study.parts:
+        if not NAME.fullmatch(part):
+            yield f"part {part!r}: a name of letters, digits, '_', '-' and '.', for it becomes a folder"
+    for part, name, arm in study.all_arms():
+        where = f"arm {part}/{name}" if part else f"arm {name}"
+        if not NAME.fullmatch(name):
+            yield f"{where}: a name of letters, digits, '_', '-' and '.', for it becomes a folder"
+        if arm.recipe not in recipes and not any(key_of(word) == "hydra.searchpath" for word in study.overrides):
+            yield f"{where}: no recipe {arm.recipe}; choose from {', '.join(sorted(recipes))}"
+        for word in (*study.overrides, *arm.overrides, *arm.choose):
+            if key_of(word) in OWN_KEYS:
+                yield f"{where}: {word} is the study's to set, by a key of its own"
+            if "=" not in word:
+                yield f"{where}: {word!r} is no override; write KEY=VALUE"
+        if len(set(arm.seeds or study.seeds)) < len(arm.seeds or study.seeds) or not (arm.seeds or study.seeds):
+            yield f"{where}: seeds {arm.seeds or study.seeds}: at least one, each once"

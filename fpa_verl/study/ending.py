@@ -1,0 +1,73 @@
+"""What a study ends with: the reports that its file names, on its runs and no others."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+
+from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.report.comparisons import COMPARISONS, Options
+from fpa_verl.report.output import write_report
+from fpa_verl.report.provenance import command_line
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.names import EVALUATIONS_FILE
+from fpa_verl.study.definition import Study
+from fpa_verl.study.jobs import BASE, Job, Jobs
+
+REPORT = "report"
+# The comparison of what was measured afterwards, by `recipe=evaluate`, as well.
+WITH_EVALUATIONS = "paper"
+
+
+def require_reports(study: Study) -> None:
+    """Refuse a study that ends with a report which there is not.
+
+    Raises:
+        ConfigError: naming those that there are.
+    """
+    for name in study.reports:
+        if name not in COMPARISONS:
+            raise ConfigError(f"reports: no comparison {name}; choose from {', '.join(COMPARISONS)}")
+
+
+def write_reports(study: Study, console: Console) -> list[str]:
+    """Print and write the reports, part by part; what could not be reported, and why."""
+    problems = []
+    for part in study.all_parts():
+        jobs = [job for job in Jobs(study).all() if job.part == part]
+        for name in study.reports:
+            given = patterns(study, part, jobs, name)
+            out = study.part_folder(part) / REPORT
+            try:
+                _write(study, name, given, out, console)
+            except DatasetError as error:
+                problems.append(f"{name}: {error}")
+    return problems
+
+
+def patterns(study: Study, part: str, jobs: list[Job], name: str) -> list[str]:
+    """What of a part a report reads, as one types it: the runs that were evaluated, under the names of their arms."""
+    folder = study.part_folder(part)
+    runs = [job for job in jobs if job.kind == "run" and job.folder.parent.parent == folder]
+    arms = dict.fromkeys(job.arm for job in runs if (job.folder / EVALUATIONS_FILE).exists())
+    found = [f"{arm}={folder}/{arm}/seed_*" for arm in arms]
+    if name == WITH_EVALUATIONS:
+        # Its rows are recipes, whatever the arms are called.
+        found = [one.partition("=")[2] for one in found]
+        found += [str(path) for path in (folder / BASE, folder / "benchmarks") if path.exists()]
+    return found
+
+
+def _write(study: Study, name: str, given: list[str], out: Path, console: Console) -> None:
+    if not given:
+        raise DatasetError("no run was evaluated yet")
+    wallclock = name == "wallclock"
+    options = Options(
+        targets=study.targets or None if wallclock else None, against=study.against if wallclock else None
+    )
+    runs = find_runs(given, with_evaluations=name == WITH_EVALUATIONS)
+    command = command_line(given, {"compare": name, "target": options.targets, "against": options.against})
+    write_report(COMPARISONS[name](runs, options), out, console, command, options)
+    console.print(f"again: {shlex.join(shlex.split(command))}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,324 @@
+"""The commands of a study, in the order in which they can run; each knows whether it was done.
+
+    prepare -> collect -> cache_reference -> evaluate the base model -> runs -> evaluate_snapshots -> benchmarks
+
+A job is a command that a user could type, and nothing that it does is done otherwise here.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from fpa_verl.commands import Command, override
+from fpa_verl.rollouts.manifest import MANIFEST_FILE
+from fpa_verl.rollouts.reference_cache import CACHE_FILE, cache_folder
+from fpa_verl.runs.ledger import read_spending
+from fpa_verl.runs.names import BEST_MODEL, RUN_FILE
+from fpa_verl.runs.run import read_run
+from fpa_verl.runs.snapshots import not_evaluated, snapshots_of
+from fpa_verl.runs.validation import best_step, validation_accuracy, validation_sources
+from fpa_verl.study.definition import Arm, Part, Study
+
+Kind = Literal["prepare", "collect", "cache_reference", "base", "run", "snapshots", "benchmarks"]
+SEARCH = "search"
+ROLLOUTS = "rollouts"
+BASE = "base"
+# In place of a validation: a run that keeps snapshots starts no rollout engine of its own for it.
+WITHOUT_VALIDATION = ("trainer.test_freq=-1",)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command.
+
+    Attributes:
+        name: as tables have it, and its log.
+        kind: what it is in a study.
+        folder: where it writes.
+        command: None where settings are still to be chosen.
+        needs: names of the jobs that must be done before.
+        part, arm, seed: whose it is; of a job for several arms, arm is empty.
+        makes: files of a preparation.
+        runs: run directories whose snapshots it evaluates.
+    """
+
+    name: str
+    kind: Kind
+    folder: Path
+    command: Command | tuple[str, ...] | None
+    needs: tuple[str, ...] = ()
+    part: str = ""
+    arm: str = ""
+    seed: int | None = None
+    recipe: str = ""
+    makes: tuple[Path, ...] = ()
+    runs: tuple[Path, ...] = field(default=())
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether settings are chosen by it."""
+        return self.kind == "run" and self.folder.parent.parent.name == SEARCH
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to do, by what is on disk."""
+        if self.kind == "prepare":
+            return bool(self.makes) and all(file.exists() for file in self.makes)
+        if self.kind == "collect":
+            return (self.folder / MANIFEST_FILE).exists()
+        if self.kind == "cache_reference":
+            return (self.folder / CACHE_FILE).exists()
+        if self.kind == "snapshots":
+            there = [run_dir for run_dir in self.runs if snapshots_of(run_dir)]
+            return bool(there) and len(there) == len(self.runs) and not any(map(not_evaluated, there))
+        return self._is_finished_as_asked
+
+    @property
+    def _is_finished_as_asked(self) -> bool:
+        """Another command may go on from what this one left, or be refused: it is not done by it."""
+        if not (self.folder / RUN_FILE).exists() or not read_spending(self.folder).finished:
+            return False
+        run = read_run(self.folder)
+        return self.command is None or run.command == self.command
+
+    @property
+    def words(self) -> str:
+        """The command as one types it."""
+        return shlex.join(self.command) if isinstance(self.command, tuple) else str(self.command)
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs of a study. What is to be chosen is looked up anew each time."""
+
+    study: Study
+
+    def all(self) -> list[Job]:
+        """Every job, in the order in which they can run."""
+        return [
+            *self._preparations,
+            *(job for part, content in self.study.all_parts().items() for job in PartJobs(self.study, part, content)),
+        ]
+
+    @property
+    def _preparations(self) -> list[Job]:
+        folder = Path(self.study.folder)
+        return [
+            Job(
+                f"prepare {number}" if len(self.study.prepare) > 1 else "prepare",
+                "prepare",
+                folder,
+                tuple(shlex.split(one.command)),
+                makes=tuple(map(Path, one.makes)),
+            )
+            for number, one in enumerate(self.study.prepare, start=1)
+        ]
+
+
+@dataclass(frozen=True)
+class PartJobs:
+    """The jobs of one base model."""
+
+    study: Study
+    name: str
+    part: Part
+
+    def __iter__(self) -> Iterator[Job]:
+        yield self._job("collect", "collect", self.rollouts, self._common("collect"), needs=self._prepared)
+        yield from self.caches.values()
+        yield self._evaluate_base()
+        if candidates := [job for arm in self.part.arms for job in self.candidates(arm)]:
+            yield from candidates
+            yield from self._snapshots("snapshots of candidates", candidates)
+        runs = [self._run(arm, seed) for seed in self._seeds for arm in self.part.arms if seed in self._seeds_of(arm)]
+        yield from runs
+        yield from self._snapshots("snapshots", runs)
+        yield from self._benchmarks(runs)
+
+    # ---- where ------------------------------------------------------------------------------------
+
+    @cached_property
+    def folder(self) -> Path:
+        return self.study.part_folder(self.name)
+
+    @cached_property
+    def rollouts(self) -> Path:
+        return Path(self.part.rollouts) if self.part.rollouts else self.folder / ROLLOUTS
+
+    @property
+    def _prepared(self) -> tuple[str, ...]:
+        return tuple(job.name for job in Jobs(self.study)._preparations)
+
+    @property
+    def _seeds(self) -> list[int]:
+        return list(dict.fromkeys(seed for arm in self.part.arms for seed in self._seeds_of(arm)))
+
+    def _seeds_of(self, arm: str) -> list[int]:
+        return self.part.arms[arm].seeds or self.study.seeds
+
+    def run_dir(self, arm: str, seed: int) -> Path:
+        return self.folder / arm / f"seed_{seed}"
+
+    # ---- commands ---------------------------------------------------------------------------------
+
+    def _common(self, recipe: str, *more: str) -> Command:
+        study, problems = self.study, self.study.problems
+        paths = {
+            "actor_rollout_ref.model.path": self.part.base_model,
+            "problems.train": problems.train,
+            "problems.test": problems.test,
+            "rollouts": str(self.rollouts),
+        }
+        given = [override(key, value) for key, value in paths.items() if value]
+        return Command(overrides=(f"recipe={recipe}", *study.overrides, *self.part.overrides, *given, *more))
+
+    def _job(self, name: str, kind: Kind, folder: Path, command: Command | None, **more: object) -> Job:
+        label = f"{self.name}: {name}" if self.name else name
+        recipe = next((word[7:] for word in command.overrides if word.startswith("recipe=")), "") if command else ""
+        return Job(label, kind, folder, command, part=self.name, **{"recipe": recipe, **more})  # type: ignore[arg-type]
+
+    def _label(self, name: str) -> str:
+        return f"{self.name}: {name}" if self.name else name
+
+    @cached_property
+    def caches(self) -> dict[str, Job]:
+        """Source of the reference to the job that stores it, for those that arms read."""
+        wanted = [self._source(arm) for arm in self.part.arms.values()]
+        return {
+            source: self._job(
+                f"cache_reference, {source}",
+                "cache_reference",
+                cache_folder(self.rollouts, source),
+                self._common("cache_reference", f"reference.source={source}"),
+                needs=(self._label("collect"),),
+            )
+            for source in dict.fromkeys(wanted)
+            if source != "forward"
+        }
+
+    def _source(self, arm: Arm) -> str:
+        words = [*self.study.overrides, *self.part.overrides, *arm.overrides]
+        named = [word.partition("=")[2] for word in words if word.startswith("reference.source=")]
+        return named[-1] if named else "forward"
+
+    def _evaluate_base(self) -> Job:
+        samples = self.study.evaluation.base_samples or self.study.evaluation.samples
+        command = self._common(
+            "evaluate",
+            override("run_dir", str(self.folder / BASE)),
+            f"data.val_files=[{self.rollouts / 'validation.parquet'},{'${problems.test}'}]",
+            *([f"evaluation.samples={samples}"] if samples else []),
+        )
+        return self._job("base model", "base", self.folder / BASE, command, needs=(self._label("collect"),))
+
+    def _training(self, arm: Arm, folder: Path, seed: int, chosen: tuple[str, ...]) -> Command:
+        every, samples = self.study.evaluation.snapshots, self.study.evaluation.samples
+        return self._common(
+            arm.recipe,
+            override("run_dir", str(folder)),
+            f"data.seed={seed}",
+            override("evaluation.base", str(self.folder / BASE)),
+            *([f"evaluation.samples={samples}"] if samples else []),
+            *([f"snapshots.every={every}", *WITHOUT_VALIDATION] if every else []),
+            *arm.overrides,
+            *chosen,
+        )
+
+    def _needs(self, arm: Arm) -> tuple[str, ...]:
+        caches = [job.name for source, job in self.caches.items() if source == self._source(arm)]
+        return (self._label("collect"), self._label("base model"), *caches)
+
+    # ---- choosing settings ------------------------------------------------------------------------
+
+    def candidates(self, name: str) -> list[Job]:
+        """The runs by which an arm's settings are chosen; none where there is nothing to choose."""
+        arm, seed = self.part.arms[name], self.study.choosing_seed
+        if not arm.choose:
+            return []
+        found = []
+        for chosen in arm.candidates():
+            words = ",".join(f"{word.partition('=')[0].split('.')[-1]}={word.partition('=')[2]}" for word in chosen)
+            folder = self.folder / SEARCH / name / words
+            command = self._training(arm, folder, seed, chosen)
+            title = f"{name}, {words}"
+            found.append(self._job(title, "run", folder, command, arm=name, seed=seed, needs=self._needs(arm)))
+        return found
+
+    def chosen(self, name: str) -> tuple[str, ...] | None:
+        """The overrides that validation chose for an arm; None where that is still open."""
+        arm = self.part.arms[name]
+        if not arm.choose:
+            return ()
+        accuracies = []
+        for job, words in zip(self.candidates(name), arm.candidates(), strict=True):
+            if not job.is_done or not_evaluated(job.folder):
+                return None
+            run = read_run(job.folder)
+            if not validation_sources(run) or not run.points:
+                return None
+            accuracies.append((validation_accuracy(run, best_step(run)), words))
+        # The first of equals.
+        return max(accuracies, key=lambda one: one[0])[1]
+
+    # ---- runs and their evaluation ----------------------------------------------------------------
+
+    def _run(self, name: str, seed: int) -> Job:
+        arm, chosen, folder = self.part.arms[name], self.chosen(name), self.run_dir(name, seed)
+        command = None if chosen is None else self._training(arm, folder, seed, chosen)
+        choosing = (*(job.name for job in self.candidates(name)), self._label("snapshots of candidates"))
+        return self._job(
+            f"{name}, seed {seed}",
+            "run",
+            folder,
+            command,
+            arm=name,
+            seed=seed,
+            recipe=arm.recipe,
+            needs=(*self._needs(arm), *(choosing if arm.choose and chosen is None else ())),
+        )
+
+    def _snapshots(self, name: str, runs: list[Job]) -> list[Job]:
+        """One evaluation of all that these runs kept; one that failed and kept nothing holds up none."""
+        if not self.study.evaluation.snapshots:
+            return []
+        there = tuple(job.folder for job in runs if snapshots_of(job.folder))
+        folder = self.folder / ("evaluated_candidates" if "candidates" in name else "evaluated")
+        samples = self.study.evaluation.samples
+        command = self._common(
+            "evaluate_snapshots",
+            override("run_dir", str(folder)),
+            f"evaluation.runs=[{','.join(map(str, there))}]",
+            *([f"evaluation.samples={samples}"] if samples else []),
+        )
+        return [self._job(name, "snapshots", folder, command if there else None, runs=there)]
+
+    def _benchmarks(self, runs: list[Job]) -> list[Job]:
+        """The best model of each run, and the base model, on the benchmarks."""
+        files = self.study.evaluation.benchmarks
+        if not files:
+            return []
+        found = []
+        models: list[tuple[str, Path | None, Path, str]] = [
+            ("base model", None, self.folder / "benchmarks" / BASE, self._label("base model"))
+        ]
+        models += [
+            (job.name, job.folder / BEST_MODEL, self._benchmark_folder(job), job.name)
+            for job in runs
+            # A run that never got better than the base model has kept no other.
+            if not job.is_done or (job.folder / BEST_MODEL).exists()
+        ]
+        for name, model, folder, needed in models:
+            command = self._common("evaluate", override("run_dir", str(folder)), f"data.val_files=[{','.join(files)}]")
+            if model is not None:
+                command = command.with_values({"actor_rollout_ref.model.path": str(model)})
+            title = f"benchmarks, {name.removeprefix(f'{self.name}: ')}"
+            found.append(self._job(title, "benchmarks", folder, command, needs=(needed,)))
+        return found
+
+    def _benchmark_folder(self, job: Job) -> Path:
+        return self.folder / "benchmarks" / job.arm / f"seed_{job.seed}"

@@ -1,0 +1,226 @@
+"""Runs the jobs of a study one after the other; what is done is passed over, and what fails holds up no other."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from fpa_verl.bar import bar
+from fpa_verl.commands import Command
+from fpa_verl.errors import AGAIN, ConfigError, FpaError
+from fpa_verl.files import hold
+from fpa_verl.runs.progress import duration
+from fpa_verl.study.ahead import Ahead
+from fpa_verl.study.definition import Study
+from fpa_verl.study.jobs import Job, Jobs
+from fpa_verl.study.state import Diary, Past, device_hours, now_at, reached
+
+LOOK_EVERY_S = 0.5
+# Where nobody looks at a bar, a line at most so often.
+PLAIN_EVERY_S = 30.0
+# Lines of a failed command that are shown.
+LAST_LINES = 8
+LOGS = "logs"
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The part of a study that is to run.
+
+    Attributes:
+        arms: names; empty: all.
+        seeds: empty: all.
+    """
+
+    arms: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def has(self, job: Job) -> bool:
+        """Whether the job is of that part; what several arms need always is."""
+        if job.kind != "run":
+            return True
+        return (not self.arms or job.arm in self.arms) and (
+            not self.seeds or job.seed in self.seeds or job.is_candidate
+        )
+
+
+def wanted_of(study: Study, arms: Sequence[str], seeds: Sequence[int]) -> Wanted:
+    """The part of a study with these arms and seeds.
+
+    Raises:
+        ConfigError: it has no such arm or seed.
+    """
+    known = dict.fromkeys(name for _, name, _ in study.all_arms())
+    for arm in arms:
+        if arm not in known:
+            raise ConfigError(f"--only {arm}: no such arm; choose from {', '.join(known)}")
+    known_seeds = sorted({seed for _, _, arm in study.all_arms() for seed in arm.seeds or study.seeds})
+    for seed in seeds:
+        if seed not in known_seeds:
+            raise ConfigError(f"--seed {seed}: no such seed; choose from {', '.join(map(str, known_seeds))}")
+    return Wanted(tuple(arms), tuple(seeds))
+
+
+@dataclass
+class Runner:
+    """Runs a study.
+
+    Attributes:
+        console: takes the lines and the bar.
+        wanted: the part of it.
+        failed: job to what it said last.
+    """
+
+    study: Study
+    console: Console
+    wanted: Wanted = field(default_factory=Wanted)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> bool:
+        """Run what is not done; whether all of it is done in the end.
+
+        Raises:
+            ConfigError: the budget is spent, or another process runs this study.
+        """
+        folder = Path(self.study.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._alone(folder):
+            self.diary = Diary.read(folder)
+            self.diary.begin()
+            while job := self._next():
+                self._refuse_beyond_budget(job)
+                self._do(job)
+        return not self.failed and not self._held_up()
+
+    @contextmanager
+    def _alone(self, folder: Path) -> Iterator[None]:
+        try:
+            lock = hold(folder, patience_s=1.0)
+        except FpaError:
+            raise ConfigError(
+                f"{folder}: this study is running; `fpa-verl study --status` in its place shows how far it is"
+            ) from None
+        with lock:
+            yield
+
+    # ---- which ------------------------------------------------------------------------------------
+
+    def _jobs(self) -> list[Job]:
+        return [job for job in Jobs(self.study).all() if self.wanted.has(job)]
+
+    def _next(self) -> Job | None:
+        """The first that can run and is not done."""
+        jobs = self._jobs()
+        done = {job.name for job in jobs if job.is_done}
+        return next(
+            (
+                job
+                for job in jobs
+                if job.name not in done
+                and job.name not in self.failed
+                and job.command is not None
+                and done.issuperset(needed for needed in job.needs if any(one.name == needed for one in jobs))
+            ),
+            None,
+        )
+
+    def _held_up(self) -> list[Job]:
+        """Jobs that could not run, for others failed."""
+        return [job for job in self._jobs() if not job.is_done and job.name not in self.failed]
+
+    def _refuse_beyond_budget(self, job: Job) -> None:
+        budget = self.study.budget_device_hours
+        if budget is not None and (spent := device_hours(self._jobs())) >= budget:
+            raise ConfigError(
+                f"budget_device_hours={budget:g} is spent ({spent:.2f}); not begun: {job.name}. Raise it in the "
+                "study's file and repeat the command, or report what is there"
+            )
+
+    # ---- one --------------------------------------------------------------------------------------
+
+    def _do(self, job: Job) -> None:
+        jobs = self._jobs()
+        place = f"[{1 + [one.name for one in jobs].index(job.name)}/{len(jobs)}]"
+        log = Path(self.study.folder) / LOGS / f"{job.name.replace(' ', '_').replace('/', '_').replace(',', '')}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        past = self.diary.jobs[job.name] = Past(time.time(), log=str(log))
+        self.diary.write()
+        if not self.console.is_terminal:
+            self._say(f"{place} {job.name} …")
+        status = self._run(job, place, log)
+        past.seconds = time.time() - past.began
+        if status in (-signal.SIGINT, INTERRUPTED):
+            past.error = "interrupted"
+            self.diary.write()
+            raise KeyboardInterrupt
+        if status or (not job.is_done and job.kind != "snapshots"):
+            past.error = last_lines(log) or f"exit status {status}, and nothing was printed"
+            self.failed[job.name] = past.error
+            self._say(f"✗ {place} {job.name}: exit status {status}; whole log: {log}\n{past.error}")
+        else:
+            accuracy = reached(job)
+            self._say(f"✓ {place} {job.name}  {duration(past.seconds)}{', ' if accuracy else ''}{accuracy}")
+        self.diary.write()
+
+    def _run(self, job: Job, place: str, log: Path) -> int:
+        """Run its command with what it prints in the log, and its progress on the terminal."""
+        ahead = Ahead(self.study, self.diary)
+        said = time.monotonic()
+        with open(log, "ab") as sink, bar(self.console) as show:
+            sink.write(f"==== {time.strftime('%Y-%m-%d %H:%M:%S')}  {job.words}\n".encode())
+            sink.flush()
+            process = subprocess.Popen(typed(job), stdout=sink, stderr=subprocess.STDOUT)
+            try:
+                while process.poll() is None:
+                    time.sleep(LOOK_EVERY_S)
+                    # Files that are just being written.
+                    with suppress(FpaError, OSError):
+                        state, left = now_at(job, self.diary, time.time()), ahead.left(self._jobs())
+                        words = (state.note, f"of all {duration(left)} left" if left else "")
+                        if show is not None:
+                            show(f"{place} {job.name}", state, ", ".join(filter(None, words)))
+                        elif time.monotonic() - said >= PLAIN_EVERY_S:
+                            self._say("; ".join(filter(None, (f"{place} {state}", words[1]))))
+                            said = time.monotonic()
+            except KeyboardInterrupt:
+                # The command was told as well, and writes down how far it came.
+                process.wait()
+                raise
+        return process.returncode
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def conclude(self) -> None:
+        """Name what failed and what was held up by it."""
+        for name in self.failed:
+            self._say(f"failed: {name} ({self.diary.jobs[name].log})")
+        if held_up := self._held_up():
+            self._say(f"not run, for want of what failed: {', '.join(job.name for job in held_up)}")
+        if self.failed or held_up:
+            self._say(AGAIN)
+
+
+def typed(job: Job) -> list[str]:
+    """What is run: the command, by this Python."""
+    if isinstance(job.command, Command):
+        return [sys.executable, *job.command.start[1:], *job.command.arguments]
+    assert job.command is not None
+    program, *arguments = job.command
+    beside = Path(sys.executable).with_name(program)
+    return [str(beside) if beside.exists() else program, *arguments]
+
+
+def last_lines(log: Path) -> str:
+    """What a command printed last, of its latest attempt."""
+    text = log.read_text(encoding="utf-8", errors="replace").rpartition("\n==== ")[2]
+    return "\n".join(f"  {line[:300]}" for line in text.splitlines()[1:][-LAST_LINES:])

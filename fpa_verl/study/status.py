@@ -1,0 +1,64 @@
+"""`fpa-verl study --status`: every job of a study, how far it is, what it reached and what it took."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from fpa_verl.errors import FpaError
+from fpa_verl.runs.names import RUN_FILE
+from fpa_verl.runs.progress import duration
+from fpa_verl.runs.run import read_run
+from fpa_verl.study.definition import Study
+from fpa_verl.study.jobs import Job, Jobs
+from fpa_verl.study.state import Diary, now_at, phase_of, reached
+from fpa_verl.tables import Table, for_terminal
+
+LOOK_EVERY_S = 2.0
+
+
+def show_status(study: Study, console: Console) -> None:
+    """Print the table; on a terminal, for as long as the study runs."""
+    folder = Path(study.folder)
+    if not (console.is_terminal and Diary.read(folder).is_running):
+        console.print(for_terminal(status_table(study, time.time())))
+        return
+    with Live(console=console, refresh_per_second=1) as live:
+        while Diary.read(folder).is_running:
+            # Files that are just being written.
+            with suppress(FpaError, OSError):
+                live.update(for_terminal(status_table(study, time.time())))
+            time.sleep(LOOK_EVERY_S)
+
+
+def status_table(study: Study, now: float) -> Table:
+    """The jobs at unix time `now`."""
+    diary = Diary.read(Path(study.folder))
+    rows = [_row(job, diary, now) for job in Jobs(study).all()]
+    running = "runs" if diary.is_running else "does not run"
+    return Table(f"{study.folder} {running}", ["command", "state", "far", "accuracy", "device-min", "took"], rows)
+
+
+def _row(job: Job, diary: Diary, now: float) -> list[str]:
+    phase, past = phase_of(job, diary), diary.jobs.get(job.name)
+    far = _far(job, diary, now) if phase == "running" else ""
+    seconds = None if past is None else now - past.began if phase == "running" else past.seconds
+    return [job.name, phase, far, reached(job), _cost(job), duration(seconds) if seconds is not None else ""]
+
+
+def _far(job: Job, diary: Diary, now: float) -> str:
+    state = now_at(job, diary, now)
+    return state.counted or state.doing
+
+
+def _cost(job: Job) -> str:
+    """The run's own, without start-up and evaluation, as reports have it."""
+    if job.kind != "run" or not (job.folder / RUN_FILE).exists():
+        return ""
+    with suppress(FpaError):
+        return f"{read_run(job.folder).spending.cost.device_seconds / 60:.2f}"
+    return ""
