@@ -7,27 +7,35 @@ from typing import Annotated
 
 import typer
 
+from fpa_verl.cli.console import console
+
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Everything the demo makes.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Seed of data order and sampling; the base model stays the same.")] = 0,
-    recipe: Annotated[
-        list[str] | None, typer.Option(help="Recipe to train; may be repeated. Default: the three of the comparison.")
-    ] = None,
-    override: Annotated[
-        list[str] | None, typer.Option(help="Hydra override for every recipe; may be repeated.")
-    ] = None,
-    warm_start_steps: Annotated[
-        int | None, typer.Option(help="Steps that make the base model; fewer leave it half trained.")
-    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where problems/ and base_model/ go.")] = Path("runs/demo"),
+    regime: Annotated[
+        str, typer.Option(help="habit: a model with a bad habit; slips: a weak one, whose mistakes are single steps.")
+    ] = "habit",
+    train_base: Annotated[
+        bool, typer.Option("--train-base", help="Train the base model anew, some minutes; default: the package's own.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of --train-base.")] = None,
 ) -> None:
-    """Warm start, collect, train three ways, evaluate, compare: on two cores, without a GPU."""
-    from fpa_verl.demo.pipeline import RECIPES, WARM_START_STEPS, run_demo
+    """Write the demo's problems and base model, from which `fpa-verl study demo` begins."""
+    from fpa_verl.demo.make import WARM_START_STEPS, make_problems, place_base_model, require_regime, train_base_model
+    from fpa_verl.errors import ConfigError
 
-    run_demo(
-        folder,
-        seed=seed,
-        recipes=tuple(recipe or RECIPES),
-        overrides=tuple(override or ()),
-        warm_start_steps=warm_start_steps or WARM_START_STEPS,
-    )
+    require_regime(regime)
+    if steps is not None and not train_base:
+        raise ConfigError("--steps says nothing without --train-base")
+    if not train_base:
+        place_base_model(folder, regime)
+    else:
+        total = steps or WARM_START_STEPS
+        with console.status("warm start") as status:
+
+            def show(step: int, loss: float) -> None:
+                status.update(f"warm start, step {step:,} of {total:,}, loss {loss:.3f}")
+
+            train_base_model(folder, regime, total, show)
+    make_problems(folder)
+    console.print(f"{folder}/problems and {folder}/base_model", markup=False, highlight=False)

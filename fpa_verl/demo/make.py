@@ -1,0 +1,79 @@
+"""`fpa-verl demo`: the demo's problems, and its base model, which the package brings or which is trained anew.
+
+The weights in `base_models/` were made by `fpa-verl demo --regime NAME --train-base`: everybody compares from the same
+start. They are rounded to bfloat16, and kept in float32, which training and snapshots go on in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from fpa_verl.demo import task
+from fpa_verl.errors import ConfigError
+from fpa_verl.files import atomic_folder
+from fpa_verl.rollouts.problems import Problem, write_problems
+
+BASE_MODELS = Path(__file__).with_name("base_models")
+WEIGHTS, ABOUT = "model.safetensors", "about.json"
+TRAIN_PROBLEMS, TEST_PROBLEMS = 512, 512
+PROBLEM_SEED = 1
+WARM_START_STEPS, CORPUS_SEED = 800, 0
+
+
+def require_regime(name: str) -> None:
+    """Raise ConfigError where there is no such regime."""
+    if name not in task.REGIMES:
+        raise ConfigError(f"--regime {name}: choose from {', '.join(task.REGIMES)}")
+
+
+def problems() -> tuple[list[task.Problem], list[task.Problem]]:
+    """Training and test problems, disjoint."""
+    train = task.distinct_problems(TRAIN_PROBLEMS, PROBLEM_SEED)
+    return train, task.distinct_problems(TEST_PROBLEMS, PROBLEM_SEED + 1, exclude=frozenset(train))
+
+
+def make_problems(folder: Path) -> None:
+    """Write both files of problems."""
+    for split, found in zip(("train", "test"), problems(), strict=True):
+        posed = [
+            Problem.from_text(f"{split}/{i:04d}", problem.text, problem.answer, task.DATA_SOURCE)
+            for i, problem in enumerate(found)
+        ]
+        write_problems(folder / "problems" / f"{split}.parquet", posed, split)
+
+
+def place_base_model(folder: Path, regime: str) -> None:
+    """Put the package's base model into `folder`/base_model.
+
+    Raises:
+        ConfigError: the package's file is damaged.
+    """
+    packaged = BASE_MODELS / regime
+    about = json.loads((packaged / ABOUT).read_text(encoding="utf-8"))
+    found = hashlib.sha256((packaged / WEIGHTS).read_bytes()).hexdigest()
+    if found != about["sha256"]:
+        raise ConfigError(
+            f"{packaged / WEIGHTS} is damaged (sha256 {found}, not {about['sha256']}): install fpa-verl again, or make "
+            "the model anew: fpa-verl demo --train-base"
+        )
+    with atomic_folder(folder / "base_model") as unfinished:
+        shutil.copytree(packaged, unfinished, dirs_exist_ok=True)
+
+
+def train_base_model(
+    folder: Path,
+    regime: str,
+    steps: int = WARM_START_STEPS,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> None:
+    """Warm-start a base model, on a corpus without the demo's problems, and put it into `folder`/base_model."""
+    from fpa_verl.demo.model import warm_start
+
+    train, test = problems()
+    pairs = task.corpus(CORPUS_SEED, frozenset([*train, *test]), task.REGIMES[regime])
+    with atomic_folder(folder / "base_model") as unfinished:
+        warm_start(pairs, unfinished, steps=steps, on_step=on_step)
