@@ -23,8 +23,8 @@ $(VENV)/.cpu $(VENV)/.dev: $(VENV)/.%: pyproject.toml .ci/setup_venv
 	@touch $@
 $(VENV)/.dev: $(VENV)/.cpu
 
-demo: $(VENV)/.cpu  ## Warm start, collect, train three ways, compare (about 15 minutes on two cores)
-	$(BIN)/fpa-verl demo --folder runs/demo
+demo: $(VENV)/.cpu  ## Collect, train three ways with three seeds, compare: `fpa-verl study demo`
+	$(BIN)/fpa-verl study demo
 
 test: setup  ## The quick tests, real trainers for a few steps among them
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -175,9 +175,8 @@ class Runner:
         self.diary.write()
         if not self.console.is_terminal:
             self._say(f"{place} {name} ...")
-        words = (
-            self.launcher.command(Path(self.study.folder), jobs) if self.launcher and len(jobs) > 1 else typed(jobs[0])
-        )
+        launcher = self.launcher if jobs[0].kind == "run" else None
+        words = launcher.command(Path(self.study.folder), jobs) if launcher else typed(jobs[0])
         status = self._run(words, jobs, f"{place} {name}", log)
         is_interrupted = status in (-signal.SIGINT, INTERRUPTED)
         for job in jobs:

@@ -1,0 +1,83 @@
+"""What a study's file may say, and what is refused with a line that says what to write."""
+
+from __future__ import annotations
+
+import pytest
+
+from fpa_verl.errors import ConfigError
+from fpa_verl.study.definition import STUDIES, Arm, known_studies, read_study
+from fpa_verl.study.ending import require_reports
+
+SMALL = "folder: f\narms: {fpa: {recipe: fpa_offline}}\n"
+
+
+def study(folder, text):
+    file = folder / "study.yaml"
+    file.write_text(text)
+    return read_study(str(file))
+
+
+@pytest.mark.parametrize("name", known_studies())
+def test_the_packaged_studies_can_be_read(name, tmp_path):
+    found = read_study(name, tmp_path)
+    require_reports(found)
+    assert found.folder == str(tmp_path)
+    # What is in the folder follows it.
+    assert all(str(tmp_path) in file for one in found.prepare for file in one.makes)
+
+
+def test_what_is_left_out_has_a_value(tmp_path):
+    found = study(tmp_path, SMALL)
+    assert (found.seeds, found.reports, found.evaluation.snapshots) == ([0], ["wallclock"], None)
+    assert list(found.all_parts()) == [""]
+    assert [(part, name) for part, name, _ in found.all_arms()] == [("", "fpa")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("arms: {fpa: {recipe: fpa_offline}}\n", "folder"),
+        ("folder: f\n", "no arms"),
+        ("folder: f\narms: {fpa: {recipe: fpa_ofline}}\n", "no recipe fpa_ofline; choose from"),
+        ("folder: f\narms: {a/b: {recipe: sft}}\n", "becomes a folder"),
+        ("folder: f\narms: {a: {recipe: sft, overides: [x=1]}}\n", "overides"),
+        ("folder: f\narms: {a: {recipe: sft, overrides: [data.seed=3]}}\n", "data.seed=3 is the study's to set"),
+        ("folder: f\narms: {a: {recipe: sft, overrides: [verbose]}}\n", "write KEY=VALUE"),
+        ("folder: f\nseeds: [0, 0]\narms: {a: {recipe: sft}}\n", "each once"),
+        ("folder: f\nseeds: [zero]\narms: {a: {recipe: sft}}\n", "zero"),
+        ("folder: f\nbase_model: m\nparts: {p: {arms: {a: {recipe: sft}}}}\n", "belong into the parts"),
+        ("folder: [\n", "study.yaml"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        study(tmp_path, text)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    with pytest.raises(ConfigError, match=r"(?s)no recipe x.*no recipe y"):
+        study(tmp_path, "folder: f\narms: {a: {recipe: x}, b: {recipe: y}}\n")
+
+
+def test_an_unknown_study_lists_the_known(tmp_path):
+    with pytest.raises(ConfigError, match="demo"):
+        read_study("nothing")
+    with pytest.raises(ConfigError, match="no study"):
+        read_study(str(tmp_path / "nothing.yaml"))
+    assert "demo" in [file.stem for file in STUDIES.glob("*.yaml")]
+
+
+def test_an_unknown_report_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ConfigError, match="no comparison accuracy; choose from wallclock"):
+        require_reports(study(tmp_path, SMALL + "reports: [accuracy]\n"))
+
+
+def test_candidates_are_all_combinations():
+    arm = Arm("fpa_offline", choose=["lr=1e-5,3e-5", "lam=1,2"])
+    assert arm.candidates() == [
+        ("lr=1e-5", "lam=1"),
+        ("lr=1e-5", "lam=2"),
+        ("lr=3e-5", "lam=1"),
+        ("lr=3e-5", "lam=2"),
+    ]
+    assert Arm("fpa_offline").candidates() == [()]

@@ -1,0 +1,219 @@
+"""The commands of a study: which there are, what each waits for, and when it is done."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fpa_verl.files import append_json_line, write_json
+from fpa_verl.runs.inputs import MODEL_FILE
+from fpa_verl.runs.record import record_evaluation
+from fpa_verl.runs.snapshots import snapshot_folder
+from fpa_verl.study.ahead import plan_notes, plan_table
+from fpa_verl.study.definition import Arm, Evaluation, Part, Preparation, Study
+from fpa_verl.study.ending import patterns
+from fpa_verl.study.jobs import Jobs
+from fpa_verl.study.launching import Launcher
+from fpa_verl.study.state import Diary, Past, phase_of
+from tests.integration.running import composed
+from tests.runs.directories import make_run, outcomes
+
+
+def small(folder, **changes):
+    content = {
+        "folder": str(folder),
+        "overrides": ["hardware=cpu", "model=tiny", "task=demo"],
+        "seeds": [0, 1],
+        "arms": {"off": Arm("off_rl"), "fpa": Arm("fpa_offline", overrides=["scale.lam=3"])},
+        "evaluation": Evaluation(snapshots=50, samples=2, base_samples=8),
+    }
+    return Study(**{**content, **changes})
+
+
+def jobs(study):
+    return {job.name: job for job in Jobs(study).all()}
+
+
+def test_the_commands_in_the_order_in_which_they_can_run(tmp_path):
+    found = jobs(small(tmp_path, prepare=[Preparation("make it", [str(tmp_path / "file")])]))
+    runs = ["off, seed 0", "fpa, seed 0", "off, seed 1", "fpa, seed 1"]
+    assert list(found) == ["prepare", "collect", "base model", *runs, "snapshots"]
+    assert found["collect"].needs == ("prepare",)
+    assert set(found["fpa, seed 0"].needs) == {"collect", "base model"}
+    words = found["fpa, seed 1"].words
+    assert f"run_dir={tmp_path}/fpa/seed_1" in words
+    assert "data.seed=1" in words
+    assert "snapshots.every=50 trainer.test_freq=-1 scale.lam=3" in words
+    # Nobody has kept a snapshot yet.
+    assert found["snapshots"].command is None
+
+
+@pytest.mark.parametrize("name", ["collect", "base model", "off, seed 0", "fpa, seed 1"])
+def test_hydra_composes_every_command(tmp_path, name):
+    job = jobs(small(tmp_path))[name]
+    config = composed(job.recipe, *job.command.overrides[1:])
+    assert config.rollouts == f"{tmp_path}/rollouts"
+    if job.kind == "run":
+        assert config.evaluation.base == f"{tmp_path}/base"
+        # No rollout engine of its own: neither before training nor on the way.
+        assert (config.trainer.val_before_train, config.trainer.test_freq) == (False, -1)
+
+
+def test_without_snapshots_a_run_validates_as_its_recipe_says(tmp_path):
+    found = jobs(small(tmp_path, evaluation=Evaluation()))
+    assert "snapshots" not in found
+    assert "test_freq" not in found["off, seed 0"].words
+
+
+def test_a_cache_that_arms_read_is_made_before_them(tmp_path):
+    arms = {"fpa": Arm("fpa_offline", overrides=["reference.source=topk"]), "off": Arm("off_rl")}
+    found = jobs(small(tmp_path, arms=arms))
+    assert "cache_reference, topk" in found["fpa, seed 0"].needs
+    assert "cache_reference, topk" not in found["off, seed 0"].needs
+    assert found["cache_reference, topk"].folder == tmp_path / "rollouts" / "reference" / "topk"
+
+
+def test_a_run_is_done_when_it_ended_as_it_is_asked_for_now(tmp_path):
+    study = small(tmp_path)
+    job = jobs(study)["off, seed 0"]
+    make_run(job.folder, [1, 2], finished=False, command=job.words)
+    assert not job.is_done
+    append_json_line(job.folder / "ledger.jsonl", {"kind": "end", "time": 0, "attempt": 1, "step": 1, "seconds": {}})
+    assert job.is_done
+    # Other settings are another run, which the command itself refuses or goes on with.
+    study.arms["off"].overrides.append("scale.offline.steps=400")
+    assert not jobs(study)["off, seed 0"].is_done
+
+
+def keep_snapshot(run_dir, step, attempt=1):
+    write_json(snapshot_folder(run_dir, step) / MODEL_FILE, {"step": step, "attempt": attempt})
+
+
+def evaluate(run_dir, step, right, attempt=1):
+    problems = {"toy": outcomes(right), "toy/validation": outcomes(right)}
+    record_evaluation(run_dir, attempt=attempt, step=step, problems=problems, trained=True)
+
+
+def test_snapshots_are_done_when_all_that_there_are_were_evaluated(tmp_path):
+    study = small(tmp_path, seeds=[0])
+    for arm in ("off", "fpa"):
+        folder = make_run(tmp_path / arm / "seed_0", [1])
+        keep_snapshot(folder, 50)
+    job = jobs(study)["snapshots"]
+    assert f"evaluation.runs=[{tmp_path}/off/seed_0,{tmp_path}/fpa/seed_0]" in job.words
+    evaluate(tmp_path / "off" / "seed_0", 50, 3)
+    assert not jobs(study)["snapshots"].is_done
+    evaluate(tmp_path / "fpa" / "seed_0", 50, 3)
+    assert jobs(study)["snapshots"].is_done
+    # The step was trained again: another model.
+    keep_snapshot(tmp_path / "fpa" / "seed_0", 50, attempt=2)
+    assert not jobs(study)["snapshots"].is_done
+
+
+def test_settings_are_chosen_by_the_best_model_of_each_candidate_on_validation_problems(tmp_path):
+    study = small(tmp_path, arms={"fpa": Arm("fpa_offline", choose=["scale.lam=1,2"])}, seeds=[0])
+    found = jobs(study)
+    assert found["fpa, seed 0"].command is None
+    assert {"fpa, lam=1", "fpa, lam=2", "snapshots of candidates"} <= set(found["fpa, seed 0"].needs)
+    assert "data.seed=1000" in found["fpa, lam=1"].words
+    for lam, right in ((1, [1, 2]), (2, [3, 1])):
+        job = found[f"fpa, lam={lam}"]
+        make_run(job.folder, [1, 1], validation=right, command=job.words)
+        keep_snapshot(job.folder, 1)
+    # Lambda 2 was better before it got worse.
+    chosen = jobs(study)["fpa, seed 0"]
+    assert "scale.lam=2" in chosen.words
+    assert not any("snapshots of candidates" in name for name in chosen.needs)
+
+
+def test_parts_have_folders_overrides_and_jobs_of_their_own(tmp_path):
+    parts = {
+        "small": Part(overrides=["scale.lam=1"], base_model="m1", arms={"off": Arm("off_rl")}),
+        "large": Part(base_model="m2", rollouts="shared/rollouts", arms={"off": Arm("off_rl", seeds=[7])}),
+    }
+    study = small(tmp_path, arms={}, parts=parts)
+    found = jobs(study)
+    assert [name for name in found if "off" in name] == [
+        "small: off, seed 0",
+        "small: off, seed 1",
+        "large: off, seed 7",
+    ]
+    assert "actor_rollout_ref.model.path=m2" in found["large: off, seed 7"].words
+    assert "rollouts=shared/rollouts" in found["large: collect"].words
+    assert found["small: off, seed 0"].folder == tmp_path / "small" / "off" / "seed_0"
+    assert set(found["large: off, seed 7"].needs) == {"large: collect", "large: base model"}
+
+
+def test_benchmarks_are_of_the_base_model_and_the_best_of_each_run(tmp_path):
+    study = small(tmp_path, seeds=[0], evaluation=Evaluation(benchmarks=["a.parquet", "b.parquet"]))
+    job = jobs(study)["off, seed 0"]
+    found = jobs(study)["benchmarks, off, seed 0"]
+    assert f"actor_rollout_ref.model.path={tmp_path}/off/seed_0/best" in found.words
+    assert "data.val_files=[a.parquet,b.parquet]" in found.words
+    # Where nothing beat the base model, nothing else was kept.
+    make_run(job.folder, [2, 1], command=job.words)
+    assert "benchmarks, off, seed 0" not in jobs(study)
+    assert "benchmarks, base model" in jobs(study)
+
+
+def test_reports_read_the_runs_under_the_names_of_their_arms_and_no_candidate(tmp_path):
+    study = small(tmp_path, arms={"strong": Arm("fpa_offline", choose=["scale.lam=1,2"]), "off": Arm("off_rl")})
+    make_run(tmp_path / "strong" / "seed_0", [1])
+    make_run(tmp_path / "search" / "strong" / "lam=1", [1])
+    found = patterns(study, "", Jobs(study).all(), "wallclock")
+    assert found == [f"strong={tmp_path}/strong/seed_*"]
+
+
+def test_the_plan_goes_by_what_was_measured_here_and_else_by_the_file(tmp_path):
+    study = small(tmp_path, minutes={"collect": 1.0, "off_rl": 2.0, "fpa_offline": 3.0, "base": 1.0, "snapshots": 4.0})
+    table = plan_table(study, Jobs(study).all(), Diary(tmp_path / "study.json"))
+    assert [row[3:] for row in table.rows[:-1]] == [
+        ["~1.0", "~1.0"],
+        ["~1.0", "~1.0"],
+        ["~2.0", "~4.0"],
+        ["~3.0", "~6.0"],
+        ["~4.0", "~4.0"],
+    ]
+    assert table.rows[-1] == ["all", "7", "0", "", "16.0"]
+    job = jobs(study)["off, seed 0"]
+    make_run(job.folder, [1, 2], command=job.words)
+    diary = Diary(tmp_path / "study.json", jobs={job.name: Past(0.0, 30.0)})
+    row = plan_table(study, Jobs(study).all(), diary).rows[2]
+    assert row == ["off", "2", "1", "0.5", "0.5"]
+
+
+def test_what_nobody_knows_is_said_to_be_unknown(tmp_path):
+    study = small(tmp_path)
+    table = plan_table(study, Jobs(study).all(), Diary(tmp_path / "study.json"))
+    assert table.rows[-1][-1] == "more than 0.0"
+    assert {row[3] for row in table.rows[:-1]} == {"?"}
+
+
+def test_unequal_searches_are_named(tmp_path):
+    arms = {"fpa": Arm("fpa_offline", choose=["scale.lam=1,2"]), "off": Arm("off_rl")}
+    study = small(tmp_path, arms=arms)
+    assert any("fpa 2, off 1" in note for note in plan_notes(study, Jobs(study).all()))
+
+
+def test_what_a_dead_process_left_is_no_running_job(tmp_path):
+    job = jobs(small(tmp_path))["off, seed 0"]
+    diary = Diary(tmp_path / "study.json", pid=1, created=0.0, jobs={job.name: Past(0.0)})
+    assert phase_of(job, diary) == "waiting"
+    diary.jobs[job.name] = Past(0.0, 3.0, "it broke")
+    diary.write()
+    assert phase_of(job, Diary.read(tmp_path)) == "failed"
+    diary.begin()
+    diary.jobs[job.name] = Past(0.0)
+    assert phase_of(job, diary) == "running"
+
+
+def test_a_launcher_is_handed_the_runs_as_they_are(tmp_path):
+    found = jobs(small(tmp_path))
+    runs = [found["off, seed 0"], found["fpa, seed 1"]]
+    words = Launcher("submitit_slurm", ("hydra.launcher.partition=gpu",)).command(tmp_path, runs)
+    assert words[1:4] == ["-m", "verl.trainer.main", "--multirun"]
+    assert {"hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra/sweeper=fpa_verl_study"} <= set(
+        words
+    )
+    assert json.loads((tmp_path / "launched.json").read_text()) == [list(job.command.overrides) for job in runs]
