@@ -61,6 +61,17 @@ def _register_agent_loops(agent_loop: ModuleType) -> None:
     import fpa_verl.integration.servers.single_turn  # noqa: F401
 
 
+@when_imported("verl.workers.rollout.replica")
+def _register_servers(replica: ModuleType) -> None:
+    # By verl's own door, in the place of its servers of that name: theirs, with a door of ours.
+    def load() -> type:
+        from fpa_verl.integration.servers.vllm_server import vLLMReplica
+
+        return vLLMReplica
+
+    replica.RolloutReplicaRegistry.register("vllm", load)
+
+
 @when_imported("verl.trainer.ppo.v1.agent_loop_tq")
 def _say_errors_once(_: ModuleType) -> None:
     from fpa_verl.integration.safety import said_once

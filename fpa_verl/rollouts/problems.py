@@ -62,6 +62,11 @@ class Problem:
         return bool(self.ground_truth.strip())
 
 
+def scored_as(problem: Problem) -> str:
+    """The problem set whose scorer a problem has: for one that was held out, that of the others."""
+    return problem.data_source.removesuffix(VALIDATION_SUFFIX)
+
+
 def problems_fingerprint(problems: Iterable[Problem]) -> str:
     """Digest of ids, prompts and ground truths, whatever their order."""
     return digest(sorted([p.problem_id, p.chat, p.ground_truth] for p in problems))

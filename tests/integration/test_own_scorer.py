@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import re
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fpa_verl.errors import ConfigError, MismatchError
 from fpa_verl.integration.command.checks import reward
 from fpa_verl.integration.config.identity import other_scorer, require_same_scorer
 from fpa_verl.integration.config.kinds import facts_of
-from fpa_verl.integration.servers.reward_manager import VerdictManager
+from fpa_verl.integration.servers.reward_manager import Response, VerdictManager, batch_of
 from fpa_verl.integration.servers.verdicts import BROKEN, RAISED
 from fpa_verl.reward.function import RewardFunction, named
 from fpa_verl.reward.math_answer import scorer_fingerprint
@@ -40,9 +41,11 @@ def recipe(name: str, scorer: Path, *overrides: str):
 
 
 def scored(config, response: str, ground_truth: str = "4"):
-    """What verl's reward loop makes of a response, in this process."""
+    """What verl's reward loop makes of a response, in this process: of one alone as of one of many."""
     tokenizer = character_tokenizer()
     ids = torch.tensor([tokenizer.encode(response, add_special_tokens=False)])
+    columns = {"data_source": "toy", "reward_model": {"ground_truth": ground_truth}, "extra_info": {}}
+    many = pickle.loads(pickle.dumps(batch_of([Response(ids[0].tolist(), columns)] * 3)))
     data = DataProto.from_dict(
         tensors={"responses": ids, "attention_mask": torch.ones_like(ids)},
         non_tensors={
@@ -55,7 +58,9 @@ def scored(config, response: str, ground_truth: str = "4"):
     async def score():
         manager = load_reward_manager(config, tokenizer)
         assert isinstance(manager, VerdictManager)
-        return await manager.run_single(data)
+        alone = await manager.run_single(data)
+        assert await manager.run_single(many) == [alone] * 3
+        return alone
 
     return asyncio.run(score())
 

@@ -26,6 +26,7 @@ from fpa_verl.integration.command.checks import prompt as prompt_checks
 from fpa_verl.integration.command.compose import composed as composed_by
 from fpa_verl.integration.command.doctor import examine
 from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.integration.servers.prompts import Prompts
 from fpa_verl.integration.servers.single_turn import SingleTurn
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.problems import Problem, write_problems
@@ -133,17 +134,54 @@ def test_the_papers_prompt_reaches_every_model_of_the_paper_as_it_is_printed(tmp
     template = config.actor_rollout_ref.model.custom_chat_template
     its = HFModelConfig(path=str(tmp_path), custom_chat_template=template).tokenizer
     servers = Recording()
-
-    async def answer():
-        wrapped = DictConfigWrap(config), servers, its, None, RLHFDataset, DictConfigWrap(config.data)
-        chat = Problem.from_text("a", read_prompt("paper").of("What is 1+1?"), "2", "toy").chat
-        return await SingleTurn(*wrapped, hf_model_type="qwen3").run({"temperature": 0.7}, raw_prompt=chat)
-
-    ids = asyncio.run(answer()).prompt_ids
+    problem = Problem.from_text("a", read_prompt("paper").of("What is 1+1?"), "2", "toy")
+    ids = by_the_agent_loop(problem, config, its, servers)
+    assert Prompts(config, its).ids(problem) == ids
     assert its.decode(ids).encode() == (start or "").encode() + FIGURE_7
     assert len(ids) == len(FIGURE_7) + (start is not None)
     assert servers.prompts == [ids]
     assert servers.sampling == [{"temperature": 0.7, "stop": ["Q:"], "include_stop_str_in_output": True}]
+
+
+def by_the_agent_loop(problem, config, tokenizer, servers) -> list[int]:
+    async def answer():
+        wrapped = DictConfigWrap(config), servers, tokenizer, None, RLHFDataset, DictConfigWrap(config.data)
+        loop = SingleTurn(*wrapped, hf_model_type="qwen3")
+        return await loop.run({"temperature": 0.7}, raw_prompt=problem.chat)
+
+    return asyncio.run(answer()).prompt_ids
+
+
+TEMPLATE = "{% for m in messages %}<{{ m['role'] }}{{ mood }}>{{ m['content'] }}{% endfor %}<assistant>"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        ["+data.apply_chat_template_kwargs.mood='!'"],
+        ["data.max_prompt_length=9"],
+        ["prompt=paper"],
+        [f'actor_rollout_ref.model.custom_chat_template="{TEMPLATE}"', "+data.apply_chat_template_kwargs.mood=?"],
+    ],
+)
+def test_servers_that_are_asked_directly_see_what_they_see_of_verls_agent_loop(tmp_path, changes):
+    tokenizer = byte_tokenizer("<start>")
+    small_qwen3(tokenizer).save_pretrained(tmp_path)
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(tmp_path)
+    config = composed("collect", f"actor_rollout_ref.model.path={tmp_path}", *changes)
+    its = HFModelConfig(
+        path=str(tmp_path), custom_chat_template=config.actor_rollout_ref.model.get("custom_chat_template")
+    ).tokenizer
+    prompts, seen = Prompts(config, its), set()
+    for messages in ((("user", "1+1"),), (("system", "Be brief."), ("user", "What is 1 + 1?"))):
+        problem = Problem("a", messages, "2", "toy")
+        ids = by_the_agent_loop(problem, config, its, Recording())
+        assert prompts.ids(problem) == prompts.ids(problem) == ids
+        seen.add(tuple(ids))
+    assert len(seen) == 2
+    assert all(len(ids) <= config.data.max_prompt_length for ids in seen)
 
 
 @pytest.fixture

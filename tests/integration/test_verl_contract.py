@@ -19,6 +19,7 @@ TRAINER = "verl.trainer.ppo.v1.trainer_base:PPOTrainer"
 BUFFER = "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer"
 WORKERS = "verl.workers.engine_workers"
 ENGINE = "verl.workers.engine.base:BaseEngine"
+SERVER = "verl.workers.rollout.vllm_rollout.vllm_async_server"
 FSDP = "verl.workers.engine.fsdp.transformer_impl"
 
 # (where, its parameters), who needs it.
@@ -94,6 +95,34 @@ CALLABLES = {
         "verl.experimental.reward_loop.reward_manager.naive:NaiveRewardManager.run_single",
         "self, data",
     ): "servers/reward_manager.py",
+    # servers/: asked without agent loops
+    (f"{SERVER}:vLLMReplica.__init__",
+     "self, replica_rank, config, model_config, gpus_per_node, is_reward_model, is_teacher_model, name_suffix"): (
+        "servers/vllm_server.py"
+    ),
+    (
+        f"{SERVER}:vLLMHttpServer.generate",
+        "self, prompt_ids, sampling_params, request_id, image_data, video_data, audio_data, mm_processor_kwargs, "
+        "priority, kv_transfer_params",
+    ): "servers/vllm_server.py",
+    (f"{SERVER}:vLLMHttpServer.collective_rpc", "self, method, timeout, args, kwargs"): "servers/weights.py",
+    (f"{SERVER}:vLLMHttpServer.clear_kv_cache", "self"): "servers/weights.py",
+    ("vllm.v1.worker.gpu_worker:Worker.reload_weights", "self, args, kwargs"): "servers/weights.py",
+    (
+        "vllm.v1.worker.gpu_model_runner:GPUModelRunner.reload_weights",
+        "self, weights_iterator, weights_path, is_checkpoint_format",
+    ): "servers/weights.py",
+    ("verl.workers.rollout.replica:RolloutReplicaRegistry.register", "name, loader"): "plugin.py",
+    ("verl.workers.rollout.llm_server:LLMServerManager.get_replicas", "self"): "trainers/base.py",
+    ("verl.experimental.reward_loop.reward_loop:RewardLoopWorker.compute_score", "self, data"): "servers/direct.py",
+    (
+        "verl.utils.tokenizer.continuous_token_wiring:create_continuous_token_builder",
+        "tokenizer, model_family, hf_model_type, chat_template_kwargs, mm_processor_kwargs, processor, builder_kwargs",
+    ): "servers/prompts.py",
+    (
+        "verl.utils.tokenizer.continuous_token:ContinuousTokenBuilder.build_initial_tokens",
+        "self, messages, tools, images, videos, audios, mm_inputs_out",
+    ): "servers/prompts.py",
     # workers/
     (f"{WORKERS}:ActorRolloutRefWorker.init_model", "self"): "workers/actor.py, export.py",
     (f"{WORKERS}:ActorRolloutRefWorker.update_actor", "self, data"): "workers/actor.py",
@@ -204,6 +233,20 @@ PIECES = [
      "servers/agent_loops.py"),
     ("verl.workers.rollout.vllm_rollout.vllm_async_server", 'max_tokens = sampling_params.pop("max_tokens")',
      "servers/client.py"),
+    # What an agent loop does for a single turn, and is done without one.
+    ("verl.trainer.ppo.v1.agent_loop_tq", 'sampling_params["top_p"] = config.val_kwargs.top_p', "servers/direct.py"),
+    ("verl.trainer.ppo.v1.agent_loop_tq", "repetition_penalty=1.0,\n            logprobs=config.calculate_log_probs",
+     "servers/direct.py"),
+    ("verl.experimental.agent_loop.agent_loop", "return prompt_ids[-prompt_length:]", "servers/prompts.py"),
+    ("verl.experimental.agent_loop.agent_loop", '"tool_extra_fields": np.array([o.extra_fields', "servers/direct.py"),
+    ("verl.experimental.agent_loop.single_turn_agent_loop", '{"turn_scores": [], "tool_rewards": []}',
+     "servers/direct.py"),
+    ("verl.experimental.reward_loop.reward_manager.naive", 'data_item.batch["attention_mask"][-response_length:].sum()',
+     "servers/reward_manager.py"),
+    (SERVER, "self.server_class = ray.remote(vLLMHttpServer)", "servers/vllm_server.py"),
+    (SERVER, 'sampling_params["logprobs"] = 0 if sampling_params.pop("logprobs", False) else None',
+     "servers/direct.py"),
+    (SERVER, "SamplingParams(max_tokens=max_tokens, **sampling_params)", "servers/vllm_server.py"),
     # What the engine does with the entries of a batch.
     (FSDP, "distillation_use_topk", "workers/loss.py"),
     (FSDP, "student_logits=", "workers/loss.py"),

@@ -6,9 +6,9 @@ import logging
 import traceback
 from collections import Counter
 
-# verl's logger of agent loops, and how its line begins.
+# verl's logger of agent loops, and how its line begins; and that of servers which are asked without agent loops.
 LOGGER = "verl.trainer.ppo.v1.agent_loop_tq"
-FAILED = "Error in _run_prompt"
+FAILED, REQUEST_FAILED = "Error in _run_prompt", "Error in a request"
 
 
 class SaidOnce(logging.Filter):
@@ -23,7 +23,8 @@ class SaidOnce(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if error is None or not record.getMessage().startswith(FAILED):
+        said = next((one for one in (FAILED, REQUEST_FAILED) if record.getMessage().startswith(one)), None)
+        if error is None or said is None:
             return True
         place = next(
             (f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-1:]), ""
@@ -33,7 +34,7 @@ class SaidOnce(logging.Filter):
         count = self._seen[kind]
         if count == 1:
             return True
-        record.msg, record.args = f"{FAILED}: the same {count:,} times by now: {kind[0]}: {error}", ()
+        record.msg, record.args = f"{said}: the same {count:,} times by now: {kind[0]}: {error}", ()
         record.exc_info = record.exc_text = None
         return str(count) == f"1{'0' * (len(str(count)) - 1)}"
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from fpa_verl.integration.safety.said_once import FAILED, REQUEST_FAILED
+
 # vLLM's own lines, with the time and the place in front: ERROR 11-28 23:56:34 [core.py:1100] RuntimeError: what it was.
 LINE = re.compile(r"ERROR (\d\d-\d\d \d\d:\d\d:\d\d)\b.*?\] \s*(?:[\w.]+\.)?(\w*(?:Error|Exception)): (\S.*)")
-# What verl's agent loops write of a request that failed, a trace, and its last line.
-REQUEST_FAILED = "Error in _run_prompt"
+# What stands before the trace of a request that failed, and its last line.
+REQUESTS_FAILED = (FAILED, REQUEST_FAILED)
 RAISED = re.compile(r"(?:[\w.]+\.)?(\w*(?:Error|Exception)): (\S.*)")
 # Of the text of an error.
 SHOWN = 300
@@ -44,7 +46,9 @@ def _errors(folder: Path) -> Iterator[tuple[str, str, int, str]]:
 def _of_requests(folder: Path) -> Iterator[str]:
     """What stopped requests, the first of every process; the last line of a trace stands at the margin."""
     for _, lines in _logs(folder):
-        begun = next((number for number, line in enumerate(lines) if REQUEST_FAILED in line), len(lines))
+        begun = next(
+            (number for number, line in enumerate(lines) if any(one in line for one in REQUESTS_FAILED)), len(lines)
+        )
         if match := next(filter(None, map(RAISED.match, lines[begun:])), None):
             kind, text = match.groups()
             yield f"{kind}: {text[:SHOWN]}"

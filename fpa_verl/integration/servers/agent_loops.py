@@ -22,8 +22,8 @@ from verl.workers.rollout.replica import TokenOutput
 from fpa_verl.integration.safety.failures import NOTHING_GENERATED
 from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, Arrived, Output, SamplingRequest
 from fpa_verl.integration.servers.transfer import PARTITION, VALIDATION_PARTITION
-from fpa_verl.rollouts.problems import Problem
-from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
+from fpa_verl.integration.servers.weights import ServerWeights
+from fpa_verl.rollouts.problems import Problem, scored_as
 
 if TYPE_CHECKING:
     # Importing any of verl's trainers registers ours, which import this module.
@@ -38,16 +38,19 @@ class AgentLoops:
         manager: hands prompts to the agent loop workers.
         replay_buffer: waits for their outputs.
         llm: the rollout servers themselves.
+        weights: what those hold.
     """
 
     manager: AgentLoopManager
     replay_buffer: WatchedReplayBuffer
     llm: LLMServerClient
+    weights: ServerWeights
 
     def answer(
         self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int], arrived: Arrived
     ) -> list[Output]:
         """Sampled and scored by verl; what failed is missing."""
+        self.weights.require_whole()
         place_of = {str(uuid.uuid4()): place for place in range(len(problems))}
         partition = VALIDATION_PARTITION if request.validate else PARTITION
         self._submit(prompt_batch(list(place_of), problems, request, first_samples), partition, request.step)
@@ -78,6 +81,10 @@ class AgentLoops:
         """Tokens from one of the servers, without a template and without a score."""
         # The server takes entries out of what it is given.
         return await self.llm.generate(uuid.uuid4().hex, prompt_ids=prompt_ids, sampling_params=dict(sampling_params))
+
+    def load(self, model: str) -> None:
+        """Hold another model's weights from here on."""
+        self.weights.load(model)
 
 
 def _read(keys: list[str], partition: str, place_of: dict[str, int], *, with_log_probs: bool) -> list[Output]:
@@ -124,8 +131,7 @@ def prompt_batch(
     columns: dict[str, list[Any]] = {
         "uid": uids,
         "raw_prompt": [p.chat for p in problems],
-        # The scorer of a set is that of the problems held out of it.
-        "data_source": [p.data_source.removesuffix(VALIDATION_SUFFIX) for p in problems],
+        "data_source": [scored_as(p) for p in problems],
         "reward_model": [{"style": "rule", "ground_truth": p.ground_truth} for p in problems],
         "extra_info": [{**p.extra_info, "problem_id": p.problem_id} for p in problems],
         "index": [p.problem_id for p in problems],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from omegaconf import DictConfig
@@ -109,7 +110,7 @@ class GeneratedTokens(Protocol):
 
 
 class Servers(Protocol):
-    """Whoever samples and scores: `agent_loops.AgentLoops`, or a test's."""
+    """Whoever samples and scores: `direct.DirectServers`, `agent_loops.AgentLoops`, or a test's."""
 
     def answer(
         self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int], arrived: Arrived
@@ -118,6 +119,9 @@ class Servers(Protocol):
 
     def generate(self, prompt_ids: list[int], sampling_params: dict[str, Any]) -> Coroutine[Any, Any, GeneratedTokens]:
         """Tokens behind `prompt_ids`, with vLLM's sampling parameters."""
+
+    def load(self, model: str) -> None:
+        """Hold the weights of another model of the same architecture from here on."""
 
 
 class RolloutClient:
@@ -185,6 +189,20 @@ class RolloutClient:
             status=returned_by_scorer(output.verdict, "status", self._config),
             finish_reason=self._why_it_ended(output.response_ids, self._stops),
         )
+
+    def load(self, model: str | Path) -> None:
+        """Have the servers hold another model of the same architecture and tokenizer: answers are its own from here on.
+
+        Prompts and scorer stay those of the recipe, and so does the engine, which takes the time of a start otherwise.
+
+        Args:
+            model: a folder in Hugging Face format that every node sees, or a name of the hub's.
+
+        Raises:
+            ConfigError: it is another architecture, or speaks other tokens; the servers hold what they held.
+            IntegrationError: a server could not read it, and holds no model any more.
+        """
+        self._servers.load(str(model))
 
     def text(self, rollout: Rollout) -> str:
         """The response as the scorer read it."""

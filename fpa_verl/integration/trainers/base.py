@@ -17,7 +17,10 @@ from fpa_verl.integration.safety.failures import first_cause
 from fpa_verl.integration.safety.watchdog import Watchdog, first_dead
 from fpa_verl.integration.say import say
 from fpa_verl.integration.servers.agent_loops import AgentLoops
-from fpa_verl.integration.servers.client import RolloutClient
+from fpa_verl.integration.servers.client import RolloutClient, Servers
+from fpa_verl.integration.servers.direct import DirectServers, why_agent_loops
+from fpa_verl.integration.servers.prompts import Prompts
+from fpa_verl.integration.servers.weights import ServerWeights
 from fpa_verl.integration.workers.export import ExportingActorWorker
 from fpa_verl.rollouts.problems import Problem
 
@@ -90,8 +93,29 @@ class WatchedTrainer(PPOTrainer):
 
     def client(self, agent_loop_manager: AgentLoopManager, last_answered: Problem | None = None) -> RolloutClient:
         """A client of the trainer's servers."""
-        servers = AgentLoops(agent_loop_manager, self.replay_buffer, self.get_llm_client())
+        servers = self._servers(agent_loop_manager)
         return RolloutClient(servers, self.config, self.tokenizer, last_answered)
+
+    def _servers(self, agent_loop_manager: AgentLoopManager) -> Servers:
+        """The trainer's servers, asked directly where nothing but an agent loop would do."""
+        handles = [replica.server_handle for replica in self.llm_server_manager.get_replicas()]
+        weights, llm = ServerWeights(handles, self.facts.model_path), self.get_llm_client()
+        if why := why_agent_loops(self.config, self.processor):
+            print(f"answers come by verl's agent loops: {why}")
+            return AgentLoops(agent_loop_manager, self.replay_buffer, llm, weights)
+        return DirectServers(
+            self.config,
+            handles,
+            self.get_reward_handles(),
+            Prompts(self.config, self.tokenizer),
+            weights,
+            llm,
+            self._require_alive,
+        )
+
+    def _require_alive(self) -> None:
+        if self.replay_buffer.watchdog is not None:
+            self.replay_buffer.watchdog.require_alive()
 
     def _let_nobody_wait(self) -> None:
         """End the training workers: one may be waiting for the dead, and the trainer for it."""
