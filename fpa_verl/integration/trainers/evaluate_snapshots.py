@@ -9,6 +9,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.files import hold
 from fpa_verl.integration.say import say
+from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.servers.evaluation import Evaluation
 from fpa_verl.integration.trainers.evaluate import Evaluator
 from fpa_verl.runs.answers import AnswerStore
@@ -23,18 +24,18 @@ class SnapshotEvaluator(Evaluator):
     """Writes into each run what its snapshots reach, as if the run had validated itself; begins with the oldest run."""
 
     def evaluate(self, agent_loop_manager: AgentLoopManager) -> None:
+        client = self.client(agent_loop_manager)
         for run_dir in map(Path, self.config.evaluation.runs):
             if open_ := not_evaluated(run_dir):
                 # Nobody else is to write into it meanwhile.
                 with hold(run_dir):
                     for snapshot in open_:
-                        self._evaluate(agent_loop_manager, run_dir, snapshot)
+                        self._evaluate(client, run_dir, snapshot)
                     if self.config.keep_best:
                         keep_best_snapshot(run_dir)
                 say(f"{run_dir}: {accuracy(read_run(run_dir))}")
 
-    def _evaluate(self, agent_loop_manager: AgentLoopManager, run_dir: Path, snapshot: Snapshot) -> None:
-        client = self.client(agent_loop_manager)
+    def _evaluate(self, client: RolloutClient, run_dir: Path, snapshot: Snapshot) -> None:
         client.load(snapshot.folder)
         evaluation = Evaluation(
             client,
