@@ -15,7 +15,7 @@ def power(
     difference: Annotated[float, typer.Argument(help="In accuracy, from 0 to 1: 0.02 for 2 points.")],
     runs: Annotated[
         list[str] | None,
-        typer.Argument(help="A pilot: two runs or one; none: the paper's benchmarks, under assumptions."),
+        typer.Argument(help="Two runs, one, or seeds of each method; none: the paper's benchmarks, under assumptions."),
     ] = None,
     on: Annotated[str | None, typer.Option(help="Problem set; default: all that are not validation.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for Markdown and JSON; default: RUNS/report.")] = None,

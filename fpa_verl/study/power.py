@@ -28,7 +28,9 @@ from fpa_verl.evaluation.power import (
 )
 from fpa_verl.report.comparable import problem_sets, require_same_questions
 from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.statistics.arms import arms_of, one_a_seed
 from fpa_verl.runs.run import Point, Run
+from fpa_verl.study.arms_power import ArmsPower, arms_power, have_seeds
 from fpa_verl.tables import NEVER, Table
 
 # Two-sided test at 1 - LEVEL that finds the difference with chance WANTED.
@@ -164,13 +166,14 @@ class Power(Comparison):
         }
 
 
-def required(difference: float, runs: list[Run], data_source: str | None = None) -> Power:
+def required(difference: float, runs: list[Run], data_source: str | None = None) -> Power | ArmsPower:
     """What it takes to see `difference`, by the variances that the last evaluations of `runs` show.
 
     Args:
         difference: what is to be seen in accuracy, a fraction of 1.
         runs: two that are like those to be compared; or one, the other being assumed like it; or none, and
-            the paper's benchmarks under the assumptions of `default_variances`.
+            the paper's benchmarks under the assumptions of `default_variances`; or several seeds of each of some arms,
+            which are then told apart over seeds as well.
         data_source: the problem set; None: all but validation.
 
     Raises:
@@ -186,10 +189,13 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
         if data_source is not None:
             raise ConfigError(f"--on {data_source} needs a run that was evaluated on it: name one, or leave --on out")
         return Power([], difference, paper_sets(), _assumptions(), [])
+    if len(runs) > 2 and have_seeds(arms := [one_a_seed(arm) for arm in arms_of(runs)]):
+        return arms_power(difference, arms, _shared_sets(runs, data_source))
     if len(runs) > 2:
         first, second = _two_methods(runs)
         raise DatasetError(
-            f"what it takes to see a difference shows in two runs, one, or none, and these are {len(runs)}: "
+            "what it takes to see a difference shows in two runs, one, none, or several seeds of each method, and "
+            f"these are {len(runs)}: "
             f"{', '.join(str(run.folder) for run in runs)}. Name two, of the methods to be told apart; for one: "
             f"fpa-verl power {difference:g} {shlex.quote(str(first.folder))} {shlex.quote(str(second.folder))}"
         )
