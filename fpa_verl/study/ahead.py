@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -9,7 +10,7 @@ from statistics import mean
 from fpa_verl.study.definition import Study
 from fpa_verl.study.jobs import Job
 from fpa_verl.study.state import Diary, phase_of
-from fpa_verl.tables import UNKNOWN, Table
+from fpa_verl.tables import UNKNOWN, Table, time_unit
 
 SECONDS_A_MINUTE = 60
 
@@ -39,7 +40,8 @@ class Ahead:
             return mean(took), True
         for name in (job.arm, job.recipe, job.kind):
             if name in self.study.minutes:
-                return self.study.minutes[name] * SECONDS_A_MINUTE, False
+                times = self.study.all_parts()[job.part].minutes_times if job.kind != "prepare" else 1.0
+                return times * self.study.minutes[name] * SECONDS_A_MINUTE, False
         return None, False
 
     def left(self, jobs: Sequence[Job]) -> float | None:
@@ -53,63 +55,57 @@ class Ahead:
                 return None
             past = self.diary.jobs.get(job.name)
             running = past is not None and past.seconds is None
-            total += max(0.0, seconds - (_since(past.began) if running and past else 0.0))
+            total += max(0.0, seconds - (time.time() - past.began if running and past else 0.0))
         return total
 
 
-def _since(began: float) -> float:
-    import time
-
-    return time.time() - began
-
-
 def plan_table(study: Study, jobs: Sequence[Job], diary: Diary) -> Table:
-    """What there is to do, a line an arm and each shared command: commands, those done, minutes of each, those left."""
+    """What there is to do, a line an arm and each shared command: commands, those done, time of each, time left."""
     ahead, groups = Ahead(study, diary), _by_arm(jobs)
-    rows, whole, is_known = [], 0.0, True
+    expected = {job.name: ahead.expected(job, jobs) for job in jobs}
+    left = {
+        name: [expected[job.name][0] for job in members if phase_of(job, diary) != "done"]
+        for name, members in groups.items()
+    }
+    whole = sum(seconds for one in left.values() for seconds in one if seconds is not None)
+    unit = time_unit(whole / 3600)
+
+    def shown(seconds: float, *, estimated: bool) -> str:
+        return f"{'~' if estimated else ''}{seconds / 3600 * unit.an_hour:.1f}"
+
+    rows = []
     for name, members in groups.items():
-        open_ = [job for job in members if phase_of(job, diary) != "done"]
-        expected = [ahead.expected(job, jobs) for job in members]
-        each = [seconds for seconds, _ in expected if seconds is not None]
-        left = [ahead.expected(job, jobs)[0] for job in open_]
-        is_known = is_known and None not in left
-        known = sum(seconds for seconds in left if seconds is not None)
-        whole += known
-        estimated = any(not measured for _, measured in expected)
+        each = [seconds for seconds, _ in (expected[job.name] for job in members) if seconds is not None]
+        estimated = any(not measured for _, measured in (expected[job.name] for job in members))
+        known = [seconds for seconds in left[name] if seconds is not None]
         rows.append(
             [
                 name,
                 str(len(members)),
-                str(len(members) - len(open_)),
-                _minutes(mean(each), estimated) if each else UNKNOWN,
-                _minutes(known, estimated) if None not in left else UNKNOWN,
+                str(len(members) - len(left[name])),
+                shown(mean(each), estimated=estimated) if each else UNKNOWN,
+                shown(sum(known), estimated=estimated) if len(known) == len(left[name]) else UNKNOWN,
             ]
         )
-    rows.append(["all", str(len(jobs)), str(sum(int(row[2]) for row in rows)), "", _total(whole, is_known)])
-    header = ["what", "commands", "done", "min each", "min left"]
-    return Table("What is left to do, minutes of wall-clock, one command after the other", header, rows)
+    is_known = all(None not in one for one in left.values())
+    total = f"{'' if is_known else 'more than '}{shown(whole, estimated=False)}"
+    rows.append(["all", str(len(jobs)), str(sum(int(row[2]) for row in rows)), "", total])
+    header = ["what", "commands", "done", f"{unit.sign} each", f"{unit.sign} left"]
+    return Table(f"What is left to do, {unit.word} of wall-clock, one command after the other", header, rows)
 
 
 def _by_arm(jobs: Sequence[Job]) -> dict[str, list[Job]]:
     groups: dict[str, list[Job]] = {}
     for job in jobs:
-        own = " / ".join(part for part in (job.part, job.arm) if part) if job.kind == "run" else job.name
-        groups.setdefault(own, []).append(job)
+        name = {"run": job.arm, "benchmarks": "benchmarks"}.get(job.kind)
+        groups.setdefault(job.name if name is None else f"{job.part}: {name}" if job.part else name, []).append(job)
     return groups
-
-
-def _minutes(seconds: float, estimated: bool) -> str:
-    return f"{'~' if estimated else ''}{seconds / SECONDS_A_MINUTE:.1f}"
-
-
-def _total(seconds: float, is_known: bool) -> str:
-    return f"{'' if is_known else 'more than '}{seconds / SECONDS_A_MINUTE:.1f}"
 
 
 def plan_notes(study: Study, jobs: Sequence[Job]) -> list[str]:
     """What a reader must know of the plan."""
-    where = f" on {study.tried_on}" if study.tried_on else ""
-    notes = [f"~: as it took{where}, from the study's file; measured here once a command of the kind was run."]
+    source = f" ({study.minutes_from})" if study.minutes_from else ""
+    notes = [f"~: what the study's file says{source}; measured here once a command of the kind was run."]
     tried = {}
     for part, name, arm in study.all_arms():
         tried[f"{part}/{name}" if part else name] = len(arm.candidates()) if arm.choose else 1

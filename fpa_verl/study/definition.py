@@ -74,12 +74,14 @@ class Part:
         overrides: of every command of the part, behind the study's.
         base_model: folder or hub name; unset, that of the recipes.
         rollouts: a dataset that is there, or that several studies share; unset, the part's own.
+        minutes_times: how many times `Study.minutes` its commands take.
     """
 
     overrides: list[str] = field(default_factory=list)
     base_model: Optional[str] = None  # noqa: UP045
     rollouts: Optional[str] = None  # noqa: UP045
     arms: dict[str, Arm] = field(default_factory=dict)
+    minutes_times: float = 1.0
 
 
 @dataclass
@@ -124,7 +126,7 @@ class Study:
         against: the arm to measure by.
         budget_device_hours: no further command is begun once so much was spent; unset, there is no such bound.
         minutes: what a command took where the study was tried, by recipe; for `--plan` before anything has run here.
-        tried_on: where that was.
+        minutes_from: where those are from.
     """
 
     title: str = ""
@@ -144,7 +146,7 @@ class Study:
     against: Optional[str] = None  # noqa: UP045
     budget_device_hours: Optional[float] = None  # noqa: UP045
     minutes: dict[str, float] = field(default_factory=dict)
-    tried_on: str = ""
+    minutes_from: str = ""
 
     def all_parts(self) -> dict[str, Part]:
         """The parts by name; the only one of a study without parts has none."""
