@@ -11,10 +11,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fpa_verl.demo import task
 from fpa_verl.errors import ConfigError
-from fpa_verl.files import atomic_folder
+from fpa_verl.files import atomic_folder, write_json
 from fpa_verl.rollouts.problems import Problem, write_problems
 
 BASE_MODELS = Path(__file__).with_name("base_models")
@@ -53,11 +54,11 @@ def place_base_model(folder: Path, regime: str) -> None:
         ConfigError: the package's file is damaged.
     """
     packaged = BASE_MODELS / regime
-    about = json.loads((packaged / ABOUT).read_text(encoding="utf-8"))
+    wanted = json.loads((packaged / ABOUT).read_text(encoding="utf-8"))["sha256"]
     found = hashlib.sha256((packaged / WEIGHTS).read_bytes()).hexdigest()
-    if found != about["sha256"]:
+    if found != wanted:
         raise ConfigError(
-            f"{packaged / WEIGHTS} is damaged (sha256 {found}, not {about['sha256']}): install fpa-verl again, or make "
+            f"{packaged / WEIGHTS} is damaged (sha256 {found}, not {wanted}): install fpa-verl again, or make "
             "the model anew: fpa-verl demo --train-base"
         )
     with atomic_folder(folder / "base_model") as unfinished:
@@ -77,3 +78,17 @@ def train_base_model(
     pairs = task.corpus(CORPUS_SEED, frozenset([*train, *test]), task.REGIMES[regime])
     with atomic_folder(folder / "base_model") as unfinished:
         warm_start(pairs, unfinished, steps=steps, on_step=on_step)
+        write_json(unfinished / ABOUT, about(unfinished, regime, steps))
+
+
+def about(model: Path, regime: str, steps: int) -> dict[str, Any]:
+    """How a base model was made, and what its weights are known by."""
+    return {
+        "command": f"fpa-verl demo --regime {regime} --train-base"
+        + (f" --steps {steps}" if steps != WARM_START_STEPS else ""),
+        "license": "Apache-2.0",
+        "steps": steps,
+        "seed": CORPUS_SEED,
+        "mix": vars(task.REGIMES[regime]),
+        "sha256": hashlib.sha256((model / WEIGHTS).read_bytes()).hexdigest(),
+    }
