@@ -19,6 +19,8 @@ from fpa_verl.study.jobs import BASE, Job, Jobs
 REPORT = "report"
 # The comparison of what was measured afterwards, by `recipe=evaluate`, as well.
 WITH_EVALUATIONS = "paper"
+# Comparisons of methods by whatever name; the others know recipes, and settings of them.
+BY_ARM = ("wallclock", "paired", "cost", "dynamics")
 
 
 def require_reports(study: Study) -> None:
@@ -48,14 +50,12 @@ def write_reports(study: Study, console: Console) -> list[str]:
 
 
 def patterns(study: Study, part: str, jobs: list[Job], name: str) -> list[str]:
-    """What of a part a report reads, as one types it: the runs that were evaluated, under the names of their arms."""
+    """What of a part a report reads, as one types it: the runs that were evaluated, and no candidate."""
     folder = study.part_folder(part)
     runs = [job for job in jobs if job.kind == "run" and job.folder.parent.parent == folder]
     arms = dict.fromkeys(job.arm for job in runs if (job.folder / EVALUATIONS_FILE).exists())
-    found = [f"{arm}={folder}/{arm}/seed_*" for arm in arms]
+    found = [f"{arm}={folder}/{arm}/seed_*" if name in BY_ARM else f"{folder}/{arm}/seed_*" for arm in arms]
     if name == WITH_EVALUATIONS:
-        # Its rows are recipes, whatever the arms are called.
-        found = [one.partition("=")[2] for one in found]
         found += [str(path) for path in (folder / BASE, folder / "benchmarks") if path.exists()]
     return found
 

@@ -163,6 +163,8 @@ def test_reports_read_the_runs_under_the_names_of_their_arms_and_no_candidate(tm
     make_run(tmp_path / "search" / "strong" / "lam=1", [1])
     found = patterns(study, "", Jobs(study).all(), "wallclock")
     assert found == [f"strong={tmp_path}/strong/seed_*"]
+    # Statements are about recipes.
+    assert patterns(study, "", Jobs(study).all(), "claims") == [f"{tmp_path}/strong/seed_*"]
 
 
 def test_the_plan_goes_by_what_was_measured_here_and_else_by_the_file(tmp_path):
