@@ -22,8 +22,12 @@ def test_the_packaged_studies_can_be_read(name, tmp_path):
     found = read_study(name, tmp_path)
     require_reports(found)
     assert found.folder == str(tmp_path)
-    # What is in the folder follows it.
+
+
+def test_what_is_in_the_folder_follows_it(tmp_path):
+    found = read_study("demo", tmp_path)
     assert all(str(tmp_path) in file for one in found.prepare for file in one.makes)
+    assert found.base_model == f"{tmp_path}/base_model"
 
 
 def test_what_is_left_out_has_a_value(tmp_path):
