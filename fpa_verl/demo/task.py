@@ -64,7 +64,7 @@ class Mix:
 
 # Two regimes. In the first a model has a bad habit to unlearn, and many wrong answers are short; in the second it is
 # weak, and a wrong solution shares all but a few of its tokens with a right one.
-REGIMES = {"habit": Mix(0.42, 0.25, 0.33), "slips": Mix(0.15, 0.85, 0.0)}
+REGIMES = {"habit": Mix(0.42, 0.25, 0.33), "slips": Mix(0.05, 0.95, 0.0)}
 
 
 def corpus(seed: int, exclude: frozenset[Problem], mix: Mix = REGIMES["habit"]) -> Iterator[tuple[str, str]]:

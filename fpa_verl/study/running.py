@@ -95,18 +95,17 @@ class Runner:
     failed: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> bool:
-        """Run what is not done; whether all of it is done in the end.
+        """Run what is not done and can be paid; whether all of it is done in the end.
 
         Raises:
-            ConfigError: the budget is spent, or another process runs this study.
+            ConfigError: another process runs this study.
         """
         folder = Path(self.study.folder)
         folder.mkdir(parents=True, exist_ok=True)
         with self._alone(folder):
             self.diary = Diary.read(folder)
             self.diary.begin()
-            while job := self._next():
-                self._refuse_beyond_budget(job)
+            while (job := self._next()) and self._can_pay_for(job):
                 self._do(self._together(job))
         return not self.failed and not self._held_up()
 
@@ -150,16 +149,18 @@ class Runner:
         return [one for one in self._open() if one.kind == "run" and one.part == job.part]
 
     def _held_up(self) -> list[Job]:
-        """Jobs that could not run, for others failed."""
+        """Jobs that did not run: others failed, or the budget is spent."""
         return [job for job in self._jobs() if not job.is_done and job.name not in self.failed]
 
-    def _refuse_beyond_budget(self, job: Job) -> None:
+    def _can_pay_for(self, job: Job) -> bool:
         budget = self.study.budget_device_hours
-        if budget is not None and (spent := device_hours(self._jobs())) >= budget:
-            raise ConfigError(
-                f"budget_device_hours={budget:g} is spent ({spent:.2f}); not begun: {job.name}. Raise it in the "
-                "study's file and repeat the command, or report what is there"
-            )
+        if budget is None or (spent := device_hours(self._jobs())) < budget:
+            return True
+        self._say(
+            f"budget_device_hours={budget:g} is spent ({spent:.2f}), and {job.name} is not begun: raise it in the study's "
+            "file and repeat the command"
+        )
+        return False
 
     # ---- doing it ---------------------------------------------------------------------------------
 
@@ -247,7 +248,7 @@ class Runner:
         for name in self.failed:
             self._say(f"failed: {name} ({self.diary.jobs[name].log})")
         if held_up := self._held_up():
-            self._say(f"not run, for want of what failed: {', '.join(job.name for job in held_up)}")
+            self._say(f"not run: {', '.join(job.name for job in held_up)}")
         if self.failed or held_up:
             self._say(AGAIN)
 

@@ -49,7 +49,7 @@ def command(file, *options):
 
 def study(file, *options):
     return subprocess.run(
-        command(file, *options), cwd=file.parent, env=os.environ, capture_output=True, text=True, timeout=900
+        command(file, *options), cwd=file.parent, env=os.environ, capture_output=True, text=True, timeout=1500
     )
 
 
