@@ -157,8 +157,8 @@ class Runner:
         if budget is None or (spent := device_hours(self._jobs())) < budget:
             return True
         self._say(
-            f"budget_device_hours={budget:g} is spent ({spent:.2f}), and {job.name} is not begun: raise it in the study's "
-            "file and repeat the command"
+            f"budget_device_hours={budget:g} is spent ({spent:.2f}), and {job.name} is not begun: raise it in the "
+            "study's file and repeat the command"
         )
         return False
 
