@@ -99,8 +99,15 @@ class RunFacts:
 
     @property
     def runs(self) -> list[Path]:
-        """The runs whose snapshots are evaluated."""
-        return [Path(folder) for folder in self.config.evaluation.runs]
+        """The runs whose snapshots are evaluated.
+
+        Raises:
+            ConfigError: none is named.
+        """
+        named = None if OmegaConf.is_missing(self.config.evaluation, "runs") else self.config.evaluation.runs
+        if not named:
+            raise ConfigError("evaluation.runs names no run: evaluation.runs=[FOLDER,FOLDER], of runs with snapshots")
+        return [Path(folder) for folder in as_list(named)]
 
     # ---- model --------------------------------------------------------------------------------
 
