@@ -89,6 +89,6 @@ def about(model: Path, regime: str, steps: int) -> dict[str, Any]:
         "license": "Apache-2.0",
         "steps": steps,
         "seed": CORPUS_SEED,
-        "mix": vars(task.REGIMES[regime]),
+        "regime": vars(task.REGIMES[regime]),
         "sha256": hashlib.sha256((model / WEIGHTS).read_bytes()).hexdigest(),
     }

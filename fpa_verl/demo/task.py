@@ -9,7 +9,7 @@ Wrong solutions share most of their tokens with right ones, which is what Off-RL
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 DATA_SOURCE = "chained_addition"
@@ -29,11 +29,11 @@ class Problem:
     def answer(self) -> str:
         return str(sum(self.numbers))
 
-    def solution(self, slip_at: int | None = None, slip: int = 0) -> str:
-        """Step-by-step solution; with `slip_at`, that step is off by `slip` and the rest follow it."""
+    def solution(self, slips: Mapping[int, int] | None = None) -> str:
+        """Step by step; a step that slips is off by so much, and what comes after follows it."""
         total, steps = self.numbers[0], []
         for i, number in enumerate(self.numbers[1:]):
-            result = total + number + (slip if i == slip_at else 0)
+            result = total + number + (slips or {}).get(i, 0)
             steps.append(f"{total}+{number}={result}")
             total = result
         return ";".join([*steps, rf"\boxed{{{total}}}"])
@@ -48,38 +48,33 @@ def distinct_problems(count: int, seed: int, exclude: frozenset[Problem] = froze
 
 
 @dataclass(frozen=True)
-class Mix:
-    """What a base model is warm-started on: shares of solutions, which add up to 1.
+class Regime:
+    """What a base model is warm-started on.
 
     Attributes:
-        right: step by step, without a mistake.
-        slips: the same with one wrong step, and what follows from it.
-        guesses: an answer outright, near the right one.
+        guesses: share of the solutions that are an answer outright, near the right one.
+        slips: share of the steps of the others that are off.
     """
 
-    right: float
-    slips: float
     guesses: float
+    slips: float
 
 
-# Two regimes. In the first a model has a bad habit to unlearn, and many wrong answers are short; in the second it is
-# weak, and a wrong solution shares all but a few of its tokens with a right one.
-REGIMES = {"habit": Mix(0.42, 0.25, 0.33), "slips": Mix(0.05, 0.95, 0.0)}
+# In the first a model has a bad habit to unlearn, and many wrong answers are short; in the second it is weak, and a
+# wrong solution shares all but a few of its tokens with a right one.
+REGIMES = {"habit": Regime(guesses=1 / 3, slips=0.15), "slips": Regime(guesses=0.0, slips=0.5)}
+SLIPS = (-10, -2, -1, 1, 2, 10)
 
 
-def corpus(seed: int, exclude: frozenset[Problem], mix: Mix = REGIMES["habit"]) -> Iterator[tuple[str, str]]:
+def corpus(seed: int, exclude: frozenset[Problem], regime: Regime = REGIMES["habit"]) -> Iterator[tuple[str, str]]:
     """Endless (prompt, solution) pairs; problems in `exclude` (training, validation and test) never occur."""
     rng = random.Random(seed)
     while True:
         problem = Problem(tuple(rng.randint(SMALLEST, LARGEST) for _ in range(NUMBERS)))
         if problem in exclude:
             continue
-        kind = rng.random()
-        if kind < mix.right:
-            yield problem.text, problem.solution()
-        elif kind < mix.right + mix.slips:
-            slip = rng.choice([-10, -2, -1, 1, 2, 10])
-            yield problem.text, problem.solution(rng.randrange(NUMBERS - 1), slip)
+        if rng.random() < regime.guesses:
+            yield problem.text, rf"\boxed{{{sum(problem.numbers) + round(rng.gauss(0, 20))}}}"
         else:
-            guess = sum(problem.numbers) + round(rng.gauss(0, 20))
-            yield problem.text, rf"\boxed{{{guess}}}"
+            slips = {step: rng.choice(SLIPS) for step in range(NUMBERS - 1) if rng.random() < regime.slips}
+            yield problem.text, problem.solution(slips)

@@ -15,7 +15,7 @@ def test_a_solution_by_hand():
     assert (problem.text, problem.answer) == ("16+44+21+62", "143")
     assert problem.solution() == r"16+44=60;60+21=81;81+62=143;\boxed{143}"
     # A slip of +1 in the second step is carried on.
-    assert problem.solution(slip_at=1, slip=1) == r"16+44=60;60+21=82;82+62=144;\boxed{144}"
+    assert problem.solution({1: 1}) == r"16+44=60;60+21=82;82+62=144;\boxed{144}"
 
 
 def test_problems_are_distinct_and_the_same_for_the_same_seed():
@@ -26,11 +26,11 @@ def test_problems_are_distinct_and_the_same_for_the_same_seed():
     assert train == task.distinct_problems(50, seed=1)
 
 
-def test_the_corpus_is_half_right_and_holds_none_of_the_excluded_problems():
+def test_the_corpus_is_partly_right_and_holds_none_of_the_excluded_problems():
     pairs = list(islice(task.corpus(0, frozenset()), 2000))
     right = [compute_score("", solution, str(sum(map(int, text.split("+")))))["acc"] for text, solution in pairs]
-    # Half is written right; a guess is right now and then.
-    assert 0.48 < sum(right) / len(right) < 0.56
+    # Two thirds are worked out, of which 0.85^3 have no slip; a guess is right now and then.
+    assert 0.38 < sum(right) / len(right) < 0.46
     excluded = frozenset(Problem(tuple(map(int, text.split("+")))) for text, _ in pairs)
     assert not {text for text, _ in islice(task.corpus(0, excluded), 200)} & {p.text for p in excluded}
 

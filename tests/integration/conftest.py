@@ -42,7 +42,7 @@ def chained_additions(tmp_path_factory, base_model) -> Path:
     for i, problem in enumerate(task.distinct_problems(24, seed=0)):
         for slip_at in (None, 0, 1, 2):
             record = {"problem": problem.text, "ground_truth": problem.answer, "id": f"p{i}", "source": "toy"}
-            lines.append(json.dumps({**record, "response": problem.solution(slip_at, 1)}))
+            lines.append(json.dumps({**record, "response": problem.solution({} if slip_at is None else {slip_at: 1})}))
     (folder / "text.jsonl").write_text("\n".join(lines))
     import_rollouts(
         record_files([folder / "text.jsonl"]),
