@@ -60,7 +60,14 @@ def refused(done) -> str:
 def test_verls_entry_refuses_a_dataset_in_which_nothing_can_train(verls, base_model, tmp_path):
     problems = task.distinct_problems(4, seed=0)
     lines = [
-        json.dumps({"problem": p.text, "ground_truth": p.answer, "id": p.text, "response": p.solution(slip, 1)})
+        json.dumps(
+            {
+                "problem": p.text,
+                "ground_truth": p.answer,
+                "id": p.text,
+                "response": p.solution({} if slip is None else {slip: 1}),
+            }
+        )
         for p in problems
         for slip in (0, 1)
     ]

@@ -83,7 +83,14 @@ def composed_as_typed(command: str):
 def imported(folder: Path, model: Path, problems: int) -> None:
     """Four rollouts to each problem, one of them right."""
     lines = [
-        json.dumps({"problem": p.text, "ground_truth": p.answer, "id": f"train{i}", "response": p.solution(slip, 1)})
+        json.dumps(
+            {
+                "problem": p.text,
+                "ground_truth": p.answer,
+                "id": f"train{i}",
+                "response": p.solution({} if slip is None else {slip: 1}),
+            }
+        )
         for i, p in enumerate(sums.distinct_problems(problems, seed=0))
         for slip in (None, 0, 1, 2)
     ]
