@@ -38,11 +38,11 @@ class Evaluator(SamplingTrainer):
         )
 
     def work(self, agent_loop_manager: AgentLoopManager) -> None:
-        self.ledger.started()
         store = AnswerStore(self.run_dir)
         done = {(source, problem_id) for source, problem_id, _ in store.done()}
         answered = next((p for p in self.plan.problems if (p.data_source, p.problem_id) in done), None)
         client = self.client(agent_loop_manager, last_answered=answered)
+        self.ledger.started()
         evaluation = Evaluation(client, self.plan, store, self.run_dir, seeded=self.config.evaluation.seeded)
         if left := evaluation.ask(self.config.data.train_batch_size, around=self._paid_for):
             raise DatasetError(
