@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 COLLECT_GOAL, EVALUATE_GOAL = 0.9, 0.8
-ROUNDS, SAMPLES, WARM_UP = 2, 8, 8
+SAMPLES, WARM_UP = 8, 8
 SETTINGS = {
     "dtype": "float32",
     "enforce_eager": True,
@@ -111,16 +111,18 @@ def evaluate(folder: Path, recipe: str, run_dir: Path, rollouts: Path, *override
     run(recipe, folder, run_dir, rollouts, test, f"evaluation.samples={SAMPLES}", "verbose=false", *overrides)
     parts = (run_dir / "samples").rglob("part-*.parquet")
     tokens = sum(int(pd.read_parquet(part, columns=["response_tokens"]).sum().iloc[0]) for part in parts)
-    return tokens / seconds_of(run_dir, "evaluation")
+    # Of a run that trains, the ledger has the push of weights in the same phase.
+    count = json.loads((run_dir / "progress.json").read_text())
+    return tokens / (count["time"] - count["began"] if recipe == "off_rl" else seconds_of(run_dir, "evaluation"))
 
 
-def measure(folder: Path, work: Path) -> dict[str, list[tuple[float, float]]]:
+def measure(folder: Path, work: Path, rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Ours and vLLM's tokens a second, by what was done, a pair a round."""
     found: dict[str, list[tuple[float, float]]] = {}
     test = f"{folder}/problems/test.parquet"
     # A validation before the first step, and one step, which is not looked at.
     training = ("trainer.total_training_steps=1", "trainer.test_freq=-1", "trainer.save_freq=-1")
-    for number in range(ROUNDS):
+    for number in range(rounds):
         rollouts = work / f"rollouts{number}"
         ours = collect(folder, rollouts)
         found.setdefault("collect", []).append((ours, alone(folder, f"{rollouts}/train.parquet", "collect")))
@@ -138,6 +140,7 @@ def measure(folder: Path, work: Path) -> dict[str, list[tuple[float, float]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where the demo's problems and base model are, or are made")
+    parser.add_argument("--rounds", type=int, default=2, help="how often the two sides take turns")
     for name in ("alone", "kind"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -152,7 +155,7 @@ def main() -> None:
         if not (folder / "base_model").exists():
             make_problems(folder)
             make_base_model(folder)
-        for what, rounds in measure(folder, Path(name)).items():
+        for what, rounds in measure(folder, Path(name), arguments.rounds).items():
             ours, vllm = (statistics.median(column) for column in zip(*rounds, strict=True))
             ratio = statistics.median(one / other for one, other in rounds)
             goal = COLLECT_GOAL if what == "collect" else EVALUATE_GOAL

@@ -72,7 +72,7 @@ def test_of_the_text_of_an_error_the_beginning_is_quoted(tmp_path):
 
 
 REQUESTS = """INFO nothing
-Error in _run_prompt for uid=1
+{}
 Traceback (most recent call last):
   File "loop.py", line 3, in run
     raise TypeError("can only concatenate")
@@ -80,10 +80,11 @@ TypeError: can only concatenate
 """
 
 
-def test_where_no_server_has_an_error_that_of_a_request_is_quoted(tmp_path):
+@pytest.mark.parametrize("said", ["Error in _run_prompt for uid=1", "Error in a request"])
+def test_where_no_server_has_an_error_that_of_a_request_is_quoted(tmp_path, said):
     (tmp_path / "worker-a.err").write_text("ValueError: of something else\n")
     assert first_error(tmp_path) is None
-    (tmp_path / "worker-b.err").write_text(REQUESTS)
+    (tmp_path / "worker-b.err").write_text(REQUESTS.format(said))
     assert first_error(tmp_path) == "TypeError: can only concatenate"
     (tmp_path / "worker-c.err").write_text(LATER)
     assert first_error(tmp_path) == "ValueError: a later one"

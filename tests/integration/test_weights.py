@@ -56,7 +56,7 @@ def test_a_tied_head_may_be_written_down(base_model, tmp_path):
 @pytest.mark.parametrize(
     ("sizes", "says"),
     [
-        ({"layers": 3}, "config.json is"),
+        ({"layers": 3}, "num_hidden_layers of config.json is 3 and not 2 (and 1 more)"),
         ({"hidden": 96}, "hidden_size of config.json is 96 and not 64 (and 1 more)"),
     ],
 )

@@ -44,7 +44,11 @@ TOGETHER = 16
 # Where recipes have our reward manager, which scores many responses a call.
 MANAGER = ("importlib", "pkg://fpa_verl.integration.servers.reward_manager", "VerdictManager")
 # Managers of agent loops that hand problems to verl's single turn and add nothing to it.
-LOOPS = (None, "fpa_verl.integration.trainers.static_rollouts.StaticRolloutManager")
+LOOPS = (
+    None,
+    "fpa_verl.integration.trainers.loops.LoopsWhereNeeded",
+    "fpa_verl.integration.trainers.static_rollouts.StaticRolloutManager",
+)
 
 
 def why_agent_loops(config: DictConfig, processor: Any = None) -> str | None:

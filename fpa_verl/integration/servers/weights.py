@@ -76,8 +76,9 @@ class ServerWeights:
 def require_same_architecture(held: Path, wanted: Path) -> None:
     """Raise ConfigError where an engine that holds one model cannot take the other's weights in their place."""
     ours, theirs = _configuration(held), _configuration(wanted)
-    if differing := sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)):
-        key = differing[0]
+    if differing := [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]:
+        # A number says more than a list of as many entries.
+        key = next((key for key in differing if not isinstance(ours.get(key), list)), differing[0])
         raise _unlike(
             held, wanted, f"{key} of config.json is {theirs.get(key)!r:.100} and not {ours.get(key)!r:.100}", differing
         )

@@ -103,10 +103,13 @@ class WatchedTrainer(PPOTrainer):
         if why := why_agent_loops(self.config, self.processor):
             print(f"answers come by verl's agent loops: {why}")
             return AgentLoops(agent_loop_manager, self.replay_buffer, llm, weights)
+        scorers = self.get_reward_handles()
+        # They begin when verl makes them, and import for seconds, which is no part of the time that answers take.
+        ray.get([one.__ray_ready__.remote() for one in (*scorers, self.llm_server_manager.global_load_balancer)])
         return DirectServers(
             self.config,
             handles,
-            self.get_reward_handles(),
+            scorers,
             Prompts(self.config, self.tokenizer),
             weights,
             llm,

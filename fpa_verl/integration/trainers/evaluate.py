@@ -38,7 +38,6 @@ class Evaluator(SamplingTrainer):
         )
 
     def work(self, agent_loop_manager: AgentLoopManager) -> None:
-        self.ledger.started()
         self.evaluate(agent_loop_manager)
         self.ledger.write("end", 0)
 
@@ -48,6 +47,7 @@ class Evaluator(SamplingTrainer):
         done = {(source, problem_id) for source, problem_id, _ in store.done()}
         answered = next((p for p in self.plan.problems if (p.data_source, p.problem_id) in done), None)
         client = self.client(agent_loop_manager, last_answered=answered)
+        self.ledger.started()
         evaluation = Evaluation(client, self.plan, store, self.run_dir, seeded=self.config.evaluation.seeded)
         self.ask(evaluation)
         evaluation.record(self.run_dir, self.ledger.attempt)

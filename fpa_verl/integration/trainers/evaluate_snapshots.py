@@ -25,6 +25,7 @@ class SnapshotEvaluator(Evaluator):
 
     def evaluate(self, agent_loop_manager: AgentLoopManager) -> None:
         client = self.client(agent_loop_manager)
+        self.ledger.started()
         for run_dir in map(Path, self.config.evaluation.runs):
             if open_ := not_evaluated(run_dir):
                 # Nobody else is to write into it meanwhile.

@@ -14,6 +14,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from fpa_verl.integration.config.settings import as_list, validates
 from fpa_verl.integration.servers.transfer import PARTITION, put_trajectories
+from fpa_verl.integration.trainers.loops import answers_by_loops
 from fpa_verl.rollouts import RolloutDataset, Selection
 
 
@@ -56,13 +57,12 @@ class StaticRollouts(RLHFDataset):
 class StaticRolloutManager(AgentLoopManagerTQ):
     """verl's agent loop manager that answers training prompts with what came along with them.
 
-    Validation goes to verl's own agent loop, so that offline and online runs are validated alike;
-    without validation no agent loop worker is started.
+    Workers are started for a validation whose answers come by agent loops, as those of our recipes do not.
     """
 
     async def _init_agent_loop_workers(self) -> None:
         self.agent_loop_workers: list[Any] = []
-        if validates(self.config):
+        if validates(self.config) and answers_by_loops(self.config):
             await super()._init_agent_loop_workers()
 
     def generate_sequences(self, prompts: TensorDict) -> None:

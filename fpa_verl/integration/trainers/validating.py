@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from verl.experimental.agent_loop import AgentLoopManager
 
 from fpa_verl.evaluation import pass_at_1
-from fpa_verl.integration.config.settings import as_list
+from fpa_verl.integration.config.settings import as_list, validates
 from fpa_verl.integration.say import warn
 from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
@@ -46,9 +46,10 @@ class ValidatingTrainer(MeteredTrainer):
         finally:
             self.config.data.val_files = files
 
-    @cached_property
-    def rollout_client(self) -> RolloutClient:
-        return self.client(self.agent_loop_manager)
+    def work(self, agent_loop_manager: AgentLoopManager) -> None:
+        if validates(self.config):
+            self.rollout_client: RolloutClient = self.client(agent_loop_manager)
+        super().work(agent_loop_manager)
 
     def _validate(self) -> dict[str, float]:
         """Metrics of a validation, as verl calls them."""
