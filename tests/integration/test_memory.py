@@ -82,6 +82,17 @@ def test_logits_are_there_once_and_those_of_a_reference_once_more():
     assert small("grpo_baseline").forward - off_rl.forward == pytest.approx(logits - head, rel=0.02)
 
 
+def test_old_log_probs_come_with_the_entropy_which_takes_logits_twice_more():
+    """The logits, the same over the temperature, their softmax, and that times the logits."""
+    logits, head = 2_048 * 32_768 * 2, 32_768 * 256 * 2
+    found = small("grpo_baseline")
+    assert found.log_probs - found.static == pytest.approx(4 * logits, abs=head)
+    assert found.peak == found.log_probs
+    assert small("off_rl").log_probs == 0
+    coefficient = "actor_rollout_ref.actor.entropy_coeff=0.01"
+    assert small("grpo_baseline", coefficient).forward > small("grpo_baseline").forward + logits
+
+
 def test_every_layer_adds_the_same():
     """By which 36 layers are reckoned from 2 and 3."""
     for recipe in ("fpa_offline", "grpo_baseline"):
@@ -164,7 +175,7 @@ def test_all_36_layers_are_the_line():
 def test_recipes_fit_where_they_are_meant_to():
     """The rollout engine awake beside what stays, on the paper's machine."""
     h200, _, a100 = GPUS
-    memory = StepMemory(parameters=8 * GIB, reference=4 * GIB, moments=15 * GIB, gradients=0,
+    memory = StepMemory(parameters=8 * GIB, reference=4 * GIB, moments=15 * GIB, gradients=0, log_probs=0,
                         forward=47 * GIB, backward=43 * GIB, optimizer=41 * GIB)  # fmt: skip
     one = Planned("fpa_offline", 2, 0.4, memory)
     assert one.awake(h200) == pytest.approx(27 + 0.4 * 139)

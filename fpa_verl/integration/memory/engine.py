@@ -76,6 +76,12 @@ class EngineOfShapes(FSDPEngineWithLMHead):
         self._shapes = shapes
         super().__init__(_described(model, hf_config), engine, optimizer, checkpoint_config=None)
         self._build_model_optimizer()
+        # Without torch.compile, which shapes do not go through.
+        self.compute_entropy_from_logits = (
+            torch_functional.entropy_from_logits_with_chunking
+            if engine.entropy_from_logits_with_chunking
+            else torch_functional.entropy_from_logits
+        )
 
     def _build_module(self) -> torch.nn.Module:
         from transformers import AutoModelForCausalLM

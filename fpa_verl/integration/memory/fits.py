@@ -18,6 +18,8 @@ ASSUMPTIONS = (
     "A step has two full micro-batches of actor_rollout_ref.actor.ppo_max_token_len_per_gpu tokens. verl balances them "
     "by work, and one may exceed that a little.",
     "Flash attention is there. Without it log-probs are formed in another way, which takes more.",
+    "entropy: GRPO's pass for old log-probs, with which verl always forms the entropy. Reckoned as verl's code has it; "
+    "verl has torch compile it.",
     "awake: what stays, and the rollout engine's share, actor_rollout_ref.rollout.gpu_memory_utilization.",
 )
 
@@ -29,6 +31,8 @@ class StepMemory:
     Attributes:
         parameters, reference, moments: its shares of the weights, of the reference and of Adam's two moments.
         gradients: its share of them.
+        log_probs: the most at a time in GRPO's pass for old log-probs and entropy, gradients not included: there are
+            none yet. 0 where a recipe has no such pass.
         forward, backward, optimizer: the most at a time in each part of a step, all of the above included.
     """
 
@@ -36,6 +40,7 @@ class StepMemory:
     reference: int
     moments: int
     gradients: int
+    log_probs: int
     forward: int
     backward: int
     optimizer: int
@@ -47,7 +52,7 @@ class StepMemory:
 
     @property
     def peak(self) -> int:
-        return max(self.forward, self.backward, self.optimizer)
+        return max(self.log_probs, self.forward, self.backward, self.optimizer)
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ class Planned:
 
 def steps_table(planned: Sequence[Planned], what: str) -> Table:
     """What a step takes, a line for each: what stays, the reference in it, and the most in each part of a step."""
-    header = ["recipe", "GPUs", "stays", "reference", "forward", "backward", "update"]
-    sizes = ("static", "reference", "forward", "backward", "optimizer")
+    header = ["recipe", "GPUs", "stays", "ref.", "entropy", "forward", "backward", "update"]
+    sizes = ("static", "reference", "log_probs", "forward", "backward", "optimizer")
     rows = [
         [one.name, str(one.devices), *(f"{getattr(one.memory, size) / GIB:.1f}" for size in sizes)] for one in planned
     ]

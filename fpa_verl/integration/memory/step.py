@@ -72,18 +72,20 @@ class _Measurement:
         parameters = shapes.live
         loss = self._loss(engine)
         reference = shapes.live - parameters
-        length = min(SEQUENCE, self._limit)
         with engine.train_mode():
             engine.make_moments()
             static = shapes.live
+        log_probs = 0 if self._offline else self._old_log_probs(engine)
+        with engine.train_mode():
             shapes.peaks.clear()
-            engine.train_batch(self._batch(2 * (self._limit // length), length), loss)
+            engine.train_batch(self._batch(self._limit), loss)
             gradients = shapes.live - static
         return StepMemory(
             parameters=parameters,
             reference=reference,
             moments=static - parameters - reference,
             gradients=gradients,
+            log_probs=log_probs,
             forward=shapes.peaks[FORWARD],
             backward=shapes.peaks[BACKWARD],
             optimizer=shapes.peaks[OPTIMIZER],
@@ -112,14 +114,25 @@ class _Measurement:
         head = self._shapes.empty((text.vocab_size, text.hidden_size), dtype) if source == "hidden" else None
         return CachedReference(cache, head)
 
-    def _batch(self, sequences: int, length: int) -> TensorDict:
-        data = rank_batch(sequences, length, self._roles)
+    def _old_log_probs(self, engine: EngineOfShapes) -> int:
+        """The most that verl's `_compute_old_log_prob` takes, which asks for the entropy whatever the loss is."""
+        self._shapes.peaks.clear()
+        data = self._batch(int(self._worker.rollout.log_prob_max_token_len_per_gpu))
+        tu.assign_non_tensor(data, calculate_entropy=True, compute_loss=False)
+        with engine.eval_mode():
+            engine.infer_batch(data)
+        return self._shapes.peaks[FORWARD]
+
+    def _batch(self, limit: int) -> TensorDict:
+        """Two full micro-batches of so many tokens."""
+        length = min(SEQUENCE, limit)
+        data = rank_batch(2 * (limit // length), length, self._roles)
         temperature = self._policy_loss.scoring_temperature if self._offline else self._worker.rollout.temperature
         tu.assign_non_tensor(
             data,
             temperature=float(temperature),
-            calculate_entropy=False,
-            max_token_len_per_gpu=self._limit,
+            calculate_entropy=bool(self._actor_config.calculate_entropy or self._actor_config.entropy_coeff),
+            max_token_len_per_gpu=limit,
             distillation_use_topk=self._offline and self._policy_loss.needs_reference,
             force_group_size=len(self._roles),
         )
