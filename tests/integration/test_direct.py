@@ -28,7 +28,7 @@ def test_every_recipe_asks_its_servers_directly(recipe):
     [
         ("actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent", "default_agent_loop=tool_agent"),
         ("actor_rollout_ref.rollout.agent.agent_loop_config_path=loops.yaml", "agent_loop_config_path"),
-        ("+actor_rollout_ref.rollout.agent.agent_loop_manager_class=mine.Manager", "agent_loop_manager_class"),
+        ("actor_rollout_ref.rollout.agent.agent_loop_manager_class=mine.Manager", "agent_loop_manager_class"),
         ("actor_rollout_ref.rollout.multi_turn.tool_config_path=tools.yaml", "has tools"),
         ("actor_rollout_ref.rollout.name=sglang", "rollout.name=sglang"),
         ("actor_rollout_ref.rollout.trace.backend=mlflow", "trace"),
