@@ -61,18 +61,20 @@ def generate_alone(folder: Path, file: str, kind: str) -> None:
     ]
     prompts = [{"prompt_token_ids": tokenizer.encode(text, add_special_tokens=False)} for text in texts]
     sampling = {"temperature": 0.7, "max_tokens": 64, "logprobs": 0 if kind == "collect" else None}
-    if kind == "seeded":
-        # As they are asked for: an answer a request.
-        prompts = [prompt for prompt in prompts for _ in range(SAMPLES)]
-        wanted = [SamplingParams(**sampling, seed=i) for i in range(len(prompts))]
-    else:
-        wanted = [SamplingParams(**sampling, n=SAMPLES)] * len(prompts)
+    each = [prompt for prompt in prompts for _ in range(SAMPLES)]
+    # An answer a request, and all answers to a prompt in one, whichever is quicker.
+    ways = [(each, [SamplingParams(**sampling, **({"seed": i} if kind == "seeded" else {})) for i in range(len(each))])]
+    if kind != "seeded":
+        ways.append((prompts, [SamplingParams(**sampling, n=SAMPLES)] * len(prompts)))
     engine = LLM(str(folder / "base_model"), **SETTINGS)
-    engine.generate(prompts[:WARM_UP], wanted[:WARM_UP], use_tqdm=False)
-    started = time.perf_counter()
-    found = engine.generate(prompts, wanted, use_tqdm=False)
-    seconds = time.perf_counter() - started
-    print(sum(len(answer.token_ids) for one in found for answer in one.outputs) / seconds)
+    engine.generate(prompts[:WARM_UP], ways[0][1][:WARM_UP], use_tqdm=False)
+    rates = []
+    for asked, wanted in ways:
+        started = time.perf_counter()
+        found = engine.generate(asked, wanted, use_tqdm=False)
+        seconds = time.perf_counter() - started
+        rates.append(sum(len(answer.token_ids) for one in found for answer in one.outputs) / seconds)
+    print(max(rates))
 
 
 def run(recipe: str, folder: Path, run_dir: Path, rollouts: Path, *overrides: str) -> None:

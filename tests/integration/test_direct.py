@@ -13,7 +13,7 @@ from fpa_verl.demo.model import character_tokenizer, small_qwen3
 from fpa_verl.integration.servers.direct import why_agent_loops
 from fpa_verl.integration.servers.verdicts import RAISED
 from tests.integration.both_ways import PROBLEMS, N
-from tests.integration.running import DEMO, composed
+from tests.integration.running import DEMO, composed, train
 
 
 @pytest.mark.parametrize("recipe", ["collect", "evaluate", "grpo_baseline", "fpa_offline"])
@@ -28,7 +28,7 @@ def test_every_recipe_asks_its_servers_directly(recipe):
     [
         ("actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent", "default_agent_loop=tool_agent"),
         ("actor_rollout_ref.rollout.agent.agent_loop_config_path=loops.yaml", "agent_loop_config_path"),
-        ("+actor_rollout_ref.rollout.agent.agent_loop_manager_class=mine.Manager", "agent_loop_manager_class"),
+        ("actor_rollout_ref.rollout.agent.agent_loop_manager_class=mine.Manager", "agent_loop_manager_class"),
         ("actor_rollout_ref.rollout.multi_turn.tool_config_path=tools.yaml", "has tools"),
         ("actor_rollout_ref.rollout.name=sglang", "rollout.name=sglang"),
         ("actor_rollout_ref.rollout.trace.backend=mlflow", "trace"),
@@ -114,3 +114,22 @@ def test_one_engine_answers_for_one_model_after_another(found, models, tmp_path)
     assert "cannot take the place of" in refused
     assert "num_hidden_layers of config.json is 3 and not 2" in refused
     assert asked(tmp_path / "b", models[1])["evaluated"]["direct"]["answers"] == b
+
+
+@pytest.mark.slow
+def test_a_recipe_with_another_agent_loop_is_collected_by_that(workspace, base_model):
+    folder = workspace / "by_loops"
+    done = train(
+        "collect",
+        workspace,
+        base_model,
+        f"rollouts={folder}",
+        f"run_dir={folder}",
+        "scale.rollouts_per_problem=2",
+        "actor_rollout_ref.rollout.agent.default_agent_loop=single_turn_agent",
+    )
+    # A random model solves nothing, which is said once everything is there.
+    assert "nothing to train on" in done.stderr, done.stdout[-3000:] + done.stderr[-3000:]
+    log = (folder / "log.txt").read_text()
+    assert "answers come by verl's agent loops: rollout.agent.default_agent_loop=single_turn_agent" in log
+    assert json.loads((folder / "manifest.json").read_text())["counts"]["trajectories"] == 28

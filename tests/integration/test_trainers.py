@@ -495,6 +495,7 @@ def test_collecting_from_a_model_that_solves_nothing_ends_in_one_clear_line(work
     assert done.returncode == 1
     assert "error: nothing to train on" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "AgentLoopWorker" not in (workspace / "collected" / "log.txt").read_text(), "started for nothing"
     manifest = json.loads((workspace / "collected" / "manifest.json").read_text())
     # 16 problems less the 2 held out (10 %), 2 rollouts each.
     assert manifest["counts"]["trajectories"] == 28
