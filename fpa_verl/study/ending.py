@@ -52,9 +52,9 @@ def write_reports(study: Study, console: Console) -> list[str]:
 def patterns(study: Study, part: str, jobs: list[Job], name: str) -> list[str]:
     """What of a part a report reads, as one types it: the runs that were evaluated, and no candidate."""
     folder = study.part_folder(part)
-    runs = [job for job in jobs if job.kind == "run" and job.folder.parent.parent == folder]
+    runs = [job for job in jobs if job.kind == "run" and not job.is_candidate]
     arms = dict.fromkeys(job.arm for job in runs if (job.folder / EVALUATIONS_FILE).exists())
-    found = [f"{arm}={folder}/{arm}/seed_*" if name in BY_ARM else f"{folder}/{arm}/seed_*" for arm in arms]
+    found = [f"{arm}={folder}/{arm}_seed[0-9]*" if name in BY_ARM else f"{folder}/{arm}_seed[0-9]*" for arm in arms]
     if name == WITH_EVALUATIONS:
         found += [str(path) for path in (folder / BASE, folder / "benchmarks") if path.exists()]
     return found

@@ -62,7 +62,7 @@ class Job:
     @property
     def is_candidate(self) -> bool:
         """Whether settings are chosen by it."""
-        return self.kind == "run" and self.folder.parent.parent.name == SEARCH
+        return self.kind == "run" and self.folder.parent.name == SEARCH
 
     @property
     def is_done(self) -> bool:
@@ -162,7 +162,7 @@ class PartJobs:
         return self.part.arms[arm].seeds or self.study.seeds
 
     def run_dir(self, arm: str, seed: int) -> Path:
-        return self.folder / arm / f"seed_{seed}"
+        return self.folder / f"{arm}_seed{seed}"
 
     # ---- commands ---------------------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ class PartJobs:
         found = []
         for chosen in arm.candidates():
             words = ",".join(f"{word.partition('=')[0].split('.')[-1]}={word.partition('=')[2]}" for word in chosen)
-            folder = self.folder / SEARCH / name / words
+            folder = self.folder / SEARCH / f"{name},{words}"
             command = self._training(arm, folder, seed, chosen)
             title = f"{name}, {words}"
             found.append(self._job(title, "run", folder, command, arm=name, seed=seed, needs=self._needs(arm)))
@@ -321,4 +321,4 @@ class PartJobs:
         return found
 
     def _benchmark_folder(self, job: Job) -> Path:
-        return self.folder / "benchmarks" / job.arm / f"seed_{job.seed}"
+        return self.folder / "benchmarks" / job.folder.name

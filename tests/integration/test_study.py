@@ -56,7 +56,7 @@ def study(file, *options):
 def kill_while_it_trains(file):
     """Kill the study, and all that it has started, in the middle of a run."""
     process = subprocess.Popen(command(file), cwd=file.parent, stdout=subprocess.DEVNULL, start_new_session=True)
-    ledger = file.parent / "study" / "fpa" / "seed_5" / "ledger.jsonl"
+    ledger = file.parent / "study" / "fpa_seed5" / "ledger.jsonl"
     deadline = time.monotonic() + 600
     while process.poll() is None and not ledger.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -75,7 +75,7 @@ def done(file):
 def test_a_study_that_was_killed_goes_on_and_ends_with_its_report(done, file):
     folder = file.parent / "study"
     # The base model had been measured before.
-    assert "base model" not in done.stdout, done.stdout + done.stderr
+    assert "] base model" not in done.stdout, done.stdout + done.stderr
     assert "fpa, seed 5" in done.stdout
     assert json.loads((folder / "report" / "wallclock.json").read_text())["compare"] == "wallclock"
     assert (folder / "report" / "report.html").exists()
@@ -90,7 +90,7 @@ def test_an_arm_that_fails_stops_no_other_and_is_named(done, file):
 
 @pytest.mark.parametrize(("arm", "steps"), [("fpa", [2, 3]), ("online", [1])])
 def test_snapshots_are_evaluated_into_their_run_and_the_base_model_is_measured_once(done, file, arm, steps):
-    folder = file.parent / "study" / arm / "seed_5"
+    folder = file.parent / "study" / f"{arm}_seed5"
     assert [snapshot.step for snapshot in snapshots_of(folder)] == steps
     assert not not_evaluated(folder)
     run = read_run(folder)
@@ -109,7 +109,7 @@ def test_snapshots_are_evaluated_into_their_run_and_the_base_model_is_measured_o
 
 def test_a_run_that_was_killed_before_its_first_step_is_made_again_whole(done, file):
     attempts = [
-        r for r in read_json_lines(file.parent / "study" / "fpa" / "seed_5" / "ledger.jsonl") if r["kind"] == "attempt"
+        r for r in read_json_lines(file.parent / "study" / "fpa_seed5" / "ledger.jsonl") if r["kind"] == "attempt"
     ]
     assert len(attempts) == 2
 

@@ -42,7 +42,7 @@ def test_the_commands_in_the_order_in_which_they_can_run(tmp_path):
     assert found["collect"].needs == ("prepare",)
     assert set(found["fpa, seed 0"].needs) == {"collect", "base model"}
     words = found["fpa, seed 1"].words
-    assert f"run_dir={tmp_path}/fpa/seed_1" in words
+    assert f"run_dir={tmp_path}/fpa_seed1" in words
     assert "data.seed=1" in words
     assert "snapshots.every=50 trainer.test_freq=-1 scale.lam=3" in words
     # Nobody has kept a snapshot yet.
@@ -98,16 +98,16 @@ def evaluate(run_dir, step, right, attempt=1):
 def test_snapshots_are_done_when_all_that_there_are_were_evaluated(tmp_path):
     study = small(tmp_path, seeds=[0])
     for arm in ("off", "fpa"):
-        folder = make_run(tmp_path / arm / "seed_0", [1])
+        folder = make_run(tmp_path / f"{arm}_seed0", [1])
         keep_snapshot(folder, 50)
     job = jobs(study)["snapshots"]
-    assert f"evaluation.runs=[{tmp_path}/off/seed_0,{tmp_path}/fpa/seed_0]" in job.words
-    evaluate(tmp_path / "off" / "seed_0", 50, 3)
+    assert f"evaluation.runs=[{tmp_path}/off_seed0,{tmp_path}/fpa_seed0]" in job.words
+    evaluate(tmp_path / "off_seed0", 50, 3)
     assert not jobs(study)["snapshots"].is_done
-    evaluate(tmp_path / "fpa" / "seed_0", 50, 3)
+    evaluate(tmp_path / "fpa_seed0", 50, 3)
     assert jobs(study)["snapshots"].is_done
     # The step was trained again: another model.
-    keep_snapshot(tmp_path / "fpa" / "seed_0", 50, attempt=2)
+    keep_snapshot(tmp_path / "fpa_seed0", 50, attempt=2)
     assert not jobs(study)["snapshots"].is_done
 
 
@@ -141,7 +141,7 @@ def test_parts_have_folders_overrides_and_jobs_of_their_own(tmp_path):
     ]
     assert "actor_rollout_ref.model.path=m2" in found["large: off, seed 7"].words
     assert "rollouts=shared/rollouts" in found["large: collect"].words
-    assert found["small: off, seed 0"].folder == tmp_path / "small" / "off" / "seed_0"
+    assert found["small: off, seed 0"].folder == tmp_path / "small" / "off_seed0"
     assert set(found["large: off, seed 7"].needs) == {"large: collect", "large: base model"}
 
 
@@ -149,7 +149,7 @@ def test_benchmarks_are_of_the_base_model_and_the_best_of_each_run(tmp_path):
     study = small(tmp_path, seeds=[0], evaluation=Evaluation(benchmarks=["a.parquet", "b.parquet"]))
     job = jobs(study)["off, seed 0"]
     found = jobs(study)["benchmarks, off, seed 0"]
-    assert f"actor_rollout_ref.model.path={tmp_path}/off/seed_0/best" in found.words
+    assert f"actor_rollout_ref.model.path={tmp_path}/off_seed0/best" in found.words
     assert "data.val_files=[a.parquet,b.parquet]" in found.words
     # Where nothing beat the base model, nothing else was kept.
     make_run(job.folder, [2, 1], command=job.words)
@@ -159,12 +159,12 @@ def test_benchmarks_are_of_the_base_model_and_the_best_of_each_run(tmp_path):
 
 def test_reports_read_the_runs_under_the_names_of_their_arms_and_no_candidate(tmp_path):
     study = small(tmp_path, arms={"strong": Arm("fpa_offline", choose=["scale.lam=1,2"]), "off": Arm("off_rl")})
-    make_run(tmp_path / "strong" / "seed_0", [1])
-    make_run(tmp_path / "search" / "strong" / "lam=1", [1])
+    make_run(tmp_path / "strong_seed0", [1])
+    make_run(tmp_path / "search" / "strong,lam=1", [1])
     found = patterns(study, "", Jobs(study).all(), "wallclock")
-    assert found == [f"strong={tmp_path}/strong/seed_*"]
+    assert found == [f"strong={tmp_path}/strong_seed[0-9]*"]
     # Statements are about recipes.
-    assert patterns(study, "", Jobs(study).all(), "claims") == [f"{tmp_path}/strong/seed_*"]
+    assert patterns(study, "", Jobs(study).all(), "claims") == [f"{tmp_path}/strong_seed[0-9]*"]
 
 
 def test_the_plan_goes_by_what_was_measured_here_and_else_by_the_file(tmp_path):
