@@ -52,12 +52,14 @@ class Arm:
         choose: overrides with several values each, `KEY=A,B`: every combination is trained with `Study.choosing_seed`,
             and the one of the highest accuracy on the validation problems is the arm's.
         seeds: the study's, unless given.
+        snapshots: steps between two models that are kept, the study's, unless given.
     """
 
     recipe: str = MISSING
     overrides: list[str] = field(default_factory=list)
     choose: list[str] = field(default_factory=list)
     seeds: Optional[list[int]] = None  # noqa: UP045 (OmegaConf reads no other spelling on Python 3.10)
+    snapshots: Optional[int] = None  # noqa: UP045
 
     def candidates(self) -> list[tuple[str, ...]]:
         """The combinations that are tried; one that is empty where there is nothing to choose."""

@@ -217,7 +217,8 @@ class PartJobs:
         return self._job("base model", "base", self.folder / BASE, command, needs=(self._label("collect"),))
 
     def _training(self, arm: Arm, folder: Path, seed: int, chosen: tuple[str, ...]) -> Command:
-        every, samples = self.study.evaluation.snapshots, self.study.evaluation.samples
+        of_study, samples = self.study.evaluation.snapshots, self.study.evaluation.samples
+        every = of_study and (arm.snapshots or of_study)
         return self._common(
             arm.recipe,
             override("run_dir", str(folder)),
