@@ -263,6 +263,8 @@ PIECES = [
     # What memory/engine.py puts something else in the place of.
     ("verl.workers.engine.fsdp.transformer_impl", "fsdp2_load_full_state_dict(", "memory/engine.py"),
     ("verl.workers.engine.fsdp.transformer_impl", "def _build_module(self)", "memory/engine.py"),
+    (FSDP, "entropy_rmpad = self.compute_entropy_from_logits(logits_rmpad)", "memory/engine.py"),
+    ("verl.trainer.ppo.v1.trainer_base", '"calculate_entropy": True', "memory/step.py"),
     ("verl.utils.torch_functional", "FLAH_ATTN_CROSS_ENTROPY_LOSS_AVAILABLE and", "memory/engine.py"),
     ("verl.utils.torch_functional", "cross_entropy_loss(logits, labels, inplace_backward", "memory/engine.py"),
     ("verl.utils.torch_functional", "logprobs_from_logits_v2(logits, labels)", "kernels/log_probs.py"),
