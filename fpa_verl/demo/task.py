@@ -62,7 +62,7 @@ class Regime:
 
 # In the first a model has a bad habit to unlearn, and many wrong answers are short; in the second it is weak, and a
 # wrong solution shares all but a few of its tokens with a right one.
-REGIMES = {"habit": Regime(guesses=0.25, slips=0.1), "slips": Regime(guesses=0.0, slips=0.5)}
+REGIMES = {"habit": Regime(guesses=1 / 3, slips=0.15), "slips": Regime(guesses=0.0, slips=0.5)}
 SLIPS = (-10, -2, -1, 1, 2, 10)
 
 

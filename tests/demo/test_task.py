@@ -29,8 +29,8 @@ def test_problems_are_distinct_and_the_same_for_the_same_seed():
 def test_the_corpus_is_partly_right_and_holds_none_of_the_excluded_problems():
     pairs = list(islice(task.corpus(0, frozenset()), 2000))
     right = [compute_score("", solution, str(sum(map(int, text.split("+")))))["acc"] for text, solution in pairs]
-    # Three quarters are worked out, of which 0.9^3 have no slip; a guess is right now and then.
-    assert 0.51 < sum(right) / len(right) < 0.60
+    # Two thirds are worked out, of which 0.85^3 have no slip; a guess is right now and then.
+    assert 0.38 < sum(right) / len(right) < 0.46
     excluded = frozenset(Problem(tuple(map(int, text.split("+")))) for text, _ in pairs)
     assert not {text for text, _ in islice(task.corpus(0, excluded), 200)} & {p.text for p in excluded}
 
