@@ -189,7 +189,8 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
         if data_source is not None:
             raise ConfigError(f"--on {data_source} needs a run that was evaluated on it: name one, or leave --on out")
         return Power([], difference, paper_sets(), _assumptions(), [])
-    if len(runs) > 2 and have_seeds(arms := [one_a_seed(arm) for arm in arms_of(runs)]):
+    trained = [run for run in runs if not run.only_evaluates]
+    if len(runs) > 2 and have_seeds(arms := [one_a_seed(arm) for arm in arms_of(trained)]):
         return arms_power(difference, arms, _shared_sets(runs, data_source))
     if len(runs) > 2:
         first, second = _two_methods(runs)

@@ -67,3 +67,14 @@ def test_several_seeds_of_several_methods_are_told_apart_over_seeds(tmp_path):
     # With one seed of a method nobody knows how far they lie apart.
     with pytest.raises(DatasetError, match="several seeds of each"):
         required(0.03, runs[:4], "toy")
+
+
+def test_what_only_evaluates_is_no_arm(tmp_path):
+    runs = [
+        read_run(make_run(tmp_path / f"{recipe}{seed}", [0, right], of=20, recipe=recipe, seed=seed))
+        for recipe in ("off_rl", "fpa_offline")
+        for seed, right in enumerate((8, 9))
+    ]
+    base = read_run(make_run(tmp_path / "base", [5], of=20, recipe="evaluate", kind="evaluation"))
+    found = required(0.03, [base, *runs], "toy")
+    assert [one.name for one in found.known] == ["off_rl", "fpa_offline"]
