@@ -68,7 +68,7 @@ def plan_table(study: Study, jobs: Sequence[Job], diary: Diary) -> Table:
         for name, members in groups.items()
     }
     whole = sum(seconds for one in left.values() for seconds in one if seconds is not None)
-    unit = time_unit(whole / 3600)
+    unit = time_unit(max((seconds or 0.0 for seconds, _ in expected.values()), default=0.0) / 3600)
 
     def shown(seconds: float, *, estimated: bool) -> str:
         return f"{'~' if estimated else ''}{seconds / 3600 * unit.an_hour:.1f}"
