@@ -65,6 +65,7 @@ def test_the_page_names_every_recipe_and_nothing_else():
         "collect",
         "cache_reference",
         "evaluate",
+        "evaluate_snapshots",
         "grpo_baseline",
     }
     assert named == offline
