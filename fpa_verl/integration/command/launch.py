@@ -88,7 +88,7 @@ def place_outputs(config: DictConfig) -> None:
     evaluation = config.evaluation
     if evaluation.base:
         evaluation.base = _absolute(evaluation.base)
-    if not OmegaConf.is_missing(evaluation, "runs") and "runs" in evaluation:
+    if "runs" in evaluation:
         evaluation.runs = [_absolute(name) for name in as_list(evaluation.runs)]
     for files in ("train_files", "val_files"):
         config.data[files] = [_absolute(name) for name in as_list(config.data[files])]

@@ -104,10 +104,10 @@ class RunFacts:
         Raises:
             ConfigError: none is named.
         """
-        named = None if OmegaConf.is_missing(self.config.evaluation, "runs") else self.config.evaluation.runs
+        named = as_list(self.config.evaluation.runs)
         if not named:
             raise ConfigError("evaluation.runs names no run: evaluation.runs=[FOLDER,FOLDER], of runs with snapshots")
-        return [Path(folder) for folder in as_list(named)]
+        return [Path(folder) for folder in named]
 
     # ---- model --------------------------------------------------------------------------------
 
