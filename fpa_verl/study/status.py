@@ -1,4 +1,4 @@
-"""`fpa-verl study --status`: every job of a study, how far it is, what it reached and what it took."""
+"""`fpa-verl study --status`: every job of a study, how far it is, what it reached (%) and what it took."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from rich.live import Live
 from fpa_verl.errors import FpaError
 from fpa_verl.runs.names import RUN_FILE
 from fpa_verl.runs.progress import duration
-from fpa_verl.runs.run import read_run
+from fpa_verl.runs.run import Run, read_run
+from fpa_verl.runs.validation import best_step, latest_accuracy, validation_accuracy, validation_sources
 from fpa_verl.study.definition import Study
 from fpa_verl.study.jobs import Job, Jobs
-from fpa_verl.study.state import Diary, now_at, phase_of, reached
-from fpa_verl.tables import Table, for_terminal
+from fpa_verl.study.state import Diary, now_at, phase_of
+from fpa_verl.tables import Table, for_terminal, percent
 
 LOOK_EVERY_S = 2.0
 
@@ -40,14 +41,17 @@ def status_table(study: Study, now: float) -> Table:
     diary = Diary.read(Path(study.folder))
     rows = [_row(job, diary, now) for job in Jobs(study).all()]
     running = "runs" if diary.is_running else "does not run"
-    return Table(f"{study.folder} {running}", ["command", "state", "far", "accuracy", "device-min", "took"], rows)
+    return Table(
+        f"{study.folder} {running}", ["command", "state", "far", "accuracy", "best", "device-min", "took"], rows
+    )
 
 
 def _row(job: Job, diary: Diary, now: float) -> list[str]:
     phase, past = phase_of(job, diary), diary.jobs.get(job.name)
     far = _far(job, diary, now) if phase == "running" else ""
     seconds = None if past is None else now - past.began if phase == "running" else past.seconds
-    return [job.name, phase, far, reached(job), _cost(job), duration(seconds) if seconds is not None else ""]
+    took = duration(seconds) if seconds is not None else ""
+    return [job.name, phase, far, *_accuracies(job), _cost(job), took]
 
 
 def _far(job: Job, diary: Diary, now: float) -> str:
@@ -55,10 +59,28 @@ def _far(job: Job, diary: Diary, now: float) -> str:
     return state.counted or state.doing
 
 
+def _accuracies(job: Job) -> tuple[str, str]:
+    """The last accuracy and the best with its step, as a run chooses by; empty before the first evaluation."""
+    run = _run(job, "run", "base")
+    if run is None or not run.points:
+        return "", ""
+    step, last = latest_accuracy(run)
+    if not validation_sources(run) or not step:
+        return percent(last), ""
+    best = best_step(run)
+    return percent(last), f"{percent(validation_accuracy(run, best))} ({best})"
+
+
 def _cost(job: Job) -> str:
     """The run's own, without start-up and evaluation, as reports have it."""
-    if job.kind != "run" or not (job.folder / RUN_FILE).exists():
-        return ""
+    run = _run(job, "run")
+    return "" if run is None else f"{run.spending.cost.device_seconds / 60:.2f}"
+
+
+def _run(job: Job, *kinds: str) -> Run | None:
+    """What a job of these kinds has left so far."""
+    if job.kind not in kinds or not (job.folder / RUN_FILE).exists():
+        return None
     with suppress(FpaError):
-        return f"{read_run(job.folder).spending.cost.device_seconds / 60:.2f}"
-    return ""
+        return read_run(job.folder)
+    return None

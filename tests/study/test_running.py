@@ -109,7 +109,9 @@ def test_nothing_is_begun_beyond_the_budget(tmp_path, preparations):
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+# Whoever runs the tests may have left it ignored, as a shell does in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from rich.console import Console
 from fpa_verl.study.running import Runner
 from tests.study import test_running as here
