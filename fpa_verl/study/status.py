@@ -41,9 +41,7 @@ def status_table(study: Study, now: float) -> Table:
     diary = Diary.read(Path(study.folder))
     rows = [_row(job, diary, now) for job in Jobs(study).all()]
     running = "runs" if diary.is_running else "does not run"
-    return Table(
-        f"{study.folder} {running}", ["command", "state", "far", "accuracy", "best", "device-min", "took"], rows
-    )
+    return Table(f"{study.folder} {running}", ["command", "state", "far", "accuracy", "best", "dev-min", "took"], rows)
 
 
 def _row(job: Job, diary: Diary, now: float) -> list[str]:
