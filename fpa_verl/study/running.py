@@ -19,6 +19,7 @@ from fpa_verl.bar import bar
 from fpa_verl.commands import Command
 from fpa_verl.errors import AGAIN, ConfigError, FpaError
 from fpa_verl.files import hold
+from fpa_verl.runs.names import LOG_FILE
 from fpa_verl.runs.progress import duration
 from fpa_verl.runs.state import State
 from fpa_verl.study.ahead import Ahead
@@ -200,7 +201,10 @@ class Runner:
         elif is_interrupted:
             past.error = "interrupted"
         else:
-            past.error = last_lines(log) or f"exit status {status}, and nothing was printed"
+            # What a launcher prints says nothing of a run.
+            own = job.folder / LOG_FILE
+            log = own if self.launcher and job.kind == "run" and own.exists() else log
+            past.log, past.error = str(log), last_lines(log) or f"exit status {status}, and nothing was printed"
             self.failed[job.name] = past.error
             self._say(f"✗ {place} {job.name}: exit status {status}; its log: {log}\n{past.error}")
 

@@ -24,6 +24,14 @@ def test_without_a_cluster_a_run_stays_on_this_machine(config):
     assert config.ray_kwargs.ray_init.num_gpus == 1
 
 
+@pytest.mark.parametrize(("device", "stays"), [("cpu", False), ("cuda", True)])
+def test_gpus_that_are_hidden_from_a_run_without_any_are_none_of_rays(config, monkeypatch, device, stays):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    config.trainer.device = device
+    choose_cluster(config)
+    assert ("CUDA_VISIBLE_DEVICES" in os.environ) is stays
+
+
 @pytest.mark.parametrize("by", ["environment", "configuration"])
 def test_of_a_cluster_nothing_is_said_that_ray_knows(config, monkeypatch, by):
     if by == "environment":

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 # What Ray's head keeps of its tasks: of the 100,000 that it would, GRPO makes 200 MB in some hundred steps.
 TASKS_KEPT = {"RAY_task_events_max_num_task_in_gcs": "5000"}
+HIDDEN_GPUS = "CUDA_VISIBLE_DEVICES"
 OWN_COMMAND: ContextVar[bool] = ContextVar("the command checks its jobs itself", default=False)
 # verl's own configuration; hydra finds the recipes behind it.
 VERLS_CONFIG = "pkg://verl.trainer.config"
@@ -117,6 +118,9 @@ def choose_cluster(config: DictConfig) -> None:
             ray_init._node_ip_address = "127.0.0.2"
             for name, value in TASKS_KEPT.items():
                 os.environ.setdefault(name, value)
+            if config.trainer.device == "cpu" and os.environ.get(HIDDEN_GPUS) == "":
+                # Whoever hides all GPUs hides from Ray what a recipe without any declares as such.
+                del os.environ[HIDDEN_GPUS]
 
 
 def tell_workers(config: DictConfig, **variables: str) -> None:
