@@ -15,7 +15,6 @@ from scipy import special
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.accuracy import Outcomes
-from fpa_verl.evaluation.intervals import quantile
 
 # What is assumed of two runs that start from the same base model, where no pilot says otherwise.
 DEFAULT_ACCURACY = 0.7
@@ -103,9 +102,20 @@ def power(difference: float, variances: Variances, problems: int, samples: int, 
     spread = math.sqrt(variances.of_mean(problems, samples))
     if not spread:
         return 1.0 if difference else 1 - level
-    shift, reach = abs(difference) / spread, quantile(level, problems)
-    upper = 1 - special.nctdtr(problems - 1, shift, reach)
-    return float(upper + special.nctdtr(problems - 1, shift, -reach))
+    return chance(abs(difference) / spread, problems - 1, level)
+
+
+def chance(shift: float, degrees_of_freedom: float, level: float = 0.95) -> float:
+    """Chance that a two-sided t test at 1 - level finds a true value of `shift` standard errors (noncentral t)."""
+    reach = float(special.stdtrit(degrees_of_freedom, 0.5 + level / 2))
+    upper = 1 - special.nctdtr(degrees_of_freedom, shift, reach)
+    return float(upper + special.nctdtr(degrees_of_freedom, shift, -reach))
+
+
+def shift_found(degrees_of_freedom: float, wanted: float = 0.8, level: float = 0.95) -> float:
+    """True value over standard error that such a test finds with chance `wanted`; the far tail is left out."""
+    reach = float(special.stdtrit(degrees_of_freedom, 0.5 + level / 2))
+    return float(special.nctdtrinc(degrees_of_freedom, 1 - wanted, reach))
 
 
 def problems_needed(
@@ -130,7 +140,7 @@ def samples_needed(
     difference: float, variances: Variances, problems: int, wanted: float = 0.8, level: float = 0.95
 ) -> int | None:
     """Smallest number of samples a problem whose power reaches `wanted`; None where no number does."""
-    room = problems * (abs(difference) / _shift(problems, wanted, level)) ** 2 - variances.between
+    room = problems * (abs(difference) / shift_found(problems - 1, wanted, level)) ** 2 - variances.between
     return max(1, math.ceil(variances.within / room - 1e-9)) if room > 0 else None
 
 
@@ -138,7 +148,7 @@ def smallest_difference(
     variances: Variances, problems: int, samples: int, wanted: float = 0.8, level: float = 0.95
 ) -> float:
     """The true difference that a test finds with chance `wanted`."""
-    return _shift(problems, wanted, level) * math.sqrt(variances.of_mean(problems, samples))
+    return shift_found(problems - 1, wanted, level) * math.sqrt(variances.of_mean(problems, samples))
 
 
 def requirements(
@@ -150,11 +160,6 @@ def requirements(
 ) -> list[Requirement]:
     """Problems needed for every difference and number of samples: what to look at before paying."""
     return [Requirement(d, k, problems_needed(d, variances, k, wanted, level)) for d in differences for k in samples]
-
-
-def _shift(problems: int, wanted: float, level: float) -> float:
-    """True difference over standard error that is found with chance `wanted`; the far tail is left out."""
-    return float(special.nctdtrinc(problems - 1, 1 - wanted, quantile(level, problems)))
 
 
 def _shares(outcomes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +41,10 @@ def snapshot_folder(run_dir: Path, step: int) -> Path:
 
 def snapshots_of(run_dir: Path) -> list[Snapshot]:
     """The snapshots of a run, in the order of their steps."""
-    folders = [file.parent for file in run_dir.glob(f"{SNAPSHOTS_FOLDER}/step_*/{MODEL_FILE}")]
-    found = [Snapshot(folder, about["step"], about["attempt"]) for folder in folders if (about := _about(folder))]
+    found = []
+    for file in run_dir.glob(f"{SNAPSHOTS_FOLDER}/step_*/{MODEL_FILE}"):
+        about = _about(file.parent)
+        found.append(Snapshot(file.parent, about["step"], about["attempt"]))
     return sorted(found, key=lambda snapshot: snapshot.step)
 
 
@@ -74,17 +75,14 @@ def keep_best_snapshot(run_dir: Path) -> int | None:
         # The same files: a model may be large.
         shutil.copytree(snapshot.folder, unfinished, copy_function=_link, dirs_exist_ok=True)
         (unfinished / MODEL_FILE).unlink()
-        _write_about(unfinished, {**snapshot.about, "validation_accuracy": validation_accuracy(run, best)})
+        about = {**snapshot.about, "validation_accuracy": validation_accuracy(run, best)}
+        write_json(unfinished / MODEL_FILE, about)
     return best
 
 
 def _about(folder: Path) -> dict[str, Any]:
     about: dict[str, Any] = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
     return about
-
-
-def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
-    write_json(folder / MODEL_FILE, dict(about))
 
 
 def _link(source: str, target: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -44,19 +43,10 @@ class Ahead:
                 return times * self.study.minutes[name] * SECONDS_A_MINUTE, False
         return None, False
 
-    def left(self, jobs: Sequence[Job]) -> float | None:
-        """Seconds until all are done; None where that of one is not known."""
-        total = 0.0
-        for job in jobs:
-            if job.is_done:
-                continue
-            seconds, _ = self.expected(job, jobs)
-            if seconds is None:
-                return None
-            past = self.diary.jobs.get(job.name)
-            running = past is not None and past.seconds is None
-            total += max(0.0, seconds - (time.time() - past.began if running and past else 0.0))
-        return total
+    def together(self, some: Sequence[Job], jobs: Sequence[Job]) -> float | None:
+        """Seconds that some of the jobs take one after the other; None where that of one is not known."""
+        expected = [self.expected(job, jobs)[0] for job in some]
+        return None if None in expected else sum(seconds for seconds in expected if seconds is not None)
 
 
 def plan_table(study: Study, jobs: Sequence[Job], diary: Diary) -> Table:

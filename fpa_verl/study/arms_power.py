@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy import special
-
+from fpa_verl.evaluation import power
 from fpa_verl.evaluation.seeds import Array, StudentT, over_seeds_and_problems
 from fpa_verl.report.claims.evidence import shares
 from fpa_verl.report.comparable import require_same_questions
@@ -93,17 +92,12 @@ def chance(difference: float, of: StudentT) -> float:
     """That a two-sided test at 5 % finds a true `difference` measured with such an error (noncentral t)."""
     if not of.standard_error:
         return 1.0
-    reach = float(special.stdtrit(of.degrees_of_freedom, 0.5 + LEVEL / 2))
-    shift = abs(difference) / of.standard_error
-    return float(
-        1 - special.nctdtr(of.degrees_of_freedom, shift, reach) + special.nctdtr(of.degrees_of_freedom, shift, -reach)
-    )
+    return power.chance(abs(difference) / of.standard_error, of.degrees_of_freedom, LEVEL)
 
 
 def smallest(of: StudentT) -> float:
     """The true difference that such a test finds with a chance of 80 %."""
-    reach = float(special.stdtrit(of.degrees_of_freedom, 0.5 + LEVEL / 2))
-    return float(special.nctdtrinc(of.degrees_of_freedom, 1 - WANTED, reach)) * of.standard_error
+    return power.shift_found(of.degrees_of_freedom, WANTED, LEVEL) * of.standard_error
 
 
 @dataclass(frozen=True)

@@ -178,9 +178,8 @@ class PartJobs:
         return Command(overrides=(f"recipe={recipe}", *study.overrides, *self.part.overrides, *given, *more))
 
     def _job(self, name: str, kind: Kind, folder: Path, command: Command | None, **more: object) -> Job:
-        label = f"{self.name}: {name}" if self.name else name
         recipe = next((word[7:] for word in command.overrides if word.startswith("recipe=")), "") if command else ""
-        return Job(label, kind, folder, command, part=self.name, **{"recipe": recipe, **more})  # type: ignore[arg-type]
+        return Job(self._label(name), kind, folder, command, part=self.name, **{"recipe": recipe, **more})  # type: ignore[arg-type]
 
     def _label(self, name: str) -> str:
         return f"{self.name}: {name}" if self.name else name

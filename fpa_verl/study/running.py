@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from fpa_verl.study.ahead import Ahead
 from fpa_verl.study.definition import Study
 from fpa_verl.study.jobs import Job, Jobs
 from fpa_verl.study.launching import Launcher
-from fpa_verl.study.state import Diary, Past, device_hours, now_at, reached
+from fpa_verl.study.state import Diary, Past, device_hours, reached, reader_of
 
 LOOK_EVERY_S = 0.5
 # Where nobody looks at a bar, a line at most so often.
@@ -86,14 +86,14 @@ class Runner:
         console: takes the lines and the bar.
         wanted: the part of it.
         launcher: of hydra's, for the runs; None: one after the other.
-        failed: job to what it said last.
+        failed: names of jobs.
     """
 
     study: Study
     console: Console
     wanted: Wanted = field(default_factory=Wanted)
     launcher: Launcher | None = None
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
     def run(self) -> bool:
         """Run what is not done and can be paid; whether all of it is done in the end.
@@ -205,12 +205,14 @@ class Runner:
             own = job.folder / LOG_FILE
             log = own if self.launcher and job.kind == "run" and own.exists() else log
             past.log, past.error = str(log), last_lines(log) or f"exit status {status}, and nothing was printed"
-            self.failed[job.name] = past.error
+            self.failed.append(job.name)
             self._say(f"✗ {place} {job.name}: exit status {status}; its log: {log}\n{past.error}")
 
     def _run(self, words: list[str], jobs: list[Job], name: str, log: Path) -> int:
         """Run a command with what it prints in the log, and its progress on the terminal."""
-        said = time.monotonic()
+        began = said = time.monotonic()
+        # What is on disk of all the others stays as it is meanwhile: looked at once, and not twice a second.
+        far, left = self._far(jobs), self._left(jobs)
         with open(log, "ab") as sink, bar(self.console) as show:
             sink.write(f"{BEGINS}{time.strftime('%Y-%m-%d %H:%M:%S')}  {shlex.join(words)}\n".encode())
             sink.flush()
@@ -222,11 +224,11 @@ class Runner:
                         continue
                     # Files that are just being written.
                     with suppress(FpaError, OSError):
-                        state, left = self._far(jobs), self._left()
+                        state, to_come = far(), left(time.monotonic() - began)
                         if show is not None:
-                            show(name, state, ", ".join(filter(None, (state.note, left))))
+                            show(name, state, ", ".join(filter(None, (state.note, to_come))))
                         else:
-                            self._say("; ".join(filter(None, (f"{name}: {state}", left))))
+                            self._say("; ".join(filter(None, (f"{name}: {state}", to_come))))
                     said = time.monotonic()
             except KeyboardInterrupt:
                 # The command was told as well, and writes down how far it came.
@@ -234,15 +236,22 @@ class Runner:
                 return INTERRUPTED
         return process.returncode
 
-    def _far(self, jobs: list[Job]) -> State:
-        """How far a job is; of several, how many are done."""
-        if len(jobs) == 1:
-            return now_at(jobs[0], self.diary, time.time())
-        return State("training", sum(job.is_done for job in jobs), len(jobs), "runs")
+    def _far(self, jobs: list[Job]) -> Callable[[], State]:
+        """Says how far a job is; of several, how many are done."""
+        if len(jobs) > 1:
+            return lambda: State("training", sum(job.is_done for job in jobs), len(jobs), "runs")
+        reader = reader_of(jobs[0], self.diary, time.time())
+        return lambda: reader.state(time.time())
 
-    def _left(self) -> str:
-        seconds = Ahead(self.study, self.diary).left(self._jobs())
-        return f"{duration(seconds)} left of all" if seconds else ""
+    def _left(self, running: list[Job]) -> Callable[[float], str]:
+        """Says in words how long all takes that is still to do, so many seconds after these jobs began."""
+        ahead, jobs = Ahead(self.study, self.diary), self._jobs()
+        names = {*self.failed, *(job.name for job in running)}
+        own = ahead.together(running, jobs)
+        others = ahead.together([job for job in jobs if job.name not in names and not job.is_done], jobs)
+        if own is None or others is None:
+            return lambda seconds: ""
+        return lambda seconds: f"{duration(others + max(0.0, own - seconds))} left of all"
 
     def _say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,11 @@ import psutil
 
 from fpa_verl.errors import FpaError
 from fpa_verl.files import write_json
+from fpa_verl.runs.ledger import read_spending
 from fpa_verl.runs.names import RUN_FILE
-from fpa_verl.runs.run import read_run
-from fpa_verl.runs.state import Reader, State, accuracy
+from fpa_verl.runs.run import Run, read_run
+from fpa_verl.runs.state import Reader, accuracy
+from fpa_verl.runs.summary import SECONDS_PER_HOUR
 from fpa_verl.study.jobs import Job
 
 STUDY_FILE = "study.json"
@@ -93,23 +96,26 @@ def phase_of(job: Job, diary: Diary) -> Phase:
 
 def reached(job: Job) -> str:
     """The accuracy of a run so far, in words; empty for other jobs and before the first evaluation."""
-    if job.kind not in ("run", "base") or not (job.folder / RUN_FILE).exists():
-        return ""
-    try:
-        return accuracy(read_run(job.folder))
-    except FpaError:
-        return ""
+    run = left_by(job, "run", "base")
+    return "" if run is None else accuracy(run)
 
 
-def now_at(job: Job, diary: Diary, now: float) -> State:
-    """How far a running job is, at unix time `now`."""
+def left_by(job: Job, *kinds: str) -> Run | None:
+    """The run that a job of one of these kinds has left so far; None where there is none that can be read."""
+    if job.kind not in kinds or not (job.folder / RUN_FILE).exists():
+        return None
+    with suppress(FpaError):
+        return read_run(job.folder)
+    return None
+
+
+def reader_of(job: Job, diary: Diary, now: float) -> Reader:
+    """Whoever follows a job that runs at unix time `now`."""
     past = diary.jobs.get(job.name)
-    return Reader(job.folder, past.began if past else now).state(now)
+    return Reader(job.folder, past.began if past else now)
 
 
 def device_hours(jobs: Iterable[Job]) -> float:
     """What all of them spent so far, as the ledgers have it: start-up and evaluation included, for they are paid."""
-    from fpa_verl.runs.ledger import read_spending
-
     folders = dict.fromkeys(job.folder for job in jobs if job.kind != "prepare")
-    return sum(sum(read_spending(folder).device_seconds.values()) for folder in folders) / 3600
+    return sum(sum(read_spending(folder).device_seconds.values()) for folder in folders) / SECONDS_PER_HOUR

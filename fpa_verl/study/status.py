@@ -10,13 +10,11 @@ from rich.console import Console
 from rich.live import Live
 
 from fpa_verl.errors import FpaError
-from fpa_verl.runs.names import RUN_FILE
 from fpa_verl.runs.progress import duration
-from fpa_verl.runs.run import Run, read_run
 from fpa_verl.runs.validation import best_step, latest_accuracy, validation_accuracy, validation_sources
 from fpa_verl.study.definition import Study
 from fpa_verl.study.jobs import Job, Jobs
-from fpa_verl.study.state import Diary, now_at, phase_of
+from fpa_verl.study.state import Diary, left_by, phase_of, reader_of
 from fpa_verl.tables import Table, for_terminal, percent
 
 LOOK_EVERY_S = 2.0
@@ -53,13 +51,13 @@ def _row(job: Job, diary: Diary, now: float) -> list[str]:
 
 
 def _far(job: Job, diary: Diary, now: float) -> str:
-    state = now_at(job, diary, now)
+    state = reader_of(job, diary, now).state(now)
     return state.counted or state.doing
 
 
 def _accuracies(job: Job) -> tuple[str, str]:
     """The last accuracy and the best with its step, as a run chooses by; empty before the first evaluation."""
-    run = _run(job, "run", "base")
+    run = left_by(job, "run", "base")
     if run is None or not run.points:
         return "", ""
     step, last = latest_accuracy(run)
@@ -71,14 +69,5 @@ def _accuracies(job: Job) -> tuple[str, str]:
 
 def _cost(job: Job) -> str:
     """The run's own, without start-up and evaluation, as reports have it."""
-    run = _run(job, "run")
+    run = left_by(job, "run")
     return "" if run is None else f"{run.spending.cost.device_seconds / 60:.2f}"
-
-
-def _run(job: Job, *kinds: str) -> Run | None:
-    """What a job of these kinds has left so far."""
-    if job.kind not in kinds or not (job.folder / RUN_FILE).exists():
-        return None
-    with suppress(FpaError):
-        return read_run(job.folder)
-    return None

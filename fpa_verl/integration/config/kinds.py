@@ -186,16 +186,6 @@ COLLECT = RunKind(
     is_done=_is_collected,
     report=_report_collected,
 )
-EVALUATE_SNAPSHOTS = RunKind(
-    name="evaluate_snapshots",
-    generates=True,
-    evaluates=True,
-    reads_runs=True,
-    folder=_run_dir,
-    is_done=_are_snapshots_evaluated,
-    report=_report_snapshots,
-    describe=describe_evaluation,
-)
 EVALUATE = RunKind(
     name="evaluate",
     generates=True,
@@ -204,6 +194,13 @@ EVALUATE = RunKind(
     is_done=_is_evaluated,
     report=_report_evaluated,
     describe=describe_evaluation,
+)
+EVALUATE_SNAPSHOTS = replace(
+    EVALUATE,
+    name="evaluate_snapshots",
+    reads_runs=True,
+    is_done=_are_snapshots_evaluated,
+    report=_report_snapshots,
 )
 CACHE_REFERENCE = RunKind(
     name="cache_reference",

@@ -11,7 +11,7 @@ from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import as_list
 from fpa_verl.rollouts.schema import is_validation
 from fpa_verl.runs.names import RUN_FILE, SNAPSHOTS_FOLDER
-from fpa_verl.runs.run import read_run
+from fpa_verl.runs.run import Run, read_run
 from fpa_verl.runs.snapshots import snapshots_of
 
 # What `evaluation` may hold.
@@ -61,8 +61,7 @@ def require_base(facts: RunFacts, folder: Path) -> None:
             f"evaluation.base={folder} {what}: evaluate the base model there first, with recipe=evaluate "
             f"run_dir={folder} data.val_files=[{','.join(as_list(facts.config.data.val_files))}]"
         )
-    wanted = {**facts.model, "scorer": facts.scorer.fingerprint}
-    differing = [name for name, value in wanted.items() if base.info["fingerprints"].get(name) != value]
+    differing = _other_fingerprints(facts, base)
     mine, other = facts.evaluation, base.info["evaluation"]
     differing += [name for name in mine if name not in ("problem_sets", "samples") and mine[name] != other.get(name)]
     differing += [
@@ -89,10 +88,7 @@ def require_same_evaluation(facts: RunFacts, run_dir: Path) -> None:
         raise DatasetError(
             f"evaluation.runs: {run_dir} holds no {SNAPSHOTS_FOLDER}/: train with snapshots.every=50, or leave it out"
         )
-    wanted = {**facts.model, "scorer": facts.scorer.fingerprint}
-    differing = [
-        name for name, value in wanted.items() if name != "model" and run.info["fingerprints"].get(name) != value
-    ]
+    differing = [name for name in _other_fingerprints(facts, run) if name != "model"]
     mine, other = facts.evaluation, run.info["evaluation"]
     differing += [f"evaluation's {name}" for name in mine if mine[name] != other.get(name)]
     if differing:
@@ -100,6 +96,12 @@ def require_same_evaluation(facts: RunFacts, run_dir: Path) -> None:
             f"evaluation.runs: {run_dir} says of itself that it is evaluated otherwise (its {', '.join(differing)} "
             "differs): give this command the settings of that one"
         )
+
+
+def _other_fingerprints(facts: RunFacts, run: Run) -> list[str]:
+    """Which of model, tokenizer, template and scorer are others in a run that is there."""
+    wanted = {**facts.model, "scorer": facts.scorer.fingerprint}
+    return [name for name, value in wanted.items() if run.info["fingerprints"].get(name) != value]
 
 
 def refuse_verls_validation(facts: RunFacts) -> None:
