@@ -194,8 +194,9 @@ def run(config: DictConfig, started_at: float, verls_main: Callable[[DictConfig]
     """
     require_recipe(config)
     from fpa_verl.integration.command.terminal import Terminal
+    from fpa_verl.integration.forkserver.start import forked_workers
 
-    with Terminal(verbose=bool(config.verbose)) as terminal:
+    with Terminal(verbose=bool(config.verbose)) as terminal, forked_workers(config):
         facts = prepare(config, started_at)
         if not facts.kind.is_done(facts):
             terminal.follow(facts.folder)

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, open_dict
 from fpa_verl.errors import AGAIN, FpaError
 from fpa_verl.integration.command import launch
 from fpa_verl.integration.command.terminal import Terminal
+from fpa_verl.integration.forkserver.start import forked_workers
 
 HYDRAS_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 OUR_LAUNCHER = "hydra_plugins.fpa_verl_search_path.CheckedLauncher"
@@ -57,6 +58,7 @@ class AroundVerlsMain(Callback):
         with said_in_one_line():
             with ExitStack() as around:
                 terminal = around.enter_context(Terminal(verbose=bool(config.verbose)))
+                around.enter_context(forked_workers(config))
                 facts = launch.prepare(config, started_at)
                 if not (is_done := facts.kind.is_done(facts)):
                     terminal.follow(facts.folder)

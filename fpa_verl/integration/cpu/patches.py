@@ -20,6 +20,7 @@ import importlib.metadata
 import inspect
 import os
 import sys
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -31,11 +32,11 @@ from fpa_verl.errors import IntegrationError
 DRAW, BOOK, TAKES_BACK = "forward_cpu", "_bookkeeping_sync", "gen.set_offset(gen.get_offset() - 4)"
 
 
+@cache
 def activate() -> None:
     """Apply 1 and 2 in this process."""
     when_imported("verl.utils.distributed")(_join_with_gloo)
-    if not any(isinstance(finder, VllmAlias) for finder in sys.meta_path):
-        sys.meta_path.append(VllmAlias())
+    sys.meta_path.append(VllmAlias())
 
 
 def _join_with_gloo(distributed: ModuleType) -> None:
