@@ -17,26 +17,22 @@ from fpa_verl.paths import RECIPES
 ALIKE = 0.8
 
 
-def require_known_keys(config: DictConfig) -> None:
-    """Refuse a file's key that is nearly one of verl's or of the recipes', of which it has none.
+def likely_slips(config: DictConfig) -> list[str]:
+    """What to say of every key that the command adds with `+` and that is nearly one of verl's or of the recipes'.
 
     Args:
         config: as hydra composed it, in a job of hydra's.
 
     Raises:
-        ConfigError: there are such keys; all of them, with what may be meant.
+        ConfigError: a file has such keys; all of them, with what may be meant.
     """
-    slips = [f"{key}: was {meant} meant?" for key, meant in _unknown(config) if key not in _added()]
-    if slips:
+    unknown, added = list(_unknown(config)), _added()
+    in_files = [f"{key}: was {meant} meant?" for key, meant in unknown if key not in added]
+    if in_files:
         raise ConfigError(
-            f"a configuration file has keys that nobody reads: {'; '.join(slips)} Give one of your own another name"
+            f"a configuration file has keys that nobody reads: {'; '.join(in_files)} Give one of your own another name"
         )
-
-
-def likely_slips(config: DictConfig) -> list[str]:
-    """What to say of every key that the command adds with `+`; likewise."""
-    added = _added()
-    return [f"+{key} adds a key; was {meant} meant, without the +?" for key, meant in _unknown(config) if key in added]
+    return [f"+{key} adds a key; was {meant} meant, without the +?" for key, meant in unknown]
 
 
 def _added() -> set[str]:

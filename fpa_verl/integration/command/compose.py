@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from fpa_verl.commands import VERLS_MAIN, Command
 from fpa_verl.errors import ConfigError
-from fpa_verl.integration.command.added_keys import likely_slips, require_known_keys
+from fpa_verl.integration.command.added_keys import likely_slips
 from fpa_verl.integration.command.launch import VERLS_CONFIG, sees_to_itself
 from fpa_verl.integration.command.own_file import Overridden, overridden
 
@@ -49,10 +49,9 @@ def composed(command: Command) -> Composed:
     @hydra.main(config_path=VERLS_CONFIG, config_name=primary, version_base="1.3")
     def look(config: DictConfig) -> None:
         try:
-            require_known_keys(config)
+            found.append(Composed(config, overridden(config), likely_slips(config)))
         except ConfigError as error:
             refused.append(error)
-        found.append(Composed(config, overridden(config), likely_slips(config)))
 
     said = io.StringIO()
     with mock.patch.object(sys, "argv", [command.start[-1], *command.arguments, *NOTHING_WRITTEN]):

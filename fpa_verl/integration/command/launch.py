@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fpa_verl.commands import MAIN, VERLS_MAIN, Command, key_of, typed
 from fpa_verl.errors import AGAIN, ConfigError, FpaError
-from fpa_verl.integration.command.added_keys import likely_slips, require_known_keys
+from fpa_verl.integration.command.added_keys import likely_slips
 from fpa_verl.integration.command.own_file import say_what_was_overridden
 from fpa_verl.integration.config.settings import as_list, joins_cluster
 from fpa_verl.integration.config.typed_command import variables
@@ -163,7 +163,6 @@ def prepare(config: DictConfig, started_at: float) -> RunFacts:
     from_hub = "" if Path(model).expanduser().is_dir() else f" ({model}: from the hub, if it is not here yet)"
     say(f"checking recipe, data and model{from_hub}")
     say_what_was_overridden(config)
-    require_known_keys(config)
     for slip in likely_slips(config):
         say(f"warning: {slip}")
     place_outputs(config)

@@ -12,6 +12,9 @@ from fpa_verl.integration.policy_losses import KEY, LOSS_AGG_MODE
 from fpa_verl.roles import Roles
 from fpa_verl.rollouts.selection import ROLES
 
+# The recipes' own replay buffer.
+WATCHED = ("pkg://fpa_verl.integration.servers.replay", "WatchedReplayBuffer")
+
 
 def check(facts: RunFacts) -> None:
     """Raise ConfigError where an update would not be what the recipe means, or would not fit."""
@@ -50,9 +53,12 @@ def require_current_trainers(facts: RunFacts) -> None:
 
 def require_watched_sampler(facts: RunFacts) -> None:
     """The replay buffer has a rollout server looked after, and is what the trainer samples from."""
+    custom, mode = facts.config.trainer.v1.sampler.custom_sampler, facts.config.trainer.v1.trainer_mode
+    if facts.kind.name and (custom.path, custom.name) == WATCHED:
+        # To look at it would be to import verl's trainers and vLLM, which this process has no other use for.
+        return
     from fpa_verl.integration.servers.replay import WatchedReplayBuffer
 
-    custom, mode = facts.config.trainer.v1.sampler.custom_sampler, facts.config.trainer.v1.trainer_mode
     sampler = load_extern_object(custom.path, custom.name) if custom.path and custom.name else object
     if not facts.kind.name:
         if mode != "sync" and issubclass(sampler, WatchedReplayBuffer):
