@@ -20,7 +20,7 @@ from fpa_verl.rollouts.problems import Problem, write_problems
 
 BASE_MODELS = Path(__file__).with_name("base_models")
 WEIGHTS, ABOUT = "model.safetensors", "about.json"
-TRAIN_PROBLEMS, TEST_PROBLEMS = 512, 512
+TRAIN_PROBLEMS, TEST_PROBLEMS = 512, 1536
 PROBLEM_SEED = 1
 WARM_START_STEPS, CORPUS_SEED = 800, 0
 

@@ -97,6 +97,15 @@ def test_the_cheapest_of_several_is_said_to_be_chosen(tmp_path):
     assert "the cheapest of 2 methods beside grpo_baseline" in found.sentences[0]
 
 
+def test_a_third_method_that_ends_above_both_is_named(tmp_path):
+    offline(tmp_path / "fpa", 40, 50, 70)
+    offline(tmp_path / "off", 40, 60, 55, recipe="off_rl")
+    online(tmp_path / "grpo", 40, 40, 40, 40, 50)
+    (first, _) = begins(tmp_path, targets=[0.5]).sentences
+    assert "off_rl reaches 50 %" in first
+    assert first.endswith("; fpa_offline ended highest, at 70.0 % for 3.00 device-hours.")
+
+
 def test_one_seed_of_each_tells_of_problems_alone_and_several_of_seeds(tmp_path):
     for seed in range(2):
         offline(tmp_path / f"fpa{seed}", 0, 100, seed=seed)

@@ -142,7 +142,8 @@ class _Headline:
         else:
             hours = f"{mine} against {theirs} device-{unit}"
             found = f"{cheap} reaches {target} at {pair.share:.2f} of {dear}'s device-time ({hours})"
-        return f"Best estimate: {found}{self._among(pair)}{self._beyond(pair)}{self._caveats(pair)}."
+        about = (self._among(pair), self._beyond(pair), self._highest(pair), self._caveats(pair))
+        return f"Best estimate: {found}{''.join(about)}."
 
     def _among(self, pair: _Pair) -> str:
         count = len(self.of.methods) - 1
@@ -160,6 +161,15 @@ class _Headline:
                 given = f", which took more than {other.name} was given" if short else ""
                 return f"; {100 * target:g} % was reached by {reached[0]} alone{given}"
         return ""
+
+    def _highest(self, pair: _Pair) -> str:
+        """On a third method that ended above both: the cheapest to a target need not be the best one."""
+        unit, _, scale = self.of.unit
+        best = max(self.of.methods, key=_end)
+        if best.name in (pair.cheap.name, pair.dear.name):
+            return ""
+        cost = f"{scale * float(best.mean_hours('device')[-1]):.2f} device-{unit}"
+        return f"; {best.name} ended highest, at {percent(_end(best))} % for {cost}"
 
     def _caveats(self, pair: _Pair) -> str:
         """On runs that ended before their time, on data of unknown cost, and on a side that was not run."""
@@ -274,7 +284,7 @@ class _Headline:
         return Headline((first, second), (to_type.longer(best.runs[0], 2 * int(best.steps[-1])),))
 
     def _nobody_above_base(self) -> Headline:
-        best = max(self.of.methods, key=lambda curve: float(np.nan_to_num(curve.mean_accuracy()[-1])))
+        best = max(self.of.methods, key=_end)
         if self.of.targets:
             asked = ", ".join(f"{100 * one:g}" for one in self.of.targets)
             first = (
@@ -372,6 +382,10 @@ class _Headline:
 def _best(curve: MethodCurve) -> float:
     accuracy = curve.mean_accuracy()
     return math.nan if np.isnan(accuracy).all() else float(np.nanmax(accuracy))
+
+
+def _end(curve: MethodCurve) -> float:
+    return float(np.nan_to_num(curve.mean_accuracy()[-1]))
 
 
 def _cut_short(curve: MethodCurve) -> str:
