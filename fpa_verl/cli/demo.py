@@ -15,6 +15,7 @@ def demo(
     regime: Annotated[
         str, typer.Option(help="habit: a model with a bad habit; slips: a weak one, whose mistakes are single steps.")
     ] = "habit",
+    test_problems: Annotated[int, typer.Option(min=1, help="How many to judge by.")] = 1536,
     train_base: Annotated[
         bool, typer.Option("--train-base", help="Train the base model anew, some minutes; default: the package's own.")
     ] = False,
@@ -37,5 +38,5 @@ def demo(
                 status.update(f"warm start, step {step:,} of {total:,}, loss {loss:.3f}")
 
             train_base_model(folder, regime, total, show)
-    make_problems(folder)
+    make_problems(folder, test_problems)
     console.print(f"{folder}/problems and {folder}/base_model", markup=False, highlight=False)

@@ -31,15 +31,15 @@ def require_regime(name: str) -> None:
         raise ConfigError(f"--regime {name}: choose from {', '.join(task.REGIMES)}")
 
 
-def problems() -> tuple[list[task.Problem], list[task.Problem]]:
-    """Training and test problems, disjoint."""
+def problems(tests: int = TEST_PROBLEMS) -> tuple[list[task.Problem], list[task.Problem]]:
+    """Training and test problems, disjoint; fewer tests are the first of more."""
     train = task.distinct_problems(TRAIN_PROBLEMS, PROBLEM_SEED)
-    return train, task.distinct_problems(TEST_PROBLEMS, PROBLEM_SEED + 1, exclude=frozenset(train))
+    return train, task.distinct_problems(tests, PROBLEM_SEED + 1, exclude=frozenset(train))
 
 
-def make_problems(folder: Path) -> None:
+def make_problems(folder: Path, tests: int = TEST_PROBLEMS) -> None:
     """Write both files of problems."""
-    for split, found in zip(("train", "test"), problems(), strict=True):
+    for split, found in zip(("train", "test"), problems(tests), strict=True):
         posed = [
             Problem.from_text(f"{split}/{i:04d}", problem.text, problem.answer, task.DATA_SOURCE)
             for i, problem in enumerate(found)

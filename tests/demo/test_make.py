@@ -33,6 +33,13 @@ def test_problems_and_the_packaged_base_model(tmp_path, regime):
     assert "\\boxed{" in tokenizer.decode(written[0])
 
 
+def test_fewer_test_problems_are_the_first_of_more(tmp_path):
+    done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--test-problems", "3"])
+    assert done.exit_code == 0, done.output
+    found = [p.chat[-1]["content"] for p in read_problems([tmp_path / "problems" / "test.parquet"])]
+    assert found == [p.text for p in make.problems()[1][:3]]
+
+
 @pytest.mark.parametrize("regime", task.REGIMES)
 def test_the_package_says_how_its_model_was_made(regime):
     folder = make.BASE_MODELS / regime

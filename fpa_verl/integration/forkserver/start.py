@@ -38,7 +38,8 @@ def forked_workers(config: DictConfig) -> Iterator[None]:
     if not config.forked_workers or joins_cluster(config) or runtime_env.get("py_executable"):
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="fpa_verl_") as folder:
+    # As for Ray's own: the name of a socket has 108 bytes, of which a TMPDIR may leave too few.
+    with tempfile.TemporaryDirectory(prefix="fpa_verl_", dir="/tmp") as folder:
         path = str(Path(folder) / "socket")
         process = _server(path, {**os.environ, **_environment(config), **ONE_THREAD})
         with open_dict(config.ray_kwargs.ray_init):
