@@ -9,9 +9,17 @@ from typer.testing import CliRunner
 
 from fpa_verl import cli
 from fpa_verl.install import CPU, GPU
-from fpa_verl.integration.command import doctor
+from fpa_verl.integration.command import doctor, preflight
+from fpa_verl.integration.safety import one_engine
 from tests.integration.running import DEMO
 from tests.rollouts.conftest import change_manifest
+
+
+@pytest.fixture(autouse=True)
+def lock(monkeypatch, tmp_path):
+    """What else runs on this machine is nothing to these tests."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(one_engine, "LOCK", tmp_path / "lock")
 
 
 def examined(*overrides: str, with_ray: bool = False) -> dict[str, doctor.Finding]:
@@ -96,7 +104,17 @@ def test_a_task_of_ones_own_is_looked_at_whatever_the_order_of_arguments(chained
     assert done.exit_code == 0, done.output
     assert "collect can start" in done.output
     # Nothing of hydra's is left behind.
-    assert [one.name for one in tmp_path.iterdir()] == ["my recipes"]
+    assert {one.name for one in tmp_path.iterdir()} == {"my recipes", "lock"}
+
+
+def test_an_engine_that_runs_already_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(preflight, "check", lambda _: None)
+    monkeypatch.setattr(preflight, "notes", lambda _: ())
+    assert examined("recipe=grpo_baseline", *DEMO)["recipe"].state == "fine"
+    with one_engine.engine_to_itself(tmp_path / "first"):
+        found = examined("recipe=grpo_baseline", *DEMO)["recipe"]
+    assert found.state == "wrong"
+    assert re.search(r"another run .*first\)", found.detail)
 
 
 def test_a_configuration_file_of_ones_own_is_looked_at(tmp_path):

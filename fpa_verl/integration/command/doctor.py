@@ -200,6 +200,7 @@ def recipe(command: Command) -> Iterator[Finding]:
     facts = facts_of(config)
     with as_if_typed(command):
         preflight.check(facts)
+        preflight.require_free_machine(facts)
     for note in preflight.notes(facts):
         yield Finding("recipe", "note", note)
     yield Finding("recipe", "fine", f"{config.recipe_name} can start")
