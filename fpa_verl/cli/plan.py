@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fpa_verl import install
 from fpa_verl.cli.console import console, quiet
-from fpa_verl.errors import ConfigError
-from fpa_verl.install import GPU
 
 
 def plan(
@@ -61,6 +59,7 @@ def plan(
     if memory:
         print_memory(model, sorted({1, devices}), micro_batch_tokens, override or [])
         return
+    install.require("torch", "transformers")
     from fpa_verl import tables
     from fpa_verl.gpus import gpu_named
     from fpa_verl.integration.memory.models import configuration, sizes_of
@@ -96,8 +95,7 @@ def plan(
 
 def print_memory(model: str, devices: list[int], micro_batch_tokens: int | None, overrides: list[str]) -> None:
     """Print what a step of each recipe takes on so many GPUs, and on which it fits."""
-    if find_spec("verl") is None:
-        raise ConfigError(f"--memory runs verl's engine, which is not installed: {GPU}, or `make setup` without a GPU")
+    install.require("torch", "transformers", "verl")
     from fpa_verl import tables
     from fpa_verl.commands import Command, override
     from fpa_verl.integration.command.compose import composed

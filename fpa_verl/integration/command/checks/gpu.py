@@ -56,7 +56,7 @@ def require_gpu() -> None:
     if built_for is None:
         raise IntegrationError(
             f"a GPU is here (driver {driver}), but torch {torch.__version__} is a build for CPUs: make another "
-            f"environment, and there {GPU}"
+            f"environment, and there, in a clone of fpa-verl, {GPU}"
         )
     raise IntegrationError(
         f"a GPU is here (driver {driver}), but torch {torch.__version__}, built for CUDA {built_for}, cannot use it: "
