@@ -21,7 +21,8 @@ def check_verl() -> None:
     if found not in SUPPORTED_VERL:
         # Another verl had other versions of vLLM and torch beside it.
         raise IntegrationError(
-            f"verl {found} is not supported, {SUPPORTED_VERL} is: make another environment, and there, {install.COMMANDS}"
+            f"verl {found} is not supported, {SUPPORTED_VERL} is: make another environment, and there, "
+            f"{install.COMMANDS}"
         )
 
 
