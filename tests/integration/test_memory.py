@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.cli.console import console
 from fpa_verl.errors import ConfigError
+from fpa_verl.integration.command import compose
 from fpa_verl.integration.memory import planning
 from fpa_verl.integration.memory.fits import GIB, GPUS, SET_ASIDE, Planned, StepMemory
 from fpa_verl.integration.memory.models import KNOWN, configuration, reckonable, with_layers
@@ -222,7 +224,7 @@ def test_what_is_not_reckoned_is_refused(word):
 def test_a_model_that_verls_engine_cannot_be_given_is_said_in_one_line():
     falcon = FalconConfig(vocab_size=100, hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
     with pytest.raises(ConfigError, match=r"^the memory of off_rl with a falcon on 1 cannot be reckoned \(\w+: .*\): "):
-        planned([("off_rl", composed("off_rl"))], falcon, [1])
+        planning._step_memory(composed("off_rl"), falcon, 1)
 
 
 def test_a_micro_batch_has_the_tokens_that_are_asked_for():
@@ -234,6 +236,8 @@ def test_a_micro_batch_has_the_tokens_that_are_asked_for():
 
 def test_one_gpu_may_be_named(monkeypatch):
     memory = StepMemory(GIB, 0, GIB, 0, 0, GIB, GIB, GIB)
+    recipe = composed("off_rl")
+    monkeypatch.setattr(compose, "composed", lambda _: SimpleNamespace(config=recipe))
     monkeypatch.setattr(planning, "planned", lambda *_: [Planned("off_rl", 1, 0.4, memory)])
     output = CliRunner().invoke(app, ["plan", "--memory", "--gpu", "a100"]).output
     assert "A100 80 GB" in output
