@@ -52,7 +52,8 @@ def require_reckoned(config: DictConfig) -> None:
     """
     for key, wanted in RECKONED.items():
         if (found := OmegaConf.select(config, key)) not in (wanted, None):
-            raise ConfigError(f"{key}={found}: memory is reckoned with {str(wanted).lower()} alone: leave it so")
+            said, alone = (str(one).lower() for one in (found, wanted))
+            raise ConfigError(f"{key}={said}: memory is reckoned with {alone} alone: leave it so")
 
 
 def planned(
