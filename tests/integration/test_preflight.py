@@ -190,7 +190,7 @@ def driver(tmp_path, monkeypatch):
         ),
         (
             None,
-            r"\(driver 550.54.15\), but torch .* is a build for CPUs: make another environment, and there, in a clone .* pip",
+            r"\(driver 550.54.15\), but torch .* is a build for CPUs: .* and there, in a clone .* pip",
         ),
         ("99.1", "cannot use it: the driver may be too old; `nvidia-smi` shows the driver"),
     ],
