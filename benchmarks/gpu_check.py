@@ -30,9 +30,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-import gpu_engine  # noqa: F401
-import torch
-from gpu_parts import PARTS, WHOLE, Found, NotRunError, Size, first_line
+try:
+    import gpu_engine  # noqa: F401
+    import torch
+    from gpu_parts import PARTS, WHOLE, Found, NotRunError, Size, first_line
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"{error.name} is not installed in {sys.executable}: name a Python that has torch and transformers (make "
+        "gpu-check PYTHON=.venv/bin/python)"
+    )
 
 LIMIT_S = 240
 # The driver's, where there is an NVIDIA GPU.
@@ -249,7 +255,10 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the JSON goes; default: after the lines")
     for name in ("child", "folder"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.json and (options.json.is_dir() or not os.access(options.json.absolute().parent, os.W_OK)):
+        parser.error(f"--json {options.json}: no file can be written there")
+    return options
 
 
 def versions() -> dict[str, str | None]:

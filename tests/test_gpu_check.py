@@ -126,3 +126,20 @@ def test_a_gpu_that_torch_cannot_use_is_no_reason_for_toy_size(monkeypatch, tmp_
 def test_little_memory_makes_fewer_layers(gigabytes, layers, tokens):
     size = Size.of_gpu(gigabytes * 10**9)
     assert (size.layers, size.tokens) == (layers, tokens)
+
+
+def test_a_json_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, capsys):
+    for file in (tmp_path / "nowhere" / "x.json", tmp_path):
+        with pytest.raises(SystemExit) as end:
+            gpu_check.main(["--toy", "--json", str(file)])
+        assert end.value.code == 2
+        assert "no file can be written there" in capsys.readouterr().err
+
+
+def test_a_python_without_torch_is_named():
+    script = f"import runpy, sys; sys.modules['torch'] = None; sys.path.insert(0, {str(BENCHMARKS)!r}); "
+    script += f"runpy.run_path({str(BENCHMARKS / 'gpu_check.py')!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"torch is not installed in {sys.executable}: name a Python that has torch")
+    assert done.stderr.count("\n") == 1

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from importlib.machinery import SourceFileLoader
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
 from fpa_verl import install
+from fpa_verl.errors import IntegrationError
 
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = (ROOT / "constraints-gpu.txt").read_text()
@@ -62,3 +66,37 @@ def test_the_gpu_extra_resolves_within_its_constraints(python):
     )
     assert found == {name: pins[name] for name in found}
     assert found["torch"] == "2.11.0"
+
+
+WITHOUT_EXTRAS = """
+import sys
+for name in ("torch", "transformers", "safetensors", "tensordict", "ray", "vllm", "transfer_queue"):
+    sys.modules[name] = None
+from fpa_verl.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("words", [("plan",), ("plan", "--memory"), ("study", "paper", "--plan")])
+def test_what_an_extra_brings_is_missed_in_one_line(words):
+    """`pip install .` alone was typed."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS, *words], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"error: \w+ is not installed: {re.escape(install.COMMANDS)}\n", done.stderr)
+
+
+def test_a_folder_of_a_packages_name_is_no_package(monkeypatch):
+    """Our wheel has `verl/trainer/main.py`, so that `verl` can be imported where no verl is installed."""
+    assert install.installed("fpa-verl")
+    monkeypatch.setattr(install, "version", lambda name: _not_installed(name))
+    with pytest.raises(IntegrationError, match=r"^verl is not installed: in a clone of fpa-verl pip .* make setup$"):
+        install.require("verl")
+
+
+def _not_installed(name):
+    raise PackageNotFoundError(name)
+
+
+def test_another_module_that_is_missing_is_not_of_an_extra():
+    assert install.missing(ModuleNotFoundError("no", name="mine.words")) is None
+    assert install.missing(ModuleNotFoundError("no", name="verl.utils")) == f"verl is not installed: {install.COMMANDS}"

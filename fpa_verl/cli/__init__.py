@@ -22,6 +22,7 @@ from fpa_verl.cli.study import study
 from fpa_verl.cli.task import task_app
 from fpa_verl.cli.watch import watch
 from fpa_verl.errors import FpaError
+from fpa_verl.install import missing
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="FPA-weighted offline RL and GRPO in verl, compared."
@@ -53,4 +54,9 @@ def main() -> None:
         app()
     except FpaError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (said := missing(error)) is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(1)

@@ -92,10 +92,14 @@ class RolloutDataset:
         """Tokens of prompt and response of every row of the dataset."""
         return (self._index["prompt_tokens"] + self._index["response_tokens"]).to_numpy()
 
+    def response_lengths(self) -> np.ndarray:
+        """Tokens of the response of every row of the dataset."""
+        return self._index["response_tokens"].to_numpy()
+
     @property
     def longest_response(self) -> int:
         """Tokens of the longest response."""
-        return int(self._index["response_tokens"].max())
+        return int(self.response_lengths().max())
 
     @property
     def bytes(self) -> int:

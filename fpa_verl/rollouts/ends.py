@@ -132,9 +132,16 @@ def known_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 
 def named_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokenizer's end, and those of the generation_config.json in a folder; vLLM stops at them by itself."""
+    """The tokenizer's end, and those of the generation_config.json in a folder; vLLM stops at them by itself.
+
+    Raises:
+        DatasetError: that file is damaged.
+    """
     file = Path(model) / "generation_config.json"
-    more = json.loads(file.read_text()).get("eos_token_id") or [] if file.exists() else []
+    try:
+        more = json.loads(file.read_text()).get("eos_token_id") or [] if file.exists() else []
+    except (ValueError, AttributeError) as error:
+        raise DatasetError(f"{file} is damaged ({error}): fetch the model again, or restore that file") from error
     return {tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])} - {None}
 
 
@@ -157,7 +164,11 @@ def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
         text = str(tokenizer.apply_chat_template(turns, tokenize=False))
     except Exception:  # what a template does not take it refuses in ways of its own
         return frozenset()
-    behind = tokenizer.encode(text.rpartition(ANSWER)[2], add_special_tokens=False)
+    _, found, rest = text.rpartition(ANSWER)
+    if not found:
+        # A template that changes what is said does not show where it ends.
+        return frozenset()
+    behind = tokenizer.encode(rest, add_special_tokens=False)
     special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
     return frozenset(behind[:1]) & special
 

@@ -81,6 +81,28 @@ def part_name(batch: int, rank: int) -> str:
     return f"part-{batch:06d}-{rank:03d}.safetensors"
 
 
+def arrays_of(
+    source: str, k: int, samples: int, hidden: int, dtype: torch.dtype
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and dtype of each array of a source, of one response token.
+
+    `source`, `k` and `samples` are as in `CacheKey`; `hidden` is the size of a last hidden state, `dtype` theirs.
+    """
+    arrays: dict[str, dict[str, tuple[tuple[int, ...], torch.dtype]]] = {
+        "hidden": {"hidden": ((hidden,), dtype)},
+        "chosen": {"label": ((), torch.float32)},
+        "topk": {
+            "label": ((), torch.float32),
+            "tokens": ((k,), torch.int32),
+            "log_probs": ((k,), torch.float16),
+            "tail": ((), torch.float32),
+            "samples": ((samples,), torch.int32),
+            "sample_log_probs": ((samples,), torch.float16),
+        },
+    }
+    return arrays[source]
+
+
 def begin(folder: Path, key: CacheKey, *, batch: int, workers: int) -> None:
     """Start a cache, or go on with one of the same key that is cut into parts in the same way.
 

@@ -16,8 +16,8 @@ from fpa_verl.errors import ConfigError, FpaError
 from fpa_verl.gpus import Gpu
 from fpa_verl.report.comparisons.cost import run_cost
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR
-from fpa_verl.runs.find import find_runs
-from fpa_verl.runs.run import Run
+from fpa_verl.runs.names import RUN_FILE
+from fpa_verl.runs.run import Run, read_run
 from fpa_verl.tables import Table, time_unit
 
 ASSUMPTIONS = (
@@ -155,13 +155,19 @@ def measured_rates(runs: Sequence[Run]) -> dict[str, float]:
     return {name: mean(values) for name, values in found.items() if values}
 
 
-def runs_alike(folder: Path, gpu: Gpu, model: str) -> list[Run]:
-    """The runs under a folder that trained this model on such GPUs; none where they cannot be read."""
-    try:
-        found = find_runs([folder]) if folder.is_dir() else []
-    except FpaError:
-        return []
-    return [run for run in found if run.info.get("model") == model and gpu.model in run.info["hardware"]["device"]]
+def runs_alike(folder: Path, gpu: Gpu, model: str) -> tuple[list[Run], list[Path]]:
+    """The runs under a folder that trained this model on such GPUs, and the folders of those that cannot be read."""
+    found, unread = [], []
+    for file in sorted(folder.rglob(RUN_FILE)):
+        try:
+            run = read_run(file.parent)
+        except FpaError:
+            unread.append(file.parent)
+            continue
+        device = (run.info.get("hardware") or {}).get("device") or ""
+        if run.info.get("model") == model and gpu.model in device and not run.only_evaluates:
+            found.append(run)
+    return found, unread
 
 
 def training_estimate(parameters: float, flops: float, utilisation: float) -> float:
@@ -184,11 +190,15 @@ def generation_estimate(gpu: Gpu, parameters: float, token_bytes: float, tokens:
     return SEQUENCES * READ_SHARE * gpu.bandwidth / read
 
 
-def said_of_rates(rates: Rates, gpu: Gpu, parameters: float, utilisation: float, runs: Sequence[Run]) -> list[str]:
-    """Where the rates come from, in words."""
+def said_of_rates(
+    rates: Rates, gpu: Gpu, parameters: float, utilisation: float, runs: Sequence[Run], unread: Sequence[Path] = ()
+) -> list[str]:
+    """Where the rates come from, in words; `unread` are folders of runs that could not be read."""
     said = []
     if runs:
         said.append(f"Rates without ~ are given, or measured by {', '.join(run.name for run in runs)}.")
+    if unread:
+        said.append(f"Damaged, and left out of what is measured: {', '.join(map(str, unread))}.")
     if "training" in rates.estimated:
         said.append(
             f"~ training: {TRAINING_FLOP} FLOP a token and parameter, {parameters / 1e9:.2f}e9 of them, at "

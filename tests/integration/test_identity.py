@@ -107,10 +107,28 @@ class FakeNvml(types.ModuleType):
         return index
 
     def nvmlDeviceGetName(self, handle):  # noqa: N802
-        return ["NVIDIA H200", "NVIDIA H100"][handle]
+        return ["NVIDIA H200", "NVIDIA H100", "NVIDIA H100 MIG 1g.12gb"][handle]
+
+    def nvmlDeviceGetCount(self):  # noqa: N802
+        return 2
+
+    def nvmlDeviceGetUUID(self, handle):  # noqa: N802
+        return [b"GPU-8f01", b"GPU-8f92"][handle]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802
+        return {"MIG-77": 2}[uuid]
 
 
-@pytest.mark.parametrize(("visible", "name"), [("", "NVIDIA H200"), ("1", "NVIDIA H100"), ("GPU-8f", "NVIDIA H200")])
+@pytest.mark.parametrize(
+    ("visible", "name"),
+    [
+        ("", "NVIDIA H200"),
+        ("1", "NVIDIA H100"),
+        ("GPU-8f92,GPU-8f01", "NVIDIA H100"),
+        ("GPU-8f0", "NVIDIA H200"),
+        ("MIG-77", "NVIDIA H100 MIG 1g.12gb"),
+    ],
+)
 def test_the_device_is_named_where_ray_has_hidden_it(monkeypatch, visible, name):
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml("pynvml"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

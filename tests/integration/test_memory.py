@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import Qwen3Config
+from transformers import FalconConfig, Qwen3Config
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
 from fpa_verl.cli.console import console
 from fpa_verl.errors import ConfigError
+from fpa_verl.integration.command import compose
+from fpa_verl.integration.memory import planning
 from fpa_verl.integration.memory.fits import GIB, GPUS, SET_ASIDE, Planned, StepMemory
-from fpa_verl.integration.memory.models import KNOWN, configuration, with_layers
+from fpa_verl.integration.memory.models import KNOWN, configuration, reckonable, with_layers
 from fpa_verl.integration.memory.planning import RECIPES as PLANNED
+from fpa_verl.integration.memory.planning import planned
 from fpa_verl.integration.memory.shapes import Shapes
 from fpa_verl.integration.memory.step import measured, step_memory
 from fpa_verl.paths import RECIPES
@@ -199,7 +203,45 @@ def test_a_model_of_ones_own_and_one_that_cannot_be_reckoned(tmp_path):
 
     Qwen3MoeConfig().save_pretrained(tmp_path / "experts")
     with pytest.raises(ConfigError, match="experts"):
-        configuration(str(tmp_path / "experts"))
+        reckonable(str(tmp_path / "experts"))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("actor.strategy=fsdp", "actor.use_dynamic_bsz=false", "actor.fsdp_config.param_offload=true"),
+        *("actor.fsdp_config.optimizer_offload=true", "actor.fsdp_config.offload_policy=true"),
+        *("ref.fsdp_config.param_offload=true", "model.use_fused_kernels=true", "model.use_remove_padding=false"),
+        "model.enable_activation_offload=true",
+    ],
+)
+def test_what_is_not_reckoned_is_refused(word):
+    key = f"actor_rollout_ref.{word.partition('=')[0]}"
+    with pytest.raises(ConfigError, match=f"^{key}=.*: memory is reckoned with .* alone"):
+        planned([("off_rl", composed("off_rl", f"actor_rollout_ref.{word}"))], SMALL, [1])
+
+
+def test_a_model_that_verls_engine_cannot_be_given_is_said_in_one_line():
+    falcon = FalconConfig(vocab_size=100, hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
+    with pytest.raises(ConfigError, match=r"^the memory of off_rl with a falcon on 1 cannot be reckoned \(\w+: .*\): "):
+        planning._step_memory(composed("off_rl"), falcon, 1)
+
+
+def test_a_micro_batch_has_the_tokens_that_are_asked_for():
+    """And not those of whole sequences that go into it."""
+    less, more = (small("off_rl", f"{TOKENS}={tokens}") for tokens in (1_024, 2_047))
+    twice = small("off_rl", f"{TOKENS}=2048")
+    assert more.forward - less.forward == pytest.approx(twice.forward - less.forward, rel=0.02)
+
+
+def test_one_gpu_may_be_named(monkeypatch):
+    memory = StepMemory(GIB, 0, GIB, 0, 0, GIB, GIB, GIB)
+    recipe = composed("off_rl")
+    monkeypatch.setattr(compose, "composed", lambda _: SimpleNamespace(config=recipe))
+    monkeypatch.setattr(planning, "planned", lambda *_: [Planned("off_rl", 1, 0.4, memory)])
+    output = CliRunner().invoke(app, ["plan", "--memory", "--gpu", "a100"]).output
+    assert "A100 80 GB" in output
+    assert "H200 141 GB" not in output
 
 
 @pytest.mark.parametrize("model", KNOWN)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from fpa_verl.errors import IntegrationError
+from fpa_verl.integration.command import launch, preflight
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.safety import one_engine
-from fpa_verl.integration.safety.one_engine import engine_to_itself
+from fpa_verl.integration.safety.one_engine import engine_to_itself, require_no_other
 from tests.integration.running import DEMO, WITHOUT_VALIDATION, composed
 
 HOLDER = """
@@ -43,6 +47,62 @@ def test_the_second_is_refused_and_told_of_the_first(lock, tmp_path):
     first.wait()
     with engine_to_itself(tmp_path):
         assert str(tmp_path) in lock.read_text()
+
+
+def test_another_users_file_is_opened_and_not_made(lock, tmp_path, monkeypatch):
+    """With fs.protected_regular the kernel refuses O_CREAT on it in /tmp."""
+    lock.write_text("process 1, theirs")
+    opened = os.open
+
+    def protected(path, flags, *mode, **options):
+        if path == lock and flags & os.O_CREAT and not flags & os.O_EXCL:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *mode, **options)
+
+    monkeypatch.setattr(os, "open", protected)
+    with engine_to_itself(tmp_path), pytest.raises(IntegrationError, match="another run with a rollout engine"):
+        require_no_other()
+
+
+def test_a_file_that_tells_nothing_is_no_permission(lock, tmp_path):
+    # A link could lead to a file that is no lock.
+    lock.symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(IntegrationError, match=r"lock cannot be opened .*have its owner delete it"),
+        engine_to_itself(tmp_path),
+    ):
+        pass
+
+
+def test_the_lock_is_where_verls_sockets_are(monkeypatch, tmp_path):
+    """Whatever TMPDIR says."""
+    from verl.workers.rollout.vllm_rollout import vllm_rollout
+
+    assert "ipc:///tmp/rl-colocate-zmq-" in Path(vllm_rollout.__file__).read_text()
+    command = "from fpa_verl.integration.safety.one_engine import LOCK; print(LOCK.parent)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, text=True)
+    assert done.stdout == "/tmp\n", done.stderr
+
+
+def test_a_look_finds_the_engine_and_takes_none(lock, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    offline, caching = (facts_of(composed(name, *DEMO)) for name in ("fpa_offline", "cache_reference"))
+    for _ in range(2):
+        preflight.require_free_machine(offline)
+    with engine_to_itself(tmp_path):
+        with pytest.raises(IntegrationError, match=f"process {os.getpid()}"):
+            preflight.require_free_machine(offline)
+        preflight.require_free_machine(caching)
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+        preflight.require_free_machine(offline)
+
+
+def test_a_command_is_refused_before_its_log_is_there(lock, tmp_path):
+    facts = facts_of(composed("grpo_baseline", *DEMO, f"run_dir={tmp_path}/second"))
+    with engine_to_itself(tmp_path / "first"), pytest.raises(IntegrationError, match="first"):
+        launch.has_work(facts)
+    assert not (tmp_path / "second").exists()
 
 
 def test_one_after_the_other(lock, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from fpa_verl.integration.command.checks import disk, gpu
 from fpa_verl.integration.config import versions
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.typed_command import COMMAND
+from fpa_verl.rollouts import RolloutDataset
 from tests.integration.running import DEMO, composed
 
 UPDATE_TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
@@ -188,7 +190,7 @@ def driver(tmp_path, monkeypatch):
         ),
         (
             None,
-            r"\(driver 550.54.15\), but torch .* is a build for CPUs: make another environment, and there pip",
+            r"\(driver 550.54.15\), but torch .* is a build for CPUs: .* and there, in a clone .* pip",
         ),
         ("99.1", "cannot use it: the driver may be too old; `nvidia-smi` shows the driver"),
     ],
@@ -202,10 +204,59 @@ def test_a_gpu_that_this_torch_cannot_use(check, monkeypatch, driver, built_for,
     assert re.search(message, found.detail)
 
 
+@pytest.mark.parametrize(
+    ("built_for", "visible", "message"),
+    [
+        ("12.8", None, r"cannot use it: the driver is new enough, so the container or job .*nvidia-fabricmanager"),
+        ("12.8", "", r"cannot use it: CUDA_VISIBLE_DEVICES= may hide it: unset it"),
+        ("13.0", "7", r"cannot use it: it wants driver 580 or newer"),
+    ],
+)
+def test_a_driver_that_is_new_enough_is_not_blamed(check, monkeypatch, driver, built_for, visible, message):
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(IntegrationError, match=message):
+        check(*ON_GPUS)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("trainer.nnodes=2",), r"trainer.nnodes=2: without RAY_ADDRESS a run stays on its machine"),
+        (("trainer.n_gpus_per_node=null",), r"trainer.n_gpus_per_node=None: a whole number of at least 1"),
+        (("trainer.nnodes=0",), r"trainer.nnodes=0: a whole number of at least 1"),
+    ],
+)
+def test_devices_that_cannot_be(check, monkeypatch, overrides, message):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for more in ((), ON_GPUS[:1] + ON_GPUS[2:]):
+        with pytest.raises(ConfigError, match=message):
+            check(*more, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ("flash_attention_2", IntegrationError, "flash_attn is not installed"),
+        ("nonsense", ConfigError, r"attn_implementation=nonsense: transformers knows eager, .*sdpa"),
+        ("packed_sdpa", None, None),
+        ("eager", None, None),
+    ],
+)
+def test_an_attention_that_is_named(check, monkeypatch, asked, error, message):
+    monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
+    with pytest.raises(error, match=message) if error else nullcontext():
+        check(*ON_GPUS[:2], "trainer.n_gpus_per_node=1", f"{MODEL}.override_config.attn_implementation={asked}")
+
+
 def test_fewer_gpus_than_the_recipe_wants(check, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    message = "n_gpus_per_node=2: torch sees 1 here .* set trainer.n_gpus_per_node=1. The paper's recipes"
+    message = (
+        "n_gpus_per_node=2: torch sees 1 here .* set trainer.n_gpus_per_node=1. With Qwen3-4B .* plan --memory --model"
+    )
     with pytest.raises(ConfigError, match=message):
         check(*ON_GPUS)
 
@@ -246,13 +297,57 @@ def test_a_disk_without_room_for_the_checkpoints(check, monkeypatch, base_model)
     room = parameters * (3 * 12 + 4)
     for free, fits in ((room, True), (room - 1, False)):
         monkeypatch.setattr(disk.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
-        with (
-            nullcontext() if fits else pytest.raises(ConfigError, match=r"take .* GB at a time, .* more than are free")
-        ):
+        with nullcontext() if fits else pytest.raises(ConfigError, match=r"take up to .* GB, .* more than are free"):
             check("trainer.save_freq=10")
         # Half of it, or none at all.
         check("trainer.save_freq=-1")
         check("trainer.save_freq=10", "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora_alpha=16")
+
+
+def test_a_disk_without_room_for_all_checkpoints(check, monkeypatch, base_model, chained_additions):
+    """`null` keeps all of them; how many that are, the epochs say."""
+    small = ("data.train_batch_size=4", "trainer.total_training_steps=null", "trainer.save_freq=2")
+    parameters = disk.parameters_of(str(base_model))
+    for epochs in (1, 3):
+        words = (*small, f"trainer.total_epochs={epochs}", "trainer.max_actor_ckpt_to_keep=null", "keep_best=false")
+        config = composed("fpa_offline", *DEMO, f"rollouts={chained_additions}", *words)
+        config.actor_rollout_ref.model.path = str(base_model)
+        steps = len(facts_of(config).dataset) // 4 * epochs
+        assert disk.bytes_needed(facts_of(config)) == parameters * 12 * math.ceil(steps / 2)
+        assert steps > 2
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(ConfigError, match=r"max_actor_ckpt_to_keep=1 \(it is null\)"):
+        check(*words)
+
+
+def test_snapshots_are_counted_by_the_epochs(base_model, chained_additions):
+    words = ("data.train_batch_size=4", "trainer.total_training_steps=null", "trainer.total_epochs=2")
+
+    def needed(*more):
+        config = composed("fpa_offline", *DEMO, f"rollouts={chained_additions}", *words, *more)
+        config.actor_rollout_ref.model.path = str(base_model)
+        return disk.bytes_needed(facts_of(config)), facts_of(config)
+
+    (without, facts), (with_some, _) = needed(), needed("snapshots.every=3")
+    count = math.ceil(len(facts.dataset) // 4 * 2 / 3)
+    assert with_some - without == count * 2 * disk.parameters_of(str(base_model))
+
+
+@pytest.mark.parametrize(("source", "of_a_token"), [("chosen", 4), ("topk", 8 + 6 * (64 + 64)), ("hidden", 4 * 64)])
+def test_a_disk_without_room_for_the_cache(check, monkeypatch, chained_additions, source, of_a_token):
+    dataset = RolloutDataset(chained_additions)
+    needed = of_a_token * sum(len(dataset.row(row)["response_ids"]) for item in dataset.items for row in item)
+    words = (f"reference.source={source}", *(("reference.k=64", "reference.samples=64") if source == "topk" else ()))
+    for free, fits in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(disk.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        with nullcontext() if fits else pytest.raises(ConfigError, match=rf"source={source}: the cache in .* takes"):
+            check(*words, recipe="cache_reference")
+
+
+def test_weights_of_other_kinds_count_as_well(base_model, tmp_path):
+    (tmp_path / "config.json").write_text((base_model / "config.json").read_text())
+    torch.save(load_file(base_model / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    assert disk.parameters_of(str(tmp_path)) == disk.parameters_of(str(base_model))
 
 
 def test_a_finished_collection_is_not_repeated_and_not_taken_over(base_model, chained_additions, tmp_path):
@@ -292,7 +387,7 @@ def test_a_plugin_that_verl_was_told_not_to_load(check, monkeypatch):
 @pytest.mark.parametrize("found", ["0.9.0", "0.10.0", "1.0"])
 def test_a_verl_outside_the_supported_range(monkeypatch, found):
     monkeypatch.setattr(versions, "version", lambda _: found)
-    with pytest.raises(IntegrationError, match=rf"verl {found} is not supported: `pip install 'verl"):
+    with pytest.raises(IntegrationError, match=rf"verl {found} is not supported, .*and there, in a clone .* pip"):
         versions.check_verl()
 
 

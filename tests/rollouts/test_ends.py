@@ -17,6 +17,7 @@ from fpa_verl.rollouts.ends import (
     end_ids,
     finish_reason_of,
     known_ends,
+    named_ends,
     split_end,
     turn_ends,
     unnamed_ends,
@@ -183,6 +184,25 @@ def test_a_tokenizer_without_an_end_is_refused(tmp_path, base_model):
     tokenizer.save_pretrained(tmp_path / "m")
     with pytest.raises(DatasetError, match=r"has no end-of-sequence token, .*: set .eos_token. in "):
         imported(tmp_path, tmp_path / "m", r"\boxed{2}")
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_generation_config_is_named(tmp_path, content):
+    (tmp_path / "generation_config.json").write_text(content)
+    with pytest.raises(DatasetError, match=r"generation_config.json is damaged .* restore that file"):
+        named_ends(str(tmp_path), character_tokenizer())
+
+
+def test_a_template_that_changes_what_is_said_shows_no_end():
+    """Else its first token would be taken for one."""
+    tokenizer = character_tokenizer()
+    turns = "{% for turn in messages %}" + END + "{{ turn.content }}{% endfor %}" + END
+    tokenizer.chat_template = turns
+    assert known_ends("", tokenizer) == {tokenizer.convert_tokens_to_ids(END)}
+    tokenizer.eos_token = None
+    assert known_ends("", tokenizer) == {tokenizer.convert_tokens_to_ids(END)}
+    tokenizer.chat_template = turns.replace("content", "content | upper")
+    assert known_ends("", tokenizer) == set()
 
 
 def test_a_tokenizer_without_a_template_is_named_in_one_line(tmp_path, base_model):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
+from transformers import AutoConfig
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
@@ -97,10 +99,91 @@ def test_runs_alike_are_those_of_the_model_on_such_gpus(tmp_path):
     run("here", "NVIDIA H200", "m")
     run("elsewhere", "NVIDIA H100 80GB HBM3", "m")
     run("another", "NVIDIA H200", "n")
-    assert [one.name for one in runs_alike(tmp_path / "runs", gpu_named("h200"), "m")] == ["here"]
-    assert runs_alike(tmp_path / "nowhere", gpu_named("h200"), "m") == []
+
+    def found():
+        alike, unread = runs_alike(tmp_path / "runs", gpu_named("h200"), "m")
+        return [one.name for one in alike], unread
+
+    assert found() == (["here"], [])
+    assert runs_alike(tmp_path / "nowhere", gpu_named("h200"), "m") == ([], [])
+    # One that is damaged takes no other with it, and one that says nothing of its machine is of none.
     (tmp_path / "runs" / "another" / "run.json").write_text("{")
-    assert runs_alike(tmp_path / "runs", gpu_named("h200"), "m") == []
+    run("nothing", None, "m")
+    info = json.loads((tmp_path / "runs" / "elsewhere" / "run.json").read_text())
+    del info["hardware"]
+    (tmp_path / "runs" / "elsewhere" / "run.json").write_text(json.dumps(info))
+    assert found() == (["here"], [tmp_path / "runs" / "another"])
+
+
+def test_a_run_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "broken").mkdir(parents=True)
+    (tmp_path / "runs" / "broken" / "run.json").write_text("{")
+    assert "Damaged, and left out of what is measured: runs/broken." in CliRunner().invoke(app, ["plan"]).output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("--rollouts", "0"), ("--problems", "0"), ("--trained-share", "-1"), ("--trained-share", "2")),
+        *(("--online-prompts", "-1"), ("--response-tokens", "-5"), ("--utilisation", "5"), ("--epochs", "-1")),
+        *(("--memory", "--micro-batch-tokens", "-5"), ("--parameters", "0")),
+    ],
+)
+def test_what_no_workload_has_is_refused(words):
+    done = CliRunner().invoke(app, ["plan", *words])
+    assert done.exit_code == 2
+    assert words[-2] in done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--override", "a=1"), "add --memory"),
+        (("--micro-batch-tokens", "2048"), "add --memory"),
+        (("--utilisation", "0"), "rate of training, forward must be above 0"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(words, message):
+    error = CliRunner().invoke(app, ["plan", *words]).exception
+    assert isinstance(error, ConfigError)
+    assert message in str(error)
+
+
+def planned(folder, config, *words):
+    config.save_pretrained(folder)
+    return CliRunner().invoke(app, ["plan", "--model", str(folder), *words])
+
+
+SMALL_MODEL = {"vocab_size": 100, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "falcon", "bloom"])
+def test_models_with_a_head_of_keys_for_each_of_queries_are_planned(tmp_path, kind):
+    done = planned(tmp_path, AutoConfig.for_model(kind, **SMALL_MODEL))
+    assert done.exit_code == 0, done.exception
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "message"),
+    [
+        ("mamba", {"vocab_size": 100, "hidden_size": 64, "num_hidden_layers": 2}, "give --generation-rate"),
+        ("t5", {}, "no parameters counted .*: give --parameters"),
+        ("dbrx", {}, "chooses experts token by token: give --parameters"),
+        ("qwen3_moe", {}, "chooses experts token by token: give --parameters"),
+    ],
+)
+def test_what_cannot_be_told_of_a_model_is_asked_for(tmp_path, kind, sizes, message):
+    config = AutoConfig.for_model(kind, **sizes)
+    error = planned(tmp_path, config).exception
+    assert isinstance(error, ConfigError)
+    assert re.search(message, str(error))
+    done = planned(tmp_path, config, "--parameters", "3e9", "--generation-rate", "5000")
+    assert done.exit_code == 0, done.exception
+    if kind == "qwen3_moe":
+        # Keys and values are known of it.
+        assert planned(tmp_path, config, "--parameters", "3e9").exit_code == 0
 
 
 def test_without_an_option_the_plan_is_the_papers_and_says_what_is_estimated(tmp_path, monkeypatch):

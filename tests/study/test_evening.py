@@ -28,6 +28,8 @@ def test_how_often_a_run_stops():
     # 100 x 4 x 2 / 64 = 12.5 steps; evaluations before the first, after 5, 10 and the last; (20 + 5) x 8 answers.
     assert (offline.steps, offline.evaluations, offline.pushes, offline.checkpoints) == (13, 4, 4, 2)
     assert (offline.answers, offline.starts) == (200, 2)
+    cached, _ = schedules(WORK, SCALE, test_problems=20, validation_share=0.05, cached=True)
+    assert cached.starts == 3
     assert (online.steps, online.evaluations, online.pushes, online.checkpoints, online.starts) == (25, 4, 25, 1, 1)
 
 

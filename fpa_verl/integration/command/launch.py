@@ -197,12 +197,26 @@ def run(config: DictConfig, started_at: float, verls_main: Callable[[DictConfig]
 
     with Terminal(verbose=bool(config.verbose)) as terminal, forked_workers(config):
         facts = prepare(config, started_at)
-        if not facts.kind.is_done(facts):
+        if has_work(facts):
             terminal.follow(facts.folder)
             with attended(config, facts, started_at):
                 (verls_main or call_verl)(config)
             facts = what_was_made(config)
     facts.kind.report(facts)
+
+
+def has_work(facts: RunFacts) -> bool:
+    """Whether something is left to do, on a machine that is free for it.
+
+    Raises:
+        FpaError: another run is in its folder, or has this machine's rollout engines.
+    """
+    from fpa_verl.integration.command import preflight
+
+    if facts.kind.is_done(facts):
+        return False
+    preflight.require_free_machine(facts)
+    return True
 
 
 def what_was_made(config: DictConfig) -> RunFacts:

@@ -18,6 +18,8 @@ from fpa_verl.integration.command.checks import (
 )
 from fpa_verl.integration.command.checks.together import together
 from fpa_verl.integration.config.facts import RunFacts
+from fpa_verl.integration.config.settings import joins_cluster
+from fpa_verl.integration.safety.one_engine import require_no_other
 
 
 def check(facts: RunFacts) -> None:
@@ -38,6 +40,16 @@ def check(facts: RunFacts) -> None:
     disk.check(facts)
     # Reading it finds out whether the model is there.
     _ = facts.model
+
+
+def require_free_machine(facts: RunFacts) -> None:
+    """Refuse a run that has something left to do while another on this machine has a rollout engine.
+
+    Raises:
+        IntegrationError: naming the other.
+    """
+    if facts.holds_rollout_engine and not joins_cluster(facts.config):
+        require_no_other()
 
 
 def notes(facts: RunFacts) -> Iterator[str]:

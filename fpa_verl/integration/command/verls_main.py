@@ -60,11 +60,11 @@ class AroundVerlsMain(Callback):
                 terminal = around.enter_context(Terminal(verbose=bool(config.verbose)))
                 around.enter_context(forked_workers(config))
                 facts = launch.prepare(config, started_at)
-                if not (is_done := facts.kind.is_done(facts)):
+                if has_work := launch.has_work(facts):
                     terminal.follow(facts.folder)
                     around.enter_context(launch.attended(config, facts, started_at))
                     self._attended = around.pop_all()
-            if is_done:
+            if not has_work:
                 facts.kind.report(facts)
                 sys.exit(0)
         self._config = config

@@ -215,11 +215,25 @@ def _gpu() -> str:
         import pynvml
 
         pynvml.nvmlInit()
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
-        name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(int(visible) if visible.isdigit() else 0))
-        return name if isinstance(name, str) else name.decode()
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+        return _text(pynvml.nvmlDeviceGetName(_handle(pynvml, visible)))
     except Exception:  # not installed, no driver, or an accelerator of another maker
         return torch.cuda.get_device_name() if torch.cuda.is_available() else UNKNOWN_DEVICE
+
+
+def _handle(nvml: Any, visible: str) -> Any:
+    """NVML's handle of a device by its place, its UUID, or how that begins, as CUDA takes them; "" is the first."""
+    if not visible or visible.isdigit():
+        return nvml.nvmlDeviceGetHandleByIndex(int(visible or 0))
+    if visible.startswith("MIG-"):
+        return nvml.nvmlDeviceGetHandleByUUID(visible)
+    handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
+    return next(one for one in handles if _text(nvml.nvmlDeviceGetUUID(one)).startswith(visible))
+
+
+def _text(said: str | bytes) -> str:
+    """What NVML says, which older bindings give as bytes."""
+    return said if isinstance(said, str) else said.decode()
 
 
 def _processor() -> str:

@@ -116,6 +116,14 @@ class Length:
 
 
 @dataclass(frozen=True)
+class Devices:
+    """`trainer`. n_gpus_per_node: devices of a machine, GPUs or not."""
+
+    nnodes: int = bounded(1, at_least=1, whole=True)
+    n_gpus_per_node: int = bounded(1, at_least=1, whole=True)
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """`actor_rollout_ref.actor.optim`."""
 

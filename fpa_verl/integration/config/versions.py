@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from packaging.specifiers import SpecifierSet
 
@@ -16,22 +16,17 @@ RECORDED_PACKAGES = ("fpa-verl", "verl", "torch", "transformers", "vllm", "vllm-
 
 def check_verl() -> None:
     """Raise IntegrationError where verl is absent or outside the supported range."""
-    try:
-        found = version("verl")
-    except PackageNotFoundError:
-        raise IntegrationError(
-            f"verl is not installed: in a clone of fpa-verl {install.GPU}, or on a machine without a GPU {install.CPU}"
-        ) from None
+    install.require("verl")
+    found = version("verl")
     if found not in SUPPORTED_VERL:
-        raise IntegrationError(f"verl {found} is not supported: `pip install 'verl{SUPPORTED_VERL}'`")
+        # Another verl had other versions of vLLM and torch beside it.
+        raise IntegrationError(
+            f"verl {found} is not supported, {SUPPORTED_VERL} is: make another environment, and there, "
+            f"{install.COMMANDS}"
+        )
 
 
 def installed_versions() -> dict[str, str]:
     """Versions of the packages that took part, leaving out those that are not installed."""
-    found = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: install.installed(package) for package in RECORDED_PACKAGES}
+    return {package: number for package, number in found.items() if number is not None}

@@ -12,6 +12,7 @@ from verl.utils import tensordict_utils as tu
 from fpa_verl.integration.memory.shapes import Shapes
 from fpa_verl.integration.workers.loss import REFERENCE_POINT
 from fpa_verl.roles import Roles
+from fpa_verl.rollouts.reference_cache import arrays_of
 
 # Part of a sequence that is prompt: an eighth.
 PROMPT_SHARE = 8
@@ -63,19 +64,7 @@ class CacheOfShapes:
 
     def __init__(self, shapes: Shapes, source: str, k: int, samples: int, hidden: int, dtype: torch.dtype) -> None:
         self._shapes, self.source = shapes, source
-        columns: dict[str, dict[str, tuple[tuple[int, ...], torch.dtype]]] = {
-            "hidden": {"hidden": ((hidden,), dtype)},
-            "chosen": {"label": ((), torch.float32)},
-            "topk": {
-                "label": ((), torch.float32),
-                "tokens": ((k,), torch.int32),
-                "log_probs": ((k,), torch.float16),
-                "tail": ((), torch.float32),
-                "samples": ((samples,), torch.int32),
-                "sample_log_probs": ((samples,), torch.float16),
-            },
-        }
-        self._columns = columns[source]
+        self._columns = arrays_of(source, k, samples, hidden, dtype)
 
     def read(self, rows: Sequence[int], lengths: Sequence[int]) -> dict[str, torch.Tensor]:
         tokens = sum(lengths)

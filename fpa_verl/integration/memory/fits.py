@@ -93,15 +93,15 @@ def steps_table(planned: Sequence[Planned], what: str) -> Table:
     return Table(f"Memory of a step, GiB a GPU: {what}", header, rows)
 
 
-def fits_table(planned: Sequence[Planned]) -> Table:
+def fits_table(planned: Sequence[Planned], gpus: Sequence[Gpu] = GPUS) -> Table:
     """On which GPUs each fits: GiB needed of those there are, in a step or awake; `no` where that is too much."""
-    header = ["recipe", "GPUs", "share", *(gpu.name for gpu in GPUS)]
+    header = ["recipe", "GPUs", "share", *(gpu.name for gpu in gpus)]
     rows = [
         [
             one.name,
             str(one.devices),
             f"{one.share:g}",
-            *(f"{'' if one.fits(gpu) else 'no: '}{one.needed(gpu):.0f} of {gpu.gib:.0f}" for gpu in GPUS),
+            *(f"{'' if one.fits(gpu) else 'no: '}{one.needed(gpu):.0f} of {gpu.gib:.0f}" for gpu in gpus),
         ]
         for one in planned
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -76,24 +75,44 @@ def configuration(model: str) -> PretrainedConfig:
         model: a folder or a Hugging Face name.
 
     Raises:
-        ConfigError: there is none, or no memory can be reckoned from it.
+        ConfigError: there is none.
     """
     if model in KNOWN:
         kind, shapes = KNOWN[model]
         return kind(**shapes)
     try:
-        found = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError) as error:
+        return AutoConfig.from_pretrained(model)
+    except Exception as error:  # of a damaged file, transformers says so in ways of its own
         raise ConfigError(
-            f"no configuration of '{model}': {str(error).splitlines()[0]} Give --model FOLDER with a config.json, a "
+            f"no configuration of '{model}': {first_line(error)} Give --model FOLDER with a config.json, a "
             f"Hugging Face name, or one of {', '.join(KNOWN)}, which need no hub"
         ) from error
-    text = found.get_text_config()
-    if any(getattr(text, name, None) for name in EXPERTS):
+
+
+def reckonable(model: str) -> PretrainedConfig:
+    """The configuration of a model whose memory can be reckoned.
+
+    Raises:
+        ConfigError: there is none, or it is of another kind.
+    """
+    found = configuration(model)
+    if has_experts(found):
         raise ConfigError(f"{model} chooses experts token by token, and its memory cannot be told from shapes alone")
-    if text is not found:
+    if found.get_text_config() is not found:
         raise ConfigError(f"{model} is more than a language model, and its memory is not reckoned here")
     return found
+
+
+def has_experts(hf_config: PretrainedConfig) -> bool:
+    """Whether a token goes through some of the weights alone."""
+    text = hf_config.get_text_config()
+    # DBRX says it of its feed-forward layers.
+    layers = getattr(text, "ffn_config", None)
+    return any(getattr(text, name, None) for name in EXPERTS) or bool(getattr(layers, "moe_num_experts", None))
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def with_layers(hf_config: PretrainedConfig, layers: int) -> PretrainedConfig:
@@ -105,18 +124,32 @@ def with_layers(hf_config: PretrainedConfig, layers: int) -> PretrainedConfig:
     return shorter
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Of a model: its parameters, and the bytes in which a token's keys and values are kept, in bfloat16."""
+def parameters_in(hf_config: PretrainedConfig, model: str) -> int:
+    """How many a model with this configuration has.
 
-    parameters: int
-    token_bytes: int
+    Raises:
+        ConfigError: they cannot be counted, or are not those that a token goes through.
+    """
+    if has_experts(hf_config):
+        raise ConfigError(f"{model} chooses experts token by token: give --parameters, those that a token goes through")
+    try:
+        with torch.device("meta"):
+            made = AutoModelForCausalLM.from_config(hf_config)
+    except Exception as error:  # what is no language model, a class of transformers refuses in its own way
+        raise ConfigError(f"{model}: no parameters counted ({first_line(error)}): give --parameters") from error
+    return sum(one.numel() for one in made.parameters())
 
 
-def sizes_of(hf_config: PretrainedConfig) -> Sizes:
-    """The sizes of a model with this configuration."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(hf_config)
-    head = getattr(hf_config, "head_dim", None) or hf_config.hidden_size // hf_config.num_attention_heads
-    kept = 2 * hf_config.num_hidden_layers * hf_config.num_key_value_heads * head
-    return Sizes(sum(one.numel() for one in model.parameters()), kept * torch.bfloat16.itemsize)
+def token_bytes(hf_config: PretrainedConfig, model: str) -> int:
+    """Bytes in which a token's keys and values are kept, in bfloat16.
+
+    Raises:
+        ConfigError: the model keeps something else.
+    """
+    text = hf_config.get_text_config()
+    heads = getattr(text, "num_attention_heads", None)
+    if not heads:
+        raise ConfigError(f"{model} has no attention whose keys and values could be counted: give --generation-rate")
+    kept = getattr(text, "num_key_value_heads", None) or heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return int(2 * text.num_hidden_layers * kept * size * torch.bfloat16.itemsize)

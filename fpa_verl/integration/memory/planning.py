@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from unittest import mock
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from transformers import PretrainedConfig
 
+from fpa_verl.errors import ConfigError, FpaError
 from fpa_verl.integration.memory.fits import Planned, StepMemory
+from fpa_verl.integration.memory.models import first_line
 
 SOURCES = ("forward", "hidden", "topk")
 # What is planned for: a name, and what to type.
@@ -27,6 +29,32 @@ PROCESSES = 8
 # No GPU is touched, and verl is not to look for one.
 ENVIRONMENT = {"VERL_PLATFORM": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
+# Keys that change what a step takes and are reckoned with one value alone.
+RECKONED = {
+    "actor_rollout_ref.actor.strategy": "fsdp2",
+    "actor_rollout_ref.actor.use_dynamic_bsz": True,
+    "actor_rollout_ref.model.use_remove_padding": True,
+    "actor_rollout_ref.model.use_fused_kernels": False,
+    "actor_rollout_ref.model.enable_activation_offload": False,
+    **{
+        f"actor_rollout_ref.{role}.fsdp_config.{name}": False
+        for role in ("actor", "ref")
+        for name in ("param_offload", "optimizer_offload", "offload_policy")
+    },
+}
+
+
+def require_reckoned(config: DictConfig) -> None:
+    """Refuse settings whose memory is not reckoned, for a figure without them would be another's.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key, wanted in RECKONED.items():
+        if (found := OmegaConf.select(config, key)) not in (wanted, None):
+            said, alone = (str(one).lower() for one in (found, wanted))
+            raise ConfigError(f"{key}={said}: memory is reckoned with {alone} alone: leave it so")
+
 
 def planned(
     configs: Sequence[tuple[str, DictConfig]], hf_config: PretrainedConfig, devices: Sequence[int]
@@ -37,7 +65,12 @@ def planned(
         configs: name and composed configuration of each.
         hf_config: the model's.
         devices: numbers of GPUs.
+
+    Raises:
+        ConfigError: a key is set to what is not reckoned, or a model or a setting cannot be.
     """
+    for _, config in configs:
+        require_reckoned(config)
     jobs = [(config, hf_config, number) for _, config in configs for number in devices]
     workers = min(PROCESSES, os.cpu_count() or 1, len(jobs))
     with (
@@ -63,4 +96,12 @@ def _step_memory(config: DictConfig, hf_config: PretrainedConfig, devices: int) 
     # Imported here, verl finds the environment and the streams of this process.
     from fpa_verl.integration.memory.step import step_memory
 
-    return step_memory(config, hf_config, devices)
+    try:
+        return step_memory(config, hf_config, devices)
+    except FpaError:
+        raise
+    except Exception as error:  # of a kind of model or a setting that nobody tried here
+        raise ConfigError(
+            f"the memory of {config.recipe_name} with a {hf_config.model_type} on {devices} cannot be reckoned "
+            f"({type(error).__name__}: {first_line(error)}): leave out --override, or take another --model"
+        ) from None

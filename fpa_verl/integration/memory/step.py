@@ -24,7 +24,7 @@ from fpa_verl.integration.workers.loss import OfflineLoss
 from fpa_verl.integration.workers.reference import CachedReference, ForwardReference, Reference
 from fpa_verl.roles import SINGLE
 
-# Tokens of the sequences that a micro-batch is made of.
+# Tokens, or a few more, of the sequences that a micro-batch is made of.
 SEQUENCE = 1_024
 # The least in which FSDP gathers a layer while another is at work, in both directions.
 DEPTHS = (2, 3)
@@ -125,8 +125,8 @@ class _Measurement:
 
     def _batch(self, limit: int) -> TensorDict:
         """Two full micro-batches of so many tokens."""
-        length = min(SEQUENCE, limit)
-        data = rank_batch(2 * (limit // length), length, self._roles)
+        count = max(1, limit // SEQUENCE)
+        data = rank_batch(2 * count, limit // count, self._roles)
         temperature = self._policy_loss.scoring_temperature if self._offline else self._worker.rollout.temperature
         tu.assign_non_tensor(
             data,

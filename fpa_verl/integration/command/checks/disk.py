@@ -1,4 +1,4 @@
-"""Room on the disk for the checkpoints, snapshots and the best model of this very recipe."""
+"""Room on the disk for what this very recipe keeps: checkpoints, snapshots and the best model, or a reference cache."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import math
 import shutil
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM
+from verl.utils.torch_dtypes import PrecisionType
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import trains_adapter
+from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.fingerprint import local_model_dir
+from fpa_verl.rollouts.reference_cache import arrays_of
 
 # Bytes a parameter of a checkpoint: float32 weights, and two moments of Adam for what is trained.
 WEIGHTS, MOMENTS = 4, 8
@@ -25,42 +30,88 @@ def check(facts: RunFacts) -> None:
     Raises:
         ConfigError: with what it needs and what is free.
     """
-    if not (facts.kind.trains and facts.kind.resumes):
-        return
-    folder = Path(facts.config.trainer.default_local_dir).expanduser().absolute()
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    needed, free = bytes_needed(facts), shutil.disk_usage(there).free
-    # What an earlier attempt left is written over.
-    missing = needed - _size(folder) - free
-    if missing > 0:
-        config = facts.config.trainer
-        raise ConfigError(
-            f"run_dir={facts.run_dir}: checkpoints, snapshots and the best model take {needed / 1e9:,.1f} GB at a "
-            f"time, {missing / 1e9:,.1f} more than are free: choose run_dir on another disk, or set "
-            f"trainer.max_actor_ckpt_to_keep=1 (it is {config.max_actor_ckpt_to_keep}) or trainer.save_freq=-1"
+    if facts.kind.trains and facts.kind.resumes:
+        trainer = facts.config.trainer
+        kept = "null" if trainer.max_actor_ckpt_to_keep is None else trainer.max_actor_ckpt_to_keep
+        _require_room(
+            Path(trainer.default_local_dir).expanduser().absolute(),
+            bytes_needed(facts),
+            f"run_dir={facts.run_dir}: checkpoints, snapshots and the best model take up to",
+            f"choose run_dir on another disk, or set trainer.max_actor_ckpt_to_keep=1 (it is {kept}) or "
+            "trainer.save_freq=-1",
+        )
+    if facts.kind.makes_cache:
+        source = facts.config.reference.source
+        _require_room(
+            facts.cache_folder.absolute(),
+            cache_bytes(facts),
+            f"reference.source={source}: the cache in {facts.cache_folder} takes",
+            "have the dataset on another disk (rollouts=FOLDER), or keep less a token (docs/reference_cache.md)",
         )
 
 
+def _require_room(folder: Path, needed: int, what: str, remedy: str) -> None:
+    """What an earlier attempt left in the folder is written over, or is a part of what is needed."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    missing = needed - _size(folder) - shutil.disk_usage(there).free
+    if missing > 0:
+        raise ConfigError(f"{what} {_gb(needed)} GB, {_gb(missing)} more than are free: {remedy}")
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:,.1f}"
+
+
 def bytes_needed(facts: RunFacts) -> int:
-    """The most that the run holds at a time: of checkpoints one more than it keeps, for the older go last."""
-    config, parameters = facts.config.trainer, parameters_of(facts.model_path)
-    kept = config.max_actor_ckpt_to_keep
-    saved = 0 if config.save_freq <= 0 else 1 + (kept if kept and kept > 0 else 1)
+    """The most that a training run holds at a time: of checkpoints one more than it keeps, for the older go last."""
+    parameters = parameters_of(facts.model_path)
     moments = 0 if trains_adapter(facts.config.actor_rollout_ref.model) else MOMENTS
     best = EXPORTED * EXPORTS if facts.config.keep_best else 0
-    return parameters * (saved * (WEIGHTS + moments) + best + EXPORTED * _snapshots(facts))
+    snapshots = _each(facts, facts.config.snapshots.every)
+    return parameters * (_checkpoints(facts) * (WEIGHTS + moments) + best + EXPORTED * snapshots)
 
 
-def _snapshots(facts: RunFacts) -> int:
-    """How many the run keeps; 0 where it is epochs that decide how long it is."""
-    every, steps = facts.config.snapshots.every, facts.config.trainer.total_training_steps
-    return math.ceil(steps / every) if every and steps else 0
+def cache_bytes(facts: RunFacts) -> int:
+    """The size of the reference cache that the run makes, of the rows that it covers."""
+    dataset, key = RolloutDataset(facts.rollouts, Selection()), facts.cache_key
+    hidden = AutoConfig.from_pretrained(local_model_dir(facts.model_path)).get_text_config().hidden_size
+    arrays = arrays_of(key.source, key.k, key.samples, hidden, PrecisionType.to_dtype(key.dtype))
+    of_a_token = sum(math.prod(shape) * dtype.itemsize for shape, dtype in arrays.values())
+    return of_a_token * int(dataset.response_lengths()[dataset.items.rows].sum())
+
+
+def _checkpoints(facts: RunFacts) -> int:
+    kept, every = facts.config.trainer.max_actor_ckpt_to_keep, facts.config.trainer.save_freq
+    if every <= 0:
+        return 0
+    # As verl has it, null, 0 and -1 keep all.
+    return kept + 1 if kept and kept > 0 else _each(facts, every)
+
+
+def _each(facts: RunFacts, every: int | None) -> int:
+    """How often something is kept that is kept every so many steps, and after the last."""
+    return math.ceil(_steps(facts) / every) if every else 0
+
+
+def _steps(facts: RunFacts) -> int:
+    """Steps that the run makes; where nothing is said, those that its epochs hold."""
+    trainer = facts.config.trainer
+    if trainer.total_training_steps:
+        return int(trainer.total_training_steps)
+    items = len(facts.dataset) if facts.kind.reads_rollouts else len(facts.training_problems)
+    return items // facts.config.data.train_batch_size * int(trainer.total_epochs)
 
 
 def parameters_of(model: str) -> int:
-    """Parameters in a model's weight files; 0 where those are no safetensors."""
+    """Parameters in a model's weight files; where those are no safetensors, of a model with its configuration."""
+    folder = local_model_dir(model)
+    files = list(folder.glob("*.safetensors"))
+    if not files:
+        with torch.device("meta"):
+            made = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        return sum(one.numel() for one in made.parameters())
     count = 0
-    for file in local_model_dir(model).glob("*.safetensors"):
+    for file in files:
         with safe_open(file, "pt") as tensors:
             count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     return count

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from pathlib import Path
 
 import torch
+from transformers import AttentionInterface
 
 from fpa_verl.errors import ConfigError, IntegrationError
 from fpa_verl.install import FLASH_ATTENTION, GPU
@@ -16,8 +18,11 @@ from fpa_verl.integration.kernels.attention import NAME
 
 # What the driver says of itself, where there is one.
 DRIVER = Path("/proc/driver/nvidia/version")
-# The first driver of each CUDA.
+# The first driver of each CUDA, with which all of its minor versions run (NVIDIA's "minor version compatibility").
 DRIVERS = {"13": 580, "12": 525}
+# Of transformers, beside those that are registered there.
+EAGER = "eager"
+FLASH = "flash_attention_2"
 
 
 def check(facts: RunFacts) -> None:
@@ -51,13 +56,27 @@ def require_gpu() -> None:
     if built_for is None:
         raise IntegrationError(
             f"a GPU is here (driver {driver}), but torch {torch.__version__} is a build for CPUs: make another "
-            f"environment, and there {GPU}"
+            f"environment, and there, in a clone of fpa-verl, {GPU}"
         )
-    wanted = DRIVERS.get(built_for.split(".")[0])
     raise IntegrationError(
         f"a GPU is here (driver {driver}), but torch {torch.__version__}, built for CUDA {built_for}, cannot use it: "
-        + (f"it wants driver {wanted} or newer" if wanted else "the driver may be too old")
-        + "; `nvidia-smi` shows the driver, `python -c 'import torch; torch.cuda.init()'` the reason"
+        f"{_hindrance(driver, DRIVERS.get(built_for.split('.')[0]))}; `nvidia-smi` shows the driver, "
+        "`python -c 'import torch; torch.cuda.init()'` the reason"
+    )
+
+
+def _hindrance(driver: str, wanted: int | None) -> str:
+    """What keeps a torch that was built for GPUs from one, as far as the driver tells."""
+    major = driver.partition(".")[0]
+    if wanted is None or not major.isdigit():
+        return "the driver may be too old"
+    if int(major) < wanted:
+        return f"it wants driver {wanted} or newer"
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return f"CUDA_VISIBLE_DEVICES={visible} may hide it: unset it"
+    return (
+        "the driver is new enough, so the container or job may have been given none (docker run --gpus all, sbatch "
+        "--gres=gpu:N), or nvidia-fabricmanager does not run"
     )
 
 
@@ -67,13 +86,15 @@ def require_enough(facts: RunFacts) -> None:
     if wanted > there:
         raise ConfigError(
             f"trainer.n_gpus_per_node={wanted}: torch sees {there} here (CUDA_VISIBLE_DEVICES hides others); "
-            f"set trainer.n_gpus_per_node={there}. The paper's recipes fit on one H200"
+            f"set trainer.n_gpus_per_node={there}. With Qwen3-4B the paper's recipes fit on one H200; `fpa-verl plan "
+            f"--memory --model {facts.model_path} --devices {there}` says what fits where"
         )
 
 
 def require_attention(facts: RunFacts) -> None:
     """Refuse flash attention that is not there, or was built for another torch."""
-    if other_attention(facts):
+    if other := other_attention(facts):
+        require_known_attention(other)
         return
     otherwise = f"or have torch's own, with +actor_rollout_ref.model.override_config.attn_implementation={NAME}"
     try:
@@ -91,8 +112,19 @@ def require_attention(facts: RunFacts) -> None:
 
 
 def other_attention(facts: RunFacts) -> str | None:
-    """What is asked for in the place of flash attention."""
-    return (facts.config.actor_rollout_ref.model.get("override_config") or {}).get("attn_implementation")
+    """What is asked for in the place of flash attention; None where that is what is asked for."""
+    asked = (facts.config.actor_rollout_ref.model.get("override_config") or {}).get("attn_implementation")
+    return None if asked == FLASH else asked
+
+
+def require_known_attention(name: str) -> None:
+    """Refuse an attention that transformers does not know; one of a hub it loads itself."""
+    known = [EAGER, *(one for one in AttentionInterface().valid_keys() if "|" not in one)]
+    if name not in known and "/" not in name:
+        raise ConfigError(
+            f"actor_rollout_ref.model.override_config.attn_implementation={name}: transformers knows "
+            f"{', '.join(known)}; {NAME} is torch's own for packed sequences"
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from transformers import AutoConfig
 from fpa_verl.errors import ConfigError, IntegrationError
 from fpa_verl.integration.command.checks import gpu
 from fpa_verl.integration.config.facts import RunFacts
+from fpa_verl.integration.config.settings import Devices, joins_cluster, require_bounds
 from fpa_verl.integration.config.versions import check_verl
 from fpa_verl.rollouts.fingerprint import local_model_dir
 
@@ -20,8 +21,20 @@ def check(facts: RunFacts) -> None:
     """Raise IntegrationError where nothing of verl could run here."""
     check_verl()
     require_plugin()
+    require_nodes(facts)
     if facts.config.trainer.device == "cuda":
         gpu.check(facts)
+
+
+def require_nodes(facts: RunFacts) -> None:
+    """Refuse what is no number of devices, and machines that no Ray cluster has: verl would wait for them."""
+    trainer = facts.config.trainer
+    require_bounds(Devices, trainer, "trainer")
+    if trainer.nnodes > 1 and not joins_cluster(facts.config):
+        raise ConfigError(
+            f"trainer.nnodes={trainer.nnodes}: without RAY_ADDRESS a run stays on its machine: set it to a cluster of "
+            "so many (docs/cluster.md), or trainer.nnodes=1"
+        )
 
 
 def check_model(facts: RunFacts) -> None:
