@@ -60,6 +60,10 @@ def test_a_file_that_is_there_stays(own, base_model):
     assert written.read_text() == "mine"
     with pytest.raises(ConfigError, match="is no name for a task"):
         new("my/task", *options(base_model))
+    with pytest.raises(
+        ConfigError, match=r"task=demo is one of the recipes' own, which hydra finds before my_recipes/"
+    ):
+        new("demo", *options(base_model))
 
 
 def test_json_lines_are_made_into_a_problem_file_first(own, base_model):
@@ -144,6 +148,13 @@ def test_a_reward_function_of_ones_own_is_in_the_file(own, base_model):
     new("sums", *options(base_model, reward="mine.py:grade", threshold=0.5))
     task = OmegaConf.load(own / "my_recipes/task/sums.yaml")
     assert task["reward"]["custom_reward_function"]["name"] == "grade"
+    new("verls", *options(base_model, **{"reward": "verl", "reward-args": '{"a": 1}'}))
+    task = OmegaConf.load(own / "my_recipes/task/verls.yaml")
+    assert task["reward"]["custom_reward_function"] == {
+        "path": None,
+        "name": "default_compute_score",
+        "reward_kwargs": {"a": 1},
+    }
     new("ours", *options(base_model))
     assert "reward" not in OmegaConf.load(own / "my_recipes/task/ours.yaml")
 
@@ -152,6 +163,7 @@ def test_a_reward_function_of_ones_own_is_in_the_file(own, base_model):
     ("changes", "message"),
     [
         ({"hardware": "cpux"}, "--hardware cpux: choose from cpu, h200x2"),
+        ({"threshold": 0.5}, "--threshold belongs to a function: give --reward FILE.py:FUNCTION too"),
         ({"test": "train.parquet"}, "--problems and --test are both train.parquet"),
     ],
 )
