@@ -66,6 +66,16 @@ def test_a_file_that_is_there_stays(own, base_model):
         new("demo", *options(base_model))
 
 
+def test_a_model_that_is_not_there_is_said_in_one_line(own, monkeypatch):
+    def refuse(_):
+        raise OSError("401 Client Error.\n\nRepository Not Found for url: https://hub/x.\nPlease make sure")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(ConfigError, match=r"to be had from the hub \(401 Client Error. Repository Not") as caught:
+        new("sums", *options("some/model"))
+    assert "\n" not in str(caught.value)
+
+
 def test_json_lines_are_made_into_a_problem_file_first(own, base_model):
     (own / "train.jsonl").write_text("{}")
     with pytest.raises(DatasetError, match=r"`fpa-verl data problems train.jsonl --out train.parquet` makes one"):

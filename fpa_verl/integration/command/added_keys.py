@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
@@ -13,6 +14,8 @@ from fpa_verl.errors import ConfigError
 from fpa_verl.integration.command.own_file import leaves, verls_own
 from fpa_verl.paths import RECIPES
 
+# Numbers of `scale` in an interpolation, which may hold another one.
+READ_FROM = re.compile(r"scale(?:\.\w+)+")
 # Share of common letters from which two names may be one.
 ALIKE = 0.8
 
@@ -34,9 +37,19 @@ def require_known_keys(config: DictConfig) -> None:
 
 
 def likely_slips(config: DictConfig) -> list[str]:
-    """What to say of every key that the command adds with `+`; likewise."""
+    """What to say of every key that the command adds with `+`, and of every number of `scale` that it sets in vain."""
     added = _added()
-    return [f"+{key} adds a key; was {meant} meant, without the +?" for key, meant in _unknown(config) if key in added]
+    adds = [f"+{key} adds a key; was {meant} meant, without the +?" for key, meant in _unknown(config) if key in added]
+    return [*adds, *_in_vain(config)]
+
+
+def _in_vain(config: DictConfig) -> Iterator[str]:
+    """Numbers that would have reached another key, which has a value of its own, or is another recipe's."""
+    words = {key_of(word) for word in HydraConfig.get().overrides.task}
+    read = {name for _, value in leaves(config) for name in READ_FROM.findall(str(value))}
+    for key in sorted(word for word in words if word.startswith("scale.")):
+        if not any(name == key or name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in read):
+            yield f"{key}= reaches nothing: no other key of this run is read from it, but has a value of its own"
 
 
 def _added() -> set[str]:
