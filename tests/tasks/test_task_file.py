@@ -169,6 +169,19 @@ def test_a_reward_function_of_ones_own_is_in_the_file(own, base_model):
     assert "reward" not in OmegaConf.load(own / "my_recipes/task/ours.yaml")
 
 
+def test_problems_that_are_put_in_two_ways_are_refused(own, base_model):
+    from fpa_verl.rollouts.prompts import read_prompt
+
+    paper = read_prompt("paper")
+    problems = [Problem.from_text(f"test{i}", paper.of(f"{i}+1"), str(i + 1), "sums") for i in range(10)]
+    write_problems(own / "test.parquet", problems, "train")
+    with pytest.raises(
+        DatasetError, match=r"^test.parquet puts its .* prompt=paper has it, and train.parquet does not"
+    ):
+        new("sums", *options(base_model))
+    assert not (own / "my_recipes").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
