@@ -73,7 +73,7 @@ def test_little_room_is_doubtful(monkeypatch):
             ["recipe=off_rl", *DEMO, "+actor_rollout_ref.actr.lr=1", "rollouts=nowhere"],
             r"\+actor_rollout_ref.actr.lr adds a key; was actor_rollout_ref.actor.lr meant, without the \+\?",
         ),
-        (["recipe=no_such_recipe"], "Could not find 'recipe/no_such_recipe'.*fpa_offline"),
+        (["recipe=no_such_recipe"], "recipe=no_such_recipe: choose from .*fpa_offline"),
     ],
 )
 def test_a_recipe_that_cannot_start_ends_with_status_1(overrides, message):
