@@ -71,7 +71,9 @@ class RewardFunction:
             known, content = f"verl/{version('verl')}", b""
         else:
             known, content = Path(self.path).name.removeprefix(PACKAGE), self._file.read_bytes()
-        called = json.dumps([self.name, self.threshold, dict(self.arguments)], sort_keys=True, default=str)
+        # A threshold of 1 is one of 1.0.
+        threshold = None if self.threshold is None else float(self.threshold)
+        called = json.dumps([self.name, threshold, dict(self.arguments)], sort_keys=True, default=str)
         digest = hashlib.sha256(content + called.encode()).hexdigest()[:16]
         return f"{known}:{self.name}/{digest}"
 
@@ -189,6 +191,14 @@ class RewardFunction:
             return f"{self} finds none of {len(statuses):,} responses right: {end}"
         return None
 
+    @property
+    def options(self) -> list[str]:
+        """What names it to a command of `fpa-verl data`."""
+        named_by = VERL if self.path is None else f"{self.path}:{self.name}"
+        arguments = ["--reward-args", json.dumps(dict(self.arguments))] if self.arguments else []
+        threshold = [] if self.threshold is None else ["--threshold", str(float(self.threshold))]
+        return ["--reward", named_by, *arguments, *threshold]
+
     def as_json(self) -> dict[str, Any]:
         """What a manifest keeps, so that the same function can be found again."""
         return {
@@ -203,13 +213,14 @@ OURS = RewardFunction()
 # Responses from which on something is said of all of them, and the share of them that is nearly all.
 FEW, NEARLY_ALL = 20, 0.95
 SHOWN_CHARACTERS = 80
+# What --reward names verl's own function by, and that function.
+VERL, VERLS_OWN = "verl", "default_compute_score"
 # In the place of a function: the scores are those that records had.
 KEPT = "kept"
-VERLS_OWN = "default_compute_score"
 
 
 def named(text: str, threshold: float | None = None, arguments: Mapping[str, Any] | None = None) -> RewardFunction:
-    """The function that FILE.py:FUNCTION, pkg://MODULE:FUNCTION or a file alone (compute_score) names.
+    """The function that FILE.py:FUNCTION, pkg://MODULE:FUNCTION, a file alone (compute_score) or `verl` names.
 
     Args:
         text: the name.
@@ -219,6 +230,8 @@ def named(text: str, threshold: float | None = None, arguments: Mapping[str, Any
     Raises:
         ConfigError: there is none.
     """
+    if text == VERL:
+        return RewardFunction(None, VERLS_OWN, threshold, arguments or {})
     path, colon, name = text.rpartition(":")
     if not colon or path == PACKAGE.partition(":")[0]:
         path, name = text, OURS.name

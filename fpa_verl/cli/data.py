@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fpa_verl.cli.console import console
-from fpa_verl.cli.options import json_object
+from fpa_verl.cli.options import RewardArgs, given_function, json_object
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 
 if TYPE_CHECKING:
-    from fpa_verl.reward.function import RewardFunction
     from fpa_verl.rollouts import RolloutDataset
     from fpa_verl.rollouts.record_files import RecordFiles
     from fpa_verl.rollouts.scored_by import Scorer
@@ -32,16 +31,14 @@ FoundPrompt = Annotated[
 
 Reward = Annotated[
     str | None,
-    typer.Option(help="A reward function of your own, FILE.py:FUNCTION; default: the last \\boxed{}, by math_answer."),
+    typer.Option(
+        help="A reward function of your own, FILE.py:FUNCTION, or `verl` for its choice by data_source; default: the "
+        "last \\boxed{}, by math_answer."
+    ),
 ]
 Threshold = Annotated[
     float | None,
     typer.Option(help="The score from which a response is right; default: 1 is right, 0 and -1 are wrong."),
-]
-
-RewardArgs = Annotated[
-    str | None,
-    typer.Option(help="What verl's `reward_kwargs` would hand to it, as JSON: '{\"tolerance\": 0.01}'."),
 ]
 
 data_app = typer.Typer(no_args_is_help=True, help="Make, import and look at problem files and rollout datasets.")
@@ -185,32 +182,8 @@ def _scorer(
         raise ConfigError("--keep-scores and --reward: either the records' scores are kept, or a function scores anew")
     if keep_scores and arguments is None:
         return KeptScores(files.sha256, threshold)
-    given = _given_function(reward, arguments, threshold, " or --keep-scores" if arguments is None else "")
+    given = given_function(reward, arguments, threshold, " or --keep-scores" if arguments is None else "")
     return USUAL if given is None else ScoredBy(given, given=True)
-
-
-def _given_function(
-    reward: str | None, arguments: str | None, threshold: float | None, other: str = ""
-) -> RewardFunction | None:
-    """The function that options name; None where there are no such options.
-
-    Args:
-        reward: --reward.
-        arguments: --reward-args.
-        threshold: --threshold.
-        other: what else a threshold may stand beside.
-
-    Raises:
-        ConfigError: there is none, or nothing that the other options belong to.
-    """
-    from fpa_verl.reward.function import named
-
-    if reward is not None:
-        return named(reward, threshold, json_object("--reward-args", arguments))
-    for name, value in (("--threshold", threshold), ("--reward-args", arguments)):
-        if value is not None:
-            raise ConfigError(f"{name} belongs to a function: give --reward FILE.py:FUNCTION{other} too")
-    return None
 
 
 @data_app.command("check")
@@ -246,7 +219,7 @@ def check(
     from fpa_verl.rollouts.prompts import read_prompt
 
     others = Against(tuple(against or ()), near, read_prompt(prompt) if prompt is not None else None)
-    scorer = _given_function(reward, reward_args, threshold)
+    scorer = given_function(reward, reward_args, threshold)
     wrong = False
     for path in paths:
         found: list[Finding] = []

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from fpa_verl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fpa_verl.reward.function import RewardFunction
+
+RewardArgs = Annotated[
+    str | None,
+    typer.Option(help="What verl's `reward_kwargs` would hand to it, as JSON: '{\"tolerance\": 0.01}'."),
+]
 
 
 def json_object(option: str, text: str | None) -> dict[str, Any]:
@@ -25,3 +35,27 @@ def json_object(option: str, text: str | None) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(f"{option} {text!r} is no JSON object: give one, as '{{\"name\": 1}}'")
     return found
+
+
+def given_function(
+    reward: str | None, arguments: str | None, threshold: float | None, other: str = ""
+) -> RewardFunction | None:
+    """The function that options name; None where there are no such options.
+
+    Args:
+        reward: --reward.
+        arguments: --reward-args.
+        threshold: --threshold.
+        other: what else a threshold may stand beside.
+
+    Raises:
+        ConfigError: there is none, or nothing that the other options belong to.
+    """
+    from fpa_verl.reward.function import named
+
+    if reward is not None:
+        return named(reward, threshold, json_object("--reward-args", arguments))
+    for name, value in (("--threshold", threshold), ("--reward-args", arguments)):
+        if value is not None:
+            raise ConfigError(f"{name} belongs to a function: give --reward FILE.py:FUNCTION{other} too")
+    return None

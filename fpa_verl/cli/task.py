@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fpa_verl.cli.console import console
+from fpa_verl.cli.options import RewardArgs, given_function
 
 task_app = typer.Typer(no_args_is_help=True, help="Make a task file for problems and a model of one's own.")
 
@@ -30,8 +31,12 @@ def new(
     ] = None,
     reward: Annotated[
         str | None,
-        typer.Option(help="A reward function of your own, FILE.py:FUNCTION; default: that of the rollouts, or ours."),
+        typer.Option(
+            help="A reward function of your own, FILE.py:FUNCTION, or `verl` for its choice by data_source; default: "
+            "that of the rollouts, or ours."
+        ),
     ] = None,
+    reward_args: RewardArgs = None,
     threshold: Annotated[float | None, typer.Option(help="The score from which its responses are right.")] = None,
     response_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest response; default: that of the rollouts, or 2048.")
@@ -43,7 +48,6 @@ def new(
     """Write a task file with numbers that fit data and model, and print what to type with it, in order."""
     from fpa_verl.errors import ConfigError
     from fpa_verl.paths import RECIPES
-    from fpa_verl.reward.function import named
     from fpa_verl.tasks.measure import has_gpu, measure
     from fpa_verl.tasks.numbers import numbers
     from fpa_verl.tasks.task_file import Task, steps, write_task
@@ -55,7 +59,7 @@ def new(
         raise ConfigError(f"--hardware {chosen}: choose from {', '.join(known)}")
     if problems.resolve() == test.resolve():
         raise ConfigError(f"--problems and --test are both {test}: what trains cannot test")
-    function = named(reward, threshold) if reward is not None else None
+    function = given_function(reward, reward_args, threshold)
     task = Task(name, problems, test, model, folder, rollouts, chosen, function)
     measured = measure(problems, test, model, rollouts)
     found = numbers(measured, chosen, response_tokens)

@@ -51,8 +51,10 @@ def local_model_dir(path: str) -> Path:
     try:
         return Path(snapshot_download(path))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        # The hub's own words have several lines.
+        said = " ".join(str(error).split())
         raise ConfigError(
-            f"no model '{path}': it is neither a folder here nor to be had from the hub ({error}); {GIVE_ANOTHER}"
+            f"no model '{path}': it is neither a folder here nor to be had from the hub ({said}); {GIVE_ANOTHER}"
         ) from error
 
 

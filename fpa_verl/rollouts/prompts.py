@@ -110,9 +110,9 @@ def pinned(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, model: str) -> Pr
     if template is None:
         raise ConfigError(
             f"the tokenizer of {model} has no chat template, as base models often have none: prompt=paper (of "
-            "`fpa-verl data`: --prompt paper) puts problems without one; "
-            "actor_rollout_ref.model.custom_chat_template=TEMPLATE sets one, and so does "
-            f'"chat_template" in {Path(model) / "tokenizer_config.json"}; {TEMPLATE_PAGE} has one to copy'
+            f"`fpa-verl data`: --prompt paper) puts problems without one; {Path(model) / 'chat_template.jinja'} would "
+            "be one, and of recipes alone so is actor_rollout_ref.model.custom_chat_template=TEMPLATE; "
+            f"{TEMPLATE_PAGE} has one to copy"
         )
     return without_clock(replace(prompt, template=str(template)), tokenizer)
 

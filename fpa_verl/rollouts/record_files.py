@@ -72,10 +72,12 @@ def record_files(names: Sequence[Path], source: str | None = None, steps: str | 
 
     Raises:
         ConfigError: `steps` is no range.
-        DatasetError: nothing is there.
+        DatasetError: nothing is there, or a file twice, packed and unpacked.
     """
     # One that is named twice, by two paths, is one.
     files = tuple({file.resolve(): file for name in names for file in _files_of(name)}.values())
+    if twice := next((file for file in files if file.with_name(f"{file.name}.gz") in files), None):
+        raise DatasetError(f"{twice} and {twice.name}.gz beside it are the same records: delete one, or name the files")
     return RecordFiles(files, source or _name_of(files), _range_of(steps))
 
 

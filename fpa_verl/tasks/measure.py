@@ -70,13 +70,14 @@ def measure(train: Path, test: Path, model: str, rollouts: Path | None = None) -
 
     Raises:
         ConfigError: there is no such model.
-        DatasetError: a file is missing or of another form, or has no problems.
+        DatasetError: a file is missing or of another form, has no problems, or puts them otherwise than the other.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     training, testing = (_problems(file) for file in (train, test))
     folder = local_model_dir(model)
     tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
+    require_one_prompt({train: training, test: testing})
     name, prompt = _prompt([*training, *testing], tokenizer)
     prompt = pinned(prompt, tokenizer, model)
     rendered = [render(tokenizer, problem.chat, prompt) for problem in (*training, *testing)]
@@ -124,6 +125,22 @@ def _problems(file: Path) -> list[Problem]:
             f"{file} is no problem file yet: `fpa-verl data problems {file} --out {made}` makes one of it"
         )
     return read_problems(str(file))
+
+
+def require_one_prompt(problems: Mapping[Path, Sequence[Problem]]) -> None:
+    """Refuse files of which one puts its problems as recipes/prompt/ has it and another does not.
+
+    Raises:
+        DatasetError: which do.
+    """
+    for name, prompt in named_prompts().items():
+        fitting = [file for file, those in problems.items() if all(prompt.fits(one.messages[-1][1]) for one in those)]
+        others = [file for file in problems if file not in fitting]
+        if fitting and others:
+            raise DatasetError(
+                f"{fitting[0]} puts its problems as prompt={name} has it, and {others[0]} does not: make both with the "
+                "same --prompt of `fpa-verl data problems`, or a model is trained on one prompt and measured by another"
+            )
 
 
 def _prompt(problems: Sequence[Problem], tokenizer: Any) -> tuple[str, Prompt]:

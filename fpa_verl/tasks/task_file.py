@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fpa_verl.errors import ConfigError
+from fpa_verl.paths import RECIPES
 from fpa_verl.reward.function import KEPT, RewardFunction
 from fpa_verl.tasks.measure import Measured
 from fpa_verl.tasks.numbers import SMALL, VALIDATIONS, Numbers
@@ -57,10 +58,14 @@ def write_task(task: Task, measured: Measured, found: Numbers) -> None:
     """Write the file.
 
     Raises:
-        ConfigError: the name is none for a file, or one of that name is there.
+        ConfigError: the name is none for a file, or one of that name is there or among our own recipes.
     """
     if not NAME.fullmatch(task.name):
         raise ConfigError(f"'{task.name}' is no name for a task: take letters, digits, - and _")
+    if (RECIPES / "task" / task.file.name).exists():
+        raise ConfigError(
+            f"task={task.name} is one of the recipes' own, which hydra finds before {task.file}: choose another name"
+        )
     if task.file.exists():
         raise ConfigError(f"{task.file} is there already: delete it, or choose another name")
     task.file.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +80,7 @@ def task_text(task: Task, measured: Measured, found: Numbers) -> str:
     return f"""# @package _global_
 # {task.name}: {measured.problems:,} training problems and {measured.test_problems:,} for the test; a model of about
 # {measured.parameters / 1e6:,.1f} million parameters. Written by `fpa-verl task new`; every number may be changed, and
-# docs/settings.md has all keys.
+# docs/settings.md has all keys. What a recipe's own file sets stays the recipe's: its numbers are those of `scale`.
 problems:
   train: {_text(str(task.train))}
   test: {_text(str(task.test))}
@@ -166,11 +171,12 @@ def _reward(task: Task, measured: Measured) -> str:
     function = task.reward or _scored_by(measured)
     if function is None or function.is_ours:
         return ""
-    threshold = "null" if function.threshold is None else f"{function.threshold:g}"
+    threshold = "null" if function.threshold is None else float(function.threshold)
+    path = "null" if function.path is None else _text(function.path)
     arguments = f"\n    reward_kwargs: {json.dumps(dict(function.arguments))}" if function.arguments else ""
     return (
         f"\n# What a response is worth, in rollouts, evaluations and online training alike.\nreward:\n"
-        f"  threshold: {threshold}\n  custom_reward_function:\n    path: {_text(str(function.path))}\n"
+        f"  threshold: {threshold}\n  custom_reward_function:\n    path: {path}\n"
         f"    name: {function.name}{arguments}\n"
     )
 

@@ -104,7 +104,7 @@ def test_little_room_is_doubtful(monkeypatch):
             ["recipe=off_rl", *DEMO, "+actor_rollout_ref.actr.lr=1", "rollouts=nowhere"],
             r"\+actor_rollout_ref.actr.lr adds a key; was actor_rollout_ref.actor.lr meant, without the \+\?",
         ),
-        (["recipe=no_such_recipe"], "Could not find 'recipe/no_such_recipe'.*fpa_offline"),
+        (["recipe=no_such_recipe"], "recipe=no_such_recipe: choose from .*fpa_offline"),
     ],
 )
 def test_a_recipe_that_cannot_start_ends_with_status_1(overrides, message):
@@ -151,7 +151,7 @@ def test_a_configuration_file_of_ones_own_is_looked_at(tmp_path):
 
 
 def test_a_dataset_of_another_scorer_is_doubtful(chained_additions, base_model, tmp_path):
-    def dataset():
+    def dataset(*overrides):
         found = examined(
             "recipe=fpa_offline",
             *DEMO,
@@ -159,6 +159,7 @@ def test_a_dataset_of_another_scorer_is_doubtful(chained_additions, base_model, 
             f"rollouts={tmp_path}/d",
             "data.train_batch_size=16",
             f"data.val_files=[{tmp_path}/d/validation.parquet]",
+            *overrides,
         )
         assert found["recipe"].state == "fine", found["recipe"]
         return found["dataset"]
@@ -168,6 +169,13 @@ def test_a_dataset_of_another_scorer_is_doubtful(chained_additions, base_model, 
     change_manifest(tmp_path / "d", lambda manifest: manifest["fingerprints"].update(scorer="math_answer 1"))
     assert dataset().state == "note"
     assert "was scored by math_answer 1" in dataset().detail
+    # What is to be typed names this run's function whole.
+    mine = tmp_path / "mine.py"
+    mine.write_text("def grade(ground_truth, tolerance, **_):\n    return 1.0\n")
+    function = "reward.custom_reward_function"
+    own = dataset(f"{function}.path={mine}", f"{function}.name=grade", f"+{function}.reward_kwargs={{tolerance: 2}}")
+    options = f"--reward {mine}:grade --reward-args '{{\"tolerance\": 2}}'"
+    assert f"`fpa-verl data check {tmp_path}/d {options}`" in own.detail
 
 
 @pytest.mark.slow

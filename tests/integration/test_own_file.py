@@ -75,8 +75,13 @@ def test_what_an_appended_recipe_overrides_is_listed_by_key(compose):
     assert config.trainer.n_gpus_per_node == 2
 
 
-def test_without_a_file_of_ones_own_nothing_is_said():
+def test_without_a_file_of_ones_own_nothing_is_said(tmp_path):
     assert composed(Command.of(["+recipe=fpa_offline", *DEMO])).overridden == []
+    # A folder with a task of one's own is no such file.
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task/words.yaml").write_text("# @package _global_\nkeep_best: false\n")
+    own = composed(Command.of(["--config-dir", str(tmp_path), "+recipe=collect", *DEMO[:2], "task=words"], VERLS_MAIN))
+    assert (own.config.keep_best, own.overridden) == (False, [])
 
 
 def wins(text, key, value):
@@ -126,6 +131,22 @@ def test_a_key_that_the_recipe_owns_is_refused_by_name(compose, chained_addition
     assert any(f"`{key}`" in row for row in KEYS)
 
 
+def test_a_file_for_grpo_is_told_of_all_that_an_offline_run_has_otherwise(compose, chained_additions, base_model):
+    grpo = """
+defaults: [ppo_trainer, recipe: fpa_offline, override /prompt: chat, _self_]
+data: {train_files: gsm8k/train.parquet}
+actor_rollout_ref:
+  actor: {ppo_mini_batch_size: 8}
+  rollout: {n: 8}
+"""
+    model = f"actor_rollout_ref.model.path={base_model}"
+    config, _ = compose(grpo, *DEMO, f"rollouts={chained_additions}", model)
+    with pytest.raises(ConfigError) as caught:
+        preflight.check(facts_of(config))
+    keys = ("data.train_files", "actor_rollout_ref.rollout.n=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8")
+    assert all(key in str(caught.value) for key in keys)
+
+
 def test_a_manager_of_ones_own_that_derives_from_ours_will_do(compose, chained_additions, base_model):
     text = wins(
         FILE, "actor_rollout_ref.rollout.agent.agent_loop_manager_class", "tests.integration.own_manager.Derived"
@@ -157,6 +178,21 @@ def test_a_slip_in_a_file_is_refused_and_what_is_meant_is_named(compose, lines, 
     with pytest.raises(ConfigError) as refused:
         compose(f"defaults: [ppo_trainer, recipe: off_rl, _self_]\n{lines}\n")
     assert all(slip in str(refused.value) for slip in slips)
+
+
+def test_a_number_of_scale_that_is_set_in_vain(tmp_path):
+    text = "defaults: [ppo_trainer, recipe: fpa_offline, _self_]\nactor_rollout_ref: {actor: {optim: {lr: 2.0e-6}}}\n"
+    (tmp_path / "mine.yaml").write_text(text)
+
+    def said(*words):
+        return composed(Command.of([*words, "scale.offline.lr=1e-5"], MAIN)).slips
+
+    (slip,) = said("--config-dir", str(tmp_path), "--config-name", "mine")
+    assert slip.startswith("scale.offline.lr= reaches nothing")
+    for recipe in ("fpa_offline", "off_rl_low_lr"):
+        assert said(f"recipe={recipe}", "scale.eval_samples=3", "scale.max_prompt_tokens=9") == []
+    (slip,) = said("recipe=grpo_baseline", "scale.online.batch_counts=prompts")
+    assert slip.startswith("scale.offline.lr=")
 
 
 @pytest.mark.parametrize(

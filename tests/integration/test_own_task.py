@@ -21,7 +21,9 @@ from fpa_verl.demo import task as sums
 from fpa_verl.demo.model import character_tokenizer
 from fpa_verl.integration.command import preflight
 from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.integration.config.settings import scorer_of
 from fpa_verl.paths import RECIPES
+from fpa_verl.reward.function import RewardFunction
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.rollouts.prompts import BARE
@@ -156,6 +158,28 @@ def test_the_command_composes_it_as_typed(tmp_path, monkeypatch, qwen2_5, launch
     done = launch(*shlex.split(collect)[3:], "--cfg", "job")
     assert done.returncode == 0, done.stderr
     assert "rollouts: runs/sums/rollouts" in done.stdout
+
+
+@pytest.mark.parametrize("recipe", ["collect", "off_rl", "sft", "grpo_baseline", "evaluate"])
+def test_what_a_file_of_ones_own_says_comes_to_pass(tmp_path, monkeypatch, qwen2_5, recipe):
+    """Of the task, of the hardware and of the model, also where all recipes have a value of their own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def grade(**_):\n    return 0.7\n")
+    reward = ("--reward", "mine.py:grade", "--reward-args", '{"weight": 2}', "--threshold", "1")
+    commands = written_task(tmp_path, qwen2_5, 60, "--response-tokens", "64", *reward)
+    with (tmp_path / "my_recipes/task/sums.yaml").open("a") as file:
+        file.write("data: {seed: 7}\nevaluation: {samples: 3}\nearly_stopping: {patience: 2}\nkeep_best: false\n")
+    for group, text in (("hardware", "rollout: {tensor_model_parallel_size: 4}"), ("model", "rollout: {top_k: 20}")):
+        (tmp_path / "my_recipes" / group).mkdir()
+        mine = tmp_path / "my_recipes" / group / "mine.yaml"
+        mine.write_text(f"# @package _global_\nactor_rollout_ref: {{{text}}}\n")
+    collect = next(command for command in commands if "recipe=collect" in command)
+    config = composed_as_typed(collect.replace("collect", recipe).replace("hardware=cpu", "hardware=mine model=mine"))
+    assert scorer_of(config) == RewardFunction(f"{tmp_path}/mine.py", "grade", 1.0, {"weight": 2})
+    assert (config.data.seed, config.evaluation.samples, config.keep_best) == (7, 3, False)
+    assert config.early_stopping.patience == 2
+    rollout = config.actor_rollout_ref.rollout
+    assert (rollout.tensor_model_parallel_size, rollout.top_k, rollout.seed) == (4, 20, 7)
 
 
 def page_commands() -> list[str]:

@@ -52,6 +52,7 @@ def test_a_sound_recipe_passes(check):
         check(f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=16", recipe=recipe)
     check(f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules=[q_proj,mlp.down_proj]")
     check(f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules='.*self_attn.._proj'")
+    check(f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules='.*'", f"{MODEL}.exclude_modules='.*(head|embed).*'")
     check("actor_rollout_ref.rollout.val_kwargs.temperature=0", recipe="evaluate")
 
 
@@ -81,6 +82,10 @@ def test_a_sound_recipe_passes(check):
         (["recipe=evaluate", f"{MODEL}.lora_adapter_path=a"], ConfigError, "path=a: .*and give that model$"),
         ([f"{MODEL}.lora_rank=8", f"+{MODEL}.target_parameters=[w]"], ConfigError, r"=\['w'\]: an adapter of bare par"),
         ([f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules=[q_proj,v_prj]"], ConfigError, "=v_prj: .* layers: q_proj,"),
+        ([f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules=[lm_head]"], ConfigError, "adapts lm_head, .* leave"),
+        ([f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules=[q_proj,embed_tokens]"], ConfigError, "adapts embed_tokens"),
+        ([f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules='.*'"], ConfigError, "adapts embed_tokens"),
+        ([f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules=[v_prj]"], ConfigError, ": (?!.*lm_head)"),
         ([f"{MODEL}.lora_rank=8", f"{MODEL}.target_modules='.*attn.x'"], ConfigError, "attn.x: .* has no such module;"),
         (["actor_rollout_ref.actor.optim.lr=-1"], ConfigError, "actor.optim.lr=-1: a number of at least 0"),
         (["trainer.total_training_steps=0"], ConfigError, "total_training_steps=0: null, or a whole number"),
@@ -114,6 +119,7 @@ def test_a_sound_recipe_passes(check):
         (["actor_rollout_ref.rollout.val_kwargs.n=3"], ConfigError, "val_kwargs.n=3: set evaluation.samples"),
         (["data.val_max_samples=20"], ConfigError, "val_max_samples=20 would change nothing: set evaluation.samples"),
         (["trainer.validation_data_dir=x"], ConfigError, "validation_data_dir=x would change nothing: the answers are"),
+        (["data.train_batch_size=many"], ConfigError, "data.train_batch_size=many: a whole number of at least 1$"),
         (["recipe=evaluate", "data.train_batch_size=0"], ConfigError, "data.train_batch_size=0: a whole number of at"),
         (["data.max_response_length=-1"], ConfigError, "data.max_response_length=-1: a whole number of at least 1$"),
         (["scale.eval_samples=0"], ConfigError, "rollout.val_kwargs.n=0: a whole number of at least 1$"),

@@ -67,7 +67,7 @@ def test_off_rl_and_fpa_differ_in_the_policy_loss_alone():
 def test_unknown_recipe_lists_those_that_exist(launch):
     done = launch("recipe=nope")
     assert done.returncode != 0
-    assert "Could not find 'recipe/nope'" in done.stderr
+    assert "recipe=nope: choose from a_star_po" in done.stderr
     for name in NAMES:
         assert name in done.stderr
 

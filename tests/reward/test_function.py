@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
+from fpa_verl.cli.options import given_function
 from fpa_verl.errors import ConfigError
 from fpa_verl.reward.function import OURS, RewardFunction, named
 from fpa_verl.reward.math_answer import scorer_fingerprint
@@ -53,6 +56,33 @@ def test_it_is_known_by_file_name_threshold_and_arguments(file):
     copy.mkdir()
     (copy / "mine.py").write_text(ENDS_IN)
     assert RewardFunction(str(copy / "mine.py"), "grade").fingerprint == one.fingerprint
+
+
+def test_a_threshold_is_a_number_however_it_is_written(file):
+    """hydra reads `reward.threshold=1` as a whole number, and `--threshold 1` is none."""
+    whole, broken = (RewardFunction(str(file), "grade", threshold) for threshold in (1, 1.0))
+    assert whole.fingerprint == broken.fingerprint
+    # As it was before.
+    called = hashlib.sha256((ENDS_IN + '["grade", 1.0, {}]').encode()).hexdigest()[:16]
+    assert broken.fingerprint == f"mine.py:grade/{called}"
+
+
+def test_verls_own_has_a_name():
+    from verl.utils.reward_score import default_compute_score
+
+    function = named("verl", 0.5)
+    assert (function.path, function.function) == (None, default_compute_score)
+    assert function("openai/gsm8k", "#### 42", "42").status == "right"
+
+
+@pytest.mark.parametrize("name", ["verl", "mine.py:grade"])
+def test_options_name_the_same_function(file, monkeypatch, name):
+    monkeypatch.chdir(file.parent)
+    one = named(name, 0.12345678, {"weight": 2})
+    options = dict(zip(*[iter(one.options)] * 2, strict=True))
+    same = given_function(options["--reward"], options["--reward-args"], float(options["--threshold"]))
+    assert same is not None
+    assert same.fingerprint == one.fingerprint
 
 
 def test_what_a_manifest_keeps_is_the_same_function(file):

@@ -215,7 +215,7 @@ def test_a_tokenizer_without_a_template_is_named_in_one_line(tmp_path, base_mode
         "--prompt paper",
         "prompt=paper",
         "custom_chat_template=TEMPLATE",
-        "some/model/tokenizer_config.json",
+        "some/model/chat_template.jinja",
         TEMPLATE_PAGE,
     ):
         assert way in str(error.value)

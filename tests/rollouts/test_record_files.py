@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -78,6 +79,14 @@ def test_the_digest_is_that_of_all_files_in_order(dumps):
 def test_what_is_no_range(dumps, steps):
     with pytest.raises(ConfigError, match=r"give one step, as 12, or a range of them, as 1-50"):
         record_files([dumps], steps=steps)
+
+
+def test_a_step_that_is_there_packed_and_unpacked_is_refused(dumps):
+    with gzip.open(dumps / "1.jsonl.gz", "wb") as file:
+        file.write((dumps / "1.jsonl").read_bytes())
+    with pytest.raises(DatasetError, match=r"1\.jsonl and 1\.jsonl\.gz beside it are the same records: delete one"):
+        record_files([dumps])
+    assert steps_of(record_files([dumps / "1.jsonl.gz"])) == steps_of(record_files([dumps / "1.jsonl"]))
 
 
 def test_what_is_not_there(tmp_path):

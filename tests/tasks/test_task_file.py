@@ -60,6 +60,20 @@ def test_a_file_that_is_there_stays(own, base_model):
     assert written.read_text() == "mine"
     with pytest.raises(ConfigError, match="is no name for a task"):
         new("my/task", *options(base_model))
+    with pytest.raises(
+        ConfigError, match=r"task=demo is one of the recipes' own, which hydra finds before my_recipes/"
+    ):
+        new("demo", *options(base_model))
+
+
+def test_a_model_that_is_not_there_is_said_in_one_line(own, monkeypatch):
+    def refuse(_):
+        raise OSError("401 Client Error.\n\nRepository Not Found for url: https://hub/x.\nPlease make sure")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(ConfigError, match=r"to be had from the hub \(401 Client Error. Repository Not") as caught:
+        new("sums", *options("some/model"))
+    assert "\n" not in str(caught.value)
 
 
 def test_json_lines_are_made_into_a_problem_file_first(own, base_model):
@@ -144,14 +158,35 @@ def test_a_reward_function_of_ones_own_is_in_the_file(own, base_model):
     new("sums", *options(base_model, reward="mine.py:grade", threshold=0.5))
     task = OmegaConf.load(own / "my_recipes/task/sums.yaml")
     assert task["reward"]["custom_reward_function"]["name"] == "grade"
+    new("verls", *options(base_model, **{"reward": "verl", "reward-args": '{"a": 1}'}))
+    task = OmegaConf.load(own / "my_recipes/task/verls.yaml")
+    assert task["reward"]["custom_reward_function"] == {
+        "path": None,
+        "name": "default_compute_score",
+        "reward_kwargs": {"a": 1},
+    }
     new("ours", *options(base_model))
     assert "reward" not in OmegaConf.load(own / "my_recipes/task/ours.yaml")
+
+
+def test_problems_that_are_put_in_two_ways_are_refused(own, base_model):
+    from fpa_verl.rollouts.prompts import read_prompt
+
+    paper = read_prompt("paper")
+    problems = [Problem.from_text(f"test{i}", paper.of(f"{i}+1"), str(i + 1), "sums") for i in range(10)]
+    write_problems(own / "test.parquet", problems, "train")
+    with pytest.raises(
+        DatasetError, match=r"^test.parquet puts its .* prompt=paper has it, and train.parquet does not"
+    ):
+        new("sums", *options(base_model))
+    assert not (own / "my_recipes").exists()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"hardware": "cpux"}, "--hardware cpux: choose from cpu, h200x2"),
+        ({"threshold": 0.5}, "--threshold belongs to a function: give --reward FILE.py:FUNCTION too"),
         ({"test": "train.parquet"}, "--problems and --test are both train.parquet"),
     ],
 )

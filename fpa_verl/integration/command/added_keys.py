@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
@@ -13,12 +14,14 @@ from fpa_verl.errors import ConfigError
 from fpa_verl.integration.command.own_file import leaves, verls_own
 from fpa_verl.paths import RECIPES
 
+# Numbers of `scale` in an interpolation, which may hold another one.
+READ_FROM = re.compile(r"scale(?:\.\w+)+")
 # Share of common letters from which two names may be one.
 ALIKE = 0.8
 
 
 def likely_slips(config: DictConfig) -> list[str]:
-    """What to say of every key that the command adds with `+` and that is nearly one of verl's or of the recipes'.
+    """What to say of keys that the command adds with `+` and nearly are known ones, and of `scale` set in vain.
 
     Args:
         config: as hydra composed it, in a job of hydra's.
@@ -32,7 +35,17 @@ def likely_slips(config: DictConfig) -> list[str]:
         raise ConfigError(
             f"a configuration file has keys that nobody reads: {'; '.join(in_files)} Give one of your own another name"
         )
-    return [f"+{key} adds a key; was {meant} meant, without the +?" for key, meant in unknown]
+    adds = [f"+{key} adds a key; was {meant} meant, without the +?" for key, meant in unknown]
+    return [*adds, *_in_vain(config)]
+
+
+def _in_vain(config: DictConfig) -> Iterator[str]:
+    """Numbers that would have reached another key, which has a value of its own, or is another recipe's."""
+    words = {key_of(word) for word in HydraConfig.get().overrides.task}
+    read = {name for _, value in leaves(config) for name in READ_FROM.findall(str(value))}
+    for key in sorted(word for word in words if word.startswith("scale.")):
+        if not any(name == key or name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in read):
+            yield f"{key}= reaches nothing: no other key of this run is read from it, but has a value of its own"
 
 
 def _added() -> set[str]:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from fpa_verl.commands import VERLS_MAIN, Command
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.command.added_keys import likely_slips
+from fpa_verl.integration.command.choices import require_choices
 from fpa_verl.integration.command.launch import VERLS_CONFIG, sees_to_itself
 from fpa_verl.integration.command.own_file import Overridden, overridden
 
@@ -40,8 +41,9 @@ def composed(command: Command) -> Composed:
     """What hydra composes of a command, read as hydra reads it.
 
     Raises:
-        ConfigError: hydra refuses it; its own words.
+        ConfigError: hydra refuses it; its own words, but for a choice that is not there.
     """
+    require_choices(command)
     found: list[Composed] = []
     refused: list[ConfigError] = []
     primary = "ppo_trainer" if command.start == VERLS_MAIN else "main"

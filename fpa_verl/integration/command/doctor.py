@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import requires
@@ -19,7 +20,6 @@ from fpa_verl.commands import Command
 from fpa_verl.errors import FpaError, IntegrationError
 from fpa_verl.findings import Finding
 from fpa_verl.install import COMMANDS, CPU, GPU, installed, missing
-from fpa_verl.reward.function import OURS
 
 if TYPE_CHECKING:
     from fpa_verl.integration.config.facts import RunFacts
@@ -220,25 +220,17 @@ def recipe(command: Command) -> Iterator[Finding]:
         yield dataset_and_recipe(facts)
 
 
-def _option(facts: RunFacts) -> str:
-    """What names the run's own reward function."""
-    scorer = facts.scorer
-    if scorer.is_ours or scorer.path is None:
-        return f" --reward {OURS.path}:{OURS.name}" if scorer.is_ours else ""
-    threshold = "" if scorer.threshold is None else f" --threshold {scorer.threshold:g}"
-    return f" --reward {scorer.path}:{scorer.name}{threshold}"
-
-
 def dataset_and_recipe(facts: RunFacts) -> Finding:
     """Whether the dataset was scored as evaluations will be, and the temperatures of sampling and of scoring."""
     from fpa_verl.integration.config.identity import other_scorer
 
     if difference := other_scorer(facts):
+        check = shlex.join(["fpa-verl", "data", "check", str(facts.rollouts), *facts.scorer.options])
         return Finding(
             "dataset",
             "note",
-            f"{difference}: `fpa-verl data check {facts.rollouts}{_option(facts)}` scores a sample anew by this run's; "
-            "collect or import it again where they disagree",
+            f"{difference}: `{check}` scores a sample anew by this run's; collect or import it again where they "
+            "disagree",
         )
     sampled = facts.manifest.sampling.get("temperature", "unknown")
     scoring = facts.policy_loss.scoring_temperature

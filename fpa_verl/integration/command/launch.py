@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from fpa_verl.commands import MAIN, VERLS_MAIN, Command, key_of, typed
 from fpa_verl.errors import AGAIN, ConfigError, FpaError
 from fpa_verl.integration.command.added_keys import likely_slips
+from fpa_verl.integration.command.choices import require_choices
 from fpa_verl.integration.command.own_file import say_what_was_overridden
 from fpa_verl.integration.config.settings import as_list, joins_cluster
 from fpa_verl.integration.config.typed_command import variables
@@ -344,6 +345,10 @@ def main() -> None:
 
     for arguments in each_recipe(sys.argv[1:]):
         sys.argv[1:] = arguments
+        try:
+            require_choices(Command.of(arguments))
+        except ConfigError as error:
+            sys.exit(f"error: {error}")
         with sees_to_itself():
             job()
     if jobs.failed:

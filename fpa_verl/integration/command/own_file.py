@@ -58,7 +58,7 @@ def overridden(config: DictConfig) -> list[Overridden]:
     hydra_config = HydraConfig.get()
     name, typed_words = hydra_config.job.config_name, list(hydra_config.overrides.task)
     appended = any(word.startswith("+recipe=") for word in typed_words)
-    if not appended or name is None or (name == VERLS_FILE and not typed().flags):
+    if not appended or name is None or (name == VERLS_FILE and not _takes_verls_place()):
         return []
     alone, before = compose(name), verls_own()
     own = {key for key, value in leaves(alone) if key not in before or before[key] != value}
@@ -72,6 +72,11 @@ def overridden(config: DictConfig) -> list[Overridden]:
         if said != now:
             found.append(Overridden(key, said, now))
     return found
+
+
+def _takes_verls_place() -> bool:
+    """Whether a folder of the user's stands where verl's own files are; one of `--config-dir` comes behind them."""
+    return any(flag.partition("=")[0] in ("--config-path", "-cp") for flag in typed().flags)
 
 
 def stated_in(name: str) -> set[str]:

@@ -30,7 +30,7 @@ def check(facts: RunFacts) -> None:
     """
     settings.require_reading(facts)
     machine.check(facts)
-    together(facts, wiring.check, settings.check, adapter.check, engine.check)
+    together(facts, wiring.check, settings.check, adapter.check, engine.check, engine.check_batches)
     data.check(facts)
     engine.check_sizes(facts)
     machine.check_model(facts)

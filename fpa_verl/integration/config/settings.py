@@ -174,6 +174,14 @@ def trains_adapter(model: DictConfig) -> bool:
     return int(model.get("lora_rank", 0)) > 0
 
 
+def adapter_of_an_end(name: str) -> ConfigError:
+    """The refusal of an adapter of the embeddings or the head, a module of this name."""
+    return ConfigError(
+        f"actor_rollout_ref.model.target_modules adapts {name.rpartition('.')[2]}, of which verl merges none and vLLM "
+        "may serve none: leave embeddings and head out, as all-linear does"
+    )
+
+
 def compute_dtype(actor: DictConfig) -> str:
     """The dtype of the actor's forward pass, as verl's FSDP engine takes it from its configuration."""
     return str((actor.fsdp_config.get("mixed_precision") or {}).get("param_dtype", "bf16"))

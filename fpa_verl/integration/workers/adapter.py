@@ -17,7 +17,7 @@ from verl.utils.fsdp_utils import normalize_peft_param_name
 from verl.utils.model import convert_weight_keys
 from verl.workers.engine.base import BaseEngine
 
-from fpa_verl.errors import ConfigError
+from fpa_verl.integration.config.settings import adapter_of_an_end
 
 # What peft calls the only adapter of a model, and verl looks it up as.
 ADAPTER = "default"
@@ -31,10 +31,7 @@ def require_inner_adapter(model: Any) -> None:
     """
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     if found := [name for name, module in model.named_modules() if isinstance(module, LoraLayer) and module in ends]:
-        raise ConfigError(
-            f"actor_rollout_ref.model.target_modules adapts {found[0].rpartition('.')[2]}, of which verl merges none "
-            "and vLLM may serve none: leave embeddings and head out, as all-linear does"
-        )
+        raise adapter_of_an_end(found[0])
 
 
 @contextmanager

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import torch
 from omegaconf import OmegaConf
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
-from fpa_verl.integration.config.settings import Adapter, require_bounds, trains_adapter
+from fpa_verl.integration.config.settings import Adapter, adapter_of_an_end, require_bounds, trains_adapter
 from fpa_verl.rollouts.fingerprint import local_model_dir
 
 KEY = "actor_rollout_ref.model"
@@ -66,27 +67,31 @@ def require_fsdp2(facts: RunFacts) -> None:
 def require_targets(facts: RunFacts) -> None:
     """Peft leaves out silently what the model has no module of, as long as there is one of another name."""
     model = facts.config.actor_rollout_ref.model
-    targets = model.get("target_modules")
+    targets, excluded = model.get("target_modules"), model.get("exclude_modules") or []
     if not trains_adapter(model) or targets in (None, ALL):
         return
-    modules = _modules(facts.model_path)
-    linear = [name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, nn.Linear)]
-    is_pattern = isinstance(targets, str)
-    for target in [targets] if is_pattern else targets:
-        if not any(_is_meant(name, str(target), is_pattern=is_pattern) for name in modules):
-            known = ", ".join(dict.fromkeys(linear))
+    network = _without_weights(facts.model_path)
+    modules = dict(network.named_modules())
+    embeddings, head = network.get_input_embeddings(), network.get_output_embeddings()
+    ends = [name for name, one in modules.items() if one is embeddings or one is head]
+    for target in [targets] if isinstance(targets, str) else targets:
+        if not any(_is_meant(name, target if target is targets else [target]) for name in modules):
+            linear = [name for name, one in modules.items() if isinstance(one, nn.Linear) and name not in ends]
+            known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
             raise ConfigError(
                 f"{KEY}.target_modules={target}: {facts.model_path} has no such module; its linear layers: {known}"
             )
+    if end := next((name for name in ends if _is_meant(name, targets) and not _is_meant(name, excluded)), None):
+        raise adapter_of_an_end(end)
 
 
-def _modules(model_path: str) -> dict[str, nn.Module]:
-    """The modules of a model by name, without their weights."""
+def _without_weights(model_path: str) -> PreTrainedModel:
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(local_model_dir(model_path)))
-    return dict(model.named_modules())
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(local_model_dir(model_path)))
 
 
-def _is_meant(name: str, target: str, *, is_pattern: bool) -> bool:
+def _is_meant(name: str, targets: str | Iterable[str]) -> bool:
     """As peft matches: a text is a pattern of the whole name, in a list it is the name's end."""
-    return bool(re.fullmatch(target, name)) if is_pattern else name == target or name.endswith(f".{target}")
+    if isinstance(targets, str):
+        return bool(re.fullmatch(targets, name))
+    return any(name == target or name.endswith(f".{target}") for target in targets)

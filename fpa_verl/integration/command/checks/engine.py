@@ -7,6 +7,7 @@ from verl.utils.import_utils import load_extern_object
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.command.checks.gpu import other_attention
+from fpa_verl.integration.command.checks.together import together
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.policy_losses import KEY, LOSS_AGG_MODE
 from fpa_verl.roles import Roles
@@ -33,10 +34,15 @@ def check(facts: RunFacts) -> None:
         require_group_metric(facts)
 
 
+def check_batches(facts: RunFacts) -> None:
+    """The same of a batch, as far as no data are needed for it."""
+    if facts.kind.trains and facts.kind.reads_rollouts:
+        together(facts, require_rows, require_one_update)
+
+
 def check_sizes(facts: RunFacts) -> None:
     """The same of what takes the data to know."""
     if facts.kind.trains and facts.kind.reads_rollouts:
-        require_one_update(facts)
         require_equal_shares(facts)
     if facts.kind.holds_engine and facts.kind.reads_rollouts:
         # verl keeps an item in one micro-batch.
@@ -155,6 +161,18 @@ def require_offline_actor(facts: RunFacts) -> None:
         raise ConfigError(
             f"actor_rollout_ref.actor.ppo_epochs={actor.ppo_epochs}: a batch is trained on once; set it to 1"
         )
+
+
+def require_rows(facts: RunFacts) -> None:
+    """As many as an item has; of groups the data say it, of a wrong unit another check."""
+    objective, unit = facts.policy_loss.objective, facts.config.data.selection.unit
+    n = facts.config.actor_rollout_ref.rollout.n
+    if objective is None or unit == "group" or ROLES.get(unit) != objective.roles or n == len(objective.roles):
+        return
+    raise ConfigError(
+        f"actor_rollout_ref.rollout.n={n}: an item of data.selection.unit={unit} has {len(objective.roles)} rows, and "
+        f"a batch would not be one update; set it to {len(objective.roles)}"
+    )
 
 
 def require_one_update(facts: RunFacts) -> None:
