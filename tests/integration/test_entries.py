@@ -221,7 +221,8 @@ def test_what_ctrl_c_ends_in_verls_entry_is_closed_and_said(tmp_path, monkeypatc
             closed.append(True)
             raise
 
-    facts = SimpleNamespace(kind=SimpleNamespace(is_done=lambda _: False), folder=tmp_path)
+    kind = SimpleNamespace(is_done=lambda _: False)
+    facts = SimpleNamespace(kind=kind, folder=tmp_path, holds_rollout_engine=False)
     monkeypatch.setattr(launcher, "prepare", lambda *_: facts)
     monkeypatch.setattr(launcher, "attended", attended)
     at_exit = []
