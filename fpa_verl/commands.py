@@ -34,10 +34,20 @@ PLAIN = re.compile(r"[\w/.+-]+", re.ASCII)
 
 def override(key: str, value: str) -> str:
     """`key=value` in hydra's grammar, quoted where the value needs it."""
+    return f"{key}={quoted(value)}"
+
+
+def override_list(key: str, values: Iterable[object]) -> str:
+    """`key=[value,value]`, each quoted where it needs it."""
+    return f"{key}=[{','.join(quoted(str(value)) for value in values)}]"
+
+
+def quoted(value: str) -> str:
+    """A value as hydra's grammar takes it for that text."""
     if PLAIN.fullmatch(value):
-        return f"{key}={value}"
+        return value
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), value)
-    return f"{key}='{escaped}'"
+    return f"'{escaped}'"
 
 
 def key_of(word: str) -> str:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from fpa_verl.commands import Command, override
+from fpa_verl.commands import Command, override, override_list, quoted
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.reference_cache import CACHE_FILE, cache_folder
 from fpa_verl.runs.ledger import read_spending
@@ -210,7 +210,7 @@ class PartJobs:
         command = self._common(
             "evaluate",
             override("run_dir", str(self.folder / BASE)),
-            f"data.val_files=[{self.rollouts / 'validation.parquet'},{'${problems.test}'}]",
+            f"data.val_files=[{quoted(str(self.rollouts / 'validation.parquet'))},{'${problems.test}'}]",
             *([f"evaluation.samples={samples}"] if samples else []),
         )
         return self._job("base model", "base", self.folder / BASE, command, needs=(self._label("collect"),))
@@ -292,7 +292,7 @@ class PartJobs:
         command = self._common(
             "evaluate_snapshots",
             override("run_dir", str(folder)),
-            f"evaluation.runs=[{','.join(map(str, there))}]",
+            override_list("evaluation.runs", there),
             *([f"evaluation.samples={samples}"] if samples else []),
         )
         return [self._job(name, "snapshots", folder, command if there else None, runs=there)]
@@ -313,7 +313,7 @@ class PartJobs:
             if not job.is_done or (job.folder / BEST_MODEL).exists()
         ]
         for name, model, folder, needed in models:
-            command = self._common("evaluate", override("run_dir", str(folder)), f"data.val_files=[{','.join(files)}]")
+            command = self._common("evaluate", override("run_dir", str(folder)), override_list("data.val_files", files))
             if model is not None:
                 command = command.with_values({"actor_rollout_ref.model.path": str(model)})
             title = f"benchmarks, {name.removeprefix(f'{self.name}: ')}"

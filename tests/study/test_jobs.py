@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,16 @@ def test_the_commands_in_the_order_in_which_they_can_run(tmp_path):
     assert "snapshots.every=50 trainer.test_freq=-1 scale.lam=3" in words
     # Nobody has kept a snapshot yet.
     assert found["snapshots"].command is None
+
+
+def test_hydra_composes_the_evaluation_of_candidates(tmp_path):
+    study = small(tmp_path, arms={"fpa": Arm("fpa_offline", choose=["scale.lam=1,2"])}, seeds=[0])
+    for job in jobs(study).values():
+        if job.kind == "candidate" or "search" in job.folder.parts:
+            keep_snapshot(make_run(job.folder, [1]), 50)
+    job = jobs(study)["snapshots of candidates"]
+    runs = composed(job.recipe, *job.command.overrides[1:]).evaluation.runs
+    assert [Path(run).name for run in runs] == ["fpa,lam=1", "fpa,lam=2"]
 
 
 @pytest.mark.parametrize("name", ["collect", "base model", "off, seed 0", "fpa, seed 1"])

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from fpa_verl.commands import Command
+from fpa_verl.commands import Command, override_list
 from fpa_verl.integration.config.typed_command import command_for, typed_command
 from fpa_verl.runs.names import BEST_MODEL
 from fpa_verl.runs.snapshots import not_evaluated
@@ -23,7 +23,7 @@ def next_commands(run_dir: Path, *, was_evaluated: bool = True) -> list[str]:
     if typed_command() is not None and not_evaluated(run_dir):
         values = {"run_dir": shown(run_dir.with_name("evaluate_snapshots"))}
         evaluating = Command.read(command_for("evaluate_snapshots", values))
-        commands.insert(0, str(evaluating.adding([f"evaluation.runs=[{shown(run_dir)}]"])))
+        commands.insert(0, str(evaluating.adding([override_list("evaluation.runs", [shown(run_dir)])])))
     if typed_command() is not None and (run_dir / BEST_MODEL).is_dir():
         model, folder = shown(run_dir / BEST_MODEL), shown(run_dir.with_name(f"evaluate_{run_dir.name}"))
         commands.append(command_for("evaluate", {"actor_rollout_ref.model.path": model, "run_dir": folder}))
