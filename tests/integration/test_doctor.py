@@ -140,7 +140,9 @@ def test_an_engine_that_runs_already_is_found(monkeypatch, tmp_path):
     assert re.search(r"another run .*first\)", found.detail)
 
 
-def test_a_configuration_file_of_ones_own_is_looked_at(tmp_path):
+def test_a_configuration_file_of_ones_own_is_looked_at(tmp_path, monkeypatch):
+    # Where no demo was made.
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("defaults: [ppo_trainer, _self_]\nactor_rollout_ref: {rollout: {n: 5}}\n")
     flags = ["-cn", "mine", "-cd", str(tmp_path)]
     done = CliRunner().invoke(cli.app, ["doctor", "+recipe=fpa_offline", *DEMO, *flags, "--no-ray"])
