@@ -6,9 +6,10 @@ import copy
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3Config
+from transformers import AutoConfig, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3Config
 
 from fpa_verl.errors import ConfigError
+from fpa_verl.integration.config.weightless import without_weights
 
 # Of `recipes/model/`: what their config.json say of shapes. None has to be fetched to reckon with them.
 KNOWN: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
@@ -133,8 +134,7 @@ def parameters_in(hf_config: PretrainedConfig, model: str) -> int:
     if has_experts(hf_config):
         raise ConfigError(f"{model} chooses experts token by token: give --parameters, those that a token goes through")
     try:
-        with torch.device("meta"):
-            made = AutoModelForCausalLM.from_config(hf_config)
+        made = without_weights(hf_config)
     except Exception as error:  # what is no language model, a class of transformers refuses in its own way
         raise ConfigError(f"{model}: no parameters counted ({first_line(error)}): give --parameters") from error
     return sum(one.numel() for one in made.parameters())

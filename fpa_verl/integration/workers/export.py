@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from fpa_verl.files import atomic_folder, write_json
 from fpa_verl.integration.config.settings import trains_adapter
+from fpa_verl.integration.config.weightless import without_weights
 from fpa_verl.integration.workers.adapter import merged, require_inner_adapter
 from fpa_verl.runs.inputs import MODEL_FILE
 
@@ -74,8 +75,7 @@ def write_hugging_face(
     own = copy.deepcopy(config)
     # Of verl's override_config: how this machine computes it, which another, without the plugin, may not know.
     vars(own).pop("attn_implementation", None)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(own, dtype=config.dtype)
+    model = without_weights(own, dtype=config.dtype)
     with atomic_folder(folder) as unfinished:
         model.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-import torch
 from omegaconf import OmegaConf
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import Adapter, adapter_of_an_end, require_bounds, trains_adapter
+from fpa_verl.integration.config.weightless import without_weights
 from fpa_verl.rollouts.fingerprint import local_model_dir
 
 KEY = "actor_rollout_ref.model"
@@ -70,7 +70,7 @@ def require_targets(facts: RunFacts) -> None:
     targets, excluded = model.get("target_modules"), model.get("exclude_modules") or []
     if not trains_adapter(model) or targets in (None, ALL):
         return
-    network = _without_weights(facts.model_path)
+    network = without_weights(AutoConfig.from_pretrained(local_model_dir(facts.model_path)))
     modules = dict(network.named_modules())
     embeddings, head = network.get_input_embeddings(), network.get_output_embeddings()
     ends = [name for name, one in modules.items() if one is embeddings or one is head]
@@ -83,11 +83,6 @@ def require_targets(facts: RunFacts) -> None:
             )
     if end := next((name for name in ends if _is_meant(name, targets) and not _is_meant(name, excluded)), None):
         raise adapter_of_an_end(end)
-
-
-def _without_weights(model_path: str) -> PreTrainedModel:
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(local_model_dir(model_path)))
 
 
 def _is_meant(name: str, targets: str | Iterable[str]) -> bool:

@@ -6,14 +6,14 @@ import math
 import shutil
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 from verl.utils.torch_dtypes import PrecisionType
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import trains_adapter
+from fpa_verl.integration.config.weightless import without_weights
 from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.reference_cache import arrays_of
@@ -107,9 +107,7 @@ def parameters_of(model: str) -> int:
     folder = local_model_dir(model)
     files = list(folder.glob("*.safetensors"))
     if not files:
-        with torch.device("meta"):
-            made = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-        return sum(one.numel() for one in made.parameters())
+        return without_weights(AutoConfig.from_pretrained(folder)).num_parameters()
     count = 0
     for file in files:
         with safe_open(file, "pt") as tensors:
