@@ -10,21 +10,25 @@ import sys
 from pathlib import Path
 
 import ray
-import transfer_queue
+import torch
+import transfer_queue as tq
 from omegaconf import OmegaConf
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
+from verl.utils import tensordict_utils as tu
 
 from fpa_verl.demo import task
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.command.launch import choose_cluster, set_environment
-from fpa_verl.integration.servers.agent_loops import AgentLoops
+from fpa_verl.integration.servers.agent_loops import AgentLoops, prompt_batch
 from fpa_verl.integration.servers.client import RolloutClient, SamplingRequest
 from fpa_verl.integration.servers.direct import DirectServers
+from fpa_verl.integration.servers.transfer import PARTITION
+from fpa_verl.integration.trainers.loops import LoopsWhereNeeded
 from fpa_verl.integration.trainers.sampling_only import SamplingTrainer
 from fpa_verl.rollouts.problems import Problem
 from tests.integration.running import DEMO, composed
 
-PROBLEMS, N = 12, 3
+PROBLEMS, N, STEP = 12, 3, 4
 REFUSED = "refuse me"
 TEMPLATE = (
     "{% for m in messages %}{% if m['content'] == '" + REFUSED + "' %}{{ raise_exception('no') }}{% endif %}"
@@ -57,6 +61,10 @@ def problems() -> list[Problem]:
     return [*found[:5], Problem("refused", (("user", REFUSED),), "1", "toy", {"unit": "cm"}), *found[5:]]
 
 
+def described(value) -> str:
+    return f"{value.dtype} {value.ndim}" if isinstance(value, torch.Tensor) else type(value).__name__
+
+
 class BothWays(SamplingTrainer):
     """Asks its servers by verl's agent loops and without them, and has them hold other models."""
 
@@ -66,7 +74,7 @@ class BothWays(SamplingTrainer):
         pass
 
     def work(self, agent_loop_manager) -> None:
-        direct = self._servers(agent_loop_manager)
+        direct = self.servers(agent_loop_manager)
         assert isinstance(direct, DirectServers)
         loops = AgentLoops(agent_loop_manager, self.replay_buffer, direct.llm, direct.weights)
         ways = {"loops": self._client(loops), "direct": self._client(direct)}
@@ -77,7 +85,39 @@ class BothWays(SamplingTrainer):
             "drawn": SamplingRequest(N),
         }.items():
             self.found[name] = {way: self._answers(client, asked) for way, client in ways.items()}
+        self.found["trained"] = self._trained(agent_loop_manager, direct)
         self.found["loaded"] = [self._loaded(ways["direct"], model) for model in self.others]
+
+    def _trained(self, loops: AgentLoopManagerTQ, direct: DirectServers) -> dict:
+        """What verl's replay buffer and workers find of training prompts, by either manager."""
+        without = LoopsWhereNeeded(self.config, self.get_llm_client())
+        without.agent_loop_workers, without.servers = [], direct
+        return {"loops": self._left_by(loops), "direct": self._left_by(without)}
+
+    def _left_by(self, manager: AgentLoopManagerTQ) -> dict:
+        asked = problems()
+        self.global_steps = STEP
+        uids = [f"uid{place}" for place in range(len(asked))]
+        prompts = prompt_batch(uids, asked, SamplingRequest(N), [0] * len(asked))
+        for name in ("__rollout_n__", "validate"):
+            prompts.pop(name)
+        tu.assign_non_tensor_data(prompts, "global_steps", STEP)
+        self.agent_loop_manager = manager
+        self._submit_batch_to_rollout(prompts)
+        batch, _ = self.replay_buffer.sample(global_steps=STEP, partition_id=PARTITION, batch_size=len(asked))
+        rows = tq.kv_batch_get(keys=batch.keys, partition_id=PARTITION)
+        tq.kv_clear(keys=batch.keys, partition_id=PARTITION)
+        return {
+            key: {
+                "tag": sorted((name, type(value).__name__) for name, value in tag.items()),
+                "steps": [tag[name] for name in ("global_steps", "min_global_steps", "max_global_steps")],
+                "fields": {name: described(value) for name, value in row.to_dict().items()},
+                "prompt": row["prompts"].tolist(),
+                "lengths": [tag["prompt_len"], tag["response_len"], tag["seq_len"]],
+                "beside": sorted(row["extra_fields"]),
+            }
+            for key, tag, row in zip(batch.keys, batch.tags, rows, strict=True)
+        }
 
     def _client(self, servers) -> RolloutClient:
         return RolloutClient(servers, self.config, self.tokenizer)
@@ -107,6 +147,7 @@ def main(folder: Path, model: str, *others: str) -> None:
         *DEMO,
         f"actor_rollout_ref.model.path={model}",
         f"rollouts={folder}/rollouts",
+        f"scale.rollouts_per_problem={N}",
         f'actor_rollout_ref.model.custom_chat_template="{TEMPLATE}"'.replace("\n", "\\n"),
         f"reward.custom_reward_function.path={folder}/scorer.py",
         "reward.custom_reward_function.name=score",
@@ -119,7 +160,7 @@ def main(folder: Path, model: str, *others: str) -> None:
     choose_cluster(config)
     OmegaConf.resolve(config)
     ray.init(**OmegaConf.to_container(config.ray_kwargs.ray_init))
-    transfer_queue.init(config.transfer_queue)
+    tq.init(config.transfer_queue)
     trainer = BothWays(config)
     trainer.others = others
     trainer.init()
@@ -132,7 +173,7 @@ def main(folder: Path, model: str, *others: str) -> None:
         )
     )
     (folder / "both.json").write_text(json.dumps(trainer.found))
-    transfer_queue.close()
+    tq.close()
     ray.shutdown()
 
 

@@ -50,7 +50,8 @@ class FakeServers:
                 self.asked.append(asked)
                 if status := self.verdict(*asked):
                     verdict = {"status": status, "extracted": "1"}
-                    found.append(Output(place, session, [5], [6, END], [-0.5, -0.1], float(status == "right"), verdict))
+                    score = float(status == "right")
+                    found.append(Output(place, session, [5], [6, END], [-0.5, -0.1], score, verdict, {}))
         return found[::-1]
 
     async def generate(self, prompt_ids, sampling_params):
@@ -95,7 +96,7 @@ def test_rollouts_come_in_the_order_of_their_problems_with_what_they_are_worth(c
 
 def test_what_ends_without_an_end_of_sequence_token_was_cut_off(client_of, monkeypatch):
     client, servers = client_of(lambda *_: "right")
-    monkeypatch.setattr(servers, "answer", lambda *_: [Output(0, 0, [5], [6, 7], [], 1.0, {"status": "right"})])
+    monkeypatch.setattr(servers, "answer", lambda *_: [Output(0, 0, [5], [6, 7], [], 1.0, {"status": "right"}, {})])
     assert client.answers([A], SamplingRequest(n=1))[0].finish_reason == "length"
 
 
@@ -107,7 +108,8 @@ def test_an_answer_that_goes_on_with_another_question_ends_there(base_model):
         def answer(self, problems, request, first_samples, arrived):
             texts = [written[problem.problem_id] for problem in problems]
             ids = [[*TOKENIZER.encode(text), *([END] if ends else [])] for text, ends in texts]
-            return [Output(i, 0, [5], one, [-0.1] * len(one), 1.0, {"status": "right"}) for i, one in enumerate(ids)]
+            right = {"status": "right"}
+            return [Output(i, 0, [5], one, [-0.1] * len(one), 1.0, right, {}) for i, one in enumerate(ids)]
 
     model = {"path": str(base_model)}
     config = OmegaConf.create({"actor_rollout_ref": {"model": model}, "prompt": {"stop": ["=", "2="]}})

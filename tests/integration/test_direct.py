@@ -105,6 +105,19 @@ def test_draws_without_a_seed_are_as_many_and_differ(found):
 
 
 @pytest.mark.engine
+def test_training_prompts_leave_the_same_fields_and_tags_for_verl(found):
+    """Under the same keys, for its workers, its metrics and its log of rollouts; drawn anew, so of other lengths."""
+    loops, direct = (found["trained"][way] for way in ("loops", "direct"))
+    # By agent loops the answered sessions of a failed problem stay; here a problem fails as a whole.
+    assert set(direct) == set(loops)
+    assert len(direct) == N * PROBLEMS
+    for key, left in direct.items():
+        for what in ("tag", "fields", "prompt", "beside", "steps"):
+            assert left[what] == loops[key][what], (key, what)
+        assert left["lengths"][2] == sum(left["lengths"][:2])
+
+
+@pytest.mark.engine
 def test_one_engine_answers_for_one_model_after_another(found, models, tmp_path):
     """As an engine that started with it would, and with the first again in the end."""
     b, refused, a_again = found["loaded"]

@@ -80,7 +80,7 @@ class ServersOfOneAnswer:
         self.verdict = verdict
 
     def answer(self, problems, request, first_samples, arrived):
-        return [Output(0, 0, [1], [2], [-0.1], 1.0, self.verdict)]
+        return [Output(0, 0, [1], [2], [-0.1], 1.0, self.verdict, {})]
 
 
 def client(base_model, verdict) -> RolloutClient:

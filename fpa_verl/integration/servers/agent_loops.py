@@ -97,6 +97,7 @@ def _read(keys: list[str], partition: str, place_of: dict[str, int], *, with_log
         keys, log_probs, *(list(data[name]) for name in fields), strict=True
     ):
         uid, sample, _ = key.rsplit("_", 2)
+        beside = dict(getattr(extra, "data", extra))
         found.append(
             Output(
                 place=place_of[uid],
@@ -105,7 +106,8 @@ def _read(keys: list[str], partition: str, place_of: dict[str, int], *, with_log
                 response_ids=response.tolist(),
                 log_probs=sampled,
                 score=float(scores.sum()),
-                verdict=getattr(extra, "data", extra)["reward_extra_info"],
+                verdict=beside.pop("reward_extra_info"),
+                beside=beside,
             )
         )
     return found

@@ -61,6 +61,7 @@ class Output:
         log_probs: one a response token, under the model that sampled it; empty in an evaluation.
         score: the scorer's.
         verdict: what the scorer returned beside the score.
+        beside: what verl's server says beside the tokens: the step of its weights.
     """
 
     place: int
@@ -70,6 +71,7 @@ class Output:
     log_probs: list[float]
     score: float
     verdict: dict[str, Any]
+    beside: dict[str, Any]
 
 
 @dataclass(frozen=True)

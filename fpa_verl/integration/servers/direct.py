@@ -273,16 +273,11 @@ class Asking:
     def _columns(self, answer: Answer) -> dict[str, Any]:
         """What verl's agent loop hands to the reward manager of an answer, and that looks at."""
         problem = self._problems[answer.number // self._request.n]
-        extra = answer.extra or {}
-        steps = extra.get("global_steps")
         return {
             "data_source": scored_as(problem),
             "reward_model": {"style": "rule", "ground_truth": problem.ground_truth},
             "extra_info": {**problem.extra_info, "problem_id": problem.problem_id},
-            "tool_extra_fields": {
-                **{"min_global_steps": steps, "max_global_steps": steps, **extra},
-                **{"turn_scores": [], "tool_rewards": []},
-            },
+            "tool_extra_fields": _beside(answer),
             "__num_turns__": 2,
         }
 
@@ -312,4 +307,12 @@ class Asking:
             log_probs=[] if answer.log_probs is None else answer.log_probs.tolist(),
             score=float(scored["reward_score"]),
             verdict=scored["reward_extra_info"],
+            beside=_beside(answer),
         )
+
+
+def _beside(answer: Answer) -> dict[str, Any]:
+    """What verl's client of servers and its single turn add to what a server says beside the tokens."""
+    extra = answer.extra or {}
+    step = extra.get("global_steps")
+    return {"min_global_steps": step, "max_global_steps": step, **extra, "turn_scores": [], "tool_rewards": []}

@@ -1,13 +1,18 @@
-"""Rows of the rollout dataset put into TransferQueue as verl's agent loop would have put them."""
+"""Stored rows, and answers that came without agent loops, put into TransferQueue as those would have put them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
+from verl.experimental.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+from fpa_verl.integration.servers.client import Output
 
 # verl keeps what it validates with apart from what it trains on.
 PARTITION, VALIDATION_PARTITION = "train", "val"
@@ -57,4 +62,53 @@ def trajectory_tag(fields: dict[str, Any], step: int) -> dict[str, Any]:
         # Version 0 of the weights, the base model, made every trajectory.
         "min_global_steps": 0,
         "max_global_steps": 0,
+    }
+
+
+def put_outputs(prompts: Sequence[dict[str, Any]], outputs: Sequence[Output], step: int) -> None:
+    """Put answers to the prompts of training step `step` where its workers read them.
+
+    Args:
+        prompts: what verl's loader made of each problem.
+        outputs: their answers, in any order.
+        step: that of training.
+    """
+    if not outputs:
+        return
+    fields = [{**_fields_of(output), **prompts[output.place], "global_steps": step} for output in outputs]
+    tags = [
+        {
+            **trajectory_tag(field, step),
+            "min_global_steps": output.beside["min_global_steps"],
+            "max_global_steps": output.beside["max_global_steps"],
+        }
+        for field, output in zip(fields, outputs, strict=True)
+    ]
+    keys = [f"{prompts[output.place]['uid']}_{output.sample}_0" for output in outputs]
+    tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id=PARTITION)
+
+
+def _fields_of(output: Output) -> dict[str, Any]:
+    """What verl's agent loop worker would make of it."""
+    of_loop = AgentLoopOutput(
+        prompt_ids=output.prompt_ids,
+        response_ids=output.response_ids,
+        response_mask=[1] * len(output.response_ids),
+        response_logprobs=output.log_probs or None,
+        reward_score=output.score,
+        num_turns=2,
+        metrics=AgentLoopMetrics(),
+        mm_processor_kwargs={},
+        mm_processor_output=None,
+        extra_fields={**output.beside, "reward_extra_info": output.verdict},
+    )
+    fields = of_loop.as_dict()
+    input_ids = torch.cat([fields["prompts"], fields["responses"]])
+    return {
+        **fields,
+        "loss_mask": fields["response_mask"],
+        "input_ids": input_ids,
+        "position_ids": torch.arange(len(input_ids)),
+        "multi_modal_inputs": {},
+        "session_id": output.sample,
     }

@@ -35,6 +35,9 @@ class WatchedTrainer(PPOTrainer):
     # In the place of verl's worker, but for a critic.
     worker_class: ClassVar[type[ActorRolloutRefWorker]] = ExportingActorWorker
 
+    # The trainer's, once it has asked for them.
+    _servers: Servers | None = None
+
     trainer_mode = property(lambda self: "sync", lambda self, registered_name: None)
 
     def __init__(self, config: DictConfig) -> None:
@@ -93,11 +96,15 @@ class WatchedTrainer(PPOTrainer):
 
     def client(self, agent_loop_manager: AgentLoopManager, last_answered: Problem | None = None) -> RolloutClient:
         """A client of the trainer's servers."""
-        servers = self._servers(agent_loop_manager)
-        return RolloutClient(servers, self.config, self.tokenizer, last_answered)
+        return RolloutClient(self.servers(agent_loop_manager), self.config, self.tokenizer, last_answered)
 
-    def _servers(self, agent_loop_manager: AgentLoopManager) -> Servers:
+    def servers(self, agent_loop_manager: AgentLoopManager) -> Servers:
         """The trainer's servers, asked directly where nothing but an agent loop would do."""
+        if self._servers is None:
+            self._servers = self._find_servers(agent_loop_manager)
+        return self._servers
+
+    def _find_servers(self, agent_loop_manager: AgentLoopManager) -> Servers:
         handles = [replica.server_handle for replica in self.llm_server_manager.get_replicas()]
         weights, llm = ServerWeights(handles, self.facts.model_path), self.get_llm_client()
         if why := why_agent_loops(self.config, self.processor):
