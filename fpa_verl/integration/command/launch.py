@@ -250,15 +250,15 @@ def attended(config: DictConfig, facts: RunFacts, started_at: float) -> Iterator
 
     from fpa_verl.integration.command import resume
     from fpa_verl.integration.safety.failures import first_cause
-    from fpa_verl.integration.safety.one_engine import engine_to_itself
+    from fpa_verl.integration.safety.one_engine import engine_held
     from fpa_verl.integration.safety.shared_memory import Sweeper
 
     if facts.kind.resumes:
         resume.choose_start(config)
     choose_cluster(config)
-    is_alone = facts.holds_rollout_engine and not joins_cluster(config)
-    say("joining the Ray cluster" if joins_cluster(config) else "starting Ray")
-    engine = engine_to_itself(facts.folder) if is_alone else nullcontext()
+    joined = joins_cluster(config)
+    say("joining the Ray cluster" if joined else "starting Ray")
+    engine = engine_held(facts.folder, joined=joined) if facts.holds_rollout_engine else nullcontext()
     with engine, closed_ledger(facts.folder, started_at):
         try:
             with Sweeper() as sweeper:

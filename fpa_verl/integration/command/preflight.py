@@ -19,7 +19,7 @@ from fpa_verl.integration.command.checks import (
 from fpa_verl.integration.command.checks.together import together
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import joins_cluster
-from fpa_verl.integration.safety.one_engine import require_no_other
+from fpa_verl.integration.safety.one_engine import require_free
 
 
 def check(facts: RunFacts) -> None:
@@ -48,8 +48,8 @@ def require_free_machine(facts: RunFacts) -> None:
     Raises:
         IntegrationError: naming the other.
     """
-    if facts.holds_rollout_engine and not joins_cluster(facts.config):
-        require_no_other()
+    if facts.holds_rollout_engine:
+        require_free(joined=joins_cluster(facts.config))
 
 
 def notes(facts: RunFacts) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,21 +17,28 @@ from fpa_verl.errors import IntegrationError
 
 # Where verl's socket is, whatever TMPDIR says and whoever runs.
 LOCK = Path("/tmp/fpa_verl_rollout_engine.lock")
-ONE_CLUSTER = "let both join one Ray cluster (`ray start --head`, then RAY_ADDRESS=auto in front of each command)"
+ONE_CLUSTER = (
+    "have each of them join one Ray cluster, the first started anew as well (`ray start --head`, then RAY_ADDRESS=auto "
+    "in front of each command)"
+)
+# Somebody who looks holds the lock for an instant, and is not to be taken for a run.
+LOOKS, BETWEEN_LOOKS_S = 5, 0.1
 
 
 @contextmanager
-def engine_to_itself(folder: Path) -> Iterator[None]:
+def engine_held(folder: Path, *, joined: bool = False) -> Iterator[None]:
     """Hold this machine's rollout engines while the block runs; the kernel lets go of them if the process dies.
 
     Args:
         folder: where the run writes, for the message to whoever comes second.
+        joined: it joins a Ray cluster, and shares with others that do.
 
     Raises:
-        IntegrationError: another run has one; which.
+        IntegrationError: another run has one, with a cluster of its own or of which this one is no part; which.
     """
-    lock = _locked(fcntl.LOCK_EX)
+    lock = _locked(joined)
     try:
+        # Of several that share, the last to start is known.
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"process {os.getpid()}, {folder}".encode(), 0)
         yield
@@ -38,28 +46,29 @@ def engine_to_itself(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def require_no_other() -> None:
-    """Look whether a run has one now.
+def require_free(*, joined: bool = False) -> None:
+    """Look whether a run now has one that a run of this kind cannot be beside.
 
     Raises:
         IntegrationError: it does; which.
     """
-    # Shared: two that look at the same time do not find each other.
-    os.close(_locked(fcntl.LOCK_SH))
+    os.close(_locked(joined))
 
 
-def _locked(kind: int) -> int:
+def _locked(joined: bool) -> int:
     lock = _opened()
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 4096, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise IntegrationError(
-            f"another run with a rollout engine is on this machine ({holder or 'it does not say which'}), and the "
-            f"two would take each other's weights: wait for its end, or {ONE_CLUSTER}"
-        ) from None
-    return lock
+    for _ in range(LOOKS):
+        try:
+            fcntl.flock(lock, (fcntl.LOCK_SH if joined else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            time.sleep(BETWEEN_LOOKS_S)
+    holder = os.pread(lock, 4096, 0).decode(errors="replace").strip()
+    os.close(lock)
+    raise IntegrationError(
+        f"another run with a rollout engine is on this machine ({holder or 'it does not say which'}), and the "
+        f"two, in two Ray clusters, would take each other's weights: wait for its end, or {ONE_CLUSTER}"
+    )
 
 
 def _opened() -> int:
