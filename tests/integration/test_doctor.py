@@ -134,7 +134,7 @@ def test_an_engine_that_runs_already_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(preflight, "check", lambda _: None)
     monkeypatch.setattr(preflight, "notes", lambda _: ())
     assert examined("recipe=grpo_baseline", *DEMO)["recipe"].state == "fine"
-    with one_engine.engine_to_itself(tmp_path / "first"):
+    with one_engine.engine_held(tmp_path / "first"):
         found = examined("recipe=grpo_baseline", *DEMO)["recipe"]
     assert found.state == "wrong"
     assert re.search(r"another run .*first\)", found.detail)
