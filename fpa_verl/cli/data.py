@@ -123,8 +123,8 @@ def import_(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="JSON Lines: problem, response, ground_truth; or verl's rollout dumps. Files, a folder of them, or "
-            "a pattern."
+            help="JSON Lines or parquet: problem, response, ground_truth; verl's rollout dumps; or prompt, chosen, "
+            "rejected. Files, a folder of them, or a pattern."
         ),
     ],
     model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
@@ -134,7 +134,10 @@ def import_(
         str | None,
         typer.Option(help="Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'."),
     ] = None,
-    validation_fraction: Annotated[float, typer.Option(min=0.0, max=0.99, help="Share of problems held out.")] = 0.05,
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=0.99, help="Share of problems held out; default: 0.05, of pairs none."),
+    ] = None,
     max_response_tokens: Annotated[
         int | None,
         typer.Option(

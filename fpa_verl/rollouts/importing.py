@@ -1,4 +1,4 @@
-"""Rollouts that exist as text, made into a dataset: tokenised once, scored, grouped by problem.
+"""Rollouts that exist as text, made into a dataset: tokenised once, scored, grouped by problem, or by preference.
 
 Where it differs from collected rollouts:
 
@@ -13,7 +13,7 @@ Where it differs from collected rollouts:
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 SHARD_ROWS = 10_000
 MAX_RESPONSE_TOKENS = 2048
+HELD_OUT = 0.05
 # A response this near to the limit may have been cut off: its text's tokens need not be those that were sampled.
 NEAR_THE_LIMIT = 0.98
 
@@ -55,7 +56,7 @@ def import_rollouts(
     out: Path,
     *,
     prompt: Prompt = BOXED,
-    validation_fraction: float = 0.05,
+    validation_fraction: float | None = None,
     validation_seed: int = 0,
     max_response_tokens: int | None = None,
     scorer: Scorer = USUAL,
@@ -70,7 +71,7 @@ def import_rollouts(
         model: folder or hub id of the model that will train on them.
         out: the dataset's folder.
         prompt: how problems are put; verl's dumps hold them as they were put.
-        validation_fraction: share of problems held out.
+        validation_fraction: share of problems held out; None: `HELD_OUT`, and none where problems have no ground truth.
         validation_seed: picks them.
         max_response_tokens: longer responses are cut off; None: `MAX_RESPONSE_TOKENS`, where the records say which
             responses were cut off before.
@@ -80,7 +81,7 @@ def import_rollouts(
         The manifest, and what a user must know of what was not taken.
 
     Raises:
-        ConfigError: the tokenizer has no chat template; the scorer breaks its contract,
+        ConfigError: the tokenizer has no chat template; the scorer breaks its contract, or is given for preferences,
             or finds no answer in nearly all of the responses; the limit of verl's dumps is not told.
         DatasetError: a record lacks a key, a file is missing or empty, or the tokenizer has no end of a sequence.
     """
@@ -91,8 +92,10 @@ def import_rollouts(
     require_end(model, tokenizer)
     rollouts, left_out = read_text_rollouts(source, tokenizer, prompt, end_ids(model, tokenizer))
     limit = _limit(rollouts, max_response_tokens)
+    scorer = _scorer_of(rollouts, scorer, source)
+    fraction = _held_out_share(rollouts, validation_fraction)
     problems = {r.problem_id: Problem(r.problem_id, r.messages, r.ground_truth, r.source) for r in rollouts}
-    held_out = hold_out(problems, validation_fraction, validation_seed)
+    held_out = hold_out(problems, fraction, validation_seed)
     plan = {
         "fingerprints": {
             **base_fingerprints(model, tokenizer, **prompt.around),
@@ -100,7 +103,7 @@ def import_rollouts(
             "problems": problems_fingerprint(problems.values()),
         },
         "sampling": {"max_response_tokens": limit},
-        "validation": {"fraction": validation_fraction, "seed": validation_seed},
+        "validation": {"fraction": fraction, "seed": validation_seed},
         "source": source.sha256,
     }
     trajectories = _trajectories(rollouts, problems, held_out, tokenizer, prompt, limit, scorer)
@@ -151,6 +154,31 @@ def _verdict_notes(scorer: Scorer, trajectories: list[Trajectory]) -> list[str]:
     return notes
 
 
+def _scorer_of(rollouts: list[TextRollout], scorer: Scorer, source: RecordFiles) -> Scorer:
+    """That which was given; of preferences, what they say themselves."""
+    if all(one.pair is None for one in rollouts):
+        return scorer
+    if any(one.pair is None for one in rollouts):
+        raise ConfigError(
+            "some records are pairs of a chosen and a rejected answer, and others are not: import them apart"
+        )
+    if isinstance(scorer, ScoredBy) and scorer.given:
+        raise ConfigError(
+            "--reward: pairs of a chosen and a rejected answer say themselves which is better; leave it out"
+        )
+    return scorer if isinstance(scorer, KeptScores) else KeptScores(source.sha256)
+
+
+def _held_out_share(rollouts: list[TextRollout], given: float | None) -> float:
+    has_truths = all(one.ground_truth for one in rollouts)
+    if given and not has_truths:
+        raise ConfigError(
+            f"--validation-fraction {given:g}: pairs without a ground truth leave nothing to score a "
+            "held-out problem's answers by: leave it out, and evaluate on problems that have one (data.val_files)"
+        )
+    return given if given is not None else HELD_OUT if has_truths else 0.0
+
+
 def _limit(rollouts: list[TextRollout], given: int | None) -> int:
     if given is None and (unsaid := sum(not one.ending_is_told for one in rollouts)):
         raise ConfigError(
@@ -198,14 +226,15 @@ def _trajectories(
     if raised and len(raised) == len(verdicts):
         raise ConfigError(f"{raised[0]}; --source NAME gives records another data_source") from raised[0]
     _require_answers(scorer, verdicts, answers)
-    seen: dict[str, int] = defaultdict(int)
+    seen: Counter[tuple[str, int]] = Counter()
     result = []
     for rollout, answer, verdict in zip(rollouts, answers, verdicts, strict=True):
         result.append(
             Trajectory(
                 problem_id=rollout.problem_id,
-                group=0,
-                sample=seen[rollout.problem_id],
+                # A pair is a group of its own: nobody is compared with another pair's answers.
+                group=rollout.pair or 0,
+                sample=seen[rollout.problem_id, rollout.pair or 0],
                 split=VALIDATION if rollout.problem_id in held_out else TRAIN,
                 data_source=rollout.source,
                 ground_truth=rollout.ground_truth,
@@ -221,7 +250,7 @@ def _trajectories(
                 max_response_tokens=max_response_tokens,
             )
         )
-        seen[rollout.problem_id] += 1
+        seen[rollout.problem_id, rollout.pair or 0] += 1
     return result
 
 

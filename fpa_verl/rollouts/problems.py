@@ -132,6 +132,11 @@ def read_problems(files: str | Sequence[str]) -> list[Problem]:
     return problems
 
 
+def holds_problems(path: Path) -> bool:
+    """Whether a problem file has a row: that of the held-out ones has none where none were held out."""
+    return read_table(path).num_rows > 0
+
+
 def _rows_of(path: Path) -> list[dict[str, Any]]:
     table = read_table(path)
     rows = table.to_pylist()

@@ -12,15 +12,18 @@ from typing import Any
 
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.files import sha256_of
+from fpa_verl.rollouts.parquet import read_table
 from fpa_verl.rollouts.problems import json_lines
 
 STEPS = re.compile(r"(\d+)(?:-(\d+))?")
 ENDINGS = (".jsonl", ".jsonl.gz")
+# Sets of the hub come as that.
+PARQUET = ".parquet"
 
 
 @dataclass(frozen=True)
 class RecordFiles:
-    """JSON Lines files, in order.
+    """JSON Lines or parquet files, in order.
 
     Attributes:
         files: at least one.
@@ -46,8 +49,7 @@ class RecordFiles:
         """
         there: set[int] = set()
         for file in self.files:
-            for number, record in json_lines(file):
-                where = f"{file}, line {number}"
+            for where, record in _records_of(file):
                 step = _step_of(record, file)
                 if self.steps is None:
                     yield where, step, record
@@ -66,7 +68,8 @@ def record_files(names: Sequence[Path], source: str | None = None, steps: str | 
     """The files behind names.
 
     Args:
-        names: files, patterns such as `dumps/*.jsonl`, or folders, of which every JSON Lines file is taken.
+        names: files, patterns such as `dumps/*.jsonl`, or folders, of which every JSON Lines file is taken, or
+            where there is none every parquet file.
         source: name of the problem set; None takes that of the file, or of the folder where files are numbered.
         steps: `12` or `1-50`, of verl's dumps.
 
@@ -85,9 +88,11 @@ def _files_of(name: Path) -> list[Path]:
     if name.is_file():
         return [name]
     if name.is_dir():
-        found = [file for file in name.iterdir() if file.name.endswith(ENDINGS)]
+        there = list(name.iterdir())
+        # A folder of both is one of JSON Lines with something beside them.
+        found = [file for file in there if file.name.endswith(ENDINGS)] or [f for f in there if f.suffix == PARQUET]
         if not found:
-            raise DatasetError(f"no JSON Lines in the folder {name}: no file ends in {' or '.join(ENDINGS)}")
+            raise DatasetError(f"no records in the folder {name}: no file ends in {', '.join(ENDINGS)} or {PARQUET}")
     else:
         found = [Path(file) for file in glob.glob(str(name), recursive=True) if Path(file).is_file()]
         if not found:
@@ -114,6 +119,14 @@ def _range_of(steps: str | None) -> range | None:
     if found is None or int(found[2] or found[1]) < int(found[1]):
         raise ConfigError(f"--steps {steps}: give one step, as 12, or a range of them, as 1-50")
     return range(int(found[1]), int(found[2] or found[1]) + 1)
+
+
+def _records_of(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each record stands, and the record."""
+    if file.suffix == PARQUET:
+        yield from ((f"{file}, row {i}", row) for i, row in enumerate(read_table(file).to_pylist()))
+    else:
+        yield from ((f"{file}, line {number}", record) for number, record in json_lines(file))
 
 
 def _step_of(record: dict[str, Any], file: Path) -> int | None:

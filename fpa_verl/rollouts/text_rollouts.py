@@ -1,16 +1,18 @@
-"""Rollouts as text in JSON Lines: what a record says of problem, response, ground truth, and how the response ended."""
+"""Rollouts as text in records: what a record says of problem, response, ground truth, and how the response ended."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.reward.verdicts import STATUSES
 from fpa_verl.rollouts.ends import finish_reason_of, split_end
 from fpa_verl.rollouts.fingerprint import digest
+from fpa_verl.rollouts.preferences import chat_of, is_preference, read_preference
 from fpa_verl.rollouts.problems import text_of, truth_text
-from fpa_verl.rollouts.prompts import Prompt, render
+from fpa_verl.rollouts.prompts import BOXED, Prompt, render
 from fpa_verl.rollouts.record_files import RecordFiles
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TRUTHS = ("ground_truth", "gts", "answer")
+IDS = ("problem_id", "id", "prompt_id")
 # Ids that a note names.
 SHOWN = 5
 
@@ -32,6 +35,7 @@ class TextRollout:
         score: what the record says that it was worth; None where it does not.
         status: the scorer's, where the record has one.
         step: of the run that dumped it.
+        pair: of a preference, its number among those of its problem; None for a rollout by itself.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -45,6 +49,7 @@ class TextRollout:
     score: float | None = None
     status: str | None = None
     step: int | None = None
+    pair: int | None = None
 
 
 @dataclass
@@ -54,13 +59,15 @@ class LeftOut:
     Attributes:
         unanswered: ids of problems without a ground truth.
         behind_end: responses of which something stood behind their end.
+        ties: preferences whose two sides are the same.
     """
 
     unanswered: dict[str, None] = field(default_factory=dict)
     behind_end: int = 0
+    ties: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        return {"without_answer": list(self.unanswered), "cut_behind_end": self.behind_end}
+        return {"without_answer": list(self.unanswered), "cut_behind_end": self.behind_end, "ties": self.ties}
 
     def notes(self) -> list[str]:
         """In words, what a user must know of it."""
@@ -71,6 +78,8 @@ class LeftOut:
             notes.append(f"left out, without an answer: {', '.join(ids[:SHOWN])}{more}")
         if self.behind_end:
             notes.append(f"cut off, what stood behind the end of a response: in {self.behind_end:,} responses")
+        if self.ties:
+            notes.append(f"left out, with the same text on both sides: {self.ties:,} pairs")
         return notes
 
 
@@ -81,6 +90,10 @@ def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
     if null := [name for name in names if name in record]:
         raise DatasetError(f"{where}: '{null[0]}' is null: leave the line out, or write what it was")
     raise DatasetError(f"{where}: key '{names[0]}' is missing (also tried: {', '.join(names[1:]) or 'nothing else'})")
+
+
+def _id(record: dict[str, Any], where: str) -> str | None:
+    return next((found for name in IDS if (found := text_of(record, name, where))), None)
 
 
 def _truth(record: dict[str, Any], where: str) -> str:
@@ -98,21 +111,8 @@ def _score(record: dict[str, Any], where: str) -> float | None:
     return None if score is None else float(score)
 
 
-def _chat(record: dict[str, Any], key: str, where: str) -> tuple[tuple[str, str], ...] | None:
-    """A list of messages as (role, content) pairs; None where the record has none under that key."""
-    if not isinstance(messages := record.get(key), list):
-        return None
-    try:
-        chat = tuple((str(message["role"]), message["content"]) for message in messages)
-        if not chat or not all(isinstance(content, str) for _, content in chat):
-            raise TypeError("no message, or one whose content is no text")
-    except (KeyError, TypeError) as error:
-        raise DatasetError(f"{where}: '{key}' is no list of messages with role and content ({error})") from error
-    return chat
-
-
 class _Reader:
-    """Turns records into rollouts: our own form, verl's dumps, TRL's prompt and completion.
+    """Turns records into rollouts: our own form, verl's dumps, TRL's prompt and completion, and preferences.
 
     verl dumps the rendered prompt without its special tokens; the problem is cut back out of it.
     """
@@ -120,16 +120,53 @@ class _Reader:
     def __init__(self, source: str, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, ends: set[int]) -> None:
         self._source, self._tokenizer, self._prompt, self._ends = source, tokenizer, prompt, ends
         self._unwrap = _template_remover(tokenizer, prompt)
+        self._pairs: Counter[str] = Counter()
         self.left_out = LeftOut()
 
-    def read(self, record: dict[str, Any], where: str, step: int | None = None) -> TextRollout | None:
-        """The rollout; None where it has no ground truth."""
+    def read(self, record: dict[str, Any], where: str, step: int | None = None) -> list[TextRollout]:
+        """The rollouts of a record: one, the two of a preference, or none where there is no ground truth."""
+        if is_preference(record):
+            return self._pair(record, where)
         messages = self._messages(record, where)
-        problem_id = text_of(record, "problem_id", where) or text_of(record, "id", where) or digest(messages[-1][1])
+        problem_id = _id(record, where) or digest(messages[-1][1])
         if not (truth := _truth(record, where)):
             self.left_out.unanswered[problem_id] = None
-            return None
-        ending = split_end(self._response(record, where), self._tokenizer, self._ends)
+            return []
+        found = self._rollout(record, where, self._response(record, where), messages, problem_id, truth)
+        status = status if (status := record.get("status")) in STATUSES else None
+        return [replace(found, score=_score(record, where), status=status, step=step)]
+
+    def _pair(self, record: dict[str, Any], where: str) -> list[TextRollout]:
+        """Chosen and rejected, as right and wrong: nobody else says what they are worth."""
+        told = read_preference(record, where)
+        # The usual instruction is for problems with an answer in a box.
+        put = str if self._prompt.text == BOXED.text else self._prompt.of
+        messages = (("user", put(told.prompt)),) if isinstance(told.prompt, str) else told.prompt
+        problem_id = _id(record, where) or digest(messages)
+        truth = _truth(record, where) if TRUTHS[0] in record else ""
+        if told.chosen == told.rejected:
+            self.left_out.ties += 1
+            return []
+        number = self._pairs[problem_id]
+        self._pairs[problem_id] += 1
+        sides = [
+            self._rollout(record, where, text, messages, problem_id, truth) for text in (told.chosen, told.rejected)
+        ]
+        return [
+            replace(side, score=score, status=status, pair=number)
+            for side, score, status in zip(sides, (1.0, 0.0), ("right", "wrong"), strict=True)
+        ]
+
+    def _rollout(
+        self,
+        record: dict[str, Any],
+        where: str,
+        text: str,
+        messages: tuple[tuple[str, str], ...],
+        problem_id: str,
+        truth: str,
+    ) -> TextRollout:
+        ending = split_end(text, self._tokenizer, self._ends)
         response, stopped = self._prompt.cut(ending.text)
         self.left_out.behind_end += ending.lost or (stopped and response != ending.text)
         said = ENDED if ending.end is not None else finish_reason_of(record, where)
@@ -143,13 +180,10 @@ class _Reader:
             finish_reason=STOPPED_AT_TEXT if stopped else said or ENDED,
             end=ending.end,
             ending_is_told=not is_bare_dump,
-            score=_score(record, where),
-            status=status if (status := record.get("status")) in STATUSES else None,
-            step=step,
         )
 
     def _messages(self, record: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
-        if (chat := _chat(record, "prompt", where)) is not None:
+        if (chat := chat_of(record, "prompt", where)) is not None:
             return chat
         if "problem" in record or "prompt" in record:
             return (("user", self._prompt.of(_field(record, ("problem", "prompt"), where))),)
@@ -162,7 +196,7 @@ class _Reader:
         return (("user", text),)
 
     def _response(self, record: dict[str, Any], where: str) -> str:
-        if (chat := _chat(record, "completion", where)) is not None:
+        if (chat := chat_of(record, "completion", where)) is not None:
             if [role for role, _ in chat] != ["assistant"]:
                 roles = ", ".join(role for role, _ in chat)
                 raise DatasetError(
@@ -179,8 +213,8 @@ def read_text_rollouts(
     """The rollouts of files, and what was not taken of them.
 
     Args:
-        files: JSON Lines: problem, response, ground_truth; verl's dumps (input, output, gts); or prompt and completion,
-            texts or lists of messages.
+        files: JSON Lines or parquet: problem, response, ground_truth; verl's dumps (input, output, gts); prompt and
+            completion, texts or lists of messages; or prompt, chosen and rejected, likewise.
         tokenizer: the model's.
         prompt: how problems are put; a list of messages stays as it is.
         ends: the tokens that end a response.
@@ -192,12 +226,11 @@ def read_text_rollouts(
     rollouts: list[TextRollout] = []
     first_of: dict[str, tuple[str, TextRollout]] = {}
     for where, step, record in files.records():
-        if (rollout := reader.read(record, where, step)) is None:
-            continue
-        if rollout.finish_reason == CUT_OFF and not rollout.response:
-            raise DatasetError(f"{where}: an empty response that was cut off has no tokens: leave the line out")
-        _refuse_conflict(rollout, where, *first_of.setdefault(rollout.problem_id, (where, rollout)))
-        rollouts.append(rollout)
+        for rollout in reader.read(record, where, step):
+            if rollout.finish_reason == CUT_OFF and not rollout.response:
+                raise DatasetError(f"{where}: an empty response that was cut off has no tokens: leave the line out")
+            _refuse_conflict(rollout, where, *first_of.setdefault(rollout.problem_id, (where, rollout)))
+            rollouts.append(rollout)
     if not rollouts:
         names = ", ".join(map(str, files.files[:SHOWN]))
         raise DatasetError(f"{names} has nothing to import" + "".join(f"; {note}" for note in reader.left_out.notes()))

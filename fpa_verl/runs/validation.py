@@ -7,7 +7,7 @@ from statistics import mean
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.schema import is_validation
-from fpa_verl.runs.names import BEST_MODEL
+from fpa_verl.runs.names import BEST_MODEL, SNAPSHOTS_FOLDER
 from fpa_verl.runs.run import Point, Run
 from fpa_verl.tables import percent
 
@@ -76,6 +76,11 @@ def why_no_best_model(run: Run) -> str:
     """
     if (run.folder / BEST_MODEL).is_dir():
         return ""
+    if not run.info["evaluation"]["problem_sets"]:
+        return (
+            f"{run.folder}: no {BEST_MODEL}/, for nothing was evaluated: snapshots.every=50 keeps the model every 50 "
+            f"steps and at the end, in {SNAPSHOTS_FOLDER}/"
+        )
     if not validation_sources(run):
         return (
             f"{run.folder}: no {BEST_MODEL}/, for there were no held-out problems to choose by: "

@@ -18,8 +18,10 @@ from fpa_verl.demo.model import character_tokenizer
 from fpa_verl.evaluation import pass_at_1
 from fpa_verl.files import read_json_lines
 from fpa_verl.rollouts import RolloutDataset
+from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.problems import read_problems, write_problems
 from fpa_verl.rollouts.prompts import BARE
+from fpa_verl.rollouts.record_files import record_files
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.names import answers_of_step
@@ -160,6 +162,25 @@ def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
     assert two.keys() == {key for key in one if key[1] <= STEPS}
     for key, noted in two.items():
         assert noted.policy == pytest.approx(one[key].policy, abs=5e-3), key
+
+
+def test_preference_pairs_train_without_anything_to_evaluate_by(tmp_path, base_model):
+    asked = [{"role": "user", "content": problem.text} for problem in task.distinct_problems(16, seed=4)]
+    pairs = [
+        {side: [one, {"role": "assistant", "content": text}] for side, text in (("chosen", "1"), ("rejected", "22"))}
+        for one in asked
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    import_rollouts(record_files([tmp_path / "pairs.jsonl"]), str(base_model), tmp_path / "rollouts")
+    steps = ("data.train_batch_size=8", "trainer.total_training_steps=2", "snapshots.every=2")
+    done = train("dpo", tmp_path, base_model, *steps, "data.val_files=[]")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "no best/, for nothing was evaluated" in done.stdout
+    assert "scored by" not in done.stdout
+    assert "starting vLLM" not in done.stdout
+    run = read_run(tmp_path / "dpo")
+    assert (run.finished, run.points, run.info["evaluation"]["problem_sets"]) == (True, [], {})
+    assert (tmp_path / "dpo" / "snapshots" / "step_2" / "config.json").exists()
 
 
 @pytest.mark.slow

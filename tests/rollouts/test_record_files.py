@@ -93,7 +93,7 @@ def test_what_is_not_there(tmp_path):
     for name in ("none.jsonl", "*.jsonl"):
         with pytest.raises(DatasetError, match="no file at"):
             record_files([tmp_path / name])
-    with pytest.raises(DatasetError, match=r"no JSON Lines in the folder .*: no file ends in \.jsonl"):
+    with pytest.raises(DatasetError, match=r"no records in the folder .*: no file ends in \.jsonl"):
         record_files([tmp_path])
     (tmp_path / "a.jsonl").write_text("{}\n")
     with pytest.raises(DatasetError, match=r"a\.jsonl, line 1: has no 'step', which --steps chooses by"):

@@ -46,6 +46,12 @@ def test_without_validation_problems_there_is_no_best(tmp_path):
     )
 
 
+def test_where_nothing_is_evaluated_there_are_snapshots(tmp_path):
+    nothing = {"evaluation": {**INFO["evaluation"], "problem_sets": {}, "samples": {}}}
+    run = read_run(make_run(tmp_path / "a", [], **nothing))
+    assert "no best/, for nothing was evaluated: snapshots.every=50" in why_no_best_model(run)
+
+
 def test_a_validation_of_which_nothing_could_be_scored_is_none(tmp_path):
     folder = make_run(tmp_path / "a", [1], validation=[2])
     record_evaluation(folder, attempt=1, step=1, problems={}, asked_for={"toy/validation": 8})

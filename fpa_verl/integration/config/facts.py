@@ -24,9 +24,10 @@ from fpa_verl.integration.safety.divergence import CollapseRule
 from fpa_verl.reward.function import RewardFunction
 from fpa_verl.rollouts import Manifest, RolloutDataset, Selection, read_manifest
 from fpa_verl.rollouts.fingerprint import base_fingerprints, local_model_dir
-from fpa_verl.rollouts.problems import Problem, problems_fingerprint, read_problems
+from fpa_verl.rollouts.problems import Problem, holds_problems, problems_fingerprint, read_problems
 from fpa_verl.rollouts.prompts import SLOT, Prompt, pinned, stops_of
 from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder
+from fpa_verl.rollouts.schema import VALIDATION
 from fpa_verl.runs.inputs import Input, made_by
 
 
@@ -280,19 +281,24 @@ class RunFacts:
 
     @cached_property
     def evaluation_problems(self) -> list[Problem]:
-        """The problems of all evaluation sets.
+        """The problems of all evaluation sets; none where a run that trains is told of none.
 
         Raises:
             DatasetError: a file is missing or no problem file.
         """
+        files = as_list(self.config.data.val_files)
+        if not files and self.kind.trains:
+            return []
         try:
-            return read_problems(as_list(self.config.data.val_files))
+            return read_problems(files)
         except DatasetError as error:
-            held_out = f"{self.config.rollouts}/validation.parquet"
-            if Path(held_out).exists():
+            held_out = Path(self.config.rollouts) / f"{VALIDATION}.parquet"
+            if not held_out.exists():
+                otherwise = f"{held_out}, the held-out problems, comes from `{self.command_for('collect')}`"
+            elif holds_problems(held_out):
                 otherwise = f"data.val_files=[{held_out}] evaluates on the held-out problems alone"
             else:
-                otherwise = f"{held_out}, the held-out problems, comes from `{self.command_for('collect')}`"
+                otherwise = "data.val_files=[] trains without an evaluation"
             raise DatasetError(f"{error} (data.val_files; {otherwise})") from error
 
     def samples_of(self, data_source: str) -> int:

@@ -165,8 +165,12 @@ def joins_cluster(config: DictConfig) -> bool:
 
 
 def validates(config: DictConfig) -> bool:
-    """Whether the run ever validates, and so whether an offline run needs a rollout engine at all."""
-    return config.trainer.test_freq > 0 or bool(config.trainer.val_before_train)
+    """Whether the run ever validates, and so whether an offline run needs a rollout engine at all.
+
+    Without problems (`data.val_files=[]`), where there are none with a ground truth, it does not.
+    """
+    asked = config.trainer.test_freq > 0 or config.trainer.val_before_train
+    return bool(asked and as_list(config.data.val_files))
 
 
 def trains_adapter(model: DictConfig) -> bool:
@@ -188,5 +192,5 @@ def compute_dtype(actor: DictConfig) -> str:
 
 
 def as_list(files: Any) -> list[str]:
-    """`data.*_files` as a list: verl takes one name or several."""
-    return [files] if isinstance(files, str) else [str(file) for file in files]
+    """`data.*_files` as a list: verl takes one name or several; none where there is nothing."""
+    return [files] if isinstance(files, str) else [str(file) for file in files or ()]

@@ -15,7 +15,7 @@ from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.metered import MeteredTrainer
 from fpa_verl.reward.verdicts import MODEL_STATUSES
-from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
+from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT, TRAIN
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
 from fpa_verl.runs.record import record_base
@@ -29,6 +29,9 @@ class ValidatingTrainer(MeteredTrainer):
     """
 
     def __init__(self, config: Any) -> None:
+        if not validates(config):
+            # Where there are no problems, whatever the recipe says.
+            config.trainer.test_freq, config.trainer.val_before_train = -1, False
         super().__init__(config)
         self._plan = EvaluationPlan(self.facts.evaluation_problems, self.info["evaluation"]["samples"])
         if config.evaluation.base:
@@ -37,10 +40,11 @@ class ValidatingTrainer(MeteredTrainer):
     def _init_dataloader(self) -> None:
         """Verl makes a dataset of the validation files, which nobody looks at here: the first of them will do.
 
-        It joins them, and cannot where their columns differ in type, as those of pandas and of others do.
+        It joins them, and cannot where their columns differ in type, as those of pandas and of others do. Without any
+        it wants one all the same.
         """
         files = self.config.data.val_files
-        self.config.data.val_files = as_list(files)[:1]
+        self.config.data.val_files = (as_list(files) or [f"{self.config.rollouts}/{TRAIN}.parquet"])[:1]
         try:
             super()._init_dataloader()
         finally:

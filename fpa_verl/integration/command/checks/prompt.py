@@ -30,7 +30,7 @@ def check(facts: RunFacts) -> None:
         require_some_end(facts.model_path, facts.tokenizer)
     if facts.kind.reads_problems:
         check_problems(facts, facts.training_problems, as_list(facts.config.data.train_files))
-    if facts.kind.evaluates:
+    if facts.kind.evaluates and facts.evaluation_problems:
         check_problems(facts, facts.evaluation_problems, as_list(facts.config.data.val_files))
 
 

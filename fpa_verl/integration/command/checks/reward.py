@@ -19,7 +19,8 @@ def check(facts: RunFacts) -> None:
         ConfigError: saying which scorer, and what it did.
     """
     require_no_older_key(facts)
-    if facts.kind.trains and facts.kind.reads_rollouts and (difference := other_scorer(facts)):
+    measures = facts.kind.trains and facts.kind.reads_rollouts and facts.evaluation_problems
+    if measures and (difference := other_scorer(facts)):
         say(f"note: {difference}; it trains on the one and is measured by the other")
     if not (facts.kind.reads_problems or facts.kind.evaluates):
         return
