@@ -345,14 +345,15 @@ def rollouts_said(file: Path) -> list[TextRollout]:
             truth = texts["ground_truth"] if "ground_truth" in texts else str(record.get("answer", ""))
             if truth in ("", "nan", "None"):
                 continue
-            reasons = {"stop": "stop", "length": "length", None: "stop"}
+            # As data frames write what is missing.
+            reasons = {"stop": "stop", "length": "length", "None": "stop", "nan": "stop"}
             found[len(found)] = TextRollout(
                 messages=(("user", texts["problem"]),),
                 response=texts["response"] if "response" in texts else str(record["output"]),
                 ground_truth=truth,
                 problem_id=texts.get("id") or _id_of_the_text(texts["problem"]),
                 source="rollouts",
-                finish_reason=reasons[record.get("finish_reason")],
+                finish_reason=reasons[str(record.get("finish_reason"))],
             )
     groups = {(one.problem_id, one.messages, one.ground_truth) for one in found.values()}
     assert len(groups) == len({problem_id for problem_id, _, _ in groups}), "one id, two problems"
