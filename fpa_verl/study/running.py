@@ -19,6 +19,7 @@ from fpa_verl.bar import bar
 from fpa_verl.commands import Command
 from fpa_verl.errors import AGAIN, ConfigError, FpaError
 from fpa_verl.files import hold
+from fpa_verl.processes import end_with_parent
 from fpa_verl.runs.names import LOG_FILE
 from fpa_verl.runs.progress import duration
 from fpa_verl.runs.state import State
@@ -216,7 +217,7 @@ class Runner:
         with open(log, "ab") as sink, bar(self.console) as show:
             sink.write(f"{BEGINS}{time.strftime('%Y-%m-%d %H:%M:%S')}  {shlex.join(words)}\n".encode())
             sink.flush()
-            process = subprocess.Popen(words, stdout=sink, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(words, stdout=sink, stderr=subprocess.STDOUT, preexec_fn=end_with_parent)
             try:
                 while process.poll() is None:
                     time.sleep(LOOK_EVERY_S)

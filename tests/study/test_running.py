@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -125,11 +126,26 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupted_study_says_so_and_goes_on(tmp_path, preparations):
-    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(tmp_path)], start_new_session=True)
+def began(folder):
+    """A study whose command makes a file and sleeps."""
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(folder)], start_new_session=True)
     deadline = time.monotonic() + 60
-    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+    while not (folder / "begun").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
+    return process
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_what_a_study_runs_ends_with_it(how, tmp_path):
+    process = began(tmp_path)
+    (child,) = psutil.Process(process.pid).children()
+    process.send_signal(how)
+    assert process.wait(timeout=30) == -how
+    child.wait(timeout=30)
+
+
+def test_an_interrupted_study_says_so_and_goes_on(tmp_path, preparations):
+    process = began(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert Diary.read(tmp_path / "study").jobs["prepare"].error == "interrupted"
