@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import mean, stdev
+from textwrap import wrap
 from typing import NamedTuple
 
 import rich.table
@@ -14,6 +15,8 @@ from rich.text import Text
 
 # Characters from which a cell is a text that may be wrapped.
 LONG = 40
+# What a row's name has of the width at least.
+NAME = 8
 # Cells of what nobody wrote down, and of what never happens.
 UNKNOWN, NEVER = "?", "never"
 
@@ -65,11 +68,22 @@ def for_terminal(table: Table) -> rich.table.Table:
         longest = max((len(row[i]) for row in table.rows), default=0)
         # Numbers are never cut off: names and long texts give way to them.
         may_wrap = i == 0 or longest >= LONG
-        shown.add_column(escape(name), justify="left" if may_wrap else "right", no_wrap=not may_wrap, overflow="fold")
+        shown.add_column(
+            escape(_narrowed(name, longest)),
+            justify="left" if may_wrap else "right",
+            no_wrap=not may_wrap,
+            overflow="fold",
+            min_width=min(longest, NAME) if i == 0 else None,
+        )
     for row in table.rows:
         # As text: names of runs may hold what rich takes for markup.
         shown.add_row(*map(Text, row))
     return shown
+
+
+def _narrowed(head: str, width: int) -> str:
+    """A column's head in lines no wider than its cells, where its words allow that."""
+    return "\n".join(wrap(head, max([width, *map(len, head.split())]), break_on_hyphens=False)) if head else ""
 
 
 def as_markdown(tables: list[Table], notes: list[str]) -> str:

@@ -27,6 +27,14 @@ def test_a_terminal_shows_names_and_never_cuts_a_number_off():
     assert text.count("c") - "caption [red]".count("c") == 60
 
 
+def test_heads_take_as_many_lines_as_they_need_and_a_name_keeps_some_room():
+    heads = ["problem set", "problems", "k", "pass@1 ± s.e.", "95 % interval", "pass@k", "maj@k", "unscored", "cut off"]
+    row = ["math500", "1,536", "16", "45.1 ± 1.2", "42.1 to 48.0", "77.4", "50.1", "0", "0.0"]
+    text = printed(Table("accuracy", heads, [row, ["amc/validation", *row[1:]]]), 80)
+    assert "math500 " in text
+    assert " ".join(text.split()).endswith("amc/vali 1,536 16 45.1 ± 1.2 42.1 to 48.0 77.4 50.1 0 0.0 dation")
+
+
 def test_markdown_keeps_a_bar_inside_its_cell():
     assert as_markdown([TABLE], ["note"]).splitlines()[2:5] == [
         "| run | value |",

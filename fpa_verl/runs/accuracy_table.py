@@ -32,6 +32,10 @@ def accuracy_table(run_dir: Path, model: str) -> Table:
     run = read_run(run_dir)
     answers = AnswerStore(run.folder).read()
     rows = []
+    # A column for a prompt's stops only where there are any: the table is as wide as a terminal.
+    ends = {CUT_OFF: "cut off"}
+    if (answers["finish_reason"] == STOPPED_AT_TEXT).any():
+        ends[STOPPED_AT_TEXT] = "at a stop"
     for point in sorted(run.points, key=lambda point: point.data_source):
         k = run.info["evaluation"]["samples"][point.data_source]
         one = pass_at_1(point.problems)
@@ -48,9 +52,8 @@ def accuracy_table(run_dir: Path, model: str) -> Table:
                 _cell(pass_at_k(point.problems, k), one.problems) if k > 1 else "-",
                 _cell(maj_at_k(votes(mine), k), one.problems) if majority else "-",
                 str(point.unscored),
-                *(_share(mine, reason) for reason in (CUT_OFF, STOPPED_AT_TEXT)),
+                *(_share(mine, reason) for reason in ends),
             ]
         )
     header = ["problem set", "problems", "k", "pass@1 ± s.e.", "95 % interval", "pass@k", "maj@k", "unscored"]
-    header += ["cut off", "at a stop"]
-    return Table(f"Accuracy (%) of {model}", header, rows)
+    return Table(f"Accuracy (%) of {model}", [*header, *ends.values()], rows)
