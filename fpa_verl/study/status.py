@@ -39,15 +39,15 @@ def status_table(study: Study, now: float) -> Table:
     diary = Diary.read(Path(study.folder))
     rows = [_row(job, diary, now) for job in Jobs(study).all()]
     running = "runs" if diary.is_running else "does not run"
-    return Table(f"{study.folder} {running}", ["command", "state", "far", "accuracy", "best", "dev-min", "took"], rows)
+    return Table(f"{study.folder} {running}", ["command", "state", "accuracy", "best", "dev-min", "took"], rows)
 
 
 def _row(job: Job, diary: Diary, now: float) -> list[str]:
     phase, past = phase_of(job, diary), diary.jobs.get(job.name)
-    far = _far(job, diary, now) if phase == "running" else ""
+    state = _far(job, diary, now) or phase if phase == "running" else phase
     seconds = None if past is None else now - past.began if phase == "running" else past.seconds
     took = duration(seconds) if seconds is not None else ""
-    return [job.name, phase, far, *_accuracies(job), _cost(job), took]
+    return [job.name, state, *_accuracies(job), _cost(job), took]
 
 
 def _far(job: Job, diary: Diary, now: float) -> str:
