@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from fpa_verl.errors import ConfigError
@@ -27,6 +28,10 @@ class Gpu:
     def model(self) -> str:
         """What NVML's name of one has in it: NVIDIA H200."""
         return self.name.split()[0]
+
+    def is_a(self, device: str) -> bool:
+        """Whether a device that NVML calls so is one: an NVIDIA A100-SXM4-80GB is an A100, a GH200 no H200."""
+        return self.model in re.findall(r"\w+", device)
 
 
 GPUS = (

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fpa_verl import install
 from fpa_verl.cli.console import console, quiet
-from fpa_verl.errors import ConfigError
+from fpa_verl.errors import ConfigError, FpaError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from fpa_verl.gpus import Gpu
+    from fpa_verl.study.cost_ahead import Workload
+    from fpa_verl.study.rates import Rates
+    from fpa_verl.study.room import ModelSize
 
 
 def plan(
@@ -18,7 +27,8 @@ def plan(
         typer.Option(min=1, help="Mean length of a response; the default is a guess."),
     ] = 650.0,
     prompt_tokens: Annotated[float, typer.Option(min=0, help="Mean length of a prompt.")] = 150.0,
-    problems: Annotated[int, typer.Option(min=1, help="Training problems.")] = 12_000,
+    problems: Annotated[int, typer.Option(min=1, help="Problems, those held out included.")] = 12_000,
+    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of the problems that never train.")] = 0.05,
     rollouts: Annotated[int, typer.Option(min=1, help="Rollouts a problem.")] = 8,
     trained_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of trajectories in groups with right and wrong ones.")
@@ -49,7 +59,8 @@ def plan(
     training_rate: Annotated[float | None, typer.Option(help="Tokens a device-second, forward and backward.")] = None,
     forward_rate: Annotated[float | None, typer.Option(help="Tokens a device-second; default: 3 x training.")] = None,
     parameters: Annotated[
-        float | None, typer.Option(min=1, help="Of the model, those that a token goes through; default: counted.")
+        float | None,
+        typer.Option(min=1, help="Of the model, those that a token goes through; default: all, counted."),
     ] = None,
     flops: Annotated[float | None, typer.Option(min=1, help="Peak of a device in FLOP/s; default: the GPU's.")] = None,
     utilisation: Annotated[float, typer.Option(min=0, max=1, help="Share of the peak that training reaches.")] = 0.4,
@@ -72,56 +83,127 @@ def plan(
         return
     if micro_batch_tokens or override:
         raise ConfigError("--micro-batch-tokens and --override change the memory of a step alone: add --memory")
-    from fpa_verl import tables
     from fpa_verl.gpus import gpu_named
     from fpa_verl.runs.find import find_runs
-    from fpa_verl.study import cost_ahead, evening
+    from fpa_verl.study import cost_ahead, rates
 
     on = gpu_named(gpu or "h200")
     works = [
         cost_ahead.Workload(
-            response_tokens, prompt_tokens, problems, rollouts, trained_share, epochs, online_steps, prompts
+            response_tokens,
+            prompt_tokens,
+            problems=problems,
+            held_out=held_out,
+            rollouts=rollouts,
+            trained_share=trained_share,
+            epochs=epochs,
+            online_steps=online_steps,
+            online_prompts=prompts,
         )
         for prompts in dict.fromkeys(online_prompts or cost_ahead.readings(rollouts))
     ]
-    runs, unread = (find_runs(like), []) if like else cost_ahead.runs_alike(Path("runs"), on, model)
+    runs, unread = (find_runs(like), []) if like else rates.runs_alike(Path("runs"), on, model)
+    measured = rates.measured(runs)
     given = {"generation": generation_rate, "training": training_rate, "forward": forward_rate}
-    known = {**cost_ahead.measured_rates(runs), **{name: rate for name, rate in given.items() if rate is not None}}
-    count, token_bytes = sizes_for(model, parameters, generates="generation" not in known)
-    half = works[0].prompt_tokens + works[0].response_tokens / 2
-    rates = cost_ahead.complete(
-        known,
-        {
-            "generation": cost_ahead.generation_estimate(on, count, token_bytes, half),
-            "training": cost_ahead.training_estimate(count, flops or on.flops, utilisation),
-        },
-    )
+    known = {**measured.rates, **{name: rate for name, rate in given.items() if rate is not None}}
+    size = size_of(model, parameters, None if "generation" in known else works[0].middle)
+    estimates = {"training": rates.training_estimate(size.gone_through, flops or on.flops, utilisation)}
+    if "generation" not in known:
+        estimates["generation"] = rates.generation_estimate(on, size)
+    found = rates.complete(known, estimates)
+    sources = [
+        *(
+            [f"--parameters, {size.parameters / 1e9:.2f}e9, is taken for all weights."]
+            * (parameters == size.parameters)
+        ),
+        *measured.said,
+        *([f"Damaged, and left out of what is measured: {', '.join(map(str, unread))}."] * bool(unread)),
+        *rates.said_of_estimates(found, on, size, utilisation),
+    ]
+    print_cost(works, found, size, model, on, devices, sources, cached=cached)
+
+
+def print_cost(
+    works: Sequence[Workload],
+    rates: Rates,
+    size: ModelSize,
+    model: str,
+    gpu: Gpu,
+    devices: int,
+    sources: Sequence[str],
+    *,
+    cached: bool,
+) -> None:
+    """Print a plan of workloads that differ in their online prompts; `sources` says where its rates come from."""
+    from fpa_verl import tables
+    from fpa_verl.study import cost_ahead, evening, room
+    from fpa_verl.study.beside_paper import paper_table
+
     phases = cost_ahead.plans(works, rates, cached=cached)
-    stops = evening.stops(works[0], rates, count, devices, cached=cached)
-    for table in (cost_ahead.as_table(phases, devices), evening.evening_table(phases, stops, devices)):
-        console.print(tables.for_terminal(table))
-    sources = cost_ahead.said_of_rates(rates, on, count, utilisation, runs, unread)
-    for number, assumption in enumerate([*cost_ahead.ASSUMPTIONS, *evening.ASSUMED, *sources], start=1):
+    stops = evening.stops(works[0], rates, size.parameters, devices, cached=cached)
+    if misfit := room.misfit(gpu, size, devices):
+        console.print(misfit, highlight=False)
+    for table in (
+        cost_ahead.as_table(phases, devices),
+        evening.evening_table(phases, stops, devices),
+        paper_table(works[0], phases, model, gpu, devices),
+    ):
+        if table:
+            console.print(tables.for_terminal(table))
+    said = [*cost_ahead.ASSUMPTIONS, *evening.assumed(size.parameters), *sources]
+    for number, assumption in enumerate(said, start=1):
         console.print(f"{number}. {assumption}", highlight=False)
 
 
-def sizes_for(model: str, parameters: float | None, *, generates: bool) -> tuple[float, float]:
-    """Parameters of a model, and bytes of a token's keys and values, of which a rate of generation is made.
-
-    Nothing is asked of the model that is given already.
+def size_of(model: str, parameters: float | None, tokens: float | None) -> ModelSize:
+    """The sizes of a model that a plan is made of.
 
     Args:
         model: folder or Hugging Face name.
-        parameters: where they are given.
-        generates: whether a rate of generation is to be made; the bytes are 0 where not.
-    """
-    if parameters and not generates:
-        return parameters, 0.0
-    install.require("torch", "transformers")
-    from fpa_verl.integration.memory.models import configuration, parameters_in, token_bytes
+        parameters: those that a token goes through, where they are given. They are taken for all that there are, unless
+            the model's configuration says that it chooses experts, and all can be counted.
+        tokens: of a sequence whose keys and values are to be counted; None where none are.
 
-    found = configuration(model)
-    return parameters or parameters_in(found, model), token_bytes(found, model) if generates else 0.0
+    Raises:
+        ConfigError: what is neither given nor to be counted, and with which option to give it.
+    """
+    from fpa_verl.study.room import ModelSize
+
+    try:
+        install.require("torch", "transformers")
+        from fpa_verl.integration.memory.models import configuration
+
+        found = configuration(model)
+    except FpaError:
+        if parameters is None or tokens is not None:
+            raise
+        return ModelSize(parameters, parameters)
+    from fpa_verl.integration.memory.kept import sequence_bytes
+
+    everything = all_parameters(found, model, parameters)
+    kept = 0.0 if tokens is None else sequence_bytes(found, model, tokens)
+    return ModelSize(everything, parameters or everything, kept)
+
+
+def all_parameters(found: PretrainedConfig, model: str, given: float | None) -> float:
+    """How many a model of this configuration has, where so many are given, or none.
+
+    Raises:
+        ConfigError: none are given, and they cannot be counted, or are not those that a token goes through.
+    """
+    from fpa_verl.integration.memory.models import has_experts, parameters_in
+
+    chooses = has_experts(found)
+    if given is None and chooses:
+        raise ConfigError(f"{model} chooses experts token by token: give --parameters, those that a token goes through")
+    if given is not None and not chooses:
+        return given
+    try:
+        return parameters_in(found, model)
+    except ConfigError:
+        if given is None:
+            raise
+        return given
 
 
 def print_memory(

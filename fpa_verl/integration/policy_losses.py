@@ -99,6 +99,18 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
         return not self.needs <= {Needs.PASS_RATES, Needs.MEAN_LENGTH}
 
     @property
+    def passes_reference(self) -> bool:
+        """Whether the reference is asked by a forward pass of its own in every step, and not from a cache."""
+        return self.needs_reference and self.reference == "forward"
+
+    @property
+    def forward_passes(self) -> int:
+        """How many a step makes beside the policy's forward and backward pass, each over all tokens of the batch."""
+        asked = int(self.passes_reference)
+        # z0 is found first, from the log-ratios of the whole batch.
+        return asked + (1 + asked if Needs.REFERENCE_POINT in self.needs else 0)
+
+    @property
     def roles(self) -> Roles:
         """Adjacent rows of a batch that no split may take apart."""
         return SINGLE if self.objective is None else self.objective.roles

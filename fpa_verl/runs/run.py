@@ -198,6 +198,16 @@ class Run:
         return dict(self.info.get("training") or {})
 
     @property
+    def trains_adapter(self) -> bool:
+        """Whether it trained an adapter (LoRA), and no other weight."""
+        return "lora_rank" in self.training
+
+    @property
+    def forward_passes(self) -> int | None:
+        """How many its training steps have beside forward and backward; None where it did not write that down."""
+        return self.info.get("forward_passes", 0 if self.generates else None)
+
+    @property
     def data_cost(self) -> Cost:
         """What making all inputs cost; nothing for a run that has none.
 

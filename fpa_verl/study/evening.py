@@ -1,6 +1,7 @@
 """What comes on top of a plan's cost while somebody waits: evaluations, weight pushes, checkpoints, start-up.
 
-How often, is what the paper-scale recipes say; how long one takes is reckoned from `ASSUMED`, which nobody measured.
+How often, is what the paper-scale recipes say; how long one takes is reckoned from what `assumed` says, and nobody
+measured.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from omegaconf import OmegaConf
 
 from fpa_verl.paths import RECIPES
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR
-from fpa_verl.study.cost_ahead import Phase, Rates, Workload
+from fpa_verl.study.cost_ahead import OFFLINE, ONLINE, Phase, Workload
+from fpa_verl.study.rates import Rates
 from fpa_verl.tables import Table
 
 # Bytes a parameter: of the weights that are pushed, and of a checkpoint, which has Adam's two moments as well. Float32.
@@ -23,11 +25,6 @@ PUSHED, KEPT = 4, 12
 PUSH_RATE, DISK_RATE, START_UP = 3e9, 1.5e9, 180.0
 # Of MATH500.
 TEST_PROBLEMS = 500
-ASSUMED = (
-    f"Weights are pushed at {PUSH_RATE / 1e9:g} GB a second and written at {DISK_RATE / 1e9:g}; a run starts within "
-    f"{START_UP / 60:g} minutes: assumed.",
-    "Evaluations are as often as in the recipes, each of all answers at the rate of generation.",
-)
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Schedule:
 
         Args:
             rates: tokens a device-second.
-            parameters: of the model.
+            parameters: of the model, all of them.
             response_tokens: mean of an answer.
             devices: held.
         """
@@ -71,30 +68,26 @@ class Schedule:
 def stops(
     work: Workload, rates: Rates, parameters: float, devices: int, *, cached: bool = False
 ) -> dict[str, dict[str, float]]:
-    """Hours that the sides of the paper's task stop for, by what for; `parameters` are the model's."""
+    """Hours that the sides of the paper's task stop for, by what for; `parameters` are all of the model's."""
     task = OmegaConf.load(RECIPES / "task" / "math12k.yaml")
-    sides = schedules(work, task.scale, TEST_PROBLEMS, task.validation.fraction, cached=cached)
+    sides = schedules(work, task.scale, TEST_PROBLEMS, cached=cached)
     return {
         side: schedule.hours(rates, parameters, work.response_tokens, devices)
-        for side, schedule in zip(("offline", "online"), sides, strict=True)
+        for side, schedule in zip((OFFLINE, ONLINE), sides, strict=True)
     }
 
 
-def schedules(
-    work: Workload, scale: Any, test_problems: int, validation_share: float, *, cached: bool = False
-) -> tuple[Schedule, Schedule]:
+def schedules(work: Workload, scale: Any, test_problems: int, *, cached: bool = False) -> tuple[Schedule, Schedule]:
     """Of the offline side, which collects first, and of the online side.
 
     Args:
         work: what is to be done.
         scale: `scale` of a task's recipe.
-        test_problems: of the benchmark that is evaluated on.
-        validation_share: of the problems, held out and evaluated on as well.
+        test_problems: of the benchmark that is evaluated on, beside the problems held out.
         cached: the reference is computed by a command of its own.
     """
-    answers = round((test_problems + work.problems * validation_share) * scale.eval_samples)
-    trained = work.problems * work.rollouts * work.trained_share * work.epochs
-    offline, online = math.ceil(trained / scale.offline.batch), work.online_steps
+    answers = (test_problems + work.validation_problems) * scale.eval_samples
+    offline, online = math.ceil(work.trained * work.epochs / scale.offline.batch), work.online_steps
     evaluations = 1 + math.ceil(offline / scale.offline.test_freq)
     return (
         Schedule(
@@ -114,6 +107,15 @@ def schedules(
             starts=1,
         ),
     )
+
+
+def assumed(parameters: float) -> list[str]:
+    """What the hours of the stops are reckoned from, in words; `parameters` are all of the model's."""
+    return [
+        f"All {parameters / 1e9:.2f}e9 weights are pushed at {PUSH_RATE / 1e9:g} GB a second, and written with Adam's "
+        f"moments at {DISK_RATE / 1e9:g}, in float32; a run starts within {START_UP / 60:g} minutes: assumed.",
+        "Evaluations are as often as in the recipes, each of all answers at the rate of generation.",
+    ]
 
 
 def evening_table(phases: Sequence[Phase], stops: dict[str, dict[str, float]], devices: int) -> Table:

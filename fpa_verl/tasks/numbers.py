@@ -15,8 +15,8 @@ TRAINABLE_SHARE = 0.5
 RESPONSE_TOKENS = 2048
 # An offline run: passes over the data at the least, and updates.
 EPOCHS, UPDATES, MOST_EPOCHS = 3, 100, 10
-# An online run goes over its problems as often as the paper's: 1,500 steps of 128 prompts and 12,000 problems.
-ONLINE_PASSES = 16
+# An online run goes over its problems as often as the paper's: 1,500 steps of 128 prompts, of 11,400 that train.
+ONLINE_PASSES = 17
 # Validations in a run, about.
 VALIDATIONS = 10
 # A model as large as the paper's; and one that is for trials, on two cores.

@@ -13,6 +13,7 @@ from fpa_verl.errors import MismatchError
 from fpa_verl.files import write_json
 from fpa_verl.integration.config.identity import describe_run, device_description, run_input
 from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.integration.policy_losses import offline_policy_loss
 from fpa_verl.report.statistics.arms import arms_of
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.runs.inputs import DATASET, MADE_BY, MODEL_FILE, RUN, read_inputs
@@ -75,6 +76,30 @@ def test_a_run_is_known_again_by_its_folder_and_run_json(facts, tmp_path):
     assert read["model"] == offline.model_path
     # A copy of the model in another place is the same model, and the run may go on from it.
     open_run(tmp_path / "run", {**describe_run(offline), "model": "elsewhere"})
+
+
+@pytest.mark.parametrize(
+    ("words", "passes"),
+    [
+        (("off_rl",), 0),
+        (("off_rl", "actor_rollout_ref.actor.policy_loss.track_reference=true"), 1),
+        (("fpa_offline",), 1),
+        # z0, from a pass of policy and reference, before the step's own pass of the reference.
+        (("kto",), 3),
+        # Its passes have a phase of their own.
+        (("grpo_baseline", "actor_rollout_ref.actor.use_kl_loss=true"), 0),
+    ],
+)
+def test_a_run_says_what_forward_passes_its_training_is_timed_with(facts, base_model, words, passes):
+    recipe, *overrides = words
+    assert describe_run(facts(recipe, base_model, *overrides))["forward_passes"] == passes
+
+
+@pytest.mark.parametrize("source", ["hidden", "topk"])
+def test_a_cache_leaves_the_pass_of_z0_alone(source):
+    cached = offline_policy_loss("kto", reference=source, reference_cache="cache")
+    assert (cached.passes_reference, cached.forward_passes) == (False, 1)
+    assert offline_policy_loss("fpa", reference=source, reference_cache="cache").forward_passes == 0
 
 
 @pytest.mark.parametrize("recipe", ["fpa_offline", "grpo_baseline"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -12,25 +11,16 @@ from typer.testing import CliRunner
 from fpa_verl.cli import app
 from fpa_verl.errors import ConfigError
 from fpa_verl.files import append_json_line
-from fpa_verl.gpus import gpu_named
-from fpa_verl.runs.find import find_runs
-from fpa_verl.study.cost_ahead import (
-    ASSUMPTIONS,
-    Rates,
-    Workload,
-    complete,
-    measured_rates,
-    plan,
-    runs_alike,
-    training_estimate,
-)
+from fpa_verl.study.cost_ahead import ASSUMPTIONS, Workload, plan
+from fpa_verl.study.rates import Rates
 from tests.runs.directories import make_run
 
-# 100 problems x 4 rollouts of 20 + 80 tokens; half of them trained on, twice; 10 online steps of 5 prompts x 4.
+# 100 of 125 problems x 4 rollouts of 20 + 80 tokens; half of them trained on, twice; 10 online steps of 5 prompts x 4.
 SMALL = Workload(
     response_tokens=80.0,
     prompt_tokens=20.0,
-    problems=100,
+    problems=125,
+    held_out=0.2,
     rollouts=4,
     trained_share=0.5,
     epochs=2,
@@ -77,44 +67,6 @@ def test_a_cache_passes_each_trajectory_once():
     assert seconds(plan(SMALL, RATES, cached=True))["offline", "reference"] == pytest.approx(200 * 100 / 200)
 
 
-def test_rates_from_the_arithmetic_and_from_one_another():
-    # 1e12 x 0.5 / (6 x 1e9) = 83.3 tokens a second.
-    assert training_estimate(1e9, 1e12, 0.5) == pytest.approx(83.333333)
-    assert complete({"generation": 10.0, "training": 20.0}, {}) == Rates(10.0, 20.0, 60.0)
-
-
-def test_what_is_known_wins_over_an_estimate():
-    estimates = {"generation": 1.0, "training": 2.0}
-    assert complete({}, estimates) == Rates(1.0, 2.0, 6.0, frozenset({"generation", "training", "forward"}))
-    assert complete({"training": 5.0}, estimates) == Rates(1.0, 5.0, 15.0, frozenset({"generation"}))
-    assert complete({"forward": 7.0}, estimates) == Rates(1.0, 2.0, 7.0, frozenset({"generation", "training"}))
-    with pytest.raises(ConfigError, match="forward must be above 0"):
-        complete({"forward": 0.0}, estimates)
-
-
-def test_runs_alike_are_those_of_the_model_on_such_gpus(tmp_path):
-    def run(name, device, model):
-        make_run(tmp_path / "runs" / name, [1], model=model, hardware={"devices": 2, "device": device})
-
-    run("here", "NVIDIA H200", "m")
-    run("elsewhere", "NVIDIA H100 80GB HBM3", "m")
-    run("another", "NVIDIA H200", "n")
-
-    def found():
-        alike, unread = runs_alike(tmp_path / "runs", gpu_named("h200"), "m")
-        return [one.name for one in alike], unread
-
-    assert found() == (["here"], [])
-    assert runs_alike(tmp_path / "nowhere", gpu_named("h200"), "m") == ([], [])
-    # One that is damaged takes no other with it, and one that says nothing of its machine is of none.
-    (tmp_path / "runs" / "another" / "run.json").write_text("{")
-    run("nothing", None, "m")
-    info = json.loads((tmp_path / "runs" / "elsewhere" / "run.json").read_text())
-    del info["hardware"]
-    (tmp_path / "runs" / "elsewhere" / "run.json").write_text(json.dumps(info))
-    assert found() == (["here"], [tmp_path / "runs" / "another"])
-
-
 def test_a_run_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "broken").mkdir(parents=True)
@@ -127,7 +79,7 @@ def test_a_run_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     [
         *(("--rollouts", "0"), ("--problems", "0"), ("--trained-share", "-1"), ("--trained-share", "2")),
         *(("--online-prompts", "-1"), ("--response-tokens", "-5"), ("--utilisation", "5"), ("--epochs", "-1")),
-        *(("--memory", "--micro-batch-tokens", "-5"), ("--parameters", "0")),
+        *(("--memory", "--micro-batch-tokens", "-5"), ("--parameters", "0"), ("--held-out", "1.5")),
     ],
 )
 def test_what_no_workload_has_is_refused(words):
@@ -151,6 +103,11 @@ def test_what_would_change_nothing_is_refused(words, message):
     assert message in str(error)
 
 
+def joined(output):
+    """What was printed, without the ends of its lines."""
+    return " ".join(output.split())
+
+
 def planned(folder, config, *words):
     config.save_pretrained(folder)
     return CliRunner().invoke(app, ["plan", "--model", str(folder), *words])
@@ -169,6 +126,8 @@ def test_models_with_a_head_of_keys_for_each_of_queries_are_planned(tmp_path, ki
     ("kind", "sizes", "message"),
     [
         ("mamba", {"vocab_size": 100, "hidden_size": 64, "num_hidden_layers": 2}, "give --generation-rate"),
+        ("qwen3_5_text", {}, r"layers \(linear_attention\) that keep something else .*: give --generation-rate"),
+        ("zamba2", {}, r"layers \(hybrid, mamba\) that keep something else .*: give --generation-rate"),
         ("t5", {}, "no parameters counted .*: give --parameters"),
         ("dbrx", {}, "chooses experts token by token: give --parameters"),
         ("qwen3_moe", {}, "chooses experts token by token: give --parameters"),
@@ -182,20 +141,31 @@ def test_what_cannot_be_told_of_a_model_is_asked_for(tmp_path, kind, sizes, mess
     done = planned(tmp_path, config, "--parameters", "3e9", "--generation-rate", "5000")
     assert done.exit_code == 0, done.exception
     if kind == "qwen3_moe":
-        # Keys and values are known of it.
-        assert planned(tmp_path, config, "--parameters", "3e9").exit_code == 0
+        # Keys and values are known of it, and all of its weights, which are pushed and read.
+        done = planned(tmp_path, config, "--parameters", "3e9")
+        assert done.exit_code == 0, done.exception
+        assert "All 15.35e9 weights are pushed" in joined(done.output)
+        assert "~ training: 6 FLOP a token and parameter, 3.00e9 of them" in joined(done.output)
+        assert "~ generation: 15.35e9 weights" in joined(done.output)
 
 
 def test_without_an_option_the_plan_is_the_papers_and_says_what_is_estimated(tmp_path, monkeypatch):
-    """Its 1 h + 2 h and 21 h on two H200 (Section 4.3)."""
+    """Beside its 1 h + 2 h and 21 h on two H200 (Section 4.3) stand the parts, and not the sums alone."""
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["plan"])
     assert done.exit_code == 0, done.output
     hours = {
         side: float(value) for side, value in re.findall(r"^ (off|on)line.*, all.* (\S+) *$", done.output, re.M)[:2]
     }
-    assert hours["off"] == pytest.approx(3, rel=0.1)
-    assert hours["on"] == pytest.approx(21, rel=0.1)
+    assert hours == {"off": 2.89, "on": 20.96}
+    beside = done.output[done.output.index("The paper's hours") :]
+    for line, papers, plans, ratio in (
+        ("offline: collecting", "1", "0.42", "0.42"),
+        ("offline: training, the reference in it", "2", "2.47", "1.24"),
+        ("offline, all", "3", "2.89", "0.96"),
+        ("online, 128 prompts a step", "21", "20.96", "1.00"),
+    ):
+        assert re.search(rf"^ {line} +{papers} +{plans} +{ratio} *$", beside, re.M), line
     rates = re.findall(r"(?:collect|reference|training|generation|log-probs) +[\d,.]+ +(\S+)", done.output)
     assert len(rates) == 9
     assert all(rate.startswith("~") for rate in rates)
@@ -205,26 +175,58 @@ def test_without_an_option_the_plan_is_the_papers_and_says_what_is_estimated(tmp
     ]  # fmt: skip
 
 
-def test_rates_measured_by_runs(tmp_path):
-    dataset = {
-        "fingerprint": "d",
-        "device_seconds": 100.0,
-        "cost": {"device": "H", "devices": 2, "device_seconds": {"generation": 100.0}},
-        "counts": {"response_tokens": 5_000},
-    }
-    run = make_run(tmp_path / "a", [1], dataset=dataset)
-    record = {"kind": "step", "time": 0, "attempt": 1, "step": 1, "seconds": {"training": 10.0}, "tokens": 1_600}
+@pytest.mark.parametrize(
+    "words", [("--problems", "1000"), ("--gpu", "h100"), ("--devices", "4"), ("--epochs", "2"), ("--parameters", "1e9")]
+)
+def test_another_workload_or_machine_than_the_papers_stands_beside_nothing(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    others = ("--model", "nowhere", "--generation-rate", "5000") if words[0] == "--parameters" else ()
+    done = CliRunner().invoke(app, ["plan", *words, *others])
+    assert done.exit_code == 0, done.exception
+    assert "The paper's hours" not in done.output
+
+
+def test_a_run_of_fpa_pays_its_reference_once(tmp_path, monkeypatch):
+    """It trained 12,300 tokens a device-second, the reference's pass in it: 218.88e6 tokens are 2.47 h on 2."""
+    monkeypatch.chdir(tmp_path)
+    run = make_run(
+        *(tmp_path / "runs" / "fpa", [1]),
+        model="Qwen/Qwen3-4B-Base",
+        hardware={"devices": 2, "device": "NVIDIA H200"},
+        inputs=[
+            {"kind": "dataset", "folder": "", "fingerprint": "d", "base_model": "m", "device_seconds": 0.0, "cost": {}}
+        ],
+        forward_passes=1,
+    )
+    record = {"kind": "step", "time": 0, "attempt": 1, "step": 1, "seconds": {"training": 10.0}, "tokens": 246_000}
     append_json_line(run / "ledger.jsonl", record)
-    # 5,000 / 100, and 1,600 tokens in 10 s on 2 devices.
-    assert measured_rates(find_runs([tmp_path])) == {"generation": 50.0, "training": 80.0}
-    assert measured_rates([]) == {}
+    output = CliRunner().invoke(app, ["plan", "--online-prompts", "128"]).output
+    assert re.search(r"offline: training, the reference in it +2 +2\.47 ", output)
+    # GRPO's training has no such pass in it: 12,300 x 4 / 3.
+    assert re.search(r"online: training +1,228\.80 +16,400 ", output)
+    assert "Of fpa the forward passes within a training step were taken off" in joined(output)
+
+
+def test_what_cannot_train_is_said_and_what_cannot_generate_refused(tmp_path):
+    sizes = ("--gpu", "a100", "--devices", "1", "--generation-rate", "5000")
+    done = planned(tmp_path, AutoConfig.for_model("qwen3", **SMALL_MODEL), "--parameters", "28.9e9", *sizes)
+    assert joined(done.output).startswith(
+        "This does not fit on 1 A100: to train all weights takes 16 bytes a parameter"
+    )
+    assert "431 GiB a GPU of 79." in joined(done.output)
+    assert "28.90e9, is taken for all weights." in joined(done.output)
+    error = planned(
+        tmp_path, AutoConfig.for_model("qwen3", **SMALL_MODEL), "--parameters", "28.9e9", *sizes[:4]
+    ).exception
+    assert isinstance(error, ConfigError)
+    assert "a rollout engine on one A100 has 47 of its 79 GiB, and the weights in bfloat16 take 54" in str(error)
 
 
 def test_the_paper_lies_between_what_no_overhead_and_some_would_make_of_it():
     """The paper's 21 h against 3 h is a ratio of 7.
 
-    Without overheads, online over offline is (1536 k trajectories) x (1/g + c) over 96 k x 1/g + 288 k x c, where c
-    are the seconds a token of a forward and a backward: 16 where generation is all, 5.33 where training is.
+    Without overheads, online over offline is (1536 k trajectories) x (1/g + c) over 91.2 k x 1/g + 273.6 k x c, where
+    c are the seconds a token of a forward and a backward: 16.84 where generation is all, 5.61 where training is.
     """
     work = Workload(response_tokens=800.0, prompt_tokens=0.0)
 
@@ -234,12 +236,23 @@ def test_the_paper_lies_between_what_no_overhead_and_some_would_make_of_it():
             hours[phase.side] += phase.device_hours
         return hours["online"] / hours["offline"]
 
-    assert online_over_offline(Rates(1.0, 1e12, 1e12)) == pytest.approx(16, rel=1e-6)
-    assert online_over_offline(Rates(1e12, 1.0, 3.0)) == pytest.approx(16 / 3, rel=1e-6)
+    assert online_over_offline(Rates(1.0, 1e12, 1e12)) == pytest.approx(1536 / 91.2, rel=1e-6)
+    assert online_over_offline(Rates(1e12, 1.0, 3.0)) == pytest.approx(1536 / 273.6, rel=1e-6)
 
 
 def test_command_prints_sums_and_assumptions():
-    options = ["--response-tokens", "80", "--prompt-tokens", "20", "--problems", "100", "--rollouts", "4"]
+    options = [
+        "--response-tokens",
+        "80",
+        "--prompt-tokens",
+        "20",
+        "--problems",
+        "125",
+        "--held-out",
+        "0.2",
+        "--rollouts",
+        "4",
+    ]
     options += ["--trained-share", "0.5", "--epochs", "2", "--online-steps", "10", "--online-prompts", "5"]
     options += ["--generation-rate", "100", "--training-rate", "50", "--forward-rate", "200"]
     done = CliRunner().invoke(app, ["plan", *options])

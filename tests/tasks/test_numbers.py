@@ -40,7 +40,7 @@ def test_a_small_task():
     assert (found.batch, found.steps_an_epoch, found.epochs, found.test_freq) == (64, 15, 7, 10)
     # 49 tokens are 64 in sixteens.
     assert (found.prompt_tokens, found.response_tokens, found.model_tokens) == (64, 128, 192)
-    # 16 passes of 240 problems, 16 at a time, are 240 steps.
+    # 17 passes of 240 problems, 16 at a time, are 255 steps.
     assert (found.prompts, found.mini_batch, found.online_steps, found.online_test_freq) == (16, 16, 200, 20)
     assert (found.lr, found.sft_lr, found.online_lr, found.eval_samples) == (3e-5, 3e-5, 3e-5, 4)
     assert found.micro_batch is None
@@ -51,7 +51,7 @@ def test_a_task_as_large_as_the_papers():
     # 11,400 x 8 / 2 = 45,600 trajectories: 712 batches of 64.
     assert (found.batch, found.steps_an_epoch, found.epochs) == (64, 712, 3)
     assert (found.validation_problems, found.response_tokens, found.eval_samples) == (600, 2048, 8)
-    # 16 x 11,400 / 128 = 1,425.
+    # 17 x 11,400 / 128 = 1,514.
     assert (found.prompts, found.mini_batch, found.online_steps) == (128, 64, 1_000)
     assert (found.lr, found.sft_lr, found.online_lr, found.grad_clip) == (5e-6, 2e-5, 1e-6, 10.0)
 

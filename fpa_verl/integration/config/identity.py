@@ -255,6 +255,8 @@ def describe_run(facts: RunFacts) -> dict[str, Any]:
         "inputs": [one.as_json() for one in inputs_of(facts)],
         "hardware": {"devices": facts.devices, "device": device_description(facts.config.trainer.device)},
         "training": training_settings(facts) if facts.kind.trains else None,
+        # What its training steps are timed with. Those of an online run are timed apart.
+        "forward_passes": facts.policy_loss.forward_passes if facts.kind.reads_rollouts else 0,
         "seed": facts.config.data.seed,
         "versions": installed_versions(),
     }

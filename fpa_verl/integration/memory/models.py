@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
 from transformers import AutoConfig, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3Config
 
 from fpa_verl.errors import ConfigError
@@ -126,30 +125,13 @@ def with_layers(hf_config: PretrainedConfig, layers: int) -> PretrainedConfig:
 
 
 def parameters_in(hf_config: PretrainedConfig, model: str) -> int:
-    """How many a model with this configuration has.
+    """How many a model with this configuration has, those of all experts included.
 
     Raises:
-        ConfigError: they cannot be counted, or are not those that a token goes through.
+        ConfigError: they cannot be counted.
     """
-    if has_experts(hf_config):
-        raise ConfigError(f"{model} chooses experts token by token: give --parameters, those that a token goes through")
     try:
         made = without_weights(hf_config)
     except Exception as error:  # what is no language model, a class of transformers refuses in its own way
         raise ConfigError(f"{model}: no parameters counted ({first_line(error)}): give --parameters") from error
     return sum(one.numel() for one in made.parameters())
-
-
-def token_bytes(hf_config: PretrainedConfig, model: str) -> int:
-    """Bytes in which a token's keys and values are kept, in bfloat16.
-
-    Raises:
-        ConfigError: the model keeps something else.
-    """
-    text = hf_config.get_text_config()
-    heads = getattr(text, "num_attention_heads", None)
-    if not heads:
-        raise ConfigError(f"{model} has no attention whose keys and values could be counted: give --generation-rate")
-    kept = getattr(text, "num_key_value_heads", None) or heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return int(2 * text.num_hidden_layers * kept * size * torch.bfloat16.itemsize)

@@ -74,8 +74,8 @@ class OfflineActorWorker(ExportingActorWorker):
             )
         actor_config = omega_conf_to_dataclass(self.config.actor)
         self._policy_loss = actor_config.policy_loss
-        forward = self._policy_loss.needs_reference and self._policy_loss.reference == "forward"
-        if forward and not trains_adapter(self.config.model) and "ref" not in self.role:
+        needs_copy = self._policy_loss.passes_reference and not trains_adapter(self.config.model)
+        if needs_copy and "ref" not in self.role:
             # verl's init_model goes by substrings of the role; "actor_ref" and "actor_rollout_ref"
             # build the reference with verl's own code, without a second worker group.
             self.role += "_ref"

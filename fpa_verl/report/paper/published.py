@@ -70,6 +70,7 @@ class Figure6:
     Attributes:
         target: accuracy that both methods reach, a fraction of 1.
         hours: method to wall-clock hours until then, the dataset included.
+        collecting: of FPA's, those for the dataset.
         ratio: GRPO's hours over FPA's.
     """
 
@@ -79,6 +80,7 @@ class Figure6:
     devices: int
     device: str
     hours: dict[str, float]
+    collecting: float
     ratio: float
 
 
