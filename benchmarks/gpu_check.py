@@ -279,7 +279,8 @@ def main(arguments: list[str] | None = None) -> None:
         return
     start, size, about = time.monotonic(), size_for(options), versions()
     device = "CPU, toy size" if size.is_toy else torch.cuda.get_device_name()
-    print(f"{device}; {size.layers} layers of {WHOLE}, {size.tokens} tokens a micro-batch")
+    noise = ", at which times and their ratios are noise" if size.is_toy else ""
+    print(f"{device}{noise}; {size.layers} layers of {WHOLE}, {size.tokens} tokens a micro-batch")
     print(", ".join(f"{package} {number or '-'}" for package, number in about.items()), flush=True)
     results: dict[str, Found] = {}
     lines: list[dict[str, Any]] = []

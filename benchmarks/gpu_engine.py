@@ -374,7 +374,7 @@ def check_engine(prefix: str, attention: str, size: Size, found: Found) -> None:
 
 @part
 def engine(size: Size, found: Found) -> None:
-    """Without flash-attn: torch's attention a sequence at a time, verl's log-probs row by row."""
+    """Without flash-attn: torch's attention a sequence at a time, log-probs some hundred rows at a time."""
     os.environ["VERL_DISABLE_FLASH_ATTN_CE"] = "1"
     check_engine("engine", "packed_sdpa", size, found)
 

@@ -31,6 +31,8 @@ from fpa_verl.objectives import (
 )
 
 WHOLE, LAM, K, SAMPLES = 36, 2.0, 64, 64
+# In which sides that are timed take turns.
+ROUNDS = 3
 SOURCES = ("off_rl", "topk", "hidden", "forward")
 # Of the logits over the vocabulary, as at the end of the demo's runs.
 DRIFT = 0.16
@@ -285,7 +287,7 @@ def compare_sources(prefix: str, bench: Any, tokens: int, size: Size, found: Fou
             torch.cuda.reset_peak_memory_stats()
             bench.step(source)
             peaks[source] = torch.cuda.max_memory_allocated() / 2**30
-    took = fastest(bench.step, SOURCES, 1 if size.is_toy else 3, size.device)
+    took = fastest(bench.step, SOURCES, ROUNDS, size.device)
     found.values[f"{prefix}_tokens_per_second_off_rl"] = tokens / took["off_rl"]
     for source in SOURCES[1:]:
         found.values[f"{prefix}_time_ratio_{source}"] = took[source] / took["off_rl"]
@@ -317,7 +319,7 @@ def deterministic(size: Size, found: Found) -> None:
     found.values["deterministic_differences"] = differences(first, one("deterministic"))
     del first
     one("as usual")
-    took = fastest(one, ("deterministic", "as usual"), 1 if size.is_toy else 3, size.device)
+    took = fastest(one, ("deterministic", "as usual"), ROUNDS, size.device)
     torch.use_deterministic_algorithms(False)
     found.values["deterministic_time_ratio"] = took["deterministic"] / took["as usual"]
 

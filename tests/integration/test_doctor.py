@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -65,6 +66,14 @@ def test_an_engine_that_is_missing_is_said_with_what_to_type(monkeypatch, built_
     found = examined()
     assert found["packages"].detail == f"{engine} is missing: in a clone of fpa-verl {GPU if built_for else CPU}"
     assert found["accelerator"].detail == f"vllm is not installed: {COMMANDS}"
+
+
+def test_gpus_are_counted_in_gib_as_the_documents_do(monkeypatch):
+    h200 = SimpleNamespace(name="NVIDIA H200", total_memory=150_119_841_792)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: h200)
+    assert examined()["accelerator"].detail == "NVIDIA H200 139 GiB, NVIDIA H200 139 GiB"
 
 
 def test_without_torch_both_commands_are_said(monkeypatch):

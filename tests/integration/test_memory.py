@@ -8,16 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import FalconConfig, Qwen3Config
+from transformers import CONFIG_MAPPING, FalconConfig, Lfm2Config, Qwen3Config
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
 from fpa_verl.cli.console import console
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.command import compose
-from fpa_verl.integration.memory import planning
+from fpa_verl.integration.memory import models, planning
 from fpa_verl.integration.memory.fits import GIB, GPUS, SET_ASIDE, Planned, StepMemory
-from fpa_verl.integration.memory.models import KNOWN, configuration, reckonable, with_layers
+from fpa_verl.integration.memory.models import KNOWN, configuration, reckonable, require_equal_layers, with_layers
 from fpa_verl.integration.memory.planning import RECIPES as PLANNED
 from fpa_verl.integration.memory.planning import planned
 from fpa_verl.integration.memory.shapes import Shapes
@@ -27,6 +27,7 @@ from tests.integration.running import composed
 
 TOKENS = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
 QWEN = "Qwen/Qwen3-4B-Base"
+ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
 STATED = re.compile(r"over (\d) GPUs?(?:, +(?:([a-z]+)|([\d,]+) tokens))?: +static (\d+) GiB, peak (\d+) GiB a GPU")
 # Small, of the same kind.
 SMALL = Qwen3Config(
@@ -106,6 +107,54 @@ def test_every_layer_adds_the_same():
     assert vars(step_memory(composed("fpa_offline", f"{TOKENS}=2048"), SMALL, 2)) == vars(
         small("fpa_offline", layers=5)
     )
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "gpt2"])
+def test_layers_that_take_the_same_are_reckoned_with(kind):
+    """Gemma's see a window and the whole sequence in turn, and take the same for it."""
+    require_equal_layers(CONFIG_MAPPING[kind](), kind)
+
+
+@pytest.mark.parametrize(
+    ("hf_config", "kinds"),
+    [
+        (CONFIG_MAPPING["qwen3_5_text"](), "linear_attention"),
+        (Lfm2Config(num_hidden_layers=4, layer_types=["conv", "conv", "full_attention", "conv"]), "conv"),
+        (CONFIG_MAPPING["zamba2"](), "hybrid, mamba"),
+        (CONFIG_MAPPING["falcon_h1"](), "hybrid"),
+        (CONFIG_MAPPING["mamba2"](), "mamba"),
+    ],
+)
+def test_layers_of_other_kinds_are_refused(hf_config, kinds, monkeypatch):
+    with pytest.raises(ConfigError, match=rf"^X has layers of the kind {kinds}, whose memory is not reckoned here$"):
+        require_equal_layers(hf_config, "X")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("zamba2", "^X has layers of several sizes"), ("mamba2", "^X: no mamba2 of 3 layers can be made .*no setter")],
+)
+def test_so_are_those_whose_configuration_does_not_say(kind, message, monkeypatch):
+    monkeypatch.setattr(models, "KINDS", ())
+    with pytest.raises(ConfigError, match=message):
+        require_equal_layers(CONFIG_MAPPING[kind](), "X")
+
+
+def test_a_step_that_does_not_end_is_given_up(monkeypatch):
+    monkeypatch.setattr(planning, "LIMIT_S", 1)
+    with pytest.raises(
+        ConfigError, match=r"^a step of a qwen3 was not reckoned within 1 s of a core, or in the memory"
+    ):
+        planned([("off_rl", composed("off_rl"))], SMALL, [1])
+
+
+def test_without_flash_attention_a_gradient_of_the_logits_is_made_beside_them():
+    """What flash-attn's cross-entropy overwrites stays."""
+    logits = 2_048 * 32_768 * 2
+    for recipe in ("off_rl", "fpa_offline", "grpo_baseline"):
+        flash, packed = small(recipe), small(recipe, f"+{ATTENTION}=packed_sdpa")
+        assert packed.backward > flash.backward + logits, recipe
+        assert packed.static == flash.static
 
 
 def test_checkpointing_dtypes_and_adapters_are_the_recipes():
@@ -188,6 +237,17 @@ def test_recipes_fit_where_they_are_meant_to():
     assert not Planned("fpa_offline", 2, 0.9, memory).fits(a100)
 
 
+def test_an_engine_that_never_sleeps_has_its_share_beside_a_step():
+    h200, *_ = GPUS
+    memory = StepMemory(0, 0, 27 * GIB, 0, 0, 47 * GIB, 43 * GIB, 41 * GIB)
+    assert Planned("fpa_offline", 2, 0.4, memory, sleeps=False).needed(h200) == pytest.approx(
+        47 + 0.4 * 139 + SET_ASIDE
+    )
+    for words, sleeps in (((), True), (("free_cache_engine=false",), False), (("enable_sleep_mode=false",), False)):
+        config = composed("off_rl", *(f"++actor_rollout_ref.rollout.{word}" for word in words))
+        assert planning._planned("off_rl", 2, config.actor_rollout_ref.rollout, memory).sleeps is sleeps, words
+
+
 def test_shares_are_what_the_headers_reckon_with():
     names = ("fpa_offline", "off_rl", "grpo_baseline")
     shares = {name: composed(name).actor_rollout_ref.rollout.gpu_memory_utilization for name in names}
@@ -199,6 +259,10 @@ def test_a_model_of_ones_own_and_one_that_cannot_be_reckoned(tmp_path):
     assert configuration(str(tmp_path / "small")).hidden_size == 256
     with pytest.raises(ConfigError, match="need no hub"):
         configuration(str(tmp_path / "nothing"))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text('{"model_type": "qwen3", "head_dim": null}')
+    with pytest.raises(ConfigError, match=r"for field 'head_dim': TypeError: .* got NoneType \(value: None\)\): give"):
+        configuration(str(tmp_path / "damaged"))
     from transformers import Qwen3MoeConfig
 
     Qwen3MoeConfig().save_pretrained(tmp_path / "experts")
@@ -212,13 +276,13 @@ def test_a_model_of_ones_own_and_one_that_cannot_be_reckoned(tmp_path):
         *("actor.strategy=fsdp", "actor.use_dynamic_bsz=false", "actor.fsdp_config.param_offload=true"),
         *("actor.fsdp_config.optimizer_offload=true", "actor.fsdp_config.offload_policy=true"),
         *("ref.fsdp_config.param_offload=true", "model.use_fused_kernels=true", "model.use_remove_padding=false"),
-        "model.enable_activation_offload=true",
+        *("model.enable_activation_offload=true", "model.override_config.attn_implementation=sdpa"),
     ],
 )
 def test_what_is_not_reckoned_is_refused(word):
     key = f"actor_rollout_ref.{word.partition('=')[0]}"
     with pytest.raises(ConfigError, match=f"^{key}=.*: memory is reckoned with .* alone"):
-        planned([("off_rl", composed("off_rl", f"actor_rollout_ref.{word}"))], SMALL, [1])
+        planned([("off_rl", composed("off_rl", f"++actor_rollout_ref.{word}"))], SMALL, [1])
 
 
 def test_a_model_that_verls_engine_cannot_be_given_is_said_in_one_line():

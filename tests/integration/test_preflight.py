@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shutil
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
 from fpa_verl.errors import ConfigError, DatasetError, FpaError, IntegrationError, MismatchError
@@ -247,6 +249,8 @@ def test_devices_that_cannot_be(check, monkeypatch, overrides, message):
     [
         ("flash_attention_2", IntegrationError, "flash_attn is not installed"),
         ("nonsense", ConfigError, r"attn_implementation=nonsense: transformers knows eager, .*sdpa"),
+        ("flash_attention_3", IntegrationError, "=flash_attention_3: flash-attn-3 is not installed, .* packed_sdpa"),
+        ("flash_attention_4", IntegrationError, "=flash_attention_4: flash-attn-4 is not installed, .* packed_sdpa"),
         ("packed_sdpa", None, None),
         ("eager", None, None),
     ],
@@ -255,6 +259,24 @@ def test_an_attention_that_is_named(check, monkeypatch, asked, error, message):
     monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
     with pytest.raises(error, match=message) if error else nullcontext():
         check(*ON_GPUS[:2], "trainer.n_gpus_per_node=1", f"{MODEL}.override_config.attn_implementation={asked}")
+
+
+@pytest.mark.parametrize("package", ["flash-attn-3", "kernels"])
+def test_an_attention_whose_package_is_there(check, monkeypatch, package):
+    """Its own, or the one by which transformers fetches it."""
+    monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
+    monkeypatch.setattr(gpu, "installed", lambda name: "3" if name == package else None)
+    check(*ON_GPUS[:2], f"{MODEL}.override_config.attn_implementation=flash_attention_3")
+
+
+@pytest.mark.parametrize(("asked", "recipe", "notes"), [
+    ("sdpa", "off_rl", 1), ("eager", "off_rl", 1), ("packed_sdpa", "off_rl", 0), ("sdpa", "evaluate", 0)
+])  # fmt: skip
+def test_an_attention_that_spends_more_than_another_is_noted(asked, recipe, notes):
+    facts = facts_of(composed(recipe, *DEMO, f"{MODEL}.override_config.attn_implementation={asked}"))
+    said = list(gpu.notes(facts))
+    assert len(said) == notes
+    assert all("packed_sdpa takes each sequence by itself" in one for one in said)
 
 
 def test_fewer_gpus_than_the_recipe_wants(check, monkeypatch):
@@ -354,6 +376,21 @@ def test_weights_of_other_kinds_count_as_well(base_model, tmp_path):
     (tmp_path / "config.json").write_text((base_model / "config.json").read_text())
     torch.save(load_file(base_model / "model.safetensors"), tmp_path / "pytorch_model.bin")
     assert disk.parameters_of(str(tmp_path)) == disk.parameters_of(str(base_model))
+
+
+def test_the_same_weights_under_another_name_count_once(base_model, tmp_path):
+    """As some makers publish them, beside the files that transformers loads."""
+    parameters, weights = disk.parameters_of(str(base_model)), load_file(base_model / "model.safetensors")
+    shutil.copytree(base_model, tmp_path / "whole")
+    save_file(weights, tmp_path / "whole" / "consolidated.safetensors")
+    assert disk.parameters_of(str(tmp_path / "whole")) == parameters
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    (tmp_path / "parts" / "model.safetensors").unlink()
+    files = {name: f"model-{place % 2}.safetensors" for place, name in enumerate(weights)}
+    for file in set(files.values()):
+        save_file({name: weights[name] for name in weights if files[name] == file}, tmp_path / "parts" / file)
+    (tmp_path / "parts" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    assert disk.parameters_of(str(tmp_path / "parts")) == parameters
 
 
 def test_a_finished_collection_is_not_repeated_and_not_taken_over(base_model, chained_additions, tmp_path):

@@ -24,7 +24,7 @@ from fpa_verl.install import COMMANDS, CPU, GPU, installed, missing
 if TYPE_CHECKING:
     from fpa_verl.integration.config.facts import RunFacts
 
-GB = 1e9
+GB, GIB = 1e9, 2**30
 # Below these a run of the demo's size already gets into trouble.
 MEMORY_GB, DISK_GB, SHARED_MEMORY_GB = 8, 10, 2
 
@@ -118,7 +118,8 @@ def accelerator() -> Iterator[Finding]:
     importlib.import_module("vllm")
     if _has_gpu():
         devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-        named = ", ".join(f"{device.name} {device.total_memory / GB:.0f} GB" for device in devices)
+        # In whole GiB, as `fpa-verl plan --memory` and the documents count what a step takes of them.
+        named = ", ".join(f"{device.name} {device.total_memory // GIB} GiB" for device in devices)
         yield Finding("accelerator", "fine", named)
         return
     from fpa_verl.integration.command.checks.gpu import driver_version, require_gpu

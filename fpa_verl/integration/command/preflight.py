@@ -10,6 +10,8 @@ from fpa_verl.integration.command.checks import (
     disk,
     engine,
     evaluation,
+    gpu,
+    host,
     machine,
     prompt,
     reward,
@@ -56,3 +58,5 @@ def notes(facts: RunFacts) -> Iterator[str]:
     """What a user must know of a run that can start."""
     if facts.kind.generates or facts.kind.evaluates:
         yield from prompt.notes(facts)
+    yield from gpu.notes(facts)
+    yield from host.notes(facts)

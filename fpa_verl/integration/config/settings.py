@@ -13,6 +13,9 @@ from fpa_verl.bounds import bounded, out_of_bounds
 from fpa_verl.errors import ConfigError
 from fpa_verl.reward.function import VERLS_OWN, RewardFunction
 
+# Of transformers: what verl trains with where a recipe asks for no other.
+FLASH = "flash_attention_2"
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -176,6 +179,11 @@ def validates(config: DictConfig) -> bool:
 def trains_adapter(model: DictConfig) -> bool:
     """Whether a model's configuration asks for LoRA: an adapter is trained, and all other weights stay."""
     return int(model.get("lora_rank", 0)) > 0
+
+
+def attention(model: DictConfig) -> str:
+    """The attention that a model's configuration asks for, by its name in transformers."""
+    return str((model.get("override_config") or {}).get("attn_implementation") or FLASH)
 
 
 def adapter_of_an_end(name: str) -> ConfigError:

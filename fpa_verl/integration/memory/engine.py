@@ -12,6 +12,7 @@ from unittest import mock
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch.nn import functional
 from transformers import PretrainedConfig
 from verl.utils import torch_functional
 from verl.utils.torch_dtypes import PrecisionType
@@ -19,6 +20,7 @@ from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelCo
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
+from fpa_verl.integration.config.settings import FLASH, attention
 from fpa_verl.integration.memory import kernels
 from fpa_verl.integration.memory.shapes import Shapes
 from fpa_verl.objectives import logits
@@ -27,8 +29,8 @@ FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
 
 
 @contextmanager
-def one_rank(shapes: Shapes, devices: int) -> Iterator[None]:
-    """This process as one of so many ranks that hold tensors of shapes.
+def one_rank(shapes: Shapes, devices: int, *, flash: bool) -> Iterator[None]:
+    """This process as one of so many ranks that hold tensors of shapes, with flash-attn or without.
 
     torch's "fake" backend of process groups, whose collectives do nothing, is public by its name alone
     (`torch.distributed.Backend.FAKE`).
@@ -40,8 +42,9 @@ def one_rank(shapes: Shapes, devices: int) -> Iterator[None]:
         for owner, name, value in (
             # Its weights are where they belong already.
             (transformer_impl, "fsdp2_load_full_state_dict", _nothing),
-            (torch_functional, "FLAH_ATTN_CROSS_ENTROPY_LOSS_AVAILABLE", True),
+            (torch_functional, "FLAH_ATTN_CROSS_ENTROPY_LOSS_AVAILABLE", flash),
             (torch_functional, "cross_entropy_loss", kernels.cross_entropy_loss),
+            (functional, "scaled_dot_product_attention", kernels.scaled_dot_product_attention),
             # The loss is to work as on a GPU.
             (logits, "CHUNK_ELEMENTS_ON_CPU", logits.CHUNK_ELEMENTS),
         ):
@@ -74,6 +77,8 @@ class EngineOfShapes(FSDPEngineWithLMHead):
         optimizer: FSDPOptimizerConfig,
     ) -> None:
         self._shapes = shapes
+        asked = attention(model)
+        self._attention = kernels.NAME if asked == FLASH else asked
         super().__init__(_described(model, hf_config), engine, optimizer, checkpoint_config=None)
         self._build_model_optimizer()
         # Without torch.compile, which shapes do not go through.
@@ -89,7 +94,7 @@ class EngineOfShapes(FSDPEngineWithLMHead):
         dtype = PrecisionType.to_dtype(self.engine_config.model_dtype)
         with self._shapes.building():
             module = AutoModelForCausalLM.from_config(
-                copy.deepcopy(self.model_config.hf_config), dtype=dtype, attn_implementation=kernels.NAME
+                copy.deepcopy(self.model_config.hf_config), dtype=dtype, attn_implementation=self._attention
             )
         if self.model_config.enable_gradient_checkpointing:
             module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

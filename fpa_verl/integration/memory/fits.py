@@ -17,10 +17,12 @@ ASSUMPTIONS = (
     "All else is found by verl's engine and the recipe's loss on tensors that have shapes and no data, on no GPU.",
     "A step has two full micro-batches of actor_rollout_ref.actor.ppo_max_token_len_per_gpu tokens. verl balances them "
     "by work, and one may exceed that a little.",
-    "Flash attention is there. Without it log-probs are formed in another way, which takes more.",
+    "Flash attention is there; --override +actor_rollout_ref.model.override_config.attn_implementation=packed_sdpa "
+    "reckons without it.",
     "entropy: GRPO's pass for old log-probs, with which verl always forms the entropy. Reckoned as verl's code has it; "
     "verl has torch compile it.",
-    "awake: what stays, and the rollout engine's share, actor_rollout_ref.rollout.gpu_memory_utilization.",
+    "awake: what stays, and the rollout engine's share, actor_rollout_ref.rollout.gpu_memory_utilization. The engine "
+    "sleeps through a step, and has its share beside it where free_cache_engine or enable_sleep_mode is false.",
 )
 
 
@@ -64,16 +66,19 @@ class Planned:
         devices: GPUs.
         share: of a GPU, the rollout engine's.
         memory: of a step.
+        sleeps: whether the engine gives its share back before a step.
     """
 
     name: str
     devices: int
     share: float
     memory: StepMemory
+    sleeps: bool = True
 
     def awake(self, gpu: Gpu) -> float:
-        """GiB while the rollout engine generates."""
-        return self.memory.static / GIB + self.share * gpu.gib
+        """GiB at most while the rollout engine has its share."""
+        beside = self.memory.static if self.sleeps else self.memory.peak
+        return beside / GIB + self.share * gpu.gib
 
     def needed(self, gpu: Gpu) -> float:
         """GiB at most, with what is set aside."""

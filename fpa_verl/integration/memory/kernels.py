@@ -54,6 +54,12 @@ def attention(
     return _Attention.apply(*packed, sequences).unsqueeze(0), None
 
 
+def scaled_dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **_: Any) -> torch.Tensor:
+    """As torch's own is called on one sequence, (1, heads, n, head_dim), which takes what flash-attn does on a GPU."""
+    packed = (one.transpose(1, 2).squeeze(0) for one in (query, key, value))
+    return _Attention.apply(*packed, 1).unsqueeze(0).transpose(1, 2)
+
+
 def register() -> None:
     """Make the attention known to transformers, under `NAME`, without a mask."""
     from transformers import AttentionInterface, AttentionMaskInterface

@@ -66,6 +66,11 @@ KNOWN: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
 }
 # By which a configuration says that a token goes through some of its weights alone.
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+# Where a configuration says of what kind its layers are, and kinds that take the same: a window is no matter of memory.
+KINDS = ("layer_types", "layers_block_type")
+ATTENTION = {"full_attention", "sliding_attention"}
+# The least in which FSDP gathers a layer while another is at work, in both directions.
+DEPTHS = (2, 3)
 
 
 def configuration(model: str) -> PretrainedConfig:
@@ -84,7 +89,7 @@ def configuration(model: str) -> PretrainedConfig:
         return AutoConfig.from_pretrained(model)
     except Exception as error:  # of a damaged file, transformers says so in ways of its own
         raise ConfigError(
-            f"no configuration of '{model}': {first_line(error)} Give --model FOLDER with a config.json, a "
+            f"no configuration of '{model}' ({first_line(error)}): give --model FOLDER with a config.json, a "
             f"Hugging Face name, or one of {', '.join(KNOWN)}, which need no hub"
         ) from error
 
@@ -100,7 +105,31 @@ def reckonable(model: str) -> PretrainedConfig:
         raise ConfigError(f"{model} chooses experts token by token, and its memory cannot be told from shapes alone")
     if found.get_text_config() is not found:
         raise ConfigError(f"{model} is more than a language model, and its memory is not reckoned here")
+    require_equal_layers(found, model)
     return found
+
+
+def require_equal_layers(hf_config: PretrainedConfig, model: str) -> None:
+    """Refuse a model whose depth is not told from `DEPTHS` of its layers.
+
+    Raises:
+        ConfigError: saying what its layers are.
+    """
+    kinds = {str(kind) for name in KINDS for kind in getattr(hf_config, name, None) or ()}
+    if others := sorted(kinds - ATTENTION):
+        raise ConfigError(f"{model} has layers of the kind {', '.join(others)}, whose memory is not reckoned here")
+    layers, (small, large) = hf_config.num_hidden_layers, DEPTHS
+    if layers <= large:
+        return
+    try:
+        few, more = (_parameters(with_layers(hf_config, depth)) for depth in DEPTHS)
+    except Exception as error:  # of a configuration that says its depth in a way of its own
+        raise ConfigError(
+            f"{model}: no {hf_config.model_type} of {large} layers can be made of its configuration "
+            f"({first_line(error)}), and its memory is not reckoned here"
+        ) from error
+    if few + (layers - small) * (more - few) // (large - small) != _parameters(hf_config):
+        raise ConfigError(f"{model} has layers of several sizes, and its memory is not reckoned here")
 
 
 def has_experts(hf_config: PretrainedConfig) -> bool:
@@ -112,7 +141,12 @@ def has_experts(hf_config: PretrainedConfig) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """What an error says first, without its full stop; after a colon the next line as well, which has the reason."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    said = lines.pop(0).strip()
+    while said.endswith(":") and lines:
+        said = f"{said} {lines.pop(0).strip()}"
+    return said.rstrip(".")
 
 
 def with_layers(hf_config: PretrainedConfig, layers: int) -> PretrainedConfig:
@@ -131,7 +165,10 @@ def parameters_in(hf_config: PretrainedConfig, model: str) -> int:
         ConfigError: they cannot be counted.
     """
     try:
-        made = without_weights(hf_config)
+        return _parameters(hf_config)
     except Exception as error:  # what is no language model, a class of transformers refuses in its own way
         raise ConfigError(f"{model}: no parameters counted ({first_line(error)}): give --parameters") from error
-    return sum(one.numel() for one in made.parameters())
+
+
+def _parameters(hf_config: PretrainedConfig) -> int:
+    return sum(one.numel() for one in without_weights(hf_config).parameters())

@@ -13,11 +13,11 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.utils.losses import ppo_loss
 
-from fpa_verl.integration.config.settings import compute_dtype, trains_adapter
+from fpa_verl.integration.config.settings import FLASH, attention, compute_dtype, trains_adapter
 from fpa_verl.integration.memory.data import CacheOfShapes, rank_batch
 from fpa_verl.integration.memory.engine import BACKWARD, FORWARD, OPTIMIZER, EngineOfShapes, one_rank
 from fpa_verl.integration.memory.fits import StepMemory
-from fpa_verl.integration.memory.models import with_layers
+from fpa_verl.integration.memory.models import DEPTHS, with_layers
 from fpa_verl.integration.memory.shapes import Shapes
 from fpa_verl.integration.policy_losses import OfflinePolicyLossConfig
 from fpa_verl.integration.workers.loss import OfflineLoss
@@ -26,8 +26,6 @@ from fpa_verl.roles import SINGLE
 
 # Tokens, or a few more, of the sequences that a micro-batch is made of.
 SEQUENCE = 1_024
-# The least in which FSDP gathers a layer while another is at work, in both directions.
-DEPTHS = (2, 3)
 
 
 def step_memory(config: DictConfig, hf_config: PretrainedConfig, devices: int) -> StepMemory:
@@ -37,7 +35,7 @@ def step_memory(config: DictConfig, hf_config: PretrainedConfig, devices: int) -
 
     Args:
         config: a recipe's, composed: an offline one's or GRPO's.
-        hf_config: the model's.
+        hf_config: the model's, as `require_equal_layers` wants it.
         devices: ranks over which FSDP divides weights, gradients and moments.
     """
     layers, (small, large) = hf_config.num_hidden_layers, DEPTHS
@@ -52,7 +50,7 @@ def step_memory(config: DictConfig, hf_config: PretrainedConfig, devices: int) -
 def measured(config: DictConfig, hf_config: PretrainedConfig, devices: int) -> StepMemory:
     """The same with all layers of the configuration, one after the other."""
     shapes, resolved = Shapes(), OmegaConf.to_container(config, resolve=True)
-    with one_rank(shapes, devices):
+    with one_rank(shapes, devices, flash=attention(config.actor_rollout_ref.model) == FLASH):
         return _Measurement(shapes, OmegaConf.create(resolved), hf_config).taken()  # type: ignore[arg-type]
 
 

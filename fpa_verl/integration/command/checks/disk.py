@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
 
 from safetensors import safe_open
 from transformers import AutoConfig
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from verl.utils.torch_dtypes import PrecisionType
 
 from fpa_verl.errors import ConfigError
@@ -105,7 +107,7 @@ def _steps(facts: RunFacts) -> int:
 def parameters_of(model: str) -> int:
     """Parameters in a model's weight files; where those are no safetensors, of a model with its configuration."""
     folder = local_model_dir(model)
-    files = list(folder.glob("*.safetensors"))
+    files = _weight_files(folder)
     if not files:
         return without_weights(AutoConfig.from_pretrained(folder)).num_parameters()
     count = 0
@@ -113,6 +115,14 @@ def parameters_of(model: str) -> int:
         with safe_open(file, "pt") as tensors:
             count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     return count
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Those that transformers loads: beside them a folder may have the same weights under another name."""
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    if (whole := folder / SAFE_WEIGHTS_NAME).exists() or not index.exists():
+        return [whole] if whole.exists() else []
+    return [folder / name for name in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))]
 
 
 def _size(folder: Path) -> int:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from transformers import AttentionInterface
 
 from fpa_verl.errors import ConfigError, IntegrationError
-from fpa_verl.install import FLASH_ATTENTION, GPU
+from fpa_verl.install import FLASH_ATTENTION, GPU, installed
 from fpa_verl.integration.config.facts import RunFacts
-from fpa_verl.integration.config.settings import joins_cluster
+from fpa_verl.integration.config.settings import FLASH, attention, joins_cluster
 from fpa_verl.integration.kernels.attention import NAME
 
 # What the driver says of itself, where there is one.
@@ -21,8 +22,11 @@ DRIVER = Path("/proc/driver/nvidia/version")
 # The first driver of each CUDA, with which all of its minor versions run (NVIDIA's "minor version compatibility").
 DRIVERS = {"13": 580, "12": 525}
 # Of transformers, beside those that are registered there.
-EAGER = "eager"
-FLASH = "flash_attention_2"
+EAGER, SDPA = "eager", "sdpa"
+# Those that are packages of their own, where `kernels` does not have transformers fetch one from a hub.
+PACKAGES = {"flash_attention_3": "flash-attn-3", "flash_attention_4": "flash-attn-4"}
+KERNELS = "kernels"
+ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
 
 
 def check(facts: RunFacts) -> None:
@@ -33,6 +37,15 @@ def check(facts: RunFacts) -> None:
         require_enough(facts)
     if facts.kind.holds_engine:
         require_attention(facts)
+
+
+def notes(facts: RunFacts) -> Iterator[str]:
+    """Of an attention that spends a GPU on what one of ours does not."""
+    if facts.kind.holds_engine and (other := other_attention(facts)) in (SDPA, EAGER):
+        yield (
+            f"{ATTENTION}={other} works on all pairs of a micro-batch's tokens and masks those of different sequences, "
+            f"in time and memory: {NAME} takes each sequence by itself, and refuses a model whose attention is another"
+        )
 
 
 def driver_version() -> str | None:
@@ -96,7 +109,7 @@ def require_attention(facts: RunFacts) -> None:
     if other := other_attention(facts):
         require_known_attention(other)
         return
-    otherwise = f"or have torch's own, with +actor_rollout_ref.model.override_config.attn_implementation={NAME}"
+    otherwise = f"or have torch's own, with +{ATTENTION}={NAME}"
     try:
         importlib.import_module("flash_attn")
     except ModuleNotFoundError as error:
@@ -113,17 +126,22 @@ def require_attention(facts: RunFacts) -> None:
 
 def other_attention(facts: RunFacts) -> str | None:
     """What is asked for in the place of flash attention; None where that is what is asked for."""
-    asked = (facts.config.actor_rollout_ref.model.get("override_config") or {}).get("attn_implementation")
+    asked = attention(facts.config.actor_rollout_ref.model)
     return None if asked == FLASH else asked
 
 
 def require_known_attention(name: str) -> None:
-    """Refuse an attention that transformers does not know; one of a hub it loads itself."""
+    """Refuse an attention that transformers does not know, or has no package for; one of a hub it loads itself."""
     known = [EAGER, *(one for one in AttentionInterface().valid_keys() if "|" not in one)]
     if name not in known and "/" not in name:
         raise ConfigError(
-            f"actor_rollout_ref.model.override_config.attn_implementation={name}: transformers knows "
-            f"{', '.join(known)}; {NAME} is torch's own for packed sequences"
+            f"{ATTENTION}={name}: transformers knows {', '.join(known)}; {NAME} is torch's own for packed sequences"
+        )
+    package = PACKAGES.get(name)
+    if package and not (installed(package) or installed(KERNELS)):
+        raise IntegrationError(
+            f"{ATTENTION}={name}: {package} is not installed, nor is {KERNELS}, by which transformers fetches it: pip "
+            f"install {package}, leave the key out for flash-attn, or set it to {NAME}, torch's own"
         )
 
 
