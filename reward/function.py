@@ -27,7 +27,15 @@ CONTRACT = "docs/own_task.md, 'Your own scorer', has what a scorer returns"
 
 
 class RaisedError(ConfigError):
-    """What a reward function raised for one response."""
+    """What a reward function raised for one response.
+
+    Attributes:
+        what: it was, without the response.
+    """
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message)
+        self.what = what
 
 
 @dataclass(frozen=True)
@@ -154,9 +162,10 @@ class RewardFunction:
         except ConfigError:
             raise
         except (Exception, SystemExit) as error:
+            what = f"the scorer {self} raised {_said(error)}"
             raise RaisedError(
-                f"the scorer {self} raised {_said(error)} for a response of data_source '{data_source}' that ends in "
-                f"{response[-60:]!r}. {CONTRACT}"
+                f"{what} for a response of data_source '{data_source}' that ends in {response[-60:]!r}. {CONTRACT}",
+                what,
             ) from error
         return self.read(returned)
 

@@ -20,14 +20,15 @@ import pyarrow as pa
 from fpa_verl.data_check.faults import Faults
 from fpa_verl.data_check.groups import group_faults, repeated_responses
 from fpa_verl.data_check.problem_files import Against, check_ground_truths
-from fpa_verl.data_check.scores import Scored, check_scores, scorer_of
+from fpa_verl.data_check.scores import FAILED_SAMPLE, Scored, check_scores, scorer_of
 from fpa_verl.data_check.splits import check_splits
 from fpa_verl.data_check.texts import Texts
 from fpa_verl.errors import DatasetError
 from fpa_verl.findings import Finding
 from fpa_verl.reward.function import RewardFunction
+from fpa_verl.reward.verdicts import SCORER_STATUSES
 from fpa_verl.rollouts.dataset import miscounted
-from fpa_verl.rollouts.index import read_index
+from fpa_verl.rollouts.index import count, read_index
 from fpa_verl.rollouts.manifest import FORMAT_VERSION, Manifest, read_manifest, require_whole
 from fpa_verl.rollouts.shards import Piece, Shards
 
@@ -120,6 +121,13 @@ def _counts(folder: Path, manifest: Manifest, index: pd.DataFrame) -> Iterator[F
     for difference in miscounted(manifest, index):
         faults.add("counts", f"manifest.json: {difference}")
     yield from faults.findings("counts", REMEDY, f"{len(index):,} trajectories, as the manifest counts them")
+    counted = count(index)
+    if not counted["groups_mixed"]:
+        outcome = ", ".join(
+            f"{counted[f'groups_{kind}']:,} {kind.replace('_', ' ')}" for kind in ("all_right", "all_wrong", "unscored")
+        )
+        detail = f"nothing trains: no group holds both right and wrong trajectories ({outcome})"
+        yield Finding("counts", "wrong", detail)
     if missing := manifest.origin.get("problems_missing"):
         yield Finding("counts", "note", f"{missing} problems got no complete group: they failed to generate twice")
 
@@ -177,6 +185,9 @@ class _Rows:
         self._truth_numbers: dict[str, int] = {}
         self._chosen = np.zeros(rows, bool)
         self._chosen[random.Random(0).sample(range(rows), min(self.sample_size, rows))] = True
+        if self.sample_size:
+            # The scorer fails on few, and says why on those alone.
+            self._chosen[np.flatnonzero(self.index["status"].isin(SCORER_STATUSES))[:FAILED_SAMPLE]] = True
         self.texts = Texts(self.manifest, self.index, self.model, self.where)
         self._ends = np.cumsum([shard.rows for shard in self.manifest.shards])
         shards = Shards(self.folder, self.manifest, self.index)

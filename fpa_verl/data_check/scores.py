@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 from fpa_verl.data_check.faults import Faults
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.findings import Finding
-from fpa_verl.reward.function import KEPT, OURS, RewardFunction
+from fpa_verl.reward.function import KEPT, OURS, RaisedError, RewardFunction
 from fpa_verl.reward.sandbox import POOL_SIZE
-from fpa_verl.reward.verdicts import MODEL_STATUSES, Verdict
+from fpa_verl.reward.verdicts import MODEL_STATUSES, SCORER_STATUSES, Verdict
 from fpa_verl.rollouts.decoding import Decode, scored_text
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import read_problems
@@ -21,6 +22,8 @@ from fpa_verl.rollouts.schema import TRAIN, VALIDATION
 
 # What the fingerprint of our own scorer begins with, whatever its version.
 OURS_BY_NAME = "math_answer"
+# Of trajectories without a verdict, so many are scored anew.
+FAILED_SAMPLE = 20
 GIVE_IT = "give the function, --reward FILE.py:FUNCTION"
 
 
@@ -64,7 +67,7 @@ def scorer_of(manifest: Manifest) -> RewardFunction:
 def check_scores(
     sample: list[Scored], folder: Path, manifest: Manifest, model: str | None, scorer: RewardFunction
 ) -> Iterator[Finding]:
-    """Score the sample anew and compare; trajectories whose scorer failed are left out.
+    """Score the sample anew and compare; of trajectories whose scorer failed, say what it does with them now.
 
     Args:
         sample: trajectories of the dataset.
@@ -81,10 +84,17 @@ def check_scores(
     made_with = manifest.fingerprints.get("scorer")
     if made_with not in (None, scorer.fingerprint):
         yield Finding("scores", "note", f"scored by {made_with}; this is {scorer.fingerprint}")
+    known = _known_of(folder)
+
+    def score(one: Scored, text: str) -> Verdict:
+        about = known.get(one.problem_id, {"problem_id": one.problem_id})
+        return scorer(one.data_source, text, one.ground_truth, about)
+
     try:
-        yield from _compare([one for one in sample if one.status in MODEL_STATUSES], decode, scorer, _known_of(folder))
+        yield from _compare([one for one in sample if one.status in MODEL_STATUSES], decode, scorer, score)
     except ConfigError as error:
         yield Finding("scores", "wrong", str(error))
+    yield from _without_verdict([one for one in sample if one.status in SCORER_STATUSES], decode, score, manifest)
 
 
 def _known_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -99,15 +109,41 @@ def _known_of(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
+def _without_verdict(
+    failed: list[Scored], decode: Decode, score: Callable[[Scored, str], Verdict], manifest: Manifest
+) -> Iterator[Finding]:
+    """Trajectories that do not train because the scorer failed, and what it does with some of them now."""
+    if not failed:
+        return
+    counts = {status: manifest.counts.get(f"status_{status}", 0) for status in SCORER_STATUSES}
+    number, everything = sum(counts.values()), manifest.counts.get("trajectories", 0)
+    by_status = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+    now = Counter(_said_now(one, decode(one.response_ids), score) for one in failed)
+    (said, times), *others = now.most_common()
+    more = f"; {len(others)} more kinds" if others else ""
+    yield Finding(
+        "scores",
+        "wrong" if 2 * number > everything else "note",
+        f"{number:,} of {everything:,} have no verdict and do not train ({by_status}); scored anew, {times} of "
+        f"{len(failed)}: {said}{more}",
+    )
+
+
+def _said_now(one: Scored, text: str, score: Callable[[Scored, str], Verdict]) -> str:
+    """What scoring a trajectory comes to; what is raised for many in the same way is said of one."""
+    try:
+        status = score(one, text).status
+    except RaisedError as error:
+        return error.what
+    except ConfigError as error:
+        return str(error)
+    return f"'{status}' once more" if status == one.status else f"'{status}' now: collect or import again"
+
+
 def _compare(
-    sample: list[Scored], decode: Decode, scorer: RewardFunction, known: Mapping[str, dict[str, Any]]
+    sample: list[Scored], decode: Decode, scorer: RewardFunction, score: Callable[[Scored, str], Verdict]
 ) -> Iterator[Finding]:
     texts = [decode(one.response_ids) for one in sample]
-
-    def score(one: Scored, text: str) -> Verdict:
-        about = known.get(one.problem_id, {"problem_id": one.problem_id})
-        return scorer(one.data_source, text, one.ground_truth, about)
-
     with ThreadPoolExecutor(POOL_SIZE) as pool:
         verdicts = list(pool.map(score, sample, texts))
     failed = sum(verdict.status not in MODEL_STATUSES for verdict in verdicts)

@@ -106,7 +106,8 @@ def import_rollouts(
         "validation": {"fraction": fraction, "seed": validation_seed},
         "source": source.sha256,
     }
-    trajectories = _trajectories(rollouts, problems, held_out, tokenizer, prompt, limit, scorer)
+    raised: list[RaisedError] = []
+    trajectories = _trajectories(rollouts, problems, held_out, tokenizer, prompt, limit, scorer, raised)
     # Nothing is written before everything is read and scored.
     writer = RolloutWriter(out, plan)
     for part in range(0, len(trajectories), SHARD_ROWS):
@@ -133,12 +134,12 @@ def import_rollouts(
     notes = [
         *left_out.notes(),
         *_notes(rollouts, trajectories, limit, source.steps is not None),
-        *_verdict_notes(scorer, trajectories),
+        *_verdict_notes(scorer, trajectories, raised),
     ]
     return manifest, notes
 
 
-def _verdict_notes(scorer: Scorer, trajectories: list[Trajectory]) -> list[str]:
+def _verdict_notes(scorer: Scorer, trajectories: list[Trajectory], raised: list[RaisedError]) -> list[str]:
     """Where many have no verdict, none is right, or scores were kept of what was cut off here."""
     statuses = [one.status for one in trajectories]
     unscored = Counter(status for status in statuses if status in SCORER_STATUSES)
@@ -146,6 +147,8 @@ def _verdict_notes(scorer: Scorer, trajectories: list[Trajectory]) -> list[str]:
         f"{number:,} of {len(statuses):,} have the status {status} and do not train: see `fpa-verl data check`"
         for status, number in unscored.items()
     ]
+    if raised:
+        notes.append(f"{raised[0]}" + (f"; and {len(raised) - 1:,} times more" if len(raised) > 1 else ""))
     if len(statuses) >= FEW and "right" not in statuses:
         notes.append("no response is right: is this the function that scores them?")
     cut = sum(one.finish_reason == CUT_OFF for one in trajectories)
@@ -214,13 +217,13 @@ def _trajectories(
     prompt: Prompt,
     max_response_tokens: int,
     scorer: Scorer,
+    raised: list[RaisedError],
 ) -> list[Trajectory]:
     prompt_ids = {
         problem_id: tokenizer.encode(render(tokenizer, problem.chat, prompt), add_special_tokens=False)
         for problem_id, problem in problems.items()
     }
     answers = [_answer(rollout, tokenizer, max_response_tokens) for rollout in rollouts]
-    raised: list[RaisedError] = []
     with ThreadPoolExecutor(POOL_SIZE) as pool:
         verdicts = list(pool.map(partial(_verdict, scorer, raised), rollouts, answers))
     if raised and len(raised) == len(verdicts):

@@ -72,10 +72,15 @@ def collected(dataset: RolloutDataset) -> list[str]:
     """What a collection, whose held-out problems have no responses, came to: how many are right, how many train."""
     counts, cost = dataset.manifest.counts, dataset.manifest.device_seconds
     responses = counts["trajectories"]
-    right, cut = (percent(counts.get(name, 0) / max(1, responses)) for name in ("status_right", "truncated"))
-    unscored = responses - sum(counts.get(f"status_{status}", 0) for status in MODEL_STATUSES)
+    scored = sum(counts.get(f"status_{status}", 0) for status in MODEL_STATUSES)
+    unscored = responses - scored
+    right, cut = (
+        percent(counts.get("status_right", 0) / max(1, scored)),
+        percent(counts["truncated"] / max(1, responses)),
+    )
+    of = f" of the {scored:,} scored" if unscored else ""
     lines = [
-        f"{responses:,} responses to {counts['groups']:,} problems: {right} % right, {cut} % cut off",
+        f"{responses:,} responses to {counts['groups']:,} problems: {right} % right{of}, {cut} % cut off",
         f"{counts['trainable_trajectories']:,} train, to {counts['groups_mixed']:,} problems with right and wrong "
         f"ones; {counts['groups_all_right']:,} have only right ones, {counts['groups_all_wrong']:,} only wrong ones",
         *([f"{unscored:,} could not be scored: see `fpa-verl data check {dataset.folder}`"] if unscored else []),

@@ -72,6 +72,40 @@ def test_a_function_that_is_gone(dataset):
     assert "24 trajectories scored anew, with the same result" in said
 
 
+ASSERTS = """
+def grade(data_source, solution_str, ground_truth, extra_info=None):
+    assert solution_str.endswith(f" {ground_truth}"), "not " + ground_truth
+    return 1.0
+"""
+
+
+def test_trajectories_without_a_verdict_say_why(tmp_path, base_model):
+    (tmp_path / "mine.py").write_text(ASSERTS)
+    done, said = import_(tmp_path, base_model, "--reward", f"{tmp_path}/mine.py:grade")
+    assert done.exit_code == 0, said
+    assert f"the scorer grade in {tmp_path}/mine.py raised AssertionError: not 0 for a response of" in said
+    assert "; and 11 times more" in said
+    found = list(check_dataset(tmp_path / "d"))
+    (note,) = (one.detail for one in found if one.subject == "scores" and one.state == "note")
+    assert note.startswith(
+        "12 of 24 have no verdict and do not train (12 error); scored anew, 2 of 12: the scorer grade"
+    )
+    assert "raised AssertionError: not" in note
+    assert (
+        "nothing trains: no group holds both right and wrong trajectories (5 all right, 0 all wrong, 0 unscored)"
+        in [one.detail for one in found if one.state == "wrong"]
+    )
+    done, _ = run("data", "check", str(tmp_path / "d"))
+    assert done.exit_code == 1
+
+
+def test_most_trajectories_without_a_verdict_are_a_fault(tmp_path, base_model):
+    (tmp_path / "mine.py").write_text(LAST_LINE.replace("    return", "    assert ground_truth == '0'\n    return"))
+    import_(tmp_path, base_model, "--reward", f"{tmp_path}/mine.py:grade")
+    (wrong,) = (one.detail for one in check_dataset(tmp_path / "d") if (one.subject, one.state) == ("scores", "wrong"))
+    assert wrong.startswith("20 of 24 have no verdict and do not train (20 error); scored anew, 20 of 20: the scorer")
+
+
 ASKS_FOR_THE_PROBLEM = """
 def grade(data_source, solution_str, ground_truth, extra_info):
     assert extra_info["problem_id"]

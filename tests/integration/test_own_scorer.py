@@ -122,15 +122,32 @@ def checked(tmp_path, config, source="toy"):
     return reward.check(facts_of(config))
 
 
-def test_it_is_called_once_before_anything_starts(scorer, tmp_path):
+def test_it_is_called_before_anything_starts(scorer, tmp_path):
     checked(tmp_path, recipe("collect", scorer("1.0")))
-    message = r"score in .*scorer.py returned a score of 0.3, .*set reward.threshold=.*tried on problem 'p1' of toy"
+    message = (
+        r"score in .*scorer.py returned a score of 0.3, .*set reward.threshold=.*with the answer on problem 'p1' of toy"
+    )
     with pytest.raises(ConfigError, match=message):
         checked(tmp_path, recipe("collect", scorer("0.3")))
-    with pytest.raises(ConfigError, match=r"raised ZeroDivisionError: division by zero .*tried on problem 'p1'"):
+    with pytest.raises(
+        ConfigError, match=r"raised ZeroDivisionError: division by zero .*tried with the answer on problem 'p1'"
+    ):
         checked(tmp_path, recipe("collect", scorer("1 / 0")))
     with pytest.raises(ConfigError, match=r"no scorer at .*nowhere\.py"):
         checked(tmp_path, recipe("collect", tmp_path / "nowhere.py"))
+
+
+def test_what_it_makes_of_other_responses_is_known_before_anything_starts(scorer, tmp_path, capsys):
+    partial = scorer('1.0 if "#### 4" in solution_str and "41" not in solution_str else 0.3')
+    with pytest.raises(ConfigError, match=r"a score of 0\.3, .*tried with another answer on problem 'p1' of toy"):
+        checked(tmp_path, recipe("collect", partial))
+    with pytest.raises(ConfigError, match=r"a score of 0\.3, .*tried with an empty response on problem 'p1' of toy"):
+        checked(tmp_path, recipe("collect", scorer("1.0 if solution_str else 0.3")))
+    checked(tmp_path, recipe("collect", scorer("1.0 if solution_str else [][0]")))
+    assert (
+        "scorer.py raised IndexError: list index out of range for an empty response: such a response has the status "
+        "error and does not train"
+    ) in capsys.readouterr().out
 
 
 def test_what_a_number_means_is_said(scorer, tmp_path, capsys):

@@ -108,9 +108,9 @@ def changes(folder, off_rl, fpa):
 
 
 def cost(folder, right):
-    """GRPO pays 0.5 device-hours a step, and ends at step 5 with 60; FPA pays 1 for its data and 0.5 for its step."""
+    """GRPO pays 0.5 device-hours a step, and ends at step 5 with 60; FPA pays 1 for its data and 0.5 for each of 4."""
     make(folder, "grpo_baseline", 30, 35, 40, 45, 50, 60, training=None, dataset=None)
-    make(folder, "fpa_offline", 30, right, training=FPA)
+    make(folder, "fpa_offline", 30, right, right, right, right, training=FPA)
 
 
 FALLEN, KEPT = (-9.0, -10.0, -10.0, -10.0, -11.0), (0.1, 0.2, 0.2, 0.2, 0.3)

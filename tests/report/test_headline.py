@@ -113,15 +113,15 @@ def test_one_seed_of_each_tells_of_problems_alone_and_several_of_seeds(tmp_path)
     several = begins(tmp_path)
     # Every problem is right for either in the end, so that no draw changes the time: 1.5 against 2.5.
     assert several.sentences[1].startswith(
-        "That is more than chance (95% interval 0.60 to 0.60, over problems and 2 seeds)"
+        "That is more than the choice of problems explains, and these 2 seeds are at one in it "
+        "(95% interval 0.60 to 0.60, over problems and 2 seeds); what other seeds"
     )
-    assert "fewer than 5 seeds" in several.sentences[1]
     assert [line.partition("  #")[0] for line in several.commands] == [
         f"python -m verl.trainer.main -m recipe={recipe} data.seed=2,3,4" for recipe in ("fpa_offline", "grpo_baseline")
     ]
     one = wallclock.compare([read_run(tmp_path / name) for name in ("fpa0", "grpo0")]).headline()
     assert one.sentences[1].startswith("That is more than the choice of problems explains (95% interval 0.60 to 0.60")
-    assert "5 seeds of each would tell" in one.sentences[1]
+    assert "is not known from one, and 5 of each would tell" in one.sentences[1]
 
 
 def test_five_seeds_need_no_more(tmp_path):
@@ -129,7 +129,9 @@ def test_five_seeds_need_no_more(tmp_path):
         offline(tmp_path / f"fpa{seed}", 0, 100, seed=seed)
         online(tmp_path / f"grpo{seed}", 0, 0, 0, 0, 0, 100, seed=seed)
     found = begins(tmp_path)
-    assert found.sentences[1] == "That is more than chance (95% interval 0.60 to 0.60, over problems and 5 seeds)."
+    assert found.sentences[1].startswith(
+        "That is more than chance (95% interval 0.60 to 0.60, over problems and 5 seeds)"
+    )
     assert found.commands == ()
 
 
@@ -260,8 +262,51 @@ def test_imported_data_has_no_known_cost(tmp_path):
 
 def test_an_interval_without_bounds_is_put_in_words(tmp_path):
     offline(tmp_path / "fpa", 40, 60)
-    online(tmp_path / "grpo", 40, 44, 44, 44, 64)
+    online(tmp_path / "grpo", 40, 44, 44, 44, 90)
     assert "up; with other problems fpa_offline may fall short of 60 %" in begins(tmp_path, targets=[0.6]).sentences[1]
+
+
+def test_problems_with_which_neither_gets_there_support_no_claim(tmp_path):
+    # The problems that grpo solves fpa solves too: with other problems fpa gets there alone, or neither does.
+    make_run(tmp_path / "fpa", [12, 15], of=30, dataset=DATASET)
+    make_run(tmp_path / "grpo", [12, 13, 13, 13, 13, 13], of=30, recipe="grpo_baseline")
+    found = begins(tmp_path, targets=[0.49])
+    assert "fpa_offline reaches 49 % at less than 0.60 of grpo_baseline's" in found.sentences[0]
+    assert found.sentences[1].startswith("That cannot be told from chance (95% interval without bounds")
+
+
+def test_what_lies_between_two_evaluations_is_told_by_more_of_them(tmp_path):
+    offline(tmp_path / "fpa", 0, 100)
+    grpo = online(tmp_path / "grpo", 0, 0, 0, 0, 100)
+    # Evaluated at 0.5 and 2 device-hours, and not at 1.5, which fpa took.
+    kept = [json.loads(line) for line in (grpo / "evaluations.jsonl").read_text().splitlines()]
+    (grpo / "evaluations.jsonl").unlink()
+    for line in kept:
+        if line["step"] in (0, 1, 4):
+            append_json_line(grpo / "evaluations.jsonl", line)
+    found = begins(tmp_path, targets=[1.0])
+    assert found.sentences[1] == (
+        "That cannot be told (95% interval 0.75 to 1.00, over problems alone): grpo_baseline was not evaluated between "
+        "0.50 and 2.00 device-hours, and may have been there as early; evaluated more often than every 3 steps, it "
+        "would tell."
+    )
+    assert f"trainer.test_freq=1 run_dir={tmp_path}/grpo_finer" in found.commands[0]
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (100, "; in the end the two cannot be told apart (-"),
+        (20, "; in the end grpo_baseline is ahead, by more than the choice of problems explains."),
+        (None, "."),
+    ],
+)
+def test_what_the_end_says_is_told_beside_what_the_way_says(tmp_path, last, said):
+    offline(tmp_path / "fpa", 0, *([100] if last is None else [100, last]))
+    online(tmp_path / "grpo", 0, 0, 0, 0, 0, *([50] if last is None else [100]))
+    (_, second) = begins(tmp_path, targets=[0.9]).sentences
+    assert second.startswith("That is more than the choice of problems explains (")
+    assert f"5 of each would tell{said}" in second
 
 
 def test_page_terminal_and_files_begin_with_it(tmp_path):

@@ -11,8 +11,8 @@ import pytest
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import append_json_line
 from fpa_verl.report.comparisons import wallclock, wallclock_tables
-from fpa_verl.report.statistics.bootstrap import estimate, first_passage
-from fpa_verl.report.statistics.targets import break_even, cost_per_run, ratio
+from fpa_verl.report.statistics.bootstrap import Passage, estimate, first_passage, short_until
+from fpa_verl.report.statistics.targets import break_even, cost_per_run, ratio, ratio_bounds
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.record import record_evaluation
 from tests.runs.directories import make_run
@@ -58,6 +58,36 @@ def test_ratio_and_break_even_formulas():
     assert break_even(0.3, np.array([0.4]), np.array([0.2])).tolist() == [3.0]
     assert np.isnan(break_even(10.0, np.array([INF, 12.0, 0.0]), np.array([3.0, INF, 1.0]))).all()
     assert cost_per_run(10.0, 2.0, np.array([1.0, 5.0])).tolist() == [12.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("other", "own", "bounds"),
+    [
+        # (time, the highest cost at which it was short of the target) of each.
+        ((3.0, 2.0), (1.5, 1.0), (2.0, 2.0)),
+        # Short at 1, there at 3: it may have been there at 1.5 too.
+        ((3.0, 1.0), (1.5, 1.0), (1.0, 2.0)),
+        ((1.5, 1.0), (3.0, 1.0), (0.5, 1.0)),
+        # One that fell short counts where it was given as much.
+        ((INF, 2.0), (1.5, 1.0), (INF, INF)),
+        ((INF, 1.0), (1.5, 1.0), (1.0, INF)),
+        ((1.5, 1.0), (INF, 2.0), (0.0, 0.0)),
+        ((1.5, 1.0), (INF, 1.0), (0.0, 1.0)),
+        ((INF, 2.0), (INF, 1.0), (0.0, INF)),
+        # Nobody paid; and one that was never seen below the target.
+        ((0.0, -INF), (0.0, -INF), (1.0, 1.0)),
+        ((2.0, -INF), (1.0, 0.5), (1.0, 2.0)),
+    ],
+)
+def test_what_a_replicate_leaves_possible(other, own, bounds):
+    passages = [Passage(np.array([time]), np.array([short])) for time, short in (other, own)]
+    assert tuple(end[0] for end in ratio_bounds(*passages)) == bounds
+
+
+def test_the_last_cost_at_which_a_target_was_missed():
+    accuracy = np.array([[0.2, 0.4, 0.6, 0.1], [0.2, NAN, 0.6, 0.1], [0.7, 0.1, 0.1, 0.1], [0.1, 0.2, 0.3, NAN]])
+    hours = np.array([[0.0, 1.0, 2.0, 3.0]] * 4)
+    assert short_until(accuracy, hours, 0.5).tolist() == [1.0, 0.0, -INF, 2.0]
 
 
 def test_a_method_is_the_mean_of_its_seeds(tmp_path):
@@ -131,8 +161,16 @@ def test_methods_share_the_problems_drawn(tmp_path):
         make_run(tmp_path / name, [0, 2], recipe=name)
     found = compare(tmp_path, 0.5, against="a")
     told = time_of(found, "b", 0.5).ratio
-    assert (told.value, told.low, told.high) == (1.0, 1.0, 1.0)
+    # Where neither of the two is drawn often enough, the ratio may be anything.
+    assert (told.value, told.low, told.high) == (1.0, 0.0, INF)
     assert told.share == pytest.approx(11 / 16, abs=0.04)
+
+
+def test_methods_that_every_replicate_takes_there_together_differ_in_none(tmp_path):
+    for name in ("a", "b"):
+        make_run(tmp_path / name, [0, 4], recipe=name)
+    told = time_of(compare(tmp_path, 0.5, against="a"), "b", 0.5).ratio
+    assert (told.value, told.low, told.high, told.share) == (1.0, 1.0, 1.0, 1.0)
 
 
 def test_the_same_runs_give_the_same_intervals(tmp_path):

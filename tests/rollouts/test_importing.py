@@ -253,7 +253,9 @@ def test_a_function_that_raises_for_some_responses(tmp_path, base_model):
     put = {"prompt": BARE, "validation_fraction": 0.0, "scorer": scorer}
     manifest, notes = import_rollouts(files, str(base_model), tmp_path / "d", **put)
     assert (manifest.counts["status_right"], manifest.counts["status_error"]) == (1, 1)
-    assert notes == ["1 of 3 have the status error and do not train: see `fpa-verl data check`"]
+    status, raised = notes
+    assert status == "1 of 3 have the status error and do not train: see `fpa-verl data check`"
+    assert raised.startswith(f"the scorer grade in {tmp_path}/mine.py raised ValueError: invalid literal for int()")
     all_of_them = record_files([write(tmp_path / "all.jsonl", records[2:])])
     with pytest.raises(ConfigError, match="raised ValueError: invalid literal for int"):
         import_rollouts(all_of_them, str(base_model), tmp_path / "e", **put)

@@ -25,10 +25,10 @@ from fpa_verl.report.claims.statements import Part
 from fpa_verl.report.comparable import require_same_device_as_data, require_whole_cost
 from fpa_verl.report.paper.models import usual_lambda
 from fpa_verl.report.statistics.arms import Arm
-from fpa_verl.report.statistics.bootstrap import Percentile, Replicates, as_measured, resample
-from fpa_verl.report.statistics.curves import Floats, method_curves
+from fpa_verl.report.statistics.bootstrap import Passage, Percentile, Replicates, as_measured, resample
+from fpa_verl.report.statistics.curves import method_curves
 from fpa_verl.report.statistics.series import TAIL
-from fpa_verl.report.statistics.targets import ratio
+from fpa_verl.report.statistics.targets import ratio, ratio_bounds
 from fpa_verl.runs.metrics import dynamics_metric
 from fpa_verl.runs.run import Point, Run, command_beside
 
@@ -200,7 +200,8 @@ def _cost_ratio(own: Arm, other: Arm | None, sources: list[str]) -> Measurement:
     """Device-hours of the other method to its own final accuracy, over this one's to the same.
 
     A replicate redraws the target with the other method's curve: that is the accuracy of its last evaluation in the
-    same replicate, and how uncertain it is is part of the interval.
+    same replicate, and how uncertain it is is part of the interval. A replicate in which neither is shown to be
+    cheaper leaves 1 possible (`ratio_bounds`).
     """
     assert other is not None
     arms = [own, other]
@@ -212,13 +213,13 @@ def _cost_ratio(own: Arm, other: Arm | None, sources: list[str]) -> Measurement:
     pooled = [replace(arm, runs=[together(run, sources) for run in arm.runs]) for arm in arms]
     curves = method_curves(pooled, TOGETHER)
 
-    def ratios(mine: Replicates, theirs: Replicates) -> Floats:
+    def passages(mine: Replicates, theirs: Replicates) -> tuple[Passage, Passage]:
         target = theirs.accuracy[:, -1:]
-        return ratio(theirs.time_to(target, "device"), mine.time_to(target, "device"))
+        return theirs.passage(target, "device"), mine.passage(target, "device")
 
-    value = ratios(*map(as_measured, curves))[0]
-    drawn = ratios(*resample(curves))
-    return Measurement(Percentile(float(value), drawn), [arm.runs for arm in arms], curves[0].right.shape[2])
+    value = ratio(*(one.time for one in passages(*map(as_measured, curves))))
+    bounds = ratio_bounds(*passages(*resample(curves)))
+    return Measurement(Percentile(float(value[0]), *bounds), [arm.runs for arm in arms], curves[0].right.shape[2])
 
 
 @dataclass(frozen=True)

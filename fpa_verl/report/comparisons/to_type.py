@@ -54,6 +54,12 @@ def longer(run: Run, steps: int) -> str:
     return _line(again(run, values), f"{run.method}: for longer")
 
 
+def evaluated_more_often(run: Run, steps: int) -> str:
+    """The run once more, evaluated every so many steps, in a folder of its own."""
+    values = {"trainer.test_freq": str(steps), "run_dir": f"{run.folder}_finer"}
+    return _line(again(run, values), f"{run.method}: evaluated more often")
+
+
 def slower(run: Run) -> str:
     """The run once more with a third of its learning rate, in a folder of its own."""
     rate = (run.info.get("training") or {}).get("learning_rate")

@@ -13,10 +13,10 @@ from functools import cached_property
 import numpy as np
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.evaluation import paired_difference
+from fpa_verl.evaluation import Outcomes, paired_difference
 from fpa_verl.report.comparison import Headline
 from fpa_verl.report.comparisons import to_type
-from fpa_verl.report.statistics.bootstrap import LEVEL, TOLERANCE
+from fpa_verl.report.statistics.bootstrap import LEVEL, TOLERANCE, as_measured
 from fpa_verl.report.statistics.cost_curves import CostCurves
 from fpa_verl.report.statistics.curves import MethodCurve
 from fpa_verl.report.statistics.targets import TimeToTarget
@@ -27,6 +27,8 @@ from fpa_verl.tables import percent
 SLOWER = "Another learning rate would tell more, longer training would not."
 # Fewer seeds give an interval that is too narrow.
 SEEDS = 5
+# By how much more often a method is to be evaluated where that would tell.
+GAP_PARTS = 4
 
 
 def headline(comparison: CostCurves) -> Headline:
@@ -69,6 +71,20 @@ class _Pair:
     def was_given_less(self) -> bool:
         """Whether the other one, which did not get there, had less than that took."""
         return not self.both and self.given < self.hours * (1 - TOLERANCE)
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """Two evaluations of a method between which it reached a target.
+
+    Attributes:
+        since, until: device-hours.
+        steps: from the one to the other.
+    """
+
+    since: float
+    until: float
+    steps: int
 
 
 class _Headline:
@@ -192,31 +208,43 @@ class _Headline:
         more_seeds = [to_type.seeds(curve.runs, SEEDS) for curve in curves if len(curve.runs) < SEEDS]
         interval = f"{_interval(pair)}, {_over(*(len(curve.runs) for curve in curves))}"
         if pair.interval[1] < 1:
-            return self._told(interval, seeds), more_seeds
+            return f"{_told(interval, seeds)}{self._in_the_end(pair)}.", more_seeds
+        if gap := _unseen(pair):
+            return self._between_evaluations(pair, gap, interval)
         said, commands = self._what_would_tell(pair)
         another = "; of one seed, and another may change it too" if seeds == 1 else ""
         return f"That cannot be told from chance ({interval}{another}): {said}.", commands or more_seeds
 
     def _no_interval(self, pair: _Pair) -> tuple[str, list[str]]:
         logged = [curve.name for curve in (pair.cheap, pair.dear) if curve.logged is not None]
-        if not logged:
-            said = "Whether that is chance is not known, for with other problems neither would reach the target"
-            remedy = [to_type.longer(pair.dear.runs[0], 0)]
-            return f"{said}: a lower --target, or longer training, would tell.", remedy
         said = (
             f"Whether that is chance cannot be told, for a log of verl ({', '.join(logged)}) holds no outcomes of "
             f"single problems: the same run with recipe={to_type.GRPO} would tell."
         )
         return said, [to_type.another(self.of.runs[0], to_type.GRPO)]
 
-    def _told(self, interval: str, seeds: int) -> str:
-        if seeds == 1:
-            return (
-                f"That is more than the choice of problems explains ({interval}); what another seed of training would "
-                f"change is not known, and {SEEDS} seeds of each would tell."
-            )
-        narrow = f"; with fewer than {SEEDS} seeds the interval is too narrow, and {SEEDS} would tell for sure"
-        return f"That is more than chance ({interval}){narrow if seeds < SEEDS else ''}."
+    def _in_the_end(self, pair: _Pair) -> str:
+        """How the two ended, as `--compare paired` has it, where the cheaper one is not the better one as well."""
+        try:
+            low, high = paired_difference(self._draws(pair.cheap, -1), self._draws(pair.dear, -1), LEVEL).interval
+        except DatasetError:
+            return ""
+        if low > 0:
+            return ""
+        if high < 0:
+            return f"; in the end {pair.dear.name} is ahead, by more than the choice of problems explains"
+        return f"; in the end the two cannot be told apart ({100 * low:.1f} to {100 * high:.1f} points)"
+
+    def _between_evaluations(self, pair: _Pair, gap: _Gap, interval: str) -> tuple[str, list[str]]:
+        """The second sentence where the dearer one may have been there as early, and nobody looked."""
+        unit, _, scale = self.of.unit
+        name = pair.dear.name
+        found = f"{name} was not evaluated between {scale * gap.since:.2f} and {scale * gap.until:.2f} device-{unit}"
+        said = f"That cannot be told ({interval}): {found}, and may have been there as early"
+        if gap.steps < 2:
+            return f"{said}; the two are less than one of its steps apart.", []
+        command = to_type.evaluated_more_often(pair.dear.runs[0], max(1, gap.steps // GAP_PARTS))
+        return f"{said}; evaluated more often than every {gap.steps} steps, it would tell.", [command]
 
     def _what_would_tell(self, pair: _Pair) -> tuple[str, list[str]]:
         there, ends = self._when_reached(pair), self._telling((pair.cheap, -1), (pair.dear, -1))
@@ -249,11 +277,11 @@ class _Headline:
 
     def _telling(self, first: tuple[MethodCurve, int], second: tuple[MethodCurve, int]) -> Telling | None:
         """Of two methods at an evaluation each, their seeds put together."""
-        draws = [
-            all_draws([point_at(run, int(curve.steps[place]), self.of.data_source) for run in curve.runs])
-            for curve, place in (first, second)
-        ]
-        return telling(*draws)
+        return telling(self._draws(*first), self._draws(*second))
+
+    def _draws(self, curve: MethodCurve, place: int) -> Outcomes:
+        """Of a method at an evaluation, its seeds put together."""
+        return all_draws([point_at(run, int(curve.steps[place]), self.of.data_source) for run in curve.runs])
 
     # ---- other cases ----------------------------------------------------------------------------
 
@@ -352,10 +380,7 @@ class _Headline:
         """Whether what a method gains over the base model can be told from chance."""
         if curve.logged is not None or curve.steps[0] != 0 or len(curve.steps) < 2:
             return "Whether it gains more than by chance is not known, for the base model's answers are not at hand"
-        first, last = (
-            all_draws([point_at(run, int(step), self.of.data_source) for run in curve.runs])
-            for step in (curve.steps[0], curve.steps[-1])
-        )
+        first, last = self._draws(curve, 0), self._draws(curve, -1)
         try:
             gain, found = paired_difference(last, first, LEVEL), telling(last, first)
         except DatasetError as error:
@@ -377,6 +402,30 @@ class _Headline:
         if side is None:
             return ()
         return (to_type.another(self.of.runs[0], to_type.FPA if side == "offline" else to_type.GRPO),)
+
+
+def _unseen(pair: _Pair) -> _Gap | None:
+    """Where the dearer one reached the target, if it may have done so at the cheaper one's cost."""
+    dear = as_measured(pair.dear).passage(pair.target, "device")
+    is_same = math.isclose(pair.share, 1.0, rel_tol=TOLERANCE)
+    if not pair.both or is_same or pair.hours * (1 - TOLERANCE) <= dear.short[0]:
+        return None
+    hours = pair.dear.mean_hours("device")
+    place = int(np.searchsorted(hours, pair.other_hours))
+    before = int(pair.dear.steps[place - 1]) if place else 0
+    since = float(hours[place - 1]) if place else 0.0
+    return _Gap(since, pair.other_hours, int(pair.dear.steps[place]) - before)
+
+
+def _told(interval: str, seeds: int) -> str:
+    """What an interval without 1 says, by the number of seeds."""
+    if seeds >= SEEDS:
+        return f"That is more than chance ({interval})"
+    alike = f", and these {seeds} seeds are at one in it" if seeds > 1 else ""
+    return (
+        f"That is more than the choice of problems explains{alike} ({interval}); what other seeds of training would "
+        f"change is not known from {'one' if seeds == 1 else 'so few'}, and {SEEDS} of each would tell"
+    )
 
 
 def _best(curve: MethodCurve) -> float:

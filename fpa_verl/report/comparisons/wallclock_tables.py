@@ -81,8 +81,8 @@ def ratio_table(comparison: CostCurves) -> Table:
             rows.append([time.method, f"{100 * time.target:g}", *cells])
     caption = (
         f"How many times the cost of the method {comparison.against.name} took to the same target, {LEVEL:.0%} "
-        f"interval (0: the method alone fell short; {INFINITE}: {comparison.against.name} alone), share of replicates "
-        "in which both reached it"
+        f"interval (0: the method may fall short; {INFINITE}: {comparison.against.name} may; with 1 inside it is not "
+        "shown which is cheaper), share of replicates in which both reached it"
     )
     header = ["method", "target", "device-time", "interval", "both", "wall-clock", "interval"]
     return Table(caption, header, rows)
@@ -164,7 +164,7 @@ def _ratio(one: Estimate) -> str:
 def _ratio_interval(one: Estimate) -> str:
     if np.isnan(one.share):
         return UNKNOWN
-    if np.isnan(one.low):
+    if np.isnan(one.value):
         return NOT_REACHED
     return " to ".join(INFINITE if np.isinf(end) else f"{end:.2f}" if end else "0" for end in (one.low, one.high))
 

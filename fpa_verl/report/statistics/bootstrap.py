@@ -47,14 +47,24 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Percentile:
-    """A number from the runs as they are, and its replicates, (B,): an interval of any level."""
+    """A number from the runs as they are, and its replicates: an interval of any level.
+
+    Attributes:
+        lowest, highest: (B,) the least and the most that a replicate leaves possible.
+    """
 
     value: float
-    replicates: Floats
+    lowest: Floats
+    highest: Floats
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        found = estimate(self.value, self.replicates, level)
-        return found.low, found.high
+        """From the lower quantile of `lowest` to the upper one of `highest`; NaN where there are no replicates."""
+        if not self.lowest.size:
+            return np.nan, np.nan
+        # No interpolation between replicates: half-way to infinity is infinity.
+        low = np.quantile(self.lowest, (1 - level) / 2, method="lower")
+        high = np.quantile(self.highest, (1 + level) / 2, method="higher")
+        return float(low), float(high)
 
 
 def estimate(value: float, replicates: Floats, level: float = LEVEL) -> Estimate:
@@ -63,18 +73,29 @@ def estimate(value: float, replicates: Floats, level: float = LEVEL) -> Estimate
     B = 0 where the outcomes that replicates are drawn from are not at hand: no interval then.
     """
     told = replicates[~np.isnan(replicates)]
-    share = share_of(np.isfinite(replicates))
-    if not told.size:
-        return Estimate(float(value), np.nan, np.nan, share)
-    # No interpolation between replicates: half-way to infinity is infinity.
-    low = np.quantile(told, (1 - level) / 2, method="lower")
-    high = np.quantile(told, (1 + level) / 2, method="higher")
-    return Estimate(float(value), float(low), float(high), share)
+    low, high = Percentile(value, told, told).interval(level)
+    return Estimate(float(value), low, high, share_of(np.isfinite(replicates)))
 
 
 def share_of(replicates: NDArray[np.bool_]) -> float:
     """Share of the replicates of which something holds; NaN where there are none."""
     return float(replicates.mean()) if replicates.size else np.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """When a target was reached.
+
+    Attributes:
+        time: (B,) as `first_passage` says.
+        short: (B,) the highest cost at which a method was measured and had not got there yet; -infinity for none.
+    """
+
+    time: Floats
+    short: Floats
+
+    def __getitem__(self, replicates: slice) -> Passage:
+        return Passage(self.time[replicates], self.short[replicates])
 
 
 def first_passage(accuracy: Floats, hours: Floats, target: float | Floats) -> Floats:
@@ -86,6 +107,12 @@ def first_passage(accuracy: Floats, hours: Floats, target: float | Floats) -> Fl
     reached = accuracy >= target - TOLERANCE
     first = reached.argmax(axis=1)
     return np.where(reached.any(axis=1), np.take_along_axis(hours, first[:, None], axis=1)[:, 0], np.inf)
+
+
+def short_until(accuracy: Floats, hours: Floats, target: float | Floats) -> Floats:
+    """Cost of the last evaluation before the first passage, in its shapes; -infinity where there is none."""
+    before = ~np.logical_or.accumulate(accuracy >= target - TOLERANCE, axis=1)
+    return np.where(before & ~np.isnan(accuracy), hours, -np.inf).max(axis=1)
 
 
 def _draw(rng: np.random.Generator, items: int, replicates: int) -> Floats:
@@ -102,8 +129,9 @@ class Replicates:
     accuracy: Floats
     hours: dict[Axis, Floats]
 
-    def time_to(self, target: float | Floats, axis: Axis) -> Floats:
-        return first_passage(self.accuracy, self.hours[axis], target)
+    def passage(self, target: float | Floats, axis: Axis) -> Passage:
+        curve = self.accuracy, self.hours[axis], target
+        return Passage(first_passage(*curve), short_until(*curve))
 
 
 def as_measured(curve: MethodCurve) -> Replicates:

@@ -13,8 +13,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fpa_verl.report.statistics.bootstrap import Estimate, Replicates, as_measured, estimate, share_of
+from fpa_verl.report.statistics.bootstrap import (
+    TOLERANCE,
+    Estimate,
+    Passage,
+    Percentile,
+    Replicates,
+    as_measured,
+    estimate,
+    share_of,
+)
 from fpa_verl.report.statistics.curves import Axis, Floats, MethodCurve
 
 # A quotient that is a whole number but for rounding is one.
@@ -48,6 +58,27 @@ def ratio(other: Floats, own: Floats) -> Floats:
     neither = (np.isinf(other) & np.isinf(own)) | ((other == 0) & (own == 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(neither, np.nan, other / own)
+
+
+def ratio_bounds(other: Passage, own: Passage) -> tuple[Floats, Floats]:
+    """The least and the most that T_0 / T may be, (B,) each.
+
+    A method is shown to be cheaper where the other one, at the same cost or a higher one, was measured and had not got
+    there yet. Where neither is, because evaluations lie apart, or one that fell short was not given as much, nothing
+    says that the ratio is not 1. Where both fell short it may be anything; where nobody paid, it is 1.
+    """
+    told = ratio(other.time, own.time)
+    shown = _was_short_at(other, own.time) | _was_short_at(own, other.time)
+    fell_short = np.isinf(own.time) & np.isinf(other.time)
+    told = np.where(np.isnan(told), 1.0, told)
+    low = np.where(shown, told, np.minimum(told, 1.0))
+    high = np.where(shown, told, np.maximum(told, 1.0))
+    return np.where(fell_short, 0.0, low), np.where(fell_short, np.inf, high)
+
+
+def _was_short_at(method: Passage, cost: Floats) -> NDArray[np.bool_]:
+    """(B,) whether a method was measured short of the target at a cost or a higher one."""
+    return cost * (1 - TOLERANCE) <= method.short
 
 
 def break_even(data: float, own: Floats, other: Floats) -> Floats:
@@ -85,11 +116,11 @@ def times_to_targets(
     for target in targets:
         for i, curve in enumerate(curves):
             axes: tuple[Axis, ...] = ("device", "wall")
-            own = {axis: (measured[i].time_to(target, axis), replicates[i].time_to(target, axis)) for axis in axes}
-            hours = {axis: estimate(value[0], drawn) for axis, (value, drawn) in own.items()}
+            own = {axis: (measured[i].passage(target, axis), replicates[i].passage(target, axis)) for axis in axes}
+            hours = {axis: estimate(value.time[0], drawn.time) for axis, (value, drawn) in own.items()}
             entry = TimeToTarget(curve.name, target, hours, max(0.0, hours["device"].value - curve.data["device"]))
             if other is not None and other != i:
-                theirs = {a: (measured[other].time_to(target, a), replicates[other].time_to(target, a)) for a in axes}
+                theirs = {a: (measured[other].passage(target, a), replicates[other].passage(target, a)) for a in axes}
                 entry = _beside(entry, curve, own, theirs)
             found.append(entry)
     return found
@@ -98,25 +129,28 @@ def times_to_targets(
 def _beside(
     entry: TimeToTarget,
     curve: MethodCurve,
-    own: dict[Axis, tuple[Floats, Floats]],
-    theirs: dict[Axis, tuple[Floats, Floats]],
+    own: dict[Axis, tuple[Passage, Passage]],
+    theirs: dict[Axis, tuple[Passage, Passage]],
 ) -> TimeToTarget:
     """`entry` with its ratios and, for a method with a dataset, its break-even."""
-    # Replicates are drawn together; where one of the two has none, there is nothing to pair.
-    drawn_of_both = min(len(own["device"][1]), len(theirs["device"][1]))
 
-    def pairs(axis: Axis) -> list[tuple[Floats, Floats]]:
-        """(the other's, own) time as measured and in the replicates."""
+    def pairs(axis: Axis) -> list[tuple[Passage, Passage]]:
+        """(the other's, own) passage as measured and in the replicates."""
         (value, drawn), (other, other_drawn) = own[axis], theirs[axis]
-        return [(other, value), (other_drawn[:drawn_of_both], drawn[:drawn_of_both])]
+        # Replicates are drawn together; where one of the two has none, there is nothing to pair.
+        both = slice(min(len(drawn.time), len(other_drawn.time)))
+        return [(other, value), (other_drawn[both], drawn[both])]
 
     def ratio_on(axis: Axis) -> Estimate:
-        value, drawn = (ratio(other, mine) for other, mine in pairs(axis))
-        return replace(estimate(value[0], drawn), share=share_of(np.isfinite(drawn) & (drawn > 0)))
+        measured, (other, mine) = pairs(axis)
+        value = float(ratio(*(one.time for one in measured))[0])
+        low, high = Percentile(value, *ratio_bounds(other, mine)).interval()
+        reached = np.isfinite(mine.time) & np.isfinite(other.time)
+        return Estimate(value, low, high, share_of(reached))
 
     even = None
     if not curve.generates and all(run.data_cost_is_known for run in curve.runs):
         data = curve.data["device"]
-        value, drawn = (break_even(data, mine, other) for other, mine in pairs("device"))
+        value, drawn = (break_even(data, mine.time, other.time) for other, mine in pairs("device"))
         even = estimate(value[0], drawn)
     return replace(entry, ratio=ratio_on("device"), wall_ratio=ratio_on("wall"), break_even=even)

@@ -8,6 +8,7 @@ from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.identity import other_scorer
 from fpa_verl.integration.say import say
+from fpa_verl.reward.function import RaisedError
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
 
@@ -45,13 +46,31 @@ def require_no_older_key(facts: RunFacts) -> None:
 
 
 def _try(facts: RunFacts, problem: Problem) -> None:
-    """A response that gives the answer, in words that a scorer of any form may or may not find it in."""
-    response = f"The answer is \\boxed{{{problem.ground_truth}}}.\n#### {problem.ground_truth}"
-    source = problem.data_source.removesuffix(VALIDATION_SUFFIX)
-    try:
-        facts.scorer(source, response, problem.ground_truth, {**problem.extra_info, "problem_id": problem.problem_id})
-    except ConfigError as error:
-        raise ConfigError(f"{error}; it was tried on problem '{problem.problem_id}' of {source}") from error
+    """A response that gives the answer, one that gives another, and an empty one: models write all three.
+
+    The answer is put in words that a scorer of any form may or may not find it in. A scorer that raises for a response
+    without the answer can run, and such responses do not train.
+    """
+    source, truth = problem.data_source.removesuffix(VALIDATION_SUFFIX), problem.ground_truth
+    about = {**problem.extra_info, "problem_id": problem.problem_id}
+    tried = {"the answer": _saying(truth), "another answer": _saying(f"{truth}1"), "an empty response": ""}
+    for what, response in tried.items():
+        try:
+            facts.scorer(source, response, truth, about)
+        except RaisedError as error:
+            if response == tried["the answer"]:
+                raise _tried(error, what, problem, source) from error
+            say(f"warning: {error.what} for {what}: such a response has the status error and does not train")
+        except ConfigError as error:
+            raise _tried(error, what, problem, source) from error
+
+
+def _saying(answer: str) -> str:
+    return f"The answer is \\boxed{{{answer}}}.\n#### {answer}"
+
+
+def _tried(error: ConfigError, what: str, problem: Problem, source: str) -> ConfigError:
+    return ConfigError(f"{error}; it was tried with {what} on problem '{problem.problem_id}' of {source}")
 
 
 def _one_of_each_set(facts: RunFacts) -> list[Problem]:
