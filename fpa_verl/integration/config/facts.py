@@ -285,15 +285,21 @@ class RunFacts:
         Raises:
             DatasetError: a file is missing or no problem file.
         """
+        files, held_out = (
+            as_list(self.config.data.val_files),
+            Path(self.config.rollouts).expanduser() / "validation.parquet",
+        )
+        is_there = held_out.exists()
+        if not is_there and held_out in [Path(file).expanduser() for file in files]:
+            raise DatasetError(
+                f"no {held_out}, the held-out problems to evaluate on: `{self.command_for('collect')}` makes it; or "
+                "name problem files of your own with data.val_files=[FILE]"
+            )
         try:
-            return read_problems(as_list(self.config.data.val_files))
+            return read_problems(files)
         except DatasetError as error:
-            held_out = f"{self.config.rollouts}/validation.parquet"
-            if Path(held_out).exists():
-                otherwise = f"data.val_files=[{held_out}] evaluates on the held-out problems alone"
-            else:
-                otherwise = f"{held_out}, the held-out problems, comes from `{self.command_for('collect')}`"
-            raise DatasetError(f"{error} (data.val_files; {otherwise})") from error
+            otherwise = f"; data.val_files=[{held_out}] evaluates on the held-out problems alone" if is_there else ""
+            raise DatasetError(f"{error} (data.val_files{otherwise})") from error
 
     def samples_of(self, data_source: str) -> int:
         """Answers to each problem of a set: the recipe's number, or the paper's for its benchmarks."""
