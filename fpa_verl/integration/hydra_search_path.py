@@ -13,6 +13,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 
+from fpa_verl.commands import VERLS_MAIN, typed
 from fpa_verl.integration.config.resolvers import register
 
 register()
@@ -23,6 +24,11 @@ class FpaVerlSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(provider="fpa-verl", path="pkg://fpa_verl.recipes")
+        # hydra asks for places to look in before it reads anything, and this is the first that it asks of others.
+        if typed().start == VERLS_MAIN:
+            from fpa_verl.integration.command.choices import end_where_refused
+
+            end_where_refused(typed())
 
 
 class StudyRuns(Sweeper):

@@ -91,6 +91,22 @@ def test_verls_entry_refuses_a_model_that_did_not_make_the_dataset(verls, base_m
 
 
 @pytest.mark.patient
+def test_verls_entry_refuses_in_one_line_what_hydra_would_in_many(launch, tmp_path):
+    def said(text: str) -> str:
+        (tmp_path / "mine.yaml").write_text(text)
+        done = launch("--config-dir", ".", "--config-name", "mine", "hardware=cpu", module=VERLS_MAIN[-1])
+        assert "hydra" not in done.stderr.lower()
+        return refused(done)
+
+    assert said("defaults: [ppo_trainer, recipe: dpo]\nscale:\n\tlr: 1\n").startswith("error: mine.yaml, line 3: found")
+    assert said("defaults: [ppo_trainer, recipe: dppo]\n").startswith(
+        "error: mine.yaml: recipe: dppo: choose from a_star"
+    )
+    # Only what is composed tells that.
+    assert "begin the file's defaults with `- ppo_trainer`" in said("defaults: [recipe: dpo]\n")
+
+
+@pytest.mark.patient
 def test_in_a_sweep_of_verls_entry_each_job_is_checked(verls):
     done = verls("data.train_batch_size=4096,8192", "run_dir=a", flags=("-m",))
     assert done.returncode == 1

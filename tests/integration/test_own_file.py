@@ -10,12 +10,14 @@ from omegaconf import OmegaConf
 
 from fpa_verl.commands import MAIN, VERLS_MAIN, Command
 from fpa_verl.errors import ConfigError
-from fpa_verl.integration.command import preflight
+from fpa_verl.integration.command import compose as compose_module
+from fpa_verl.integration.command import own_file, preflight
 from fpa_verl.integration.command.checks.prompt import require_its_template
 from fpa_verl.integration.command.compose import composed
 from fpa_verl.integration.config.kinds import facts_of
 from tests.integration.running import DEMO
 
+MODEL = "actor_rollout_ref.model"
 PAGE = (Path(__file__).parents[2] / "docs" / "own_configuration.md").read_text()
 FILE = re.search(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)[1]
 KEYS = re.findall(r"^\| (`.*?`) \|", PAGE, flags=re.MULTILINE)
@@ -82,6 +84,36 @@ def test_without_a_file_of_ones_own_nothing_is_said(tmp_path):
     (tmp_path / "task/words.yaml").write_text("# @package _global_\nkeep_best: false\n")
     own = composed(Command.of(["--config-dir", str(tmp_path), "+recipe=collect", *DEMO[:2], "task=words"], VERLS_MAIN))
     assert (own.config.keep_best, own.overridden) == (False, [])
+
+
+def test_what_comes_behind_the_file_in_its_defaults_is_listed_by_key(compose):
+    text = FILE.replace("  - _self_\n", "").replace("  - ppo_trainer\n", "  - ppo_trainer\n  - _self_\n")
+    _, lost = compose(text, "trainer.n_gpus_per_node=1")
+    found = {one.key: (one.said, one.now) for one in lost}
+    assert found == {
+        "actor_rollout_ref.model.path": ("MODEL", "Qwen/Qwen3-4B-Base"),
+        "problems.test": ("TEST.parquet", "data/math12k/math500.parquet"),
+        "problems.train": ("TRAIN.parquet", "data/math12k/train.parquet"),
+        "rollouts": ("runs/mine/rollouts", "runs/math12k/rollouts"),
+        "run_dir": ("runs/mine/${recipe_name}", "runs/math12k/fpa_offline"),
+        "scale.offline.lr": (2e-6, 5e-6),
+    }
+    # Neither empty sections nor what comes out the same.
+    _, lost = compose("defaults: [ppo_trainer, _self_, recipe: collect]\nreward: {}\nrun_dir: ${rollouts}\n")
+    assert lost == []
+
+
+def test_the_command_says_how_the_file_has_the_last_word(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("defaults: [ppo_trainer, _self_, recipe: collect]\nrollouts: mine\n")
+    said = []
+    monkeypatch.setattr(own_file, "say", said.append)
+    monkeypatch.setattr(compose_module, "overridden", own_file.say_what_was_overridden)
+    composed(Command.of(["--config-dir", str(tmp_path), "--config-name", "mine", *DEMO]))
+    assert said == [
+        "warning: what comes behind _self_ in the defaults of mine.yaml has the last word on 1 of its keys; to give it "
+        "to the file, put _self_ last in its defaults (docs/own_configuration.md):",
+        "  rollouts: runs/demo/rollouts, not mine",
+    ]
 
 
 def wins(text, key, value):
@@ -172,6 +204,20 @@ def test_a_manager_of_ones_own_that_derives_from_ours_will_do(compose, chained_a
             ["trainer.tset_freq: was trainer.test_freq meant?", "reward.treshold: was reward.threshold meant?"],
         ),
         ("scale: {offlin: {steps: 3}}", ["scale.offlin.steps: was scale.offline.steps meant?"]),
+        (
+            "scale: {offline: {learning_rate: 3.0e-5, batch_size: 32}}",
+            [
+                "scale.offline.learning_rate: scale.offline has batch, ",
+                "scale.offline.batch_size: scale.offline has ba",
+            ],
+        ),
+        ("scale: {mine: 3}", ["scale.mine: scale has "]),
+        (
+            "task: demo",
+            ["task: a key chooses nothing; put `- override /task: demo` into the file's defaults, before _self_"],
+        ),
+        ("hardware: cpu\nmodel: tiny", ["`- override /hardware: cpu`", "`- override /model: tiny`"]),
+        ("recipe: dpo", ["`- recipe: dpo`"]),
     ],
 )
 def test_a_slip_in_a_file_is_refused_and_what_is_meant_is_named(compose, lines, slips):
@@ -199,12 +245,37 @@ def test_a_number_of_scale_that_is_set_in_vain(tmp_path):
     "lines",
     [
         "mine: {learning: 3}",
+        "scale: {mine: {rate: 3}, other: 2}\ntrainer: {save_freq: '${scale.mine.rate}'}\nmine: '${scale.other}'",
+        "actor_rollout_ref: {model: {lora_rank: 0, target_modules: [q_proj]}}",
+        "actor_rollout_ref: {model: {lora_rank: 8, lora_alpha: 32}}",
         "reward: {custom_reward_function: {reward_kwargs: {weights: 2, threshold: 1}}}",
         "actor_rollout_ref: {model: {override_config: {attn_implementation: sdpa, hidden_activation: x}}}",
     ],
 )
 def test_keys_of_ones_own_are_nobodys_business(compose, lines):
     compose(f"defaults: [ppo_trainer, recipe: off_rl, _self_]\n{lines}\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words", "keys"),
+    [
+        ("{lora_alpha: 16}", [], f"{MODEL}.lora_alpha"),
+        (
+            "{}",
+            [f"{MODEL}.target_modules=[q_proj]", f"{MODEL}.lora_alpha=16"],
+            f"{MODEL}.lora_alpha, {MODEL}.target_modules",
+        ),
+        ("{exclude_modules: [k_proj]}", ["recipe=collect"], f"{MODEL}.exclude_modules"),
+    ],
+)
+def test_an_adapters_keys_without_its_rank_are_refused(compose, lines, words, keys):
+    text = f"defaults: [ppo_trainer, recipe: off_rl, _self_]\nactor_rollout_ref: {{model: {lines}}}\n"
+    with pytest.raises(
+        ConfigError, match=f"^{keys}: without {MODEL}.lora_rank all weights are trained, and no adapter"
+    ):
+        compose(text, *words)
+    compose(text, *words, f"{MODEL}.lora_rank=0")
+    compose(text, *words, f"{MODEL}.lora_rank=8")
 
 
 def test_a_prompt_that_is_named_and_not_taken_is_refused(compose):

@@ -165,8 +165,16 @@ def test_a_trainer_of_verls_own_may_have_its_own_buffer(check):
 
 
 def test_the_online_run_wants_the_split_that_collect_makes(check, tmp_path):
-    with pytest.raises(DatasetError, match="recipe=collect"):
+    with pytest.raises(DatasetError, match=r"recipe=collect.*data.train_files=\[FILE\] data.val_files=\[OTHER_FILE\]$"):
         check(f"rollouts={tmp_path}", recipe="grpo_baseline")
+
+
+def test_an_online_run_on_problems_of_ones_own_wants_others_to_be_evaluated_on(check, chained_additions, tmp_path):
+    mine = f"data.train_files=[{chained_additions}/train.parquet]"
+    held_out = f"data.val_files=[{tmp_path}/validation.parquet]"
+    message = r"validation.parquet, the held-out problems .*recipe=collect.*or name .* data.val_files=\[FILE\]$"
+    with pytest.raises(DatasetError, match=message):
+        check(f"rollouts={tmp_path}", mine, held_out, recipe="grpo_baseline")
 
 
 def test_an_online_run_has_room_for_its_longest_answer(check, chained_additions):

@@ -36,7 +36,7 @@ CALLABLES = {
     (f"{TRAINER}._compute_metrics", "self, batch, metrics, timing_raw, global_steps, epoch"): "trainers/metered.py",
     (f"{TRAINER}._update_actor", "self, batch, metrics"): "trainers/metered.py, offline.py",
     (f"{TRAINER}._save_checkpoint", "self"): "trainers/metered.py, best_model.py",
-    (f"{TRAINER}._init_dataloader", "self"): "trainers/validating.py",
+    (f"{TRAINER}._init_dataloader", "self"): "trainers/base.py",
     (f"{TRAINER}._validate", "self"): "trainers/validating.py",
     (
         f"{BUFFER}.__init__",

@@ -15,12 +15,15 @@ from omegaconf import DictConfig
 from fpa_verl.commands import VERLS_MAIN, Command
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.command.added_keys import likely_slips
-from fpa_verl.integration.command.choices import require_choices
-from fpa_verl.integration.command.launch import VERLS_CONFIG, sees_to_itself
+from fpa_verl.integration.command.choices import VERLS_CONFIG, require_choices
+from fpa_verl.integration.command.launch import sees_to_itself
 from fpa_verl.integration.command.own_file import Overridden, overridden
 
 # hydra is to leave no folder behind, and the logging of this process as it is.
 NOTHING_WRITTEN = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none")
+
+# What hydra adds to an error of any kind.
+HYDRAS_ADVICE = "HYDRA_FULL_ERROR"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def composed(command: Command) -> Composed:
     """What hydra composes of a command, read as hydra reads it.
 
     Raises:
-        ConfigError: hydra refuses it; its own words, but for a choice that is not there.
+        ConfigError: hydra refuses it; its own words, but for what is looked at before (`choices.py`).
     """
     require_choices(command)
     found: list[Composed] = []
@@ -62,7 +65,15 @@ def composed(command: Command) -> Composed:
             with sees_to_itself(), redirect_stderr(said):
                 look()
         except SystemExit:
-            raise ConfigError(" ".join(said.getvalue().split()) or "hydra refuses the command") from None
+            raise ConfigError(_in_one_line(said.getvalue())) from None
     if refused:
         raise refused[0]
     return found[0]
+
+
+def _in_one_line(said: str) -> str:
+    """What hydra said: all of it, or of a trace the error that it ends with."""
+    lines = [line for line in said.splitlines() if line.strip() and HYDRAS_ADVICE not in line]
+    if any(line.startswith("Traceback") for line in lines):
+        lines = lines[-1:]
+    return " ".join(" ".join(lines).split()) or "hydra refuses the command"

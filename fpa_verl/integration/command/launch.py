@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from fpa_verl.commands import MAIN, VERLS_MAIN, Command, key_of, typed
 from fpa_verl.errors import AGAIN, ConfigError, FpaError
 from fpa_verl.integration.command.added_keys import likely_slips
-from fpa_verl.integration.command.choices import require_choices
-from fpa_verl.integration.command.own_file import say_what_was_overridden
+from fpa_verl.integration.command.choices import VERLS_CONFIG, require_choices
+from fpa_verl.integration.command.own_file import PAGE, VERLS_FILE, say_what_was_overridden
 from fpa_verl.integration.config.settings import as_list, joins_cluster
 from fpa_verl.integration.config.typed_command import variables
 from fpa_verl.integration.say import say
@@ -37,8 +37,6 @@ INTERRUPTED = 130
 TASKS_KEPT = {"RAY_task_events_max_num_task_in_gcs": "5000"}
 HIDDEN_GPUS = "CUDA_VISIBLE_DEVICES"
 OWN_COMMAND: ContextVar[bool] = ContextVar("the command checks its jobs itself", default=False)
-# verl's own configuration; hydra finds the recipes behind it.
-VERLS_CONFIG = "pkg://verl.trainer.config"
 
 
 def set_environment(config: DictConfig) -> None:
@@ -57,10 +55,12 @@ def set_environment(config: DictConfig) -> None:
 
 
 def require_recipe(config: DictConfig) -> None:
-    """Refuse a configuration without a recipe, as a file of verl's alone is."""
+    """Refuse a configuration without a recipe, as a file of verl's alone is, and one without what verl has itself."""
     if "recipe_name" not in config:
+        raise ConfigError(f"no recipe: add recipe=NAME, or name one in the file's defaults, before _self_ ({PAGE})")
+    if OmegaConf.select(config, "trainer.use_v1") is None:
         raise ConfigError(
-            "no recipe: add recipe=NAME, or name one in the file's defaults, before _self_ (docs/own_configuration.md)"
+            f"the configuration has none of verl's own keys: begin the file's defaults with `- {VERLS_FILE}` ({PAGE})"
         )
 
 
@@ -346,7 +346,7 @@ def main() -> None:
     for arguments in each_recipe(sys.argv[1:]):
         sys.argv[1:] = arguments
         try:
-            require_choices(Command.of(arguments))
+            require_choices(Command.of(arguments, MAIN))
         except ConfigError as error:
             sys.exit(f"error: {error}")
         with sees_to_itself():

@@ -36,42 +36,62 @@ class Overridden:
 
 
 def say_what_was_overridden(config: DictConfig) -> None:
-    """Warn where `+recipe=NAME`, which hydra appends to a file's own defaults, took the place of what the file says."""
+    """Warn where a recipe that comes behind a file's own lines took the place of what these say."""
     found = overridden(config)
     if not found:
         return
     name = HydraConfig.get().job.config_name
-    say(
-        f"warning: +recipe= comes behind {name}.yaml and has the last word on {len(found)} of its keys; to give it to "
-        f"the file, name the recipe in its defaults, before _self_ ({PAGE}):"
-    )
+    if _is_appended():
+        what, remedy = f"+recipe= comes behind {name}.yaml and", "name the recipe in its defaults, before _self_"
+    else:
+        what, remedy = f"what comes behind _self_ in the defaults of {name}.yaml", "put _self_ last in its defaults"
+    say(f"warning: {what} has the last word on {len(found)} of its keys; to give it to the file, {remedy} ({PAGE}):")
     for one in found:
         say(f"  {one}")
 
 
 def overridden(config: DictConfig) -> list[Overridden]:
-    """What of the user's own file did not come to pass, by key; none where no recipe was appended to one.
+    """What of the user's own file did not come to pass, by key, as far as that is not the command line's doing.
 
     Args:
         config: as hydra composed it, in a job of hydra's.
     """
-    hydra_config = HydraConfig.get()
-    name, typed_words = hydra_config.job.config_name, list(hydra_config.overrides.task)
-    appended = any(word.startswith("+recipe=") for word in typed_words)
-    if not appended or name is None or (name == VERLS_FILE and not _takes_verls_place()):
+    name = HydraConfig.get().job.config_name
+    if name is None or (name == VERLS_FILE and not _takes_verls_place()):
         return []
+    found = _lost_to_an_appended(name, config) if _is_appended() else _lost_to_what_is_behind(name, config)
+    typed_words = HydraConfig.get().overrides.task
+    decided = [key_of(word) for word in typed_words if "=" not in word or not word.startswith("+recipe=")]
+    return [one for one in found if not any(one.key == key or one.key.startswith(f"{key}.") for key in decided)]
+
+
+def _is_appended() -> bool:
+    return any(word.startswith("+recipe=") for word in HydraConfig.get().overrides.task)
+
+
+def _lost_to_an_appended(name: str, config: DictConfig) -> Iterator[Overridden]:
+    """Hydra appends `+recipe=NAME` to the file's own defaults."""
     alone, before = compose(name), verls_own()
     own = {key for key, value in leaves(alone) if key not in before or before[key] != value}
-    own |= stated_in(name) & dict(leaves(alone)).keys()
-    decided = [key_of(word) for word in typed_words if "=" not in word or not word.startswith("+recipe=")]
-    found = []
+    own |= stated_in(name).keys() & dict(leaves(alone)).keys()
     for key in sorted(own):
-        if any(key == one or key.startswith(f"{one}.") for one in decided):
-            continue
         said, now = value_of(alone, key), value_of(config, key)
         if said != now:
-            found.append(Overridden(key, said, now))
-    return found
+            yield Overridden(key, said, now)
+
+
+def _lost_to_what_is_behind(name: str, config: DictConfig) -> Iterator[Overridden]:
+    """What stands behind `_self_` in the file's defaults comes later than the file itself."""
+    written = dict(leaves(config))
+    for key, said in sorted(stated_in(name).items()):
+        # What of hydra's own is typed, it does not count to the job's overrides.
+        if (
+            key in written
+            and not key.startswith("hydra.")
+            and written[key] != said
+            and (now := value_of(config, key)) != said
+        ):
+            yield Overridden(key, said, now)
 
 
 def _takes_verls_place() -> bool:
@@ -79,12 +99,12 @@ def _takes_verls_place() -> bool:
     return any(flag.partition("=")[0] in ("--config-path", "-cp") for flag in typed().flags)
 
 
-def stated_in(name: str) -> set[str]:
-    """Keys that the file itself has, as far as it lies in a folder: what it repeats of verl's values among them."""
+def stated_in(name: str) -> dict[str, Any]:
+    """Key and value of what the file itself has, as it is written, where it lies in a folder: also of verl's own."""
     folders = [Path(one.path) for one in HydraConfig.get().runtime.config_sources if one.schema == "file"]
-    files = [folder / f"{name}.yaml" for folder in folders]
+    files = [folder / f"{name.removesuffix('.yaml')}.yaml" for folder in folders]
     text = next((OmegaConf.load(file) for file in files if file.is_file()), OmegaConf.create())
-    return {key for key, _ in leaves(text)} if isinstance(text, DictConfig) else set()
+    return dict(leaves(text)) if isinstance(text, DictConfig) else {}
 
 
 def verls_own() -> dict[str, Any]:

@@ -56,6 +56,7 @@ class AroundVerlsMain(Callback):
         HydraConfig.instance().set_config(config)
         started_at = psutil.Process().create_time()
         with said_in_one_line():
+            launch.require_recipe(config)
             with ExitStack() as around:
                 terminal = around.enter_context(Terminal(verbose=bool(config.verbose)))
                 around.enter_context(forked_workers(config))

@@ -289,17 +289,18 @@ class RunFacts:
         files = as_list(self.config.data.val_files)
         if not files and self.kind.trains:
             return []
+        held_out = Path(self.config.rollouts).expanduser() / f"{VALIDATION}.parquet"
+        is_there = held_out.exists()
+        if not is_there and held_out in [Path(file).expanduser() for file in files]:
+            raise DatasetError(
+                f"no {held_out}, the held-out problems to evaluate on: `{self.command_for('collect')}` makes it; or "
+                "name problem files of your own with data.val_files=[FILE]"
+            )
         try:
             return read_problems(files)
         except DatasetError as error:
-            held_out = Path(self.config.rollouts) / f"{VALIDATION}.parquet"
-            if not held_out.exists():
-                otherwise = f"{held_out}, the held-out problems, comes from `{self.command_for('collect')}`"
-            elif holds_problems(held_out):
-                otherwise = f"data.val_files=[{held_out}] evaluates on the held-out problems alone"
-            else:
-                otherwise = "data.val_files=[] trains without an evaluation"
-            raise DatasetError(f"{error} (data.val_files; {otherwise})") from error
+            otherwise = "" if not is_there else f"; {_otherwise(held_out)}"
+            raise DatasetError(f"{error} (data.val_files{otherwise})") from error
 
     def samples_of(self, data_source: str) -> int:
         """Answers to each problem of a set: the recipe's number, or the paper's for its benchmarks."""
@@ -345,3 +346,10 @@ class RunFacts:
     def workers(self) -> int:
         """Workers that each train on a part of a batch."""
         return self.devices // self.sequence_parallel_size
+
+
+def _otherwise(held_out: Path) -> str:
+    """What to evaluate on where a file of problems cannot be read, and the held-out ones are there."""
+    if holds_problems(held_out):
+        return f"data.val_files=[{held_out}] evaluates on the held-out problems alone"
+    return "data.val_files=[] trains without an evaluation"

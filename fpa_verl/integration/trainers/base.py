@@ -13,6 +13,7 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.integration.config.settings import as_list
 from fpa_verl.integration.safety.failures import first_cause
 from fpa_verl.integration.safety.watchdog import Watchdog, first_dead
 from fpa_verl.integration.say import say
@@ -61,6 +62,19 @@ class WatchedTrainer(PPOTrainer):
         if self.starts_servers and self._training_workers:
             say("starting vLLM")
         return self.starts_servers
+
+    def _init_dataloader(self) -> None:
+        """Verl makes a dataset of the validation files, which nobody looks at here: one that is there anyway will do.
+
+        It joins them, and cannot where their columns differ in type, as those of pandas and of others do; and it can
+        do nothing with a file without problems.
+        """
+        files = self.config.data.val_files
+        self.config.data.val_files = as_list(self.config.data.train_files)[:1]
+        try:
+            super()._init_dataloader()
+        finally:
+            self.config.data.val_files = files
 
     def _init_resource_pool_mgr(self) -> None:
         say("loading the model")

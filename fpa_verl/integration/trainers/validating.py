@@ -9,13 +9,13 @@ import pandas as pd
 from verl.experimental.agent_loop import AgentLoopManager
 
 from fpa_verl.evaluation import pass_at_1
-from fpa_verl.integration.config.settings import as_list, validates
+from fpa_verl.integration.config.settings import validates
 from fpa_verl.integration.say import warn
 from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.metered import MeteredTrainer
 from fpa_verl.reward.verdicts import MODEL_STATUSES
-from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT, TRAIN
+from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
 from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
 from fpa_verl.runs.record import record_base
@@ -36,19 +36,6 @@ class ValidatingTrainer(MeteredTrainer):
         self._plan = EvaluationPlan(self.facts.evaluation_problems, self.info["evaluation"]["samples"])
         if config.evaluation.base:
             record_base(self.run_dir, read_run(Path(config.evaluation.base)), self.ledger.attempt)
-
-    def _init_dataloader(self) -> None:
-        """Verl makes a dataset of the validation files, which nobody looks at here: the first of them will do.
-
-        It joins them, and cannot where their columns differ in type, as those of pandas and of others do. Without any
-        it wants one all the same.
-        """
-        files = self.config.data.val_files
-        self.config.data.val_files = (as_list(files) or [f"{self.config.rollouts}/{TRAIN}.parquet"])[:1]
-        try:
-            super()._init_dataloader()
-        finally:
-            self.config.data.val_files = files
 
     def work(self, agent_loop_manager: AgentLoopManager) -> None:
         if validates(self.config):

@@ -47,8 +47,8 @@ def require_training_problems(facts: RunFacts) -> None:
         if Path(name).parent == rollouts and not Path(name).exists():
             raise DatasetError(
                 f"no {name}: the online run trains on the same problems as the offline ones. Make the split with "
-                f"`{facts.command_for('collect')}` first, or name a problem file of your own with "
-                "data.train_files=[FILE]"
+                f"`{facts.command_for('collect')}` first, or name problem files of your own: "
+                "data.train_files=[FILE] data.val_files=[OTHER_FILE]"
             )
     # Reading them finds what else is wrong with them.
     _ = facts.training_problems
