@@ -356,16 +356,6 @@ def test_weights_of_other_kinds_count_as_well(base_model, tmp_path):
     assert disk.parameters_of(str(tmp_path)) == disk.parameters_of(str(base_model))
 
 
-def test_a_finished_collection_is_not_repeated_and_not_taken_over(base_model, chained_additions, tmp_path):
-    paths = (f"rollouts={chained_additions}", f"problems.train={chained_additions}/train.parquet")
-    config = composed("collect", *DEMO, *paths, f"actor_rollout_ref.model.path={base_model}")
-    facts = facts_of(config)
-    assert facts.kind.is_done(facts)
-    other = composed("collect", *DEMO, f"rollouts={tmp_path}", f"actor_rollout_ref.model.path={base_model}")
-    facts = facts_of(other)
-    assert not facts.kind.is_done(facts)
-
-
 def test_a_dataset_of_another_model(check, tmp_path):
     torch.manual_seed(1)
     tokenizer = character_tokenizer()

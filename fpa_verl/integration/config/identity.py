@@ -19,6 +19,7 @@ from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.policy_losses import FORWARD_KL, OfflinePolicyLossConfig
 from fpa_verl.objectives import Needs
 from fpa_verl.rollouts.fingerprint import digest
+from fpa_verl.rollouts.problems import problems_fingerprint
 from fpa_verl.rollouts.reference_cache import read_cache_file
 from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, root_of
 from fpa_verl.runs.ledger import Cost
@@ -241,6 +242,27 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
     return f"CPU ({model})"
+
+
+def describe_collection(facts: RunFacts) -> dict[str, Any]:
+    """The plan of `recipe=collect`, which says of two datasets whether they are the same."""
+    rollout = facts.config.actor_rollout_ref.rollout
+    return {
+        "fingerprints": {
+            **facts.model,
+            "scorer": facts.scorer.fingerprint,
+            "problems": problems_fingerprint(facts.training_problems),
+        },
+        "sampling": {
+            "temperature": rollout.temperature,
+            "top_p": rollout.top_p,
+            "top_k": rollout.top_k,
+            "max_response_tokens": facts.config.data.max_response_length,
+            "rollouts_per_problem": rollout.n,
+            "seed": rollout.seed,
+        },
+        "validation": dict(facts.config.validation),
+    }
 
 
 def describe_run(facts: RunFacts) -> dict[str, Any]:
