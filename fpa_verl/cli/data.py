@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fpa_verl.cli.console import console
-from fpa_verl.cli.options import RewardArgs, given_function, json_object
+from fpa_verl.cli.options import RewardArgs, TemplateArgs, given_function, json_object
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 
 if TYPE_CHECKING:
@@ -130,10 +130,7 @@ def import_(
     model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")],
     prompt: NewPrompt = None,
-    template_args: Annotated[
-        str | None,
-        typer.Option(help="Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'."),
-    ] = None,
+    template_args: TemplateArgs = None,
     validation_fraction: Annotated[float, typer.Option(min=0.0, max=0.99, help="Share of problems held out.")] = 0.05,
     max_response_tokens: Annotated[
         int | None,

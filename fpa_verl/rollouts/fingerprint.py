@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +106,17 @@ def template_fingerprint(
     """
     more = [list(stop), *([text] if text else [])] if stop or text else []
     return digest(template, template_kwargs or {}, *more)
+
+
+def first_difference(made_with: Mapping[str, str], mine: Mapping[str, str]) -> str | None:
+    """The first of tokenizer, template and model in which a dataset is not of this model; None where it is.
+
+    Args:
+        made_with: the dataset's fingerprints; what it does not tell is taken to be the same.
+        mine: as `base_fingerprints` has them.
+    """
+    names = ("tokenizer", "template", "model")
+    return next((name for name in names if made_with.get(name) not in (None, mine[name])), None)
 
 
 def base_fingerprints(

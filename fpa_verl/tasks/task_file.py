@@ -75,7 +75,7 @@ def write_task(task: Task, measured: Measured, found: Numbers) -> None:
 def task_text(task: Task, measured: Measured, found: Numbers) -> str:
     """The file's content."""
     trained = f"{found.training_problems:,} problems x {measured.rollouts_per_problem}"
-    known = "trajectories that train" if measured.trainable else "trajectories that train, if half of them do"
+    known = f"trajectories that train{', if half of them do' if measured.trainable is None else ''}"
     updates = found.epochs * found.steps_an_epoch
     return f"""# @package _global_
 # {task.name}: {measured.problems:,} training problems and {measured.test_problems:,} for the test; a model of about
@@ -163,12 +163,14 @@ def _prompt(measured: Measured) -> str:
     }.get(measured.prompt_name, f"As prompt/{measured.prompt_name}.yaml has it, and as the problem files hold it.")
     text = json.dumps(prompt.text, ensure_ascii=False) if prompt.is_required else "null"
     stops = json.dumps(list(prompt.stop), ensure_ascii=False)
-    return f"\n# {why}\nprompt:\n  name: {measured.prompt_name}\n  text: {text}\n  stop: {stops}\n"
+    given = json.dumps(dict(measured.template_args))
+    arguments = f"data:\n  apply_chat_template_kwargs: {given}\n" if measured.template_args else ""
+    return f"\n# {why}\nprompt:\n  name: {measured.prompt_name}\n  text: {text}\n  stop: {stops}\n{arguments}"
 
 
 def _reward(task: Task, measured: Measured) -> str:
-    """The function that scores: the one that is given, or that scored the rollouts; nothing where that is ours."""
-    function = task.reward or _scored_by(measured)
+    """The function that scores; nothing where that is ours."""
+    function = scorer_of(task, measured)
     if function is None or function.is_ours:
         return ""
     threshold = "null" if function.threshold is None else float(function.threshold)
@@ -181,12 +183,14 @@ def _reward(task: Task, measured: Measured) -> str:
     )
 
 
-def _scored_by(measured: Measured) -> RewardFunction | None:
-    """That which scored the rollouts.
+def scorer_of(task: Task, measured: Measured) -> RewardFunction | None:
+    """The function that is given, or that scored the rollouts; None: ours.
 
     Raises:
-        ConfigError: their scores were kept, and nobody knows whose they are.
+        ConfigError: the rollouts' scores were kept, and nobody knows whose they are.
     """
+    if task.reward is not None:
+        return task.reward
     if measured.scorer is None:
         return None
     if measured.scorer.get(KEPT):

@@ -374,6 +374,16 @@ def test_a_dataset_of_another_tokenizer(check, tmp_path):
         check(f"actor_rollout_ref.model.path={tmp_path}")
 
 
+def test_a_dataset_whose_problems_were_put_otherwise(check, chained_additions):
+    """The name of the prompt, where it has one; and where a task file has the last word."""
+    chat = f"{chained_additions} was made with prompt=chat, and this run has another .*: say prompt=chat. A task file"
+    with pytest.raises(MismatchError, match=chat):
+        check(f"{MODEL}.custom_chat_template='{{{{messages[0].content}}}}'", "prompt.name=plain")
+    arguments = "+data.apply_chat_template_kwargs.enable_thinking=false"
+    with pytest.raises(MismatchError, match=r"say prompt=chat, without data\.apply_chat_template_kwargs\. A task"):
+        check(arguments)
+
+
 def test_a_plugin_that_verl_was_told_not_to_load(check, monkeypatch):
     monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "none")
     with pytest.raises(IntegrationError, match="unset it"):
