@@ -9,7 +9,7 @@ from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.identity import other_scorer
 from fpa_verl.integration.say import say
 from fpa_verl.rollouts.problems import Problem
-from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
+from fpa_verl.rollouts.scorer_trial import one_of_each_set, try_on
 
 
 def check(facts: RunFacts) -> None:
@@ -26,7 +26,7 @@ def check(facts: RunFacts) -> None:
     # It may need a reward model, which is not there yet.
     if not facts.scorer.is_ours and not facts.config.reward.reward_model.enable:
         for problem in _one_of_each_set(facts):
-            _try(facts, problem)
+            try_on(facts.scorer, problem)
     if facts.scorer.threshold is not None:
         say(
             f"{facts.scorer}: a response is right from a score of {facts.scorer.threshold:g} on (reward.threshold); "
@@ -43,17 +43,6 @@ def require_no_older_key(facts: RunFacts) -> None:
         )
 
 
-def _try(facts: RunFacts, problem: Problem) -> None:
-    """A response that gives the answer, in words that a scorer of any form may or may not find it in."""
-    response = f"The answer is \\boxed{{{problem.ground_truth}}}.\n#### {problem.ground_truth}"
-    source = problem.data_source.removesuffix(VALIDATION_SUFFIX)
-    try:
-        facts.scorer(source, response, problem.ground_truth, {**problem.extra_info, "problem_id": problem.problem_id})
-    except ConfigError as error:
-        raise ConfigError(f"{error}; it was tried on problem '{problem.problem_id}' of {source}") from error
-
-
 def _one_of_each_set(facts: RunFacts) -> list[Problem]:
     problems = facts.training_problems if facts.kind.reads_problems else []
-    known = [*problems, *(facts.evaluation_problems if facts.kind.evaluates else [])]
-    return list({problem.data_source: problem for problem in reversed(known)}.values())
+    return one_of_each_set([*problems, *(facts.evaluation_problems if facts.kind.evaluates else [])])
