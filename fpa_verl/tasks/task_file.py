@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from fpa_verl.commands import override, override_list
 from fpa_verl.errors import ConfigError
 from fpa_verl.paths import RECIPES
 from fpa_verl.reward.function import KEPT, RewardFunction
@@ -48,6 +49,11 @@ class Task:
     def runs(self) -> str:
         """Where its runs are."""
         return f"runs/{self.name}"
+
+    @property
+    def base(self) -> str:
+        """Where its base model is evaluated."""
+        return f"{self.runs}/base"
 
     @property
     def dataset(self) -> str:
@@ -240,11 +246,12 @@ def steps(task: Task) -> list[Step]:
             "what the base model says of them, once for all runs",
             _run(task, "cache_reference", "reference.source=topk"),
         ),
-        Step("FPA", _run(task, "fpa_offline", "reference.source=topk")),
-        Step("the same without the future policy", _run(task, "off_rl")),
-        Step("maximum likelihood of the right answers", _run(task, "sft")),
-        Step("DPO on pairs of right and wrong ones", _run(task, "dpo", "reference.source=topk")),
-        Step("online, for comparison", _run(task, "grpo_baseline")),
+        Step("how accurate the base model is, once for all runs", _evaluate_base(task)),
+        Step("FPA", _train(task, "fpa_offline", "reference.source=topk")),
+        Step("the same without the future policy", _train(task, "off_rl")),
+        Step("maximum likelihood of the right answers", _train(task, "sft")),
+        Step("DPO on pairs of right and wrong ones", _train(task, "dpo", "reference.source=topk")),
+        Step("online, for comparison", _train(task, "grpo_baseline")),
         Step("in another terminal: how far they are", _fpa("watch", task.runs)),
         Step("the best model on the test problems, every answer kept", _evaluate(task, "fpa_offline")),
         Step("which is cheaper to which accuracy", _fpa("report", task.runs)),
@@ -260,6 +267,17 @@ def _run(task: Task, recipe: str, *overrides: str) -> str:
     hardware = [] if task.hardware == "h200x2" else [f"hardware={task.hardware}"]
     words = ["--config-dir", str(task.folder), f"recipe={recipe}", f"task={task.name}", *hardware, *overrides]
     return shlex.join(["python", "-m", "verl.trainer.main", *words])
+
+
+def _train(task: Task, recipe: str, *overrides: str) -> str:
+    """From one measurement of the base model: of its own draws a run would choose its best model by luck."""
+    return _run(task, recipe, *overrides, override("evaluation.base", task.base))
+
+
+def _evaluate_base(task: Task) -> str:
+    """On the problem sets of the runs, those held out included."""
+    problems = override_list("data.val_files", [f"{task.dataset}/validation.parquet", task.test])
+    return _run(task, "evaluate", problems, override("run_dir", task.base))
 
 
 def _evaluate(task: Task, recipe: str) -> str:

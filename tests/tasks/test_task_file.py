@@ -41,12 +41,20 @@ def test_it_says_what_to_type_in_order(own, base_model):
     recipes = [part for line in lines for part in line.split() if part.startswith("recipe=")]
     assert recipes == [
         f"recipe={name}"
-        for name in ("collect", "cache_reference", "fpa_offline", "off_rl", "sft", "dpo", "grpo_baseline", "evaluate")
+        for name in (
+            *("collect", "cache_reference", "evaluate"),
+            *("fpa_offline", "off_rl", "sft", "dpo", "grpo_baseline", "evaluate"),
+        )
     ]
     for line in lines:
         if line.startswith("python"):
             assert "--config-dir my_recipes" in line
             assert "task=sums hardware=cpu" in line
+    # The base model is measured once, on what the runs are measured on, and stands at step 0 of all.
+    held_out = "'data.val_files=[runs/sums/rollouts/validation.parquet,test.parquet]'"
+    assert f"{held_out} run_dir=runs/sums/base" in next(line for line in lines if "recipe=evaluate" in line)
+    by_base = [line.split("recipe=")[1].split()[0] for line in lines if "evaluation.base=runs/sums/base" in line]
+    assert by_base == ["fpa_offline", "off_rl", "sft", "dpo", "grpo_baseline"]
     on_gpus = new("others", *options(base_model, hardware="h200x2")).output
     assert "hardware=" not in on_gpus
 
