@@ -49,7 +49,7 @@ def new(
     """Write a task file with numbers that fit data and model, and print what to type with it, in order."""
     from fpa_verl.errors import ConfigError
     from fpa_verl.paths import RECIPES
-    from fpa_verl.tasks.doubts import scorer_doubts
+    from fpa_verl.tasks.doubts import scorer_doubts, validation_doubts
     from fpa_verl.tasks.measure import has_gpu, measure
     from fpa_verl.tasks.numbers import numbers
     from fpa_verl.tasks.task_file import Task, scorer_of, steps, write_task
@@ -65,7 +65,7 @@ def new(
     task = Task(name, problems, test, model, folder, rollouts, chosen, function)
     measured = measure(problems, test, model, rollouts, json_object("--template-args", template_args))
     found = numbers(measured, chosen, response_tokens)
-    doubts = scorer_doubts(scorer_of(task, measured), measured)
+    doubts = [*scorer_doubts(scorer_of(task, measured), measured), *validation_doubts(measured)]
     write_task(task, measured, found)
     for doubt in doubts:
         console.print(f"note: {doubt}", highlight=False, markup=False)

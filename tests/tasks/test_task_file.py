@@ -184,6 +184,19 @@ def test_rollouts_of_another_tokenizer_or_model_are_refused(own, base_model):
         new("sums", *options("other", rollouts="rollouts"))
 
 
+def test_rollouts_that_hold_out_few_problems_are_noted(own, base_model):
+    import_sums(own, base_model, "--validation-fraction", "0.04")
+    said = " ".join(new("sums", *options(base_model, rollouts="rollouts")).output.split())
+    # 0.5 / sqrt(2) is 0.354; a fifth of fifty are ten.
+    assert "note: the rollouts hold out 2 of 50 problems, by which an accuracy is known to ± 35.4 points" in said
+    assert "10 would be better: make them again, with --validation-fraction 0.2 of `fpa-verl data import`" in said
+
+
+def test_rollouts_that_hold_out_enough_are_not(own, base_model):
+    import_sums(own, base_model, "--validation-fraction", "0.2")
+    assert "note:" not in new("sums", *options(base_model, rollouts="rollouts")).output
+
+
 def test_rollouts_of_which_none_trains_are_refused(own, base_model):
     import_sums(own, base_model, slips=(0, 0))
     with pytest.raises(DatasetError, match=r"nothing to train on in rollouts: .* 0 mixed, 48 all right"):
