@@ -253,7 +253,9 @@ def show(
     _print_counts(folder, dataset.manifest.counts)
     for name, value in dataset.manifest.fingerprints.items():
         console.print(f"  {name}: {value}", highlight=False)
-    console.print(f"  cost: {dataset.manifest.device_seconds:,.0f} device-seconds", highlight=False)
+    manifest = dataset.manifest
+    cost = f"{manifest.device_seconds:,.0f} device-seconds" if manifest.cost else "not written down"
+    console.print(f"  cost: {cost}", highlight=False)
 
 
 def _print_rows(dataset: RolloutDataset, names: list[str], model: str | None) -> None:

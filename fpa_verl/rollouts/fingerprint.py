@@ -32,6 +32,13 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def is_hub_name(path: str) -> bool:
+    """Whether a model that is no folder here may be one of the hub's, whose names have one part or two."""
+    folder = Path(path).expanduser()
+    is_elsewhere = folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1
+    return not (is_elsewhere or folder.is_dir() or (folder.parent / RUN_FILE).is_file())
+
+
 def local_model_dir(path: str) -> Path:
     """The folder that holds the model: `path` itself, or the hub snapshot of that name (downloaded if needed)."""
     folder = Path(path).expanduser()
@@ -42,8 +49,7 @@ def local_model_dir(path: str) -> Path:
             f"no model at {path}: the run in {folder.parent} left none of that name. Where no validation beat the base "
             "model there is no best one; its report says so"
         )
-    # A name of the hub's has one part or two.
-    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
+    if not is_hub_name(path):
         raise ConfigError(f"no model at {path}: {GIVE_ANOTHER}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -88,7 +88,12 @@ def _is_cached(facts: RunFacts) -> bool:
 
 
 def _report_cached(facts: RunFacts) -> None:
+    """Say what is in the cache, and what to type so that it is read."""
     say(describe_cache(facts.cache_folder, read_cache_file(facts.cache_folder, facts.cache_key)))
+    source = str(facts.config.reference.source)
+    # What keeps the response token alone is exact for those that ask for no future policy.
+    reader = "dpo" if source == "chosen" else "fpa_offline"
+    say(f"next: {command_for(reader, {'reference.source': source}, caches=True)}")
 
 
 # ---- evaluate -------------------------------------------------------------------------------------
