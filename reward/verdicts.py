@@ -69,7 +69,10 @@ def read_verdict(returned: Any, threshold: float | None = None) -> Verdict:
 
 def _is_right(told: Mapping[str, Any], threshold: float | None) -> bool:
     score = told.get("score")
-    number = float(score) if isinstance(score, Real | np.bool_) else math.nan
+    try:
+        number = float(score) if isinstance(score, Real | np.bool_) else math.nan
+    except OverflowError as error:
+        raise ContractError("returned a score larger than any float") from error
     if math.isnan(number):
         raise ContractError(f"returned {told!r:.200}, which has no 'score' that is a number")
     if threshold is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fpa_verl.cli.console import console
-from fpa_verl.cli.options import RewardArgs, given_function, json_object
+from fpa_verl.cli.options import RewardArgs, TemplateArgs, given_function, json_object
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 
 if TYPE_CHECKING:
@@ -130,10 +130,7 @@ def import_(
     model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
     out: Annotated[Path, typer.Option(help="The dataset folder to write.")],
     prompt: NewPrompt = None,
-    template_args: Annotated[
-        str | None,
-        typer.Option(help="Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'."),
-    ] = None,
+    template_args: TemplateArgs = None,
     validation_fraction: Annotated[
         float | None,
         typer.Option(min=0.0, max=0.99, help="Share of problems held out; default: 0.05, of pairs none."),
@@ -259,7 +256,9 @@ def show(
     _print_counts(folder, dataset.manifest.counts)
     for name, value in dataset.manifest.fingerprints.items():
         console.print(f"  {name}: {value}", highlight=False)
-    console.print(f"  cost: {dataset.manifest.device_seconds:,.0f} device-seconds", highlight=False)
+    manifest = dataset.manifest
+    cost = f"{manifest.device_seconds:,.0f} device-seconds" if manifest.cost else "not written down"
+    console.print(f"  cost: {cost}", highlight=False)
 
 
 def _print_rows(dataset: RolloutDataset, names: list[str], model: str | None) -> None:

@@ -16,6 +16,10 @@ RewardArgs = Annotated[
     str | None,
     typer.Option(help="What verl's `reward_kwargs` would hand to it, as JSON: '{\"tolerance\": 0.01}'."),
 ]
+TemplateArgs = Annotated[
+    str | None,
+    typer.Option(help="Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'."),
+]
 
 
 def json_object(option: str, text: str | None) -> dict[str, Any]:

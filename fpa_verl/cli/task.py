@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fpa_verl.cli.console import console
-from fpa_verl.cli.options import RewardArgs, given_function
+from fpa_verl.cli.options import RewardArgs, TemplateArgs, given_function, json_object
 
 task_app = typer.Typer(no_args_is_help=True, help="Make a task file for problems and a model of one's own.")
 
@@ -37,6 +37,7 @@ def new(
         ),
     ] = None,
     reward_args: RewardArgs = None,
+    template_args: TemplateArgs = None,
     threshold: Annotated[float | None, typer.Option(help="The score from which its responses are right.")] = None,
     response_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest response; default: that of the rollouts, or 2048.")
@@ -48,9 +49,10 @@ def new(
     """Write a task file with numbers that fit data and model, and print what to type with it, in order."""
     from fpa_verl.errors import ConfigError
     from fpa_verl.paths import RECIPES
+    from fpa_verl.tasks.doubts import scorer_doubts, validation_doubts
     from fpa_verl.tasks.measure import has_gpu, measure
     from fpa_verl.tasks.numbers import numbers
-    from fpa_verl.tasks.task_file import Task, steps, write_task
+    from fpa_verl.tasks.task_file import Task, scorer_of, steps, write_task
 
     chosen = hardware or ("h200x2" if has_gpu() else "cpu")
     places = (RECIPES / "hardware", folder / "hardware")
@@ -61,9 +63,12 @@ def new(
         raise ConfigError(f"--problems and --test are both {test}: what trains cannot test")
     function = given_function(reward, reward_args, threshold)
     task = Task(name, problems, test, model, folder, rollouts, chosen, function)
-    measured = measure(problems, test, model, rollouts)
+    measured = measure(problems, test, model, rollouts, json_object("--template-args", template_args))
     found = numbers(measured, chosen, response_tokens)
+    doubts = [*scorer_doubts(scorer_of(task, measured), measured), *validation_doubts(measured)]
     write_task(task, measured, found)
+    for doubt in doubts:
+        console.print(f"note: {doubt}", highlight=False, markup=False)
     console.print(f"{task.file}: written. Read it, then type, in this order:", highlight=False, markup=False)
     for step in steps(task):
         console.print(f"\n# {step.purpose}", style="dim", highlight=False, markup=False)

@@ -15,7 +15,7 @@ def watch(
 ) -> None:
     """See how far runs, collections and evaluations are, their cost and accuracy so far, until they are finished.
 
-    Default: ./runs. What has not begun yet is waited for.
+    Default: ./runs. In a terminal, what has not begun yet is waited for.
     """
     from fpa_verl.report.watch import watch as watch_runs
 

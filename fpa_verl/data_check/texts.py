@@ -66,7 +66,7 @@ class Texts:
 
     @property
     def _is_imported(self) -> bool:
-        return self._manifest.origin.get("kind") == "import"
+        return self._manifest.is_imported
 
     def _look_at_imported(self, piece: Piece, faulty: set[int]) -> None:
         """What a model may have sampled itself, and a text may not show."""

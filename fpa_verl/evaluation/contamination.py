@@ -1,7 +1,8 @@
 """Evaluation problems that training problems give away: the same text, or nearly.
 
 Of two problems, plain is the share of common shingles (Jaccard). Shingles that many problems of one of the two sets
-have say little: they are of a template, or of an instruction. Specific is the same share over the others.
+have say little: they are of a template, or of an instruction. Specific is the same share over the others. A problem
+that is like many training problems, whatever its numbers, is of a template: only the same numbers make it near.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from fpa_verl.evaluation.wording import SHINGLE, normalised, numbers, runs, said, without_instruction
+from fpa_verl.evaluation.wording import SHINGLE, normalised, numbers, patterns, runs, said, without_instruction
 
 # The share of common shingles from which two problems count as near.
 NEAR = 0.5
 # Many problems are more than so many, and more than this share of the set.
 MANY, MANY_SHARE = 10, 0.005
+# The share of common shingles, whatever their numbers, from which two problems may be of one template.
+ONE_TEMPLATE = 0.25
 # Evaluation problems compared at once, which bounds the memory where all are alike.
 _CHUNK = 200
 
@@ -48,7 +52,7 @@ class Findings:
 
     Attributes:
         matches: closest first.
-        templated: evaluation problems that are no match, and share enough with a training problem, but what many have.
+        templated: evaluation problems that are no match, and would be, were they not made like many others.
     """
 
     matches: list[Match]
@@ -67,8 +71,8 @@ class Findings:
         if not self.templated:
             return None
         return (
-            f"{self.templated:,} of {name}'s {total:,} problems are made like many others (a template): all that they "
-            "share with a training problem, many share. They do not count as near, for their numbers are others"
+            f"{self.templated:,} of {name}'s {total:,} problems are made like many others (a template) and have other "
+            "numbers than the training problems that they are closest to: they do not count as near"
         )
 
 
@@ -87,10 +91,19 @@ class _Side:
     frequency: Counter[Shingle]
 
     @property
+    def many(self) -> float:
+        """More than so many problems are many of them."""
+        return max(MANY, MANY_SHARE * len(self.shingles))
+
+    @property
     def common(self) -> set[Shingle]:
         """Shingles that many of the problems have."""
-        many = max(MANY, MANY_SHARE * len(self.shingles))
-        return {shingle for shingle, count in self.frequency.items() if count > many}
+        return {shingle for shingle, count in self.frequency.items() if count > self.many}
+
+    @cached_property
+    def patterns(self) -> list[set[Shingle]]:
+        """Shingles of each, whatever the values of their numbers."""
+        return [patterns(own) for own in self.shingles]
 
     @staticmethod
     def of(texts: Mapping[str, str]) -> _Side:
@@ -121,7 +134,7 @@ class ProblemIndex:
             for spelling in spellings:
                 self.position_of.setdefault(spelling, position)
         self.columns = {shingle: place for place, shingle in enumerate(self.side.frequency)}
-        self.incidence = self.incidence_of(self.side.shingles)
+        self.incidence = _incidence(self.side.shingles, self.columns)
 
     def matches(self, evaluation: Mapping[str, str], near: float = NEAR) -> list[Match]:
         """The matches of `compare`."""
@@ -132,7 +145,7 @@ class ProblemIndex:
 
         A problem occurs if its normalised text is that of a training problem, both with or without the instruction of
         their sets. It is near if plain and specific are `near` or more; or if specific is, over `SHINGLE` common ones
-        at least; or if plain is and the numbers are the same.
+        at least; or if plain is and the numbers are the same. Of a template, it is so with the same numbers alone.
 
         Args:
             evaluation: problem id to text.
@@ -153,13 +166,14 @@ class ProblemIndex:
                 matches.append(Match(problem_id, self.ids[position], similarity, same=False))
         return Findings(sorted(matches, key=lambda match: (not match.same, -match.similarity)), templated)
 
-    def incidence_of(self, found: list[set[Shingle]]) -> sparse.csr_matrix:
-        """Which problem has which of the training problems' shingles."""
-        known = [[self.columns[shingle] for shingle in own if shingle in self.columns] for own in found]
-        ends = np.cumsum([0, *map(len, known)])
-        indices = np.fromiter(chain.from_iterable(known), dtype=np.int64, count=ends[-1])
-        ones = np.ones(len(indices), np.int32)
-        return sparse.csr_matrix((ones, indices, ends), (len(known), len(self.columns)))
+
+def _incidence(found: list[set[Shingle]], columns: Mapping[Shingle, int]) -> sparse.csr_matrix:
+    """Which problem has which of the shingles that have a column."""
+    known = [[columns[shingle] for shingle in own if shingle in columns] for own in found]
+    ends = np.cumsum([0, *map(len, known)])
+    indices = np.fromiter(chain.from_iterable(known), dtype=np.int64, count=ends[-1])
+    ones = np.ones(len(indices), np.int32)
+    return sparse.csr_matrix((ones, indices, ends), (len(known), len(columns)))
 
 
 class _Comparison:
@@ -167,7 +181,7 @@ class _Comparison:
 
     def __init__(self, index: ProblemIndex, asked: _Side, common: set[Shingle], near: float):
         self.near = near
-        self.training, self.asked = index.incidence, index.incidence_of(asked.shingles)
+        self.training, self.asked = index.incidence, _incidence(asked.shingles, index.columns)
         specific = np.flatnonzero([shingle not in common for shingle in index.columns])
         self.training_specific, self.asked_specific = self.training[:, specific], self.asked[:, specific]
         self.sizes = [np.array([len(own) for own in side.shingles]) for side in (asked, index.side)]
@@ -181,6 +195,10 @@ class _Comparison:
             np.array([known.setdefault(own, len(known)) if own else -1 - side for own in one.numbers], dtype=np.int64)
             for side, one in enumerate((asked, index.side))
         ]
+        places = {one: place for place, one in enumerate(dict.fromkeys(chain.from_iterable(index.side.patterns)))}
+        self.patterns = [_incidence(side.patterns, places) for side in (asked, index.side)]
+        self.pattern_sizes = [np.array([len(own) for own in side.patterns]) for side in (asked, index.side)]
+        self.many = index.side.many
         self.rows: range = range(0)
 
     def closest(self, row: int) -> tuple[int | None, float, bool]:
@@ -198,13 +216,22 @@ class _Comparison:
         specific = _jaccard(specific_counts[places], self.specific_sizes, row, places)
         alike = plain >= self.near
         same_numbers = self.numbers[1][places] == self.numbers[0][row]
-        is_near = (specific >= self.near) & (alike | (specific_counts[places] >= SHINGLE)) | (alike & same_numbers)
+        by_rest = (specific >= self.near) & (alike | (specific_counts[places] >= SHINGLE))
+        is_near = (alike | by_rest) & same_numbers
+        if not self._is_of_a_template(row):
+            is_near |= by_rest
         if not is_near.any():
-            return None, 0.0, bool(alike.any())
+            return None, 0.0, bool((alike | by_rest).any())
         similarity = np.where(is_near, np.where(alike, plain, specific), -1.0)
         # Of equally close ones the first.
         best = np.lexsort((places, -similarity))[0]
         return int(places[best]), float(similarity[best]), False
+
+    def _is_of_a_template(self, row: int) -> bool:
+        """Whether many training problems are like this one, whatever the values of their numbers."""
+        counts = self.pattern_counts.getrow(row - self.rows.start)
+        shares = _jaccard(counts.data, self.pattern_sizes, row, counts.indices)
+        return bool(np.count_nonzero(shares >= ONE_TEMPLATE) > self.many)
 
     def _advance(self, row: int) -> None:
         """Compare the rows from this one on."""
@@ -212,6 +239,7 @@ class _Comparison:
         some = slice(self.rows.start, self.rows.stop)
         self.plain_counts = (self.asked[some] @ self.training.T).tocsr()
         self.specific_counts = (self.asked_specific[some] @ self.training_specific.T).tocsr()
+        self.pattern_counts = (self.patterns[0][some] @ self.patterns[1].T).tocsr()
 
 
 def _jaccard(

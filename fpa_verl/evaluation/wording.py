@@ -106,6 +106,11 @@ def numbers(tokens: list[str]) -> tuple[str, ...]:
     return tuple(sorted(filter(NUMBER.fullmatch, tokens)))
 
 
+def patterns(shingles: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """The runs of words, whatever the values of their numbers."""
+    return {tuple("0" if NUMBER.fullmatch(word) else word for word in shingle) for shingle in shingles}
+
+
 def without_instruction(texts: Sequence[str]) -> list[str]:
     """The texts without the sentences that all of them begin or end with; as they are where they are few.
 

@@ -18,13 +18,24 @@ from rich.table import Table
 from rich.text import Text
 
 from fpa_verl.errors import DatasetError, FpaError
+from fpa_verl.files import read_json_lines
 from fpa_verl.report.comparable import problem_sets, require_comparable
 from fpa_verl.report.statistics.base import with_pooled_base
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, Curve, CurvePoint, curve_of
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.ledger import read_spending
-from fpa_verl.runs.names import PROGRESS_FILE
-from fpa_verl.runs.progress import SILENT_SECONDS, Progress, duration, progress_of, read_count
+from fpa_verl.runs.names import LEDGER_FILE, LOG_FILE, PROGRESS_FILE
+from fpa_verl.runs.progress import (
+    FINISHED,
+    SILENT_SECONDS,
+    STOPPED,
+    Progress,
+    duration,
+    progress_of,
+    read_count,
+    silent_for,
+    was_stopped,
+)
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import UNKNOWN, percent
 
@@ -46,7 +57,7 @@ def frame(runs: Sequence[Run], now: float, counted: Sequence[Path] = ()) -> Grou
     Args:
         runs: that train.
         now: as it is shown.
-        counted: folders in which something is counted.
+        counted: folders in which something is counted, or will be once it has started.
     """
     parts: list[Text | Table] = []
     if counted:
@@ -116,30 +127,47 @@ def _row(run: Run, progress: Progress, points: list[CurvePoint], others: list[Cu
 
 
 def _counts(folders: Sequence[Path], now: float) -> Table:
-    """The table of what is counted."""
+    """The table of what is counted, or will be."""
     table = _table("folder", "there", "left", "dev.-h", last="a second")
-    for folder in folders:
-        count = read_count(folder)
-        if count is None:
-            continue
-        remaining, silent = count.remaining(now), now - count.time
-        left = "starting" if remaining is None else duration(remaining)
-        if silent > SILENT_SECONDS:
-            left = f"silent for {duration(silent)}"
-        rate = UNKNOWN if count.a_second is None else f"{count.a_second:,.1f}"
+    for folder, name in _names(folders).items():
+        count, state = read_count(folder), _state(folder, now)
+        is_over = count is not None and count.over
+        rate = UNKNOWN if count is None or count.a_second is None else f"{count.a_second:,.1f}"
         table.add_row(
-            Text(folder.name if count.over else f"{folder.name}, {count.doing}"),
-            ProgressBar(total=count.total or 1, completed=count.done, width=8),
-            Text(f"{count.done:,}/{count.total:,} {count.unit}"),
-            _left("finished" if count.over else left),
+            Text(name if count is None or is_over else f"{name}, {count.doing}"),
+            ProgressBar(total=count.total or 1 if count else 1, completed=count.done if count else 0, width=8),
+            Text(f"{count.done:,}/{count.total:,} {count.unit}" if count else UNKNOWN),
+            _left(state),
             Text(f"{read_spending(folder).cost.device_seconds / SECONDS_PER_HOUR:,.3f}"),
             Text(rate),
         )
     return table
 
 
+def _names(folders: Sequence[Path]) -> dict[Path, str]:
+    """Of each its name, with as many of the folders above it as tell them apart."""
+    for depth in range(1, max((len(folder.parts) for folder in folders), default=0) + 1):
+        names = {folder: str(Path(*folder.parts[-depth:])) for folder in folders}
+        if len(set(names.values())) == len(names):
+            return names
+    return {folder: str(folder) for folder in folders}
+
+
+def _state(folder: Path, now: float) -> str:
+    """How it is with what is counted, or will be, and how long it takes."""
+    count, silent = read_count(folder), silent_for(folder, now)
+    if count is not None and count.over:
+        return FINISHED
+    if was_stopped(read_json_lines(folder / LEDGER_FILE)):
+        return STOPPED
+    if silent > SILENT_SECONDS:
+        return f"silent for {duration(silent)}"
+    remaining = count.remaining(now) if count else None
+    return "starting" if remaining is None else duration(remaining)
+
+
 def _left(text: str) -> Text:
-    return Text(text, style={"finished": "green"}.get(text, "red" if text.startswith(("silent", "stopped")) else ""))
+    return Text(text, style={FINISHED: "green"}.get(text, "red" if text.startswith(("silent", "stopped")) else ""))
 
 
 def watched(given: Sequence[str]) -> tuple[list[Run], list[Path]]:
@@ -154,37 +182,55 @@ def watched(given: Sequence[str]) -> tuple[list[Run], list[Path]]:
     if found and not runs:
         raise DatasetError(f"{found[0].folder}: a log of verl does not say how far its run is: give run directories")
     folders = [Path(match) for one in there for match in (glob(one, recursive=True) or [one])]
-    counts = sorted({file.parent for folder in folders if folder.is_dir() for file in folder.rglob(PROGRESS_FILE)})
     # A run that trains counts the answers of its validations.
-    return runs, [folder for folder in counts if folder not in {run.folder for run in runs}]
+    of_runs = {run.folder for run in runs}
+    below = {file.parent for folder in folders if folder.is_dir() for file in _files_of_commands(folder)}
+    return runs, sorted(folder for folder in below - of_runs if read_count(folder) or _has_begun(folder))
 
 
-def _is_over(runs: Sequence[Run], counted: Sequence[Path]) -> bool:
-    counts = [read_count(folder) for folder in counted]
-    return bool(runs or counts) and all(run.finished for run in runs) and all(one is None or one.over for one in counts)
+def _files_of_commands(folder: Path) -> list[Path]:
+    return [file for name in (PROGRESS_FILE, LOG_FILE) for file in folder.rglob(name)]
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a command has a log there, and nothing yet to count: it starts Ray and the servers, or failed to."""
+    return not (folder / PROGRESS_FILE).exists() and not read_spending(folder).finished
+
+
+def _states(runs: Sequence[Run], counted: Sequence[Path], now: float) -> set[str]:
+    """How it is with all that has begun; what is silent and never came to count anything is no part of it."""
+    of_runs = {progress_of(run, now).state for run in runs}
+    others = [(read_count(folder), _state(folder, now)) for folder in counted]
+    return of_runs | {state for count, state in others if count or not state.startswith("silent")}
 
 
 def watch(given: Sequence[str], console: Console, every_s: float) -> None:
     """Draw anew every so many seconds, until all is finished or the user has seen enough.
 
     Where nothing is there yet, or all was finished before, it waits for what comes; but where no terminal looks on, it
-    does not wait for what may never come.
+    does not wait for what may never come: it ends where nothing goes on.
     """
     known: set[Path] | None = None
-    saw_one = not console.is_terminal
+    saw_one = False
     with Live(console=console, auto_refresh=False) as live:
         while True:
+            now = time.time()
             runs, counted = watched(given)
             folders = {run.folder for run in runs} | set(counted)
             known = folders if known is None else known
-            is_over = _is_over(runs, counted)
+            states = _states(runs, counted, now)
+            is_over = states == {FINISHED}
             saw_one |= bool(folders) and (not is_over or folders != known)
-            parts = [frame(runs, time.time(), counted)] if folders else []
+            parts = [frame(runs, now, counted)] if folders else []
             if not folders or (is_over and not saw_one):
-                state = "all is finished in" if folders else "nothing yet in"
-                wait = f"{state} {', '.join(given)}: waiting for a run to begin (Ctrl-C ends this)"
-                parts.append(Group(Text(wait, style="dim")))
+                parts.append(Group(Text(_nothing_goes_on(given, bool(folders), console.is_terminal), style="dim")))
             live.update(Group(*parts), refresh=True)
-            if is_over and saw_one:
+            if (is_over and saw_one) or not (console.is_terminal or states - {FINISHED, STOPPED}):
                 return
             time.sleep(every_s)
+
+
+def _nothing_goes_on(given: Sequence[str], is_there: bool, waits: bool) -> str:
+    state = "all is finished in" if is_there else "nothing yet in"
+    more = ": waiting for a run to begin (Ctrl-C ends this)" if waits else ""
+    return f"{state} {', '.join(given)}{more}"

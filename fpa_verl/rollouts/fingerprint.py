@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,13 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def is_hub_name(path: str) -> bool:
+    """Whether a model that is no folder here may be one of the hub's, whose names have one part or two."""
+    folder = Path(path).expanduser()
+    is_elsewhere = folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1
+    return not (is_elsewhere or folder.is_dir() or (folder.parent / RUN_FILE).is_file())
+
+
 def local_model_dir(path: str) -> Path:
     """The folder that holds the model: `path` itself, or the hub snapshot of that name (downloaded if needed)."""
     folder = Path(path).expanduser()
@@ -42,8 +49,7 @@ def local_model_dir(path: str) -> Path:
             f"no model at {path}: the run in {folder.parent} left none of that name. Where no validation beat the base "
             "model there is no best one; its report says so"
         )
-    # A name of the hub's has one part or two.
-    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
+    if not is_hub_name(path):
         raise ConfigError(f"no model at {path}: {GIVE_ANOTHER}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -106,6 +112,17 @@ def template_fingerprint(
     """
     more = [list(stop), *([text] if text else [])] if stop or text else []
     return digest(template, template_kwargs or {}, *more)
+
+
+def first_difference(made_with: Mapping[str, str], mine: Mapping[str, str]) -> str | None:
+    """The first of tokenizer, template and model in which a dataset is not of this model; None where it is.
+
+    Args:
+        made_with: the dataset's fingerprints; what it does not tell is taken to be the same.
+        mine: as `base_fingerprints` has them.
+    """
+    names = ("tokenizer", "template", "model")
+    return next((name for name in names if made_with.get(name) not in (None, mine[name])), None)
 
 
 def base_fingerprints(

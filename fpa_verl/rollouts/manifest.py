@@ -81,6 +81,11 @@ class Manifest:
         write_sealed_json(folder / MANIFEST_FILE, asdict(self))
 
     @property
+    def is_imported(self) -> bool:
+        """Whether its rollouts were made elsewhere, at a cost that is not known."""
+        return bool(self.origin.get("kind") == "import")
+
+    @property
     def device_seconds(self) -> float:
         """Device-seconds spent on making the dataset, all phases together."""
         return float(sum(self.cost.get("device_seconds", {}).values()))

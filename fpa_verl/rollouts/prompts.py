@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.paths import RECIPES
+from fpa_verl.rollouts.fingerprint import template_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -174,6 +175,25 @@ def named_prompts() -> dict[str, Prompt]:
         for name, one in recipes.items()
         if one.prompt.text is not None
     }
+
+
+def name_of(fingerprint: str, tokenizer: PreTrainedTokenizerBase, model: str) -> str | None:
+    """What recipes/prompt/ calls the prompt with that fingerprint around it; None where it is none of theirs.
+
+    Args:
+        fingerprint: a template's.
+        tokenizer: the model's.
+        model: for messages.
+    """
+    own = {} if tokenizer.chat_template is None else {"chat": Prompt(SLOT)}
+    return next(
+        (
+            name
+            for name, prompt in {**own, **named_prompts()}.items()
+            if template_fingerprint(**pinned(prompt, tokenizer, model).around) == fingerprint
+        ),
+        None,
+    )
 
 
 def read_prompt(wanted: str) -> Prompt:

@@ -20,6 +20,43 @@ PLAN_FILE = "plan.json"
 REMEDY = "delete it and repeat the command; what it held is made again"
 
 
+def require_same_plan(folder: Path, plan: dict[str, Any]) -> None:
+    """Refuse a folder in which something else was made or begun.
+
+    Args:
+        folder: a dataset's, which may not be there yet.
+        plan: what is to be made.
+
+    Raises:
+        DatasetError: the plan in the folder is damaged.
+        MismatchError: another plan is there; it names what differs.
+    """
+    file = folder / PLAN_FILE
+    if not file.exists():
+        return
+    before, now = _settings(_read_plan(file)), _settings(json.loads(json.dumps(plan)))
+    changed = [
+        f"{name} ({before.get(name, 'none')}, now {now.get(name, 'none')})"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise MismatchError(
+            f"{folder} was begun with another {', '.join(changed)}: name another folder, or delete this one to start "
+            "over"
+        )
+
+
+def _settings(plan: dict[str, Any]) -> dict[str, Any]:
+    """All that a plan says, each under the name of its part as well; a fingerprint under that of what it is of."""
+    found: dict[str, Any] = {}
+    for name, value in plan.items():
+        parts = value if isinstance(value, dict) else {"": value}
+        group = "" if name == "fingerprints" else name
+        found |= {".".join(filter(None, (group, part))): one for part, one in parts.items()}
+    return found
+
+
 def _read_plan(file: Path) -> dict[str, Any]:
     try:
         plan = json.loads(file.read_text(encoding="utf-8"))
@@ -43,21 +80,10 @@ class RolloutWriter:
         self.folder = folder
         self.plan = plan
         folder.mkdir(parents=True, exist_ok=True)
-        plan_file = folder / PLAN_FILE
-        if plan_file.exists():
-            self._refuse_another_plan(_read_plan(plan_file))
-        else:
-            write_json(plan_file, plan)
+        require_same_plan(folder, plan)
+        if not (folder / PLAN_FILE).exists():
+            write_json(folder / PLAN_FILE, plan)
         self._next = 1 + max((int(part.stem.split("-")[1]) for part in self._parts()), default=-1)
-
-    def _refuse_another_plan(self, before: dict[str, Any]) -> None:
-        now = json.loads(json.dumps(self.plan))
-        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        if changed:
-            raise MismatchError(
-                f"{self.folder} was begun with another {', '.join(changed)}: name another folder, or delete "
-                "this one to start over"
-            )
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -21,6 +22,8 @@ from fpa_verl.runs.run import Run
 PACE_STEPS = 50
 # A run that wrote nothing for so many of its steps, and for this long, has probably died.
 SILENT_STEPS, SILENT_SECONDS = 10, 300
+# What is said of a command whose work is done, and of one that ended before it was.
+FINISHED, STOPPED = "finished", f"stopped, see {LOG_FILE}"
 # Seconds between two counts that are written.
 COUNT_EVERY_S = 1.0
 
@@ -57,9 +60,9 @@ class Progress:
     @property
     def state(self) -> str:
         if self.finished:
-            return "finished"
+            return FINISHED
         if self.stopped:
-            return f"stopped, see {LOG_FILE}"
+            return STOPPED
         if self.silent_for > max(SILENT_SECONDS, SILENT_STEPS * (self.seconds_a_step or 0.0)):
             return f"silent for {duration(self.silent_for)}"
         return "starting" if not self.step else "running"
@@ -77,7 +80,7 @@ def progress_of(run: Run, now: float) -> Progress:
     total, step = run.spending.total_steps or configured, run.spending.last_step
     to_come = [later for later in range(step + 1, (total or step) + 1) if later == total or later % every == 0]
     evaluations = len(to_come) * _seconds_an_evaluation(steps) if every > 0 else 0.0
-    stopped = bool(records) and records[-1]["kind"] == "closed" and not run.finished
+    stopped = was_stopped(records) and not run.finished
     return Progress(step, total, _seconds_a_step(steps), evaluations, max(0.0, silent), run.finished, stopped)
 
 
@@ -149,6 +152,23 @@ def read_count(folder: Path) -> Count | None:
         return Count(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def silent_for(folder: Path, now: float) -> float:
+    """Seconds at unix time `now` since a command that counts, or is still to count, was heard of: its count, its log.
+
+    Args:
+        folder: where it writes.
+        now: as it is shown.
+    """
+    count, log = read_count(folder), folder / LOG_FILE
+    heard = [count.time] if count else []
+    return max(0.0, now - max([*heard, *([log.stat().st_mtime] if log.exists() else [])], default=now))
+
+
+def was_stopped(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a ledger's last record is that of a command which has ended, whatever became of what it did."""
+    return bool(records) and records[-1]["kind"] == "closed"
 
 
 class Tally:

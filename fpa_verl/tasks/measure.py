@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fpa_verl.errors import DatasetError
+from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.rollouts import RolloutDataset
-from fpa_verl.rollouts.fingerprint import local_model_dir
+from fpa_verl.rollouts.fingerprint import base_fingerprints, first_difference, local_model_dir
 from fpa_verl.rollouts.problems import Problem, read_problems
-from fpa_verl.rollouts.prompts import SLOT, Prompt, named_prompts, pinned, render
+from fpa_verl.rollouts.prompts import SLOT, Prompt, name_of, named_prompts, pinned, render
 from fpa_verl.rollouts.schema import VALIDATION
+from fpa_verl.rollouts.scorer_trial import one_of_each_set
 
 ROLLOUTS_PER_PROBLEM = 8
 # For a model whose tokenizer has no chat template: question and answer in plain text, and the end of the answer where
@@ -37,6 +38,8 @@ class Measured:
         positions: longest sequence that the model knows; None where its configuration does not say.
         prompt: how problems are put.
         prompt_name: what recipes call that: "chat", "plain", or one of recipes/prompt/.
+        template_args: what its template is rendered with, as a user has said.
+        examples: a problem of each set.
         split: share of held-out problems and the seed that picked them, of the rollouts; None without them.
         held_out, trained: problems of the rollouts that never train, and those that may; None likewise.
         rollouts_per_problem: of the rollouts.
@@ -52,6 +55,8 @@ class Measured:
     positions: int | None
     prompt: Prompt
     prompt_name: str
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+    examples: tuple[Problem, ...] = ()
     split: Mapping[str, Any] | None = None
     held_out: int | None = None
     trained: int | None = None
@@ -59,7 +64,13 @@ class Measured:
     scorer: Mapping[str, Any] | None = None
 
 
-def measure(train: Path, test: Path, model: str, rollouts: Path | None = None) -> Measured:
+def measure(
+    train: Path,
+    test: Path,
+    model: str,
+    rollouts: Path | None = None,
+    template_args: Mapping[str, Any] | None = None,
+) -> Measured:
     """Read problems, model and, if there are any, rollouts.
 
     Args:
@@ -67,10 +78,13 @@ def measure(train: Path, test: Path, model: str, rollouts: Path | None = None) -
         test: likewise.
         model: folder or hub name.
         rollouts: a rollout dataset of the training problems.
+        template_args: what the model's chat template is rendered with.
 
     Raises:
         ConfigError: there is no such model.
-        DatasetError: a file is missing or of another form, has no problems, or puts them otherwise than the other.
+        DatasetError: a file is missing or of another form, has no problems, or puts them otherwise than the other; no
+            rollout can train.
+        MismatchError: the rollouts are another model's, or put their problems otherwise.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -79,10 +93,10 @@ def measure(train: Path, test: Path, model: str, rollouts: Path | None = None) -
     tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
     require_one_prompt({train: training, test: testing})
     name, prompt = _prompt([*training, *testing], tokenizer)
-    prompt = pinned(prompt, tokenizer, model)
+    prompt = pinned(replace(prompt, arguments=template_args or {}), tokenizer, model)
     rendered = [render(tokenizer, problem.chat, prompt) for problem in (*training, *testing)]
     longest = max(len(ids) for ids in tokenizer(rendered, add_special_tokens=False)["input_ids"])
-    dataset = RolloutDataset(rollouts) if rollouts is not None else None
+    dataset = None if rollouts is None else _usable(rollouts, model, tokenizer, prompt, name)
     return Measured(
         problems=len(training),
         test_problems=len(testing),
@@ -93,8 +107,36 @@ def measure(train: Path, test: Path, model: str, rollouts: Path | None = None) -
         positions=getattr(config, "max_position_embeddings", None),
         prompt=prompt,
         prompt_name=name,
+        template_args=template_args or {},
+        examples=tuple(one_of_each_set([*training, *testing])),
         **(_of_rollouts(dataset) if dataset is not None else {}),
     )
+
+
+def _usable(folder: Path, model: str, tokenizer: Any, prompt: Prompt, prompt_name: str) -> RolloutDataset:
+    """The dataset, which the task's runs would accept.
+
+    Raises:
+        DatasetError: nothing in it can train.
+        MismatchError: it is another model's, or puts its problems otherwise.
+    """
+    dataset = RolloutDataset(folder)
+    theirs, mine = dataset.manifest.fingerprints, base_fingerprints(model, tokenizer, **prompt.around)
+    name = first_difference(theirs, mine)
+    if name == "template":
+        known = name_of(theirs[name], tokenizer, model)
+        how = f"prompt={known}" if known else "another template, or another prompt around it"
+        raise MismatchError(
+            f"{folder} was made with {how}, and with these problem files the task has prompt={prompt_name}: give "
+            "`fpa-verl data problems` and `fpa-verl data import` the same --prompt, and --template-args here as there"
+        )
+    if name is not None:
+        raise MismatchError(
+            f"{folder} was made with another {name} ({theirs[name]}) than {model} ({mine[name]}): give the --model "
+            "that made it, or leave --rollouts out and collect with this one"
+        )
+    dataset.require_items(1)
+    return dataset
 
 
 def _of_rollouts(dataset: RolloutDataset) -> dict[str, Any]:

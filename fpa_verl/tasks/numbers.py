@@ -78,12 +78,12 @@ def numbers(measured: Measured, hardware: str, response_tokens: int | None = Non
     held_out = validation_problems(measured.problems) if measured.held_out is None else measured.held_out
     training = measured.problems - held_out if measured.trained is None else measured.trained
     prompt, response = lengths(measured, response_tokens)
-    trajectories = measured.trainable or round(TRAINABLE_SHARE * ROLLOUTS_PER_PROBLEM * training)
+    guessed = round(TRAINABLE_SHARE * ROLLOUTS_PER_PROBLEM * training)
+    trajectories = guessed if measured.trainable is None else measured.trainable
     batch = next((size for size in (64, 32) if trajectories >= 10 * size), 16)
     if trajectories < batch:
-        raise ConfigError(
-            f"{measured.problems:,} problems are too few: an update takes {batch} trajectories that train"
-        )
+        few = f"{measured.problems:,} problems" if measured.trainable is None else f"{trajectories} rollouts that train"
+        raise ConfigError(f"{few} are too few: an update takes {batch} trajectories that train")
     an_epoch = trajectories // batch
     epochs = min(MOST_EPOCHS, max(EPOCHS, -(-UPDATES // an_epoch)))
     samples = 4 if measured.parameters < SMALL else 8

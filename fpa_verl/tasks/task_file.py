@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from fpa_verl.commands import override, override_list
 from fpa_verl.errors import ConfigError
 from fpa_verl.paths import RECIPES
 from fpa_verl.reward.function import KEPT, RewardFunction
@@ -50,6 +51,11 @@ class Task:
         return f"runs/{self.name}"
 
     @property
+    def base(self) -> str:
+        """Where its base model is evaluated."""
+        return f"{self.runs}/base"
+
+    @property
     def dataset(self) -> str:
         return str(self.rollouts) if self.rollouts is not None else f"{self.runs}/rollouts"
 
@@ -75,7 +81,7 @@ def write_task(task: Task, measured: Measured, found: Numbers) -> None:
 def task_text(task: Task, measured: Measured, found: Numbers) -> str:
     """The file's content."""
     trained = f"{found.training_problems:,} problems x {measured.rollouts_per_problem}"
-    known = "trajectories that train" if measured.trainable else "trajectories that train, if half of them do"
+    known = f"trajectories that train{', if half of them do' if measured.trainable is None else ''}"
     updates = found.epochs * found.steps_an_epoch
     return f"""# @package _global_
 # {task.name}: {measured.problems:,} training problems and {measured.test_problems:,} for the test; a model of about
@@ -163,12 +169,14 @@ def _prompt(measured: Measured) -> str:
     }.get(measured.prompt_name, f"As prompt/{measured.prompt_name}.yaml has it, and as the problem files hold it.")
     text = json.dumps(prompt.text, ensure_ascii=False) if prompt.is_required else "null"
     stops = json.dumps(list(prompt.stop), ensure_ascii=False)
-    return f"\n# {why}\nprompt:\n  name: {measured.prompt_name}\n  text: {text}\n  stop: {stops}\n"
+    given = json.dumps(dict(measured.template_args))
+    arguments = f"data:\n  apply_chat_template_kwargs: {given}\n" if measured.template_args else ""
+    return f"\n# {why}\nprompt:\n  name: {measured.prompt_name}\n  text: {text}\n  stop: {stops}\n{arguments}"
 
 
 def _reward(task: Task, measured: Measured) -> str:
-    """The function that scores: the one that is given, or that scored the rollouts; nothing where that is ours."""
-    function = task.reward or _scored_by(measured)
+    """The function that scores; nothing where that is ours."""
+    function = scorer_of(task, measured)
     if function is None or function.is_ours:
         return ""
     threshold = "null" if function.threshold is None else float(function.threshold)
@@ -181,12 +189,14 @@ def _reward(task: Task, measured: Measured) -> str:
     )
 
 
-def _scored_by(measured: Measured) -> RewardFunction | None:
-    """That which scored the rollouts.
+def scorer_of(task: Task, measured: Measured) -> RewardFunction | None:
+    """The function that is given, or that scored the rollouts; None: ours.
 
     Raises:
-        ConfigError: their scores were kept, and nobody knows whose they are.
+        ConfigError: the rollouts' scores were kept, and nobody knows whose they are.
     """
+    if task.reward is not None:
+        return task.reward
     if measured.scorer is None:
         return None
     if measured.scorer.get(KEPT):
@@ -236,11 +246,12 @@ def steps(task: Task) -> list[Step]:
             "what the base model says of them, once for all runs",
             _run(task, "cache_reference", "reference.source=topk"),
         ),
-        Step("FPA", _run(task, "fpa_offline", "reference.source=topk")),
-        Step("the same without the future policy", _run(task, "off_rl")),
-        Step("maximum likelihood of the right answers", _run(task, "sft")),
-        Step("DPO on pairs of right and wrong ones", _run(task, "dpo", "reference.source=topk")),
-        Step("online, for comparison", _run(task, "grpo_baseline")),
+        Step("how accurate the base model is, once for all runs", _evaluate_base(task)),
+        Step("FPA", _train(task, "fpa_offline", "reference.source=topk")),
+        Step("the same without the future policy", _train(task, "off_rl")),
+        Step("maximum likelihood of the right answers", _train(task, "sft")),
+        Step("DPO on pairs of right and wrong ones", _train(task, "dpo", "reference.source=topk")),
+        Step("online, for comparison", _train(task, "grpo_baseline")),
         Step("in another terminal: how far they are", _fpa("watch", task.runs)),
         Step("the best model on the test problems, every answer kept", _evaluate(task, "fpa_offline")),
         Step("which is cheaper to which accuracy", _fpa("report", task.runs)),
@@ -256,6 +267,17 @@ def _run(task: Task, recipe: str, *overrides: str) -> str:
     hardware = [] if task.hardware == "h200x2" else [f"hardware={task.hardware}"]
     words = ["--config-dir", str(task.folder), f"recipe={recipe}", f"task={task.name}", *hardware, *overrides]
     return shlex.join(["python", "-m", "verl.trainer.main", *words])
+
+
+def _train(task: Task, recipe: str, *overrides: str) -> str:
+    """From one measurement of the base model: of its own draws a run would choose its best model by luck."""
+    return _run(task, recipe, *overrides, override("evaluation.base", task.base))
+
+
+def _evaluate_base(task: Task) -> str:
+    """On the problem sets of the runs, those held out included."""
+    problems = override_list("data.val_files", [f"{task.dataset}/validation.parquet", task.test])
+    return _run(task, "evaluate", problems, override("run_dir", task.base))
 
 
 def _evaluate(task: Task, recipe: str) -> str:

@@ -186,6 +186,18 @@ def test_a_set_of_several_templates():
     assert ProblemIndex(templated(0, 300, text)).compare(templated(300, 420, text)).matches == []
 
 
+def addends(sum_, one):
+    return f"The sum of two numbers is {sum_} and one of them is {one}. What is the other number?"
+
+
+def test_in_a_template_one_of_the_numbers_may_be_the_same_by_chance():
+    """A sum is rare, and all five runs of words around it with it; four addends are not."""
+    training = {f"t{i}": addends(11 + i % 90, 2 + i % 4) for i in range(300)}
+    evaluation = {f"e{i}": addends(11 + i, 9) for i in range(60)}
+    found = ProblemIndex(training).compare(evaluation)
+    assert (found.matches, found.templated) == ([], 60)
+
+
 STORIES = [
     f"The {animal} of {town} {verb} {9 + i} {thing} on {day}, and {3 * i + 2} more later. Of these {thing} "
     f"the next {animal} in {town} took {i + 2}; what was their {quantity}?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fpa_verl.commands import Command
+from fpa_verl.integration.config import kinds
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.next_commands import next_commands
 from fpa_verl.integration.config.typed_command import COMMAND
@@ -86,3 +87,22 @@ def test_a_collection_says_how_many_are_right_what_trains_and_what_to_type(chain
         f"next: {PYTHON} recipe=fpa_offline task=words",
         f"next: {PYTHON} recipe=grpo_baseline task=words",
     ]
+
+
+@pytest.mark.parametrize(("source", "reader"), [("topk", "fpa_offline"), ("chosen", "dpo")])
+def test_a_cache_says_what_to_type_so_that_it_is_read(chained_additions, base_model, monkeypatch, source, reader):
+    said: list[str] = []
+    typed = ["hardware=cpu", "model=tiny", "task=demo", "reference.k=8", f"rollouts={chained_additions}"]
+    monkeypatch.setenv(COMMAND, f"{PYTHON} recipe=cache_reference {' '.join(typed)} trainer.logger=[console]")
+    monkeypatch.setattr(kinds, "read_cache_file", lambda *_: {})
+    monkeypatch.setattr(kinds, "describe_cache", lambda *_: "what there is")
+    words = (*typed, f"reference.source={source}", f"actor_rollout_ref.model.path={base_model}")
+    listen(said.append)
+    try:
+        facts = facts_of(composed("cache_reference", *words))
+        facts.kind.report(facts)
+    finally:
+        listen(print)
+    command = " ".join([f"{PYTHON} recipe={reader}", *typed, f"reference.source={source}"])
+    assert said == ["what there is", f"next: {command}"]
+    assert composed(reader, *Command.read(command).overrides[1:]).reference.k == 8

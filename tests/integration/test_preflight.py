@@ -401,16 +401,6 @@ def test_the_same_weights_under_another_name_count_once(base_model, tmp_path):
     assert disk.parameters_of(str(tmp_path / "parts")) == parameters
 
 
-def test_a_finished_collection_is_not_repeated_and_not_taken_over(base_model, chained_additions, tmp_path):
-    paths = (f"rollouts={chained_additions}", f"problems.train={chained_additions}/train.parquet")
-    config = composed("collect", *DEMO, *paths, f"actor_rollout_ref.model.path={base_model}")
-    facts = facts_of(config)
-    assert facts.kind.is_done(facts)
-    other = composed("collect", *DEMO, f"rollouts={tmp_path}", f"actor_rollout_ref.model.path={base_model}")
-    facts = facts_of(other)
-    assert not facts.kind.is_done(facts)
-
-
 def test_a_dataset_of_another_model(check, tmp_path):
     torch.manual_seed(1)
     tokenizer = character_tokenizer()
@@ -427,6 +417,16 @@ def test_a_dataset_of_another_tokenizer(check, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(MismatchError, match="made with another tokenizer"):
         check(f"actor_rollout_ref.model.path={tmp_path}")
+
+
+def test_a_dataset_whose_problems_were_put_otherwise(check, chained_additions):
+    """The name of the prompt, where it has one; and where a task file has the last word."""
+    chat = f"{chained_additions} was made with prompt=chat, and this run has another .*: say prompt=chat. A task file"
+    with pytest.raises(MismatchError, match=chat):
+        check(f"{MODEL}.custom_chat_template='{{{{messages[0].content}}}}'", "prompt.name=plain")
+    arguments = "+data.apply_chat_template_kwargs.enable_thinking=false"
+    with pytest.raises(MismatchError, match=r"say prompt=chat, without data\.apply_chat_template_kwargs\. A task"):
+        check(arguments)
 
 
 def test_a_plugin_that_verl_was_told_not_to_load(check, monkeypatch):

@@ -132,6 +132,48 @@ def test_what_has_not_begun_is_waited_for(tmp_path, monkeypatch, is_there):
     assert "finished" in shown
 
 
+def test_without_a_terminal_it_does_not_wait_for_what_may_never_come(tmp_path, monkeypatch, going):
+    """Nothing is there, or a run that has ended before its last step."""
+
+    def wait(_):
+        pytest.fail("it waits")
+
+    monkeypatch.setattr(time, "sleep", wait)
+    done = CliRunner().invoke(app, ["watch", str(tmp_path / "nothing")], catch_exceptions=False)
+    assert done.output.split() == ["nothing", "yet", "in", *str(tmp_path / "nothing").split()]
+    append_json_line(going / "ledger.jsonl", {"kind": "closed", "time": 1150.0, "attempt": 2, "seconds": {}})
+    assert "stopped, see log.txt" in CliRunner().invoke(app, ["watch", str(going)], catch_exceptions=False).output
+
+
+def test_a_command_that_has_a_log_and_nothing_to_count_yet_is_starting(tmp_path):
+    folder = tmp_path / "words/rollouts"
+    folder.mkdir(parents=True)
+    (folder / "log.txt").write_text("====")
+    begun = (folder / "log.txt").stat().st_mtime
+    assert watched([str(tmp_path)]) == ([], [folder])
+    (line,) = [line for line in shown([], begun + 120, [folder]).splitlines() if "rollouts" in line]
+    assert "starting" in line
+    assert "silent for 6 min 00 s" in shown([], begun + 360, [folder])
+    # An evaluation that was over before anything was counted.
+    append_json_line(folder / "ledger.jsonl", {"kind": "attempt", "time": 1.0, "attempt": 1, "devices": 1})
+    append_json_line(folder / "ledger.jsonl", {"kind": "end", "time": 2.0, "attempt": 1, "step": 0, "seconds": {}})
+    assert watched([str(tmp_path)]) == ([], [])
+
+
+def test_a_collection_that_failed_is_stopped_and_has_a_name_of_its_own(tmp_path):
+    folders = [tmp_path / name / "rollouts" for name in ("a", "b")]
+    for folder in folders:
+        Tally(folder, "collecting", "answers", total=8, done=8)
+    append_json_line(folders[0] / "ledger.jsonl", {"kind": "attempt", "time": 1.0, "attempt": 1, "devices": 1})
+    append_json_line(folders[0] / "ledger.jsonl", {"kind": "closed", "time": 2.0, "attempt": 1, "seconds": {}})
+    first, second = (line for line in shown([], time.time(), folders).splitlines() if "collecting" in line)
+    assert "a/rollouts, collecting" in first
+    assert "8/8 answers" in first
+    assert "stopped, see log.txt" in first
+    assert "b/rollouts, collecting" in second
+    assert "starting" in second
+
+
 def test_between_two_runs_it_waits_for_the_second(tmp_path, monkeypatch):
     """Typed while the second run is still being checked, beside a first that is finished."""
     make_run(tmp_path / "a", [1, 2])

@@ -66,6 +66,7 @@ def test_the_answer_that_was_graded(told, extracted):
         ({"score": 1.0, "status": "wrong"}, None, "status 'wrong' with a score of 1, which is the contrary"),
         ({"score": 0.3, "status": "right"}, 0.5, "status 'right' with a score of 0.3, which is the contrary"),
         ((1.0, {}), None, "no 'score' that is a number"),
+        (10**400, 0.5, "returned a score larger than any float"),
     ],
 )
 def test_what_is_no_verdict(returned, threshold, message):

@@ -89,6 +89,9 @@ def test_long_pairs_get_a_micro_batch_of_their_own():
 def test_too_few_problems():
     with pytest.raises(ConfigError, match="2 problems are too few"):
         numbers(measured(2), "cpu", 64)
+    for trainable in (0, 15):
+        with pytest.raises(ConfigError, match=f"{trainable} rollouts that train are too few: an update takes 16"):
+            numbers(measured(trainable=trainable), "cpu", 64)
 
 
 def test_rounding():

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
-from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.errors import ConfigError, DatasetError, MismatchError
 from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.tasks.measure import measure, parameters_of
 
@@ -41,12 +41,20 @@ def test_it_says_what_to_type_in_order(own, base_model):
     recipes = [part for line in lines for part in line.split() if part.startswith("recipe=")]
     assert recipes == [
         f"recipe={name}"
-        for name in ("collect", "cache_reference", "fpa_offline", "off_rl", "sft", "dpo", "grpo_baseline", "evaluate")
+        for name in (
+            *("collect", "cache_reference", "evaluate"),
+            *("fpa_offline", "off_rl", "sft", "dpo", "grpo_baseline", "evaluate"),
+        )
     ]
     for line in lines:
         if line.startswith("python"):
             assert "--config-dir my_recipes" in line
             assert "task=sums hardware=cpu" in line
+    # The base model is measured once, on what the runs are measured on, and stands at step 0 of all.
+    held_out = "'data.val_files=[runs/sums/rollouts/validation.parquet,test.parquet]'"
+    assert f"{held_out} run_dir=runs/sums/base" in next(line for line in lines if "recipe=evaluate" in line)
+    by_base = [line.split("recipe=")[1].split()[0] for line in lines if "evaluation.base=runs/sums/base" in line]
+    assert by_base == ["fpa_offline", "off_rl", "sft", "dpo", "grpo_baseline"]
     on_gpus = new("others", *options(base_model, hardware="h200x2")).output
     assert "hardware=" not in on_gpus
 
@@ -123,23 +131,98 @@ def test_parameters_are_counted_from_the_configuration(base_model):
 
 SCORER = """
 def grade(data_source, solution_str, ground_truth, extra_info=None):
-    return 0.7 * float(solution_str.endswith(ground_truth))
+    return 0.7 * float(f"{{{ground_truth}}}" in solution_str)
 """
+
+
+def import_sums(own, model, *options, slips=(0, 100, 0, 100)):
+    """Rollouts of fifty sums; a slip of 0 makes a right one."""
+    records = [
+        {"problem": f"{i}+1", "id": f"p{i}", "ground_truth": str(i + 1), "response": f"\\boxed{{{i + 1 + slip}}}"}
+        for i in range(50)
+        for slip in slips
+    ]
+    (own / "text.jsonl").write_text("\n".join(map(json.dumps, records)))
+    prompt = () if "--prompt" in options else ("--prompt", "{problem}")
+    words = ["data", "import", "text.jsonl", "--model", str(model), "--out", "rollouts", *prompt, *options]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def test_rollouts_must_be_put_as_the_problem_files_are(own, base_model):
+    import_sums(own, base_model, "--prompt", "paper")
+    with pytest.raises(
+        MismatchError,
+        match=r"^rollouts was made with prompt=paper, and with these problem files the task has prompt=chat: give .* "
+        "the same --prompt",
+    ):
+        new("sums", *options(base_model, rollouts="rollouts"))
+    assert not (own / "my_recipes").exists()
+
+
+def test_arguments_of_the_template_are_those_of_the_rollouts(own, base_model):
+    arguments = ("--template-args", '{"enable_thinking": false}')
+    import_sums(own, base_model, *arguments)
+    with pytest.raises(MismatchError, match=r"made with another template, or .*, and --template-args here as there"):
+        new("sums", *options(base_model, rollouts="rollouts"))
+    assert new("sums", *options(base_model, rollouts="rollouts"), *arguments).exit_code == 0
+    task = OmegaConf.load(own / "my_recipes/task/sums.yaml")
+    assert task.data.apply_chat_template_kwargs == {"enable_thinking": False}
+
+
+def test_rollouts_of_another_tokenizer_or_model_are_refused(own, base_model):
+    import_sums(own, base_model)
+    other = own / "other"
+    tokenizer = AutoTokenizer.from_pretrained(base_model)
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base_model)).save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    with pytest.raises(MismatchError, match=r"another model \(.*\) than other \(.*\): give the --model that made it"):
+        new("sums", *options("other", rollouts="rollouts"))
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(other)
+    with pytest.raises(MismatchError, match="another tokenizer"):
+        new("sums", *options("other", rollouts="rollouts"))
+
+
+def test_rollouts_that_hold_out_few_problems_are_noted(own, base_model):
+    import_sums(own, base_model, "--validation-fraction", "0.04")
+    said = " ".join(new("sums", *options(base_model, rollouts="rollouts")).output.split())
+    # 0.5 / sqrt(2) is 0.354; a fifth of fifty are ten.
+    assert "note: the rollouts hold out 2 of 50 problems, by which an accuracy is known to ± 35.4 points" in said
+    assert "10 would be better: make them again, with --validation-fraction 0.2 of `fpa-verl data import`" in said
+
+
+def test_rollouts_that_hold_out_enough_are_not(own, base_model):
+    import_sums(own, base_model, "--validation-fraction", "0.2")
+    assert "note:" not in new("sums", *options(base_model, rollouts="rollouts")).output
+
+
+def test_rollouts_of_which_none_trains_are_refused(own, base_model):
+    import_sums(own, base_model, slips=(0, 0))
+    with pytest.raises(DatasetError, match=r"nothing to train on in rollouts: .* 0 mixed, 48 all right"):
+        new("sums", *options(base_model, rollouts="rollouts"))
+
+
+def test_a_reward_function_is_called_once(own, base_model):
+    (own / "mine.py").write_text(SCORER)
+    with pytest.raises(
+        ConfigError,
+        match=r"a score of 0\.7, and .* --threshold NUMBER.*; it was tried with the answer on problem",
+    ):
+        new("sums", *options(base_model, reward="mine.py:grade"))
+    assert not (own / "my_recipes").exists()
+    (own / "mine.py").write_text("def grade(**_):\n    return 1 / 0\n")
+    done = new("sums", *options(base_model, reward="mine.py:grade"))
+    said = " ".join(done.output.split())
+    assert "note: the scorer grade in" in said
+    assert "raised ZeroDivisionError" in said
+    assert "unless it asks a reward model (reward.reward_model.enable)" in said
 
 
 def test_what_rollouts_have_decided_is_taken_from_them(own, base_model):
     """Who is held out, answers a problem, and who scored them."""
     (own / "mine.py").write_text(SCORER)
-    records = [
-        {"problem": f"{i}+1", "id": f"p{i}", "ground_truth": str(i + 1), "response": f"{i + 1 + slip}"}
-        for i in range(50)
-        for slip in (0, 100, 0, 100)
-    ]
-    (own / "text.jsonl").write_text("\n".join(map(json.dumps, records)))
-    model = ("--model", base_model)
-    words = ("--out", "rollouts", "--prompt", "{problem}", "--validation-fraction", "0.2", "--reward", "mine.py:grade")
-    done = CliRunner().invoke(app, ["data", "import", "text.jsonl", *map(str, (*model, *words)), "--threshold", "0.5"])
-    assert done.exit_code == 0, done.output
+    import_sums(own, base_model, "--validation-fraction", "0.2", "--reward", "mine.py:grade", "--threshold", "0.5")
     done = new("sums", *options(base_model, rollouts="rollouts"))
     assert done.exit_code == 0, done.output
     text = (own / "my_recipes/task/sums.yaml").read_text()
@@ -158,7 +241,9 @@ def test_a_reward_function_of_ones_own_is_in_the_file(own, base_model):
     new("sums", *options(base_model, reward="mine.py:grade", threshold=0.5))
     task = OmegaConf.load(own / "my_recipes/task/sums.yaml")
     assert task["reward"]["custom_reward_function"]["name"] == "grade"
-    new("verls", *options(base_model, **{"reward": "verl", "reward-args": '{"a": 1}'}))
+    done = new("verls", *options(base_model, **{"reward": "verl", "reward-args": '{"a": 1}'}))
+    # verl's own goes by the name of the set.
+    assert "raised NotImplementedError" in done.output
     task = OmegaConf.load(own / "my_recipes/task/verls.yaml")
     assert task["reward"]["custom_reward_function"] == {
         "path": None,

@@ -26,6 +26,7 @@ from fpa_verl.integration.config.settings import as_list, joins_cluster
 from fpa_verl.integration.config.typed_command import variables
 from fpa_verl.integration.say import say
 from fpa_verl.reward.function import PACKAGE
+from fpa_verl.rollouts.fingerprint import is_hub_name
 from fpa_verl.runs.ledger import close_ledger
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def prepare(config: DictConfig, started_at: float) -> RunFacts:
     """
     model = str(config.actor_rollout_ref.model.path)
     # What a download shows of itself is not shown.
-    from_hub = "" if Path(model).expanduser().is_dir() else f" ({model}: from the hub, if it is not here yet)"
+    from_hub = f" ({model}: from the hub, if it is not here yet)" if is_hub_name(model) else ""
     say(f"checking recipe, data and model{from_hub}")
     say_what_was_overridden(config)
     for slip in likely_slips(config):

@@ -18,7 +18,9 @@ from fpa_verl.integration.config.typed_command import typed_command
 from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.policy_losses import FORWARD_KL, OfflinePolicyLossConfig
 from fpa_verl.objectives import Needs
-from fpa_verl.rollouts.fingerprint import digest
+from fpa_verl.rollouts.fingerprint import digest, first_difference
+from fpa_verl.rollouts.problems import problems_fingerprint
+from fpa_verl.rollouts.prompts import name_of
 from fpa_verl.rollouts.reference_cache import read_cache_file
 from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, root_of
 from fpa_verl.runs.ledger import Cost
@@ -32,21 +34,34 @@ ADAPTER = ("lora_rank", "lora_alpha", "target_modules", "exclude_modules")
 
 def require_same_model(facts: RunFacts) -> None:
     """Refuse a dataset whose model, tokenizer or template are not those of the recipe."""
-    for name in ("tokenizer", "template", "model"):
-        made_with = facts.manifest.fingerprints.get(name)
-        if made_with in (None, facts.model[name]):
-            continue
-        if name == "template":
-            raise MismatchError(
-                f"{facts.rollouts} was made with another template, or another prompt around it ({made_with}), than "
-                f"this run has ({facts.model[name]}): say the one that it was made with (prompt=NAME, and "
-                "data.apply_chat_template_kwargs where its template was given arguments), or collect again"
-            )
-        raise MismatchError(
-            f"{facts.rollouts} was made with another {name} ({made_with}) than {facts.model_path} "
-            f"({facts.model[name]}): set actor_rollout_ref.model.path to the model that made it, or rollouts=FOLDER to "
-            "another dataset; to collect with this model, delete that folder first"
-        )
+    name = first_difference(facts.manifest.fingerprints, facts.model)
+    if name is None:
+        return
+    made_with = facts.manifest.fingerprints[name]
+    if name == "template":
+        raise MismatchError(_another_prompt(facts, made_with))
+    raise MismatchError(
+        f"{facts.rollouts} was made with another {name} ({made_with}) than {facts.model_path} "
+        f"({facts.model[name]}): set actor_rollout_ref.model.path to the model that made it, or rollouts=FOLDER to "
+        "another dataset; to collect with this model, delete that folder first"
+    )
+
+
+def _another_prompt(facts: RunFacts, made_with: str) -> str:
+    """The message for a dataset whose problems were put otherwise: how, where a recipe has a name for it."""
+    known, mine = name_of(made_with, facts.tokenizer, facts.model_path), facts.model["template"]
+    if known is None:
+        how = f"another template, or another prompt around it ({made_with}), than this run has ({mine})"
+        arguments = ", and data.apply_chat_template_kwargs where its template was given arguments"
+    else:
+        how = f"prompt={known}, and this run has another template, or another prompt around it ({mine})"
+        has_arguments = facts.config.data.get("apply_chat_template_kwargs")
+        arguments = ", without data.apply_chat_template_kwargs" if has_arguments else ""
+    return (
+        f"{facts.rollouts} was made with {how}: say prompt={known or 'NAME'}{arguments}. A task file with a `prompt` "
+        "of its own, as `fpa-verl task new` writes it, has the last word on that: change `prompt` and "
+        "`custom_chat_template` there. Or collect again"
+    )
 
 
 def other_scorer(facts: RunFacts) -> str | None:
@@ -241,6 +256,27 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
     return f"CPU ({model})"
+
+
+def describe_collection(facts: RunFacts) -> dict[str, Any]:
+    """The plan of `recipe=collect`, which says of two datasets whether they are the same."""
+    rollout = facts.config.actor_rollout_ref.rollout
+    return {
+        "fingerprints": {
+            **facts.model,
+            "scorer": facts.scorer.fingerprint,
+            "problems": problems_fingerprint(facts.training_problems),
+        },
+        "sampling": {
+            "temperature": rollout.temperature,
+            "top_p": rollout.top_p,
+            "top_k": rollout.top_k,
+            "max_response_tokens": facts.config.data.max_response_length,
+            "rollouts_per_problem": rollout.n,
+            "seed": rollout.seed,
+        },
+        "validation": dict(facts.config.validation),
+    }
 
 
 def describe_run(facts: RunFacts) -> dict[str, Any]:

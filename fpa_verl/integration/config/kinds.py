@@ -14,8 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from fpa_verl.commands import CACHING
+from fpa_verl.errors import MismatchError
 from fpa_verl.integration.config.facts import RunFacts, RunKind
 from fpa_verl.integration.config.identity import (
+    describe_collection,
     describe_evaluation,
     describe_run,
     require_same_model,
@@ -27,6 +29,7 @@ from fpa_verl.integration.say import say
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.reference_cache import CACHE_FILE, describe_cache, read_cache_file
+from fpa_verl.rollouts.writer import require_same_plan
 from fpa_verl.runs.accuracy_table import accuracy_table
 from fpa_verl.runs.ledger import read_spending
 from fpa_verl.runs.names import CONFIG_FILE, RUN_FILE
@@ -46,11 +49,22 @@ def facts_of(config: DictConfig) -> RunFacts:
 
 
 def _is_collected(facts: RunFacts) -> bool:
-    if not (facts.rollouts / MANIFEST_FILE).exists():
-        return False
-    require_same_model(facts)
-    require_same_scorer(facts)
-    return True
+    """Whether the dataset is there, with all that is asked for now; says so.
+
+    Raises:
+        MismatchError: another one is there, whole or begun.
+    """
+    folder = facts.rollouts
+    is_whole = (folder / MANIFEST_FILE).exists()
+    if is_whole:
+        if facts.manifest.is_imported:
+            raise MismatchError(f"{folder} was imported: choose rollouts=FOLDER for what is collected")
+        require_same_model(facts)
+        require_same_scorer(facts)
+    require_same_plan(folder, describe_collection(facts))
+    if is_whole:
+        say(f"{folder}: collected before; delete it to collect again")
+    return is_whole
 
 
 def _report_collected(facts: RunFacts) -> None:
@@ -74,7 +88,12 @@ def _is_cached(facts: RunFacts) -> bool:
 
 
 def _report_cached(facts: RunFacts) -> None:
+    """Say what is in the cache, and what to type so that it is read."""
     say(describe_cache(facts.cache_folder, read_cache_file(facts.cache_folder, facts.cache_key)))
+    source = str(facts.config.reference.source)
+    # What keeps the response token alone is exact for those that ask for no future policy.
+    reader = "dpo" if source == "chosen" else "fpa_offline"
+    say(f"next: {command_for(reader, {'reference.source': source}, caches=True)}")
 
 
 # ---- evaluate -------------------------------------------------------------------------------------

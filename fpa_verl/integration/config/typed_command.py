@@ -30,15 +30,16 @@ def typed_command() -> str | None:
     return os.environ.get(COMMAND)
 
 
-def command_for(recipe: str, values: Mapping[str, str] | None = None) -> str:
+def command_for(recipe: str, values: Mapping[str, str] | None = None, *, caches: bool = False) -> str:
     """What to type for another recipe beside the run; the short form where nobody typed a command.
 
     Args:
         recipe: its name.
         values: of keys that it is to have.
+        caches: it makes, or reads, the reference cache of the run.
     """
     text = typed_command()
-    return str((Command.read(text) if text else Command()).for_recipe(recipe, values))
+    return str((Command.read(text) if text else Command()).for_recipe(recipe, values, caches=caches))
 
 
 @contextmanager

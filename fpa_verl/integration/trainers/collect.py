@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
 
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.files import hold
-from fpa_verl.integration.config.identity import device_description
+from fpa_verl.integration.config.identity import describe_collection, device_description
 from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.say import say
@@ -18,7 +17,7 @@ from fpa_verl.integration.servers.client import Arrived, Rollout, SamplingReques
 from fpa_verl.integration.trainers.sampling_only import SamplingTrainer
 from fpa_verl.rollouts.fingerprint import vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
-from fpa_verl.rollouts.problems import Problem, hold_out, problems_fingerprint, write_problems
+from fpa_verl.rollouts.problems import Problem, hold_out, write_problems
 from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
 from fpa_verl.rollouts.writer import RolloutWriter
 from fpa_verl.runs import ledger as phases
@@ -39,29 +38,10 @@ class Collector(SamplingTrainer):
         self._lock = hold(folder)
         held_out = hold_out((p.problem_id for p in problems), **self.config.validation)
         self.problems = [p for p in problems if p.problem_id not in held_out]
-        self.writer = RolloutWriter(folder, self._plan(problems))
+        self.writer = RolloutWriter(folder, describe_collection(self.facts))
         write_problems(folder / "train.parquet", self.problems, TRAIN)
         write_problems(folder / "validation.parquet", [p for p in problems if p.problem_id in held_out], VALIDATION)
         self.ledger = Ledger(folder, started_at=command_started_at(), devices=self.devices)
-
-    def _plan(self, problems: list[Problem]) -> dict[str, Any]:
-        rollout = self.config.actor_rollout_ref.rollout
-        return {
-            "fingerprints": {
-                **self.facts.model,
-                "scorer": self.facts.scorer.fingerprint,
-                "problems": problems_fingerprint(problems),
-            },
-            "sampling": {
-                "temperature": rollout.temperature,
-                "top_p": rollout.top_p,
-                "top_k": rollout.top_k,
-                "max_response_tokens": self.config.data.max_response_length,
-                "rollouts_per_problem": rollout.n,
-                "seed": rollout.seed,
-            },
-            "validation": dict(self.config.validation),
-        }
 
     def work(self, agent_loop_manager: AgentLoopManager) -> None:
         self.shards = 0

@@ -8,9 +8,8 @@ from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.identity import other_scorer
 from fpa_verl.integration.say import say
-from fpa_verl.reward.function import RaisedError
 from fpa_verl.rollouts.problems import Problem
-from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
+from fpa_verl.rollouts.scorer_trial import one_of_each_set, try_on
 
 
 def check(facts: RunFacts) -> None:
@@ -28,7 +27,8 @@ def check(facts: RunFacts) -> None:
     # It may need a reward model, which is not there yet.
     if not facts.scorer.is_ours and not facts.config.reward.reward_model.enable:
         for problem in _one_of_each_set(facts):
-            _try(facts, problem)
+            for doubt in try_on(facts.scorer, problem):
+                say(f"warning: {doubt}")
     if facts.scorer.threshold is not None:
         say(
             f"{facts.scorer}: a response is right from a score of {facts.scorer.threshold:g} on (reward.threshold); "
@@ -45,35 +45,6 @@ def require_no_older_key(facts: RunFacts) -> None:
         )
 
 
-def _try(facts: RunFacts, problem: Problem) -> None:
-    """A response that gives the answer, one that gives another, and an empty one: models write all three.
-
-    The answer is put in words that a scorer of any form may or may not find it in. A scorer that raises for a response
-    without the answer can run, and such responses do not train.
-    """
-    source, truth = problem.data_source.removesuffix(VALIDATION_SUFFIX), problem.ground_truth
-    about = {**problem.extra_info, "problem_id": problem.problem_id}
-    tried = {"the answer": _saying(truth), "another answer": _saying(f"{truth}1"), "an empty response": ""}
-    for what, response in tried.items():
-        try:
-            facts.scorer(source, response, truth, about)
-        except RaisedError as error:
-            if response == tried["the answer"]:
-                raise _tried(error, what, problem, source) from error
-            say(f"warning: {error.what} for {what}: such a response has the status error and does not train")
-        except ConfigError as error:
-            raise _tried(error, what, problem, source) from error
-
-
-def _saying(answer: str) -> str:
-    return f"The answer is \\boxed{{{answer}}}.\n#### {answer}"
-
-
-def _tried(error: ConfigError, what: str, problem: Problem, source: str) -> ConfigError:
-    return ConfigError(f"{error}; it was tried with {what} on problem '{problem.problem_id}' of {source}")
-
-
 def _one_of_each_set(facts: RunFacts) -> list[Problem]:
     problems = facts.training_problems if facts.kind.reads_problems else []
-    known = [*problems, *(facts.evaluation_problems if facts.kind.evaluates else [])]
-    return list({problem.data_source: problem for problem in reversed(known)}.values())
+    return one_of_each_set([*problems, *(facts.evaluation_problems if facts.kind.evaluates else [])])
