@@ -206,10 +206,14 @@ def test_harm_is_said_beside_a_method_that_did_none(tmp_path):
     assert ["optim.lr" in found.commands[0], "total_training_steps" in found.commands[1]] == [True, True]
 
 
-def test_a_loss_that_may_be_chance_is_none(tmp_path):
-    offline(tmp_path / "fpa", 40, 38)
-    found = begins(tmp_path)
-    assert "100 problems x 2 samples show gains of" in found.sentences[1]
+def test_a_loss_is_told_from_chance_by_its_interval(tmp_path):
+    """Not by what such problems show four times of five, which is more."""
+    offline(tmp_path / "chance", 40, 36)
+    assert "100 problems x 2 samples show gains of 5.6 points" in begins(tmp_path / "chance").sentences[1]
+    offline(tmp_path / "harm", 40, 35)
+    said = begins(tmp_path / "harm").sentences[1]
+    assert said.startswith("Training did harm, and that is more than chance: 5.0 points less than the base model (95%")
+    assert "interval 0.4 to 9.6" in said
 
 
 def test_targets_that_the_base_model_reaches_alone(tmp_path):

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.evaluation import Outcomes, paired_difference
+from fpa_verl.evaluation import Outcomes, PairedDifference, paired_difference
 from fpa_verl.report.comparison import Headline
 from fpa_verl.report.comparisons import to_type
 from fpa_verl.report.statistics.bootstrap import LEVEL, TOLERANCE, as_measured
@@ -344,26 +344,31 @@ class _Headline:
 
     def _was_harmed(self, curve: MethodCurve) -> bool:
         """Whether a method ended below the base model by more than chance."""
-        found = self._telling((curve, -1), (curve, 0))
-        return found is not None and self._lost(curve) > found.shows
+        gained = self._gained(curve)
+        return gained is not None and gained.interval[1] < 0
+
+    def _gained(self, curve: MethodCurve) -> PairedDifference | None:
+        """How far a method ended above the base model; None where its answers are not at hand."""
+        if curve.logged is not None or curve.steps[0] != 0 or len(curve.steps) < 2:
+            return None
+        try:
+            return paired_difference(self._draws(curve, -1), self._draws(curve, 0), LEVEL)
+        except DatasetError:
+            return None
 
     def _harm(self, harmed: list[MethodCurve]) -> str:
         """How far methods that were harmed ended below the base model; of the only method there is without its name."""
         told = []
         for curve in harmed:
-            found = self._telling((curve, -1), (curve, 0))
-            assert found is not None
+            gained = self._gained(curve)
+            assert gained is not None
+            low, high = (-100 * end for end in reversed(gained.interval))
             who = f"by {curve.name} " if len(self.of.methods) > 1 else ""
             told.append(
-                f"{who}{100 * self._lost(curve):.1f} points less than the base model, where {found.asked} show "
-                f"{100 * found.shows:.1f}"
+                f"{who}{-100 * gained.difference:.1f} points less than the base model ({LEVEL:.0%} interval {low:.1f} "
+                f"to {high:.1f}, over problems)"
             )
         return f"Training did harm, and that is more than chance: {'; '.join(told)}"
-
-    def _lost(self, curve: MethodCurve) -> float:
-        """How far a method ended below the base model."""
-        accuracy = curve.mean_accuracy()
-        return float(accuracy[0] - accuracy[-1])
 
     def _alone(self) -> Headline:
         unit, _, scale = self.of.unit
