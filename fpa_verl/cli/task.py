@@ -48,7 +48,7 @@ def new(
     """Write a task file with numbers that fit data and model, and print what to type with it, in order."""
     from fpa_verl.errors import ConfigError
     from fpa_verl.paths import RECIPES
-    from fpa_verl.tasks.measure import has_gpu, measure
+    from fpa_verl.tasks.measure import has_gpu, measure, tried_on
     from fpa_verl.tasks.numbers import numbers
     from fpa_verl.tasks.task_file import Task, steps, write_task
 
@@ -60,6 +60,8 @@ def new(
     if problems.resolve() == test.resolve():
         raise ConfigError(f"--problems and --test are both {test}: what trains cannot test")
     function = given_function(reward, reward_args, threshold)
+    for warning in tried_on(function, problems) if function is not None else ():
+        console.print(f"warning: {warning}", highlight=False, markup=False)
     task = Task(name, problems, test, model, folder, rollouts, chosen, function)
     measured = measure(problems, test, model, rollouts)
     found = numbers(measured, chosen, response_tokens)

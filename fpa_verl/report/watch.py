@@ -23,8 +23,8 @@ from fpa_verl.report.statistics.base import with_pooled_base
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, Curve, CurvePoint, curve_of
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.ledger import read_spending
-from fpa_verl.runs.names import PROGRESS_FILE
-from fpa_verl.runs.progress import SILENT_SECONDS, Progress, duration, progress_of, read_count
+from fpa_verl.runs.names import LOG_FILE, PROGRESS_FILE
+from fpa_verl.runs.progress import SILENT_SECONDS, Progress, duration, progress_of, read_count, was_closed
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import UNKNOWN, percent
 
@@ -118,17 +118,20 @@ def _row(run: Run, progress: Progress, points: list[CurvePoint], others: list[Cu
 def _counts(folders: Sequence[Path], now: float) -> Table:
     """The table of what is counted."""
     table = _table("folder", "there", "left", "dev.-h", last="a second")
+    names = _names(folders)
     for folder in folders:
         count = read_count(folder)
         if count is None:
             continue
         remaining, silent = count.remaining(now), now - count.time
         left = "starting" if remaining is None else duration(remaining)
-        if silent > SILENT_SECONDS:
+        if was_closed(folder):
+            left = f"stopped, see {LOG_FILE}"
+        elif silent > SILENT_SECONDS:
             left = f"silent for {duration(silent)}"
         rate = UNKNOWN if count.a_second is None else f"{count.a_second:,.1f}"
         table.add_row(
-            Text(folder.name if count.over else f"{folder.name}, {count.doing}"),
+            Text(names[folder] if count.over else f"{names[folder]}, {count.doing}"),
             ProgressBar(total=count.total or 1, completed=count.done, width=8),
             Text(f"{count.done:,}/{count.total:,} {count.unit}"),
             _left("finished" if count.over else left),
@@ -136,6 +139,23 @@ def _counts(folders: Sequence[Path], now: float) -> Table:
             Text(rate),
         )
     return table
+
+
+def _names(folders: Sequence[Path]) -> dict[Path, str]:
+    """The last part of each path, and as many before it as tell it from the others."""
+    found = {}
+    for folder in folders:
+        parts, others = folder.absolute().parts, [one.absolute().parts for one in folders if one != folder]
+        alike = [_common(parts, other) for other in others]
+        found[folder] = "/".join(parts[-1 - max(alike, default=0) :])
+    return found
+
+
+def _common(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many last parts two paths have in common."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(reversed(first), reversed(second), strict=False)) if a != b), len(first) - 1
+    )
 
 
 def _left(text: str) -> Text:
@@ -161,7 +181,11 @@ def watched(given: Sequence[str]) -> tuple[list[Run], list[Path]]:
 
 def _is_over(runs: Sequence[Run], counted: Sequence[Path]) -> bool:
     counts = [read_count(folder) for folder in counted]
-    return bool(runs or counts) and all(run.finished for run in runs) and all(one is None or one.over for one in counts)
+    return (
+        bool(runs or counts)
+        and all(run.finished for run in runs)
+        and all(one is None or one.over or was_closed(folder) for folder, one in zip(counted, counts, strict=True))
+    )
 
 
 def watch(given: Sequence[str], console: Console, every_s: float) -> None:

@@ -32,6 +32,7 @@ class TextRollout:
         score: what the record says that it was worth; None where it does not.
         status: the scorer's, where the record has one.
         step: of the run that dumped it.
+        where: its file and line.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -45,6 +46,7 @@ class TextRollout:
     score: float | None = None
     status: str | None = None
     step: int | None = None
+    where: str = ""
 
 
 @dataclass
@@ -146,6 +148,7 @@ class _Reader:
             score=_score(record, where),
             status=status if (status := record.get("status")) in STATUSES else None,
             step=step,
+            where=where,
         )
 
     def _messages(self, record: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:

@@ -54,9 +54,10 @@ class RolloutWriter:
         now = json.loads(json.dumps(self.plan))
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if changed:
+            different = "; ".join(_differ(key, before.get(key), now.get(key)) for key in changed)
             raise MismatchError(
-                f"{self.folder} was begun with another {', '.join(changed)}: name another folder, or delete "
-                "this one to start over"
+                f"{self.folder} was begun with another {different}: "
+                "name another folder, or delete this one to start over"
             )
 
     def _parts(self) -> list[Path]:
@@ -92,3 +93,14 @@ class RolloutWriter:
         result = Manifest(counts=count(whole.to_pandas()), index=index_file, shards=shards, **manifest)
         result.write(self.folder)
         return result
+
+
+def _differ(name: str, before: Any, now: Any) -> str:
+    """What was changed under a name of the plan: of several values those that differ."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return f"{name} ({before}, now {now})"
+    return ", ".join(
+        f"{key} ({before.get(key)}, now {now.get(key)})"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    )

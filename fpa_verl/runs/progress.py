@@ -77,8 +77,14 @@ def progress_of(run: Run, now: float) -> Progress:
     total, step = run.spending.total_steps or configured, run.spending.last_step
     to_come = [later for later in range(step + 1, (total or step) + 1) if later == total or later % every == 0]
     evaluations = len(to_come) * _seconds_an_evaluation(steps) if every > 0 else 0.0
-    stopped = bool(records) and records[-1]["kind"] == "closed" and not run.finished
+    stopped = was_closed(run.folder) and not run.finished
     return Progress(step, total, _seconds_a_step(steps), evaluations, max(0.0, silent), run.finished, stopped)
+
+
+def was_closed(folder: Path) -> bool:
+    """Whether the command that last wrote the ledger in `folder` has ended."""
+    records = read_json_lines(folder / LEDGER_FILE)
+    return bool(records) and records[-1]["kind"] == "closed"
 
 
 def _seconds_a_step(steps: list[dict[str, float]]) -> float | None:

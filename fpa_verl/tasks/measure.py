@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fpa_verl.errors import DatasetError
+from fpa_verl.reward.function import RewardFunction
+from fpa_verl.reward.trial import tried
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.fingerprint import local_model_dir
-from fpa_verl.rollouts.problems import Problem, read_problems
+from fpa_verl.rollouts.problems import Problem, read_problems, scored_as
 from fpa_verl.rollouts.prompts import SLOT, Prompt, named_prompts, pinned, render
 from fpa_verl.rollouts.schema import VALIDATION
 
@@ -109,6 +111,19 @@ def _of_rollouts(dataset: RolloutDataset) -> dict[str, Any]:
         "rollouts_per_problem": max(1, round(answers / max(1, counts["groups"]))),
         "scorer": manifest.origin.get("scorer"),
     }
+
+
+def tried_on(scorer: RewardFunction, file: Path) -> list[str]:
+    """What a scorer raised for the first of the problems; a model's own responses it may yet take.
+
+    Raises:
+        ConfigError: it returned what is no verdict.
+        DatasetError: the file has no problems.
+    """
+    problem = _problems(file)[0]
+    about = {**problem.extra_info, "problem_id": problem.problem_id}
+    raised = tried(scorer, scored_as(problem), problem.ground_truth, about)
+    return [f"{error.what} for {what}" for what, error in raised.items()]
 
 
 def has_gpu() -> bool:

@@ -1,4 +1,4 @@
-"""The scorer, called once before anything starts: what it returns must be a verdict."""
+"""The scorer, called before anything starts: what it returns must be a verdict."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.identity import other_scorer
 from fpa_verl.integration.say import say
-from fpa_verl.reward.function import RaisedError
-from fpa_verl.rollouts.problems import Problem
-from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
+from fpa_verl.reward.trial import require_tried
+from fpa_verl.rollouts.problems import Problem, scored_as
 
 
 def check(facts: RunFacts) -> None:
@@ -45,31 +44,9 @@ def require_no_older_key(facts: RunFacts) -> None:
 
 
 def _try(facts: RunFacts, problem: Problem) -> None:
-    """A response that gives the answer, one that gives another, and an empty one: models write all three.
-
-    The answer is put in words that a scorer of any form may or may not find it in. A scorer that raises for a response
-    without the answer can run, and such responses do not train.
-    """
-    source, truth = problem.data_source.removesuffix(VALIDATION_SUFFIX), problem.ground_truth
     about = {**problem.extra_info, "problem_id": problem.problem_id}
-    tried = {"the answer": _saying(truth), "another answer": _saying(f"{truth}1"), "an empty response": ""}
-    for what, response in tried.items():
-        try:
-            facts.scorer(source, response, truth, about)
-        except RaisedError as error:
-            if response == tried["the answer"]:
-                raise _tried(error, what, problem, source) from error
-            say(f"warning: {error.what} for {what}: such a response has the status error and does not train")
-        except ConfigError as error:
-            raise _tried(error, what, problem, source) from error
-
-
-def _saying(answer: str) -> str:
-    return f"The answer is \\boxed{{{answer}}}.\n#### {answer}"
-
-
-def _tried(error: ConfigError, what: str, problem: Problem, source: str) -> ConfigError:
-    return ConfigError(f"{error}; it was tried with {what} on problem '{problem.problem_id}' of {source}")
+    for warning in require_tried(facts.scorer, scored_as(problem), problem.ground_truth, about):
+        say(f"warning: {warning}")
 
 
 def _one_of_each_set(facts: RunFacts) -> list[Problem]:
