@@ -111,7 +111,10 @@ class RewardFunction:
         except (Exception, SystemExit) as error:  # whatever a user's file raises while it is imported
             raise ConfigError(f"the scorer's file {self.path} cannot be imported: {_said(error)}") from error
         if not callable(found := getattr(module, self.name, None)):
-            raise ConfigError(f"{self.path} has no function '{self.name}': give it with FILE.py:FUNCTION")
+            raise ConfigError(
+                f"{self.path} has no function '{self.name}': name one that it has, with "
+                "reward.custom_reward_function.name=FUNCTION, or of `fpa-verl` with --reward FILE.py:FUNCTION"
+            )
         return found
 
     def _module(self) -> ModuleType:

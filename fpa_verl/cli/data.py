@@ -151,9 +151,17 @@ def import_(
     reward_args: RewardArgs = None,
     threshold: Threshold = None,
     keep_scores: Annotated[bool, typer.Option("--keep-scores", help="Keep the records' `score`.")] = False,
+    problems: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Problem files in verl's schema, whose extra_info the reward function gets; by problem_id, else by "
+            "text. May be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Build a rollout dataset from text rollouts at hand; every response is scored anew, if not told otherwise."""
     from fpa_verl.rollouts.importing import import_rollouts
+    from fpa_verl.rollouts.problems import read_problems
     from fpa_verl.rollouts.prompts import BOXED, read_prompt
     from fpa_verl.rollouts.record_files import record_files
 
@@ -167,6 +175,7 @@ def import_(
         validation_fraction=validation_fraction,
         max_response_tokens=max_response_tokens,
         scorer=_scorer(reward, reward_args, threshold, keep_scores, files),
+        known=read_problems([str(file) for file in problems]) if problems else (),
     )
     _print_counts(out, manifest.counts)
     for note in notes:

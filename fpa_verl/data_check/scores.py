@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,14 +100,14 @@ def check_scores(
 
 def _known_of(folder: Path) -> dict[str, dict[str, Any]]:
     """What a scorer is told of each problem beside its answer, as collecting and importing told it."""
-    files = [file for split in (TRAIN, VALIDATION) if (file := folder / f"{split}.parquet").exists()]
-    try:
-        return {
-            p.problem_id: {**p.extra_info, "problem_id": p.problem_id} for f in files for p in read_problems(str(f))
-        }
-    except DatasetError:
-        # Which is said where the files themselves are looked at.
-        return {}
+    known = {}
+    for split in (TRAIN, VALIDATION):
+        # What is wrong with the files is said where they themselves are looked at; where nothing was held out, one of
+        # them is empty.
+        with suppress(DatasetError):
+            for problem in read_problems(str(folder / f"{split}.parquet")):
+                known[problem.problem_id] = {**problem.extra_info, "problem_id": problem.problem_id}
+    return known
 
 
 def _without_verdict(

@@ -13,14 +13,16 @@ Where it differs from collected rollouts:
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fpa_verl.errors import ConfigError
+from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.reward.function import FEW, OURS, RaisedError
 from fpa_verl.reward.sandbox import POOL_SIZE
 from fpa_verl.reward.verdicts import SCORER_STATUSES, Verdict
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 SHARD_ROWS = 10_000
 MAX_RESPONSE_TOKENS = 2048
 HELD_OUT = 0.05
+# Held-out problems below which a validation accuracy says next to nothing.
+FEW_HELD_OUT = 10
 # A response this near to the limit may have been cut off: its text's tokens need not be those that were sampled.
 NEAR_THE_LIMIT = 0.98
 
@@ -60,6 +64,7 @@ def import_rollouts(
     validation_seed: int = 0,
     max_response_tokens: int | None = None,
     scorer: Scorer = USUAL,
+    known: Sequence[Problem] = (),
 ) -> tuple[Manifest, list[str]]:
     """Write `source`'s rollouts as a dataset for `model` at `out`.
 
@@ -76,6 +81,7 @@ def import_rollouts(
         max_response_tokens: longer responses are cut off; None: `MAX_RESPONSE_TOKENS`, where the records say which
             responses were cut off before.
         scorer: a reward function, or the records' own scores.
+        known: problems whose `extra_info` the function gets where one has a record's id, or else its text.
 
     Returns:
         The manifest, and what a user must know of what was not taken.
@@ -94,7 +100,11 @@ def import_rollouts(
     limit = _limit(rollouts, max_response_tokens)
     scorer = _scorer_of(rollouts, scorer, source)
     fraction = _held_out_share(rollouts, validation_fraction)
-    problems = {r.problem_id: Problem(r.problem_id, r.messages, r.ground_truth, r.source) for r in rollouts}
+    about = _about(rollouts, known)
+    problems = {
+        r.problem_id: Problem(r.problem_id, r.messages, r.ground_truth, r.source, about.get(r.problem_id, {}))
+        for r in rollouts
+    }
     held_out = hold_out(problems, fraction, validation_seed)
     plan = {
         "fingerprints": {
@@ -121,7 +131,7 @@ def import_rollouts(
         cost={},
         origin={
             "kind": "import",
-            "model": model,
+            "model": str(folder.absolute()) if (folder := Path(model).expanduser()).is_dir() else model,
             "vocabulary_size": vocabulary_size(model),
             "file": source.files[0].name,
             "files": len(source.files),
@@ -133,6 +143,7 @@ def import_rollouts(
     )
     notes = [
         *left_out.notes(),
+        *_held_out_note(len(held_out)),
         *_notes(rollouts, trajectories, limit, source.steps is not None),
         *_verdict_notes(scorer, trajectories, raised),
     ]
@@ -182,6 +193,33 @@ def _held_out_share(rollouts: list[TextRollout], given: float | None) -> float:
     return given if given is not None else HELD_OUT if has_truths else 0.0
 
 
+def _about(rollouts: list[TextRollout], known: Sequence[Problem]) -> dict[str, dict[str, Any]]:
+    """What is known of the problems, by the records' ids.
+
+    Raises:
+        DatasetError: problems were given, and a record's is not among them.
+    """
+    if not known:
+        return {}
+    by_id, by_text = {one.problem_id: one for one in known}, {one.messages: one for one in known}
+    found = {one.problem_id: by_id.get(one.problem_id) or by_text.get(one.messages) for one in rollouts}
+    if lacking := [name for name, problem in found.items() if problem is None]:
+        raise DatasetError(
+            f"{len(lacking):,} of {len(found):,} problems of the records are not in --problems, the first is "
+            f"'{lacking[0]}': it goes by problem_id, or by the problem's text as the file puts it"
+        )
+    return {name: problem.extra_info for name, problem in found.items() if problem is not None}
+
+
+def _held_out_note(held_out: int) -> list[str]:
+    if not 0 < held_out < FEW_HELD_OUT:
+        return []
+    return [
+        f"{held_out} problem{'s' * (held_out > 1)} held out for validation: too few to choose a step or settings by; "
+        "--validation-fraction 0.2 holds out more"
+    ]
+
+
 def _limit(rollouts: list[TextRollout], given: int | None) -> int:
     if given is None and (unsaid := sum(not one.ending_is_told for one in rollouts)):
         raise ConfigError(
@@ -225,9 +263,9 @@ def _trajectories(
     }
     answers = [_answer(rollout, tokenizer, max_response_tokens) for rollout in rollouts]
     with ThreadPoolExecutor(POOL_SIZE) as pool:
-        verdicts = list(pool.map(partial(_verdict, scorer, raised), rollouts, answers))
+        verdicts = list(pool.map(partial(_verdict, scorer, raised, problems), rollouts, answers))
     if raised and len(raised) == len(verdicts):
-        raise ConfigError(f"{raised[0]}; --source NAME gives records another data_source") from raised[0]
+        raise ConfigError(f"{raised[0]}{_remedy(raised[0], rollouts[0].source)}") from raised[0]
     _require_answers(scorer, verdicts, answers)
     seen: Counter[tuple[str, int]] = Counter()
     result = []
@@ -257,10 +295,22 @@ def _trajectories(
     return result
 
 
-def _verdict(scorer: Scorer, raised: list[RaisedError], rollout: TextRollout, answer: _Answer) -> Verdict:
+def _remedy(raised: RaisedError, source: str) -> str:
+    """What may help, where what was raised says what the function missed."""
+    cause = raised.__cause__
+    if re.search(rf"(?<!\w){re.escape(source)}(?!\w)", str(cause)):
+        return "; --source NAME gives records another data_source"
+    if isinstance(cause, KeyError):
+        return "; of extra_info records have problem_id alone: --problems FILE gives each what a problem file has there"
+    return ""
+
+
+def _verdict(
+    scorer: Scorer, raised: list[RaisedError], problems: dict[str, Problem], rollout: TextRollout, answer: _Answer
+) -> Verdict:
     """What a response as it is stored is worth: kept scores are those of the whole, and a part of that is not right."""
     try:
-        verdict = scorer.verdict(rollout, answer.text)
+        verdict = scorer.verdict(rollout, answer.text, problems[rollout.problem_id].extra_info)
     except RaisedError as error:
         raised.append(error)
         return Verdict("error")

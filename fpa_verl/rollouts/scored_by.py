@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,8 +18,8 @@ class Scorer(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def verdict(self, rollout: TextRollout, response: str) -> Verdict:
-        """On the response as it is stored."""
+    def verdict(self, rollout: TextRollout, response: str, about: Mapping[str, Any]) -> Verdict:
+        """On the response as it is stored; `about` is what else is known of its problem."""
 
     def as_json(self) -> dict[str, Any]: ...
 
@@ -38,8 +39,9 @@ class ScoredBy:
     def fingerprint(self) -> str:
         return self.function.fingerprint
 
-    def verdict(self, rollout: TextRollout, response: str) -> Verdict:
-        return self.function(rollout.source, response, rollout.ground_truth, {"problem_id": rollout.problem_id})
+    def verdict(self, rollout: TextRollout, response: str, about: Mapping[str, Any]) -> Verdict:
+        extra_info = {**about, "problem_id": rollout.problem_id}
+        return self.function(rollout.source, response, rollout.ground_truth, extra_info)
 
     def as_json(self) -> dict[str, Any]:
         return self.function.as_json()
@@ -61,14 +63,14 @@ class KeptScores:
     def fingerprint(self) -> str:
         return f"{KEPT}/{self.sha256[:16]}" + ("" if self.threshold is None else f" from {self.threshold:g}")
 
-    def verdict(self, rollout: TextRollout, response: str) -> Verdict:
-        del response
+    def verdict(self, rollout: TextRollout, response: str, about: Mapping[str, Any]) -> Verdict:
+        del response, about
         if rollout.score is None:
-            raise DatasetError(f"a record of problem '{rollout.problem_id}' has no 'score' to be kept")
+            raise DatasetError(f"{rollout.where}: has no 'score' to be kept that is a number")
         try:
             return read_verdict({"score": rollout.score, "status": rollout.status}, self.threshold)
         except ContractError as error:
-            raise DatasetError(f"a record of problem '{rollout.problem_id}' {error}") from error
+            raise DatasetError(f"{rollout.where}: {error}") from error
 
     def as_json(self) -> dict[str, Any]:
         return {KEPT: True, "threshold": self.threshold}

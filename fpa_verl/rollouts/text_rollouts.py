@@ -36,6 +36,7 @@ class TextRollout:
         status: the scorer's, where the record has one.
         step: of the run that dumped it.
         pair: of a preference, its number among those of its problem; None for a rollout by itself.
+        where: its file and line.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -50,6 +51,7 @@ class TextRollout:
     status: str | None = None
     step: int | None = None
     pair: int | None = None
+    where: str = ""
 
 
 @dataclass
@@ -180,6 +182,7 @@ class _Reader:
             finish_reason=STOPPED_AT_TEXT if stopped else said or ENDED,
             end=ending.end,
             ending_is_told=not is_bare_dump,
+            where=where,
         )
 
     def _messages(self, record: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:

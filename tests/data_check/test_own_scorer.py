@@ -144,8 +144,10 @@ def test_a_function_with_arguments(tmp_path, base_model):
     done, said = import_(tmp_path, base_model, *named)
     assert done.exit_code == 1
     assert "raised SystemExit: no marks for a response of data_source 'text' that ends in '#### 0'" in said
-    assert said.endswith("--source NAME gives records another data_source")
+    assert said.endswith("has what a scorer returns")
     marks = ("--reward-args", '{"marks": {"sums": "#### "}}')
+    done, said = import_(tmp_path, base_model, *named, *marks)
+    assert said.endswith("--source NAME gives records another data_source")
     done, said = import_(tmp_path, base_model, *named, *marks, "--source", "sums")
     assert done.exit_code == 0, said
     assert read_manifest(tmp_path / "d").counts["status_right"] == 12

@@ -155,6 +155,12 @@ def test_what_a_number_means_is_said(scorer, tmp_path, capsys):
     assert "a response is right from a score of 0.25 on (reward.threshold)" in capsys.readouterr().out
 
 
+def test_a_file_without_a_function_is_refused(scorer, tmp_path):
+    config = recipe("collect", scorer("1.0"), "reward.custom_reward_function.name=null")
+    with pytest.raises(ConfigError, match=r"custom_reward_function\.name is null: name the function of .*scorer\.py"):
+        checked(tmp_path, config)
+
+
 def test_arguments_that_are_lists_are_what_a_manifest_can_hold(scorer):
     kwargs = "+reward.custom_reward_function.reward_kwargs={weights:[1,0],names:{a:b}}"
     function = facts_of(recipe("collect", scorer("1.0"), kwargs)).scorer

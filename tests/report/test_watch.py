@@ -209,6 +209,25 @@ def test_a_collection_is_shown_by_its_answers(tmp_path):
     assert "silent for 10 min 00 s" in shown(runs, 1660.0, counted)
 
 
+def test_a_collection_that_failed_is_not_silent_and_folders_of_one_name_are_told_apart(tmp_path):
+    count = {"doing": "collecting", "unit": "answers", "done": 8, "total": 8, "before": 0, "began": 1000.0}
+    for name in ("a", "b"):
+        folder = tmp_path / name / "rollouts"
+        folder.mkdir(parents=True)
+        write_json(folder / "progress.json", {**count, "time": 1010.0, "over": False})
+        record = {"kind": "attempt", "time": 1000.0, "attempt": 1, "devices": 1, "started_at": 1000.0}
+        append_json_line(folder / "ledger.jsonl", record)
+    append_json_line(
+        folder / "ledger.jsonl", {"kind": "closed", "time": 1011.0, "attempt": 1, "seconds": {"idle": 1.0}}
+    )
+    runs, counted = watched([str(tmp_path)])
+    lines = {
+        line.split(",")[0].strip(): line for line in shown(runs, 1500.0, counted).splitlines() if "collecting" in line
+    }
+    assert "stopped, see log.txt" in lines["b/rollouts"]
+    assert "silent for 8 min 10 s" in lines["a/rollouts"]
+
+
 def test_what_a_run_counts_while_it_validates_is_no_second_line(tmp_path):
     run = make_run(tmp_path / "a", [1, 2])
     Tally(run, "evaluating", "answers", total=8)

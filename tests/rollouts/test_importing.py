@@ -5,11 +5,13 @@ import sys
 
 import pytest
 
+from fpa_verl.data_check import check_dataset
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.reward.function import OURS, named
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.importing import import_rollouts
-from fpa_verl.rollouts.prompts import BARE
+from fpa_verl.rollouts.problems import Problem, read_problems, write_problems
+from fpa_verl.rollouts.prompts import BARE, read_prompt
 from fpa_verl.rollouts.record_files import record_files
 from fpa_verl.rollouts.scored_by import KeptScores, ScoredBy
 
@@ -195,14 +197,14 @@ def test_a_function_of_ones_own(tmp_path, base_model, gsm8k):
 
 
 def test_scores_as_they_were(tmp_path, base_model, gsm8k):
-    with pytest.raises(DatasetError, match=r"a record of problem '.*' returned a score of 0\.9, .*--threshold NUMBER"):
+    with pytest.raises(DatasetError, match=r"gsm8k\.jsonl, line 1: returned a score of 0\.9, .*--threshold NUMBER"):
         import_rollouts(gsm8k, str(base_model), tmp_path / "d", prompt=BARE, scorer=KeptScores(gsm8k.sha256))
     kept = KeptScores(gsm8k.sha256, 0.5)
     manifest, _ = import_rollouts(gsm8k, str(base_model), tmp_path / "d", prompt=BARE, scorer=kept)
     assert manifest.counts["status_right"] == manifest.counts["status_wrong"] == 15
     assert manifest.fingerprints["scorer"] == f"kept/{gsm8k.sha256[:16]} from 0.5"
     unscored = record_files([write(tmp_path / "u.jsonl", [{"problem": "1", "response": "1", "answer": "1"}])])
-    with pytest.raises(DatasetError, match="has no 'score' to be kept"):
+    with pytest.raises(DatasetError, match=r"u\.jsonl, line 1: has no 'score' to be kept that is a number"):
         import_rollouts(unscored, str(base_model), tmp_path / "e", prompt=BARE, scorer=kept)
 
 
@@ -237,6 +239,56 @@ def test_a_kept_status_stays(tmp_path, base_model):
     found = {name: n for name, n in manifest.counts.items() if name.startswith("status_")}
     assert found == {f"status_{one}": 1 for one in ("right", "timeout", "error", "no_answer", "wrong")}
     assert notes[0] == "1 of 5 have the status timeout and do not train: see `fpa-verl data check`"
+
+
+READS_EXTRA_INFO = """
+def grade(data_source, solution_str, ground_truth, extra_info):
+    return float(solution_str == extra_info["answer"])
+"""
+
+
+def test_what_a_problem_file_knows_of_a_problem(tmp_path, base_model):
+    (tmp_path / "mine.py").write_text(READS_EXTRA_INFO)
+    known = [
+        Problem("a", (("user", "6*7"),), "42", "sums", {"answer": "42"}),
+        Problem("b", (("user", "6*8"),), "48", "sums", {"answer": "48"}),
+    ]
+    write_problems(tmp_path / "p.parquet", known, "train")
+    known = read_problems(str(tmp_path / "p.parquet"))
+    scorer = ScoredBy(named(f"{tmp_path}/mine.py:grade"), given=True)
+    # One is found by its id, though it is put otherwise; the other by its text.
+    records = [
+        {"problem": text, "response": one, "answer": truth, **more}
+        for text, truth, more in (("6 x 7", "42", {"id": "a"}), ("6*8", "48", {}))
+        for one in ("42", "48")
+    ]
+    files = record_files([write(tmp_path / "r.jsonl", records)])
+    put = {"prompt": read_prompt("{problem}"), "validation_fraction": 0.0, "scorer": scorer}
+    with pytest.raises(ConfigError, match=r"KeyError: 'answer' .*problem_id alone: --problems FILE gives"):
+        import_rollouts(files, str(base_model), tmp_path / "d", **put)
+    manifest, _ = import_rollouts(files, str(base_model), tmp_path / "d", known=known, **put)
+    assert (manifest.counts["status_right"], manifest.counts["status_wrong"]) == (2, 2)
+    # The files beside the dataset know it as well, and so does a check.
+    (fine,) = (one.detail for one in check_dataset(tmp_path / "d") if one.subject == "scores")
+    assert fine == "4 trajectories scored anew, with the same result"
+    with pytest.raises(DatasetError, match=r"^1 of 2 problems of the records are not in --problems, the first is"):
+        import_rollouts(files, str(base_model), tmp_path / "e", known=known[:1], **put)
+
+
+def test_few_held_out_problems_are_said_to_be_few(tmp_path, base_model):
+    records = [{"problem": f"{i}", "response": rf"\boxed{{{i}}}", "answer": f"{i}"} for i in range(20)]
+    files = record_files([write(tmp_path / "r.jsonl", records)])
+    _, notes = import_rollouts(files, str(base_model), tmp_path / "d", prompt=BARE)
+    assert notes[0].startswith(
+        "1 problem held out for validation: too few to choose a step or settings by; --validation"
+    )
+
+
+def test_a_model_that_is_a_folder_is_kept_by_its_whole_path(tmp_path, base_model, monkeypatch):
+    monkeypatch.chdir(base_model.parent)
+    files = record_files([write(tmp_path / "r.jsonl", [{"problem": "1", "response": "1", "answer": "1"}])])
+    manifest, _ = import_rollouts(files, base_model.name, tmp_path / "d", prompt=BARE)
+    assert manifest.origin["model"] == str(base_model)
 
 
 RAISES_FOR_SOME = """

@@ -254,6 +254,16 @@ def test_a_reward_function_of_ones_own_is_in_the_file(own, base_model):
     assert "reward" not in OmegaConf.load(own / "my_recipes/task/ours.yaml")
 
 
+def test_a_function_whose_scores_say_nothing_is_refused(own, base_model):
+    (own / "mine.py").write_text(
+        "def grade(data_source, solution_str, ground_truth, extra_info=None):\n    return 0.3\n"
+    )
+    with pytest.raises(ConfigError, match=r"a score of 0\.3, .*set reward\.threshold"):
+        new("sums", *options(base_model, reward="mine.py:grade"))
+    assert not (own / "my_recipes").exists()
+    new("sums", *options(base_model, reward="mine.py:grade", threshold=0.5))
+
+
 def test_problems_that_are_put_in_two_ways_are_refused(own, base_model):
     from fpa_verl.rollouts.prompts import read_prompt
 

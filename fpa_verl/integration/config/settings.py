@@ -151,9 +151,15 @@ def _plain(section: DictConfig | None) -> dict[str, Any]:
 
 
 def scorer_of(config: DictConfig) -> RewardFunction:
-    """The reward function that a recipe names, verl's own where it names none."""
+    """The reward function that a recipe names, verl's own where it names none.
+
+    Raises:
+        ConfigError: a file is named, and no function of it.
+    """
     reward, function = config.reward, config.reward.get("custom_reward_function") or {}
     path = function.get("path")
+    if path and not function.get("name"):
+        raise ConfigError(f"reward.custom_reward_function.name is null: name the function of {path}")
     return RewardFunction(
         path=path,
         name=str(function.get("name")) if path else VERLS_OWN,
