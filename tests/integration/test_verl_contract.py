@@ -156,6 +156,10 @@ CALLABLES = {
     ("verl.plugin.platform.platform_manager:set_platform", "platform"): "command/launch.py",
     ("hydra.experimental.callback:Callback.on_run_start", "self, config, kwargs"): "command/verls_main.py",
     ("hydra.experimental.callback:Callback.on_job_end", "self, config, job_return, kwargs"): "command/verls_main.py",
+    (
+        "hydra.plugins.search_path_plugin:SearchPathPlugin.manipulate_search_path",
+        "self, search_path",
+    ): "hydra_search_path.py",
     ("hydra.experimental.callback:Callback.on_multirun_start", "self, config, kwargs"): "command/verls_main.py",
     (
         "hydra._internal.core_plugins.basic_launcher:BasicLauncher.setup",

@@ -40,13 +40,13 @@ def likely_slips(config: DictConfig) -> list[str]:
     """
     known, added = _known(), _added()
     unknown = list(_unknown(config, known))
-    in_files = [f"{key}: was {meant} meant?" for key, meant in unknown if key not in added]
+    slips = [f"{key}: was {meant} meant?" for key, meant in unknown if key not in added]
+    if slips:
+        slips[-1] += " Give one of your own another name"
     said = {key for key, _ in unknown}
-    in_files += [f"{key}: {why}" for key, why in _of_the_recipes(config, known) if key not in added | said]
+    in_files = [*slips, *(f"{key}: {why}" for key, why in _of_the_recipes(config, known) if key not in added | said)]
     if in_files:
-        raise ConfigError(
-            f"a configuration file has keys that nobody reads: {'; '.join(in_files)} Give one of your own another name"
-        )
+        raise ConfigError(f"a configuration file has keys that nobody reads: {'; '.join(in_files)}")
     _require_rank(config)
     adds = [f"+{key} adds a key; was {meant} meant, without the +?" for key, meant in unknown]
     return [*adds, *_in_vain(config)]
@@ -59,13 +59,16 @@ def _of_the_recipes(config: DictConfig, known: set[str]) -> Iterator[tuple[str, 
         group, _, rest = key.partition(".")
         if group in GROUPS and not rest and isinstance(value, str):
             line = f"recipe: {value}" if group == "recipe" else f"override /{group}: {value}"
-            yield key, f"a key chooses nothing; put `- {line}` into the file's defaults, before _self_."
+            yield key, f"a key chooses nothing; put `- {line}` into the file's defaults, before _self_"
         elif group == "scale" and key not in known and not _is_read(key, read):
             above = key.rpartition(".")[0]
             beside = sorted(
                 {one.removeprefix(f"{above}.").split(".")[0] for one in known if one.startswith(f"{above}.")}
             )
-            yield key, f"{above} has {', '.join(beside) or 'nothing'}."
+            yield (
+                key,
+                f"{above} has {', '.join(beside) or 'nothing'}; have another key read one of your own, as ${{{key}}}",
+            )
 
 
 def _require_rank(config: DictConfig) -> None:
