@@ -15,8 +15,8 @@ from rich.text import Text
 
 # Characters from which a cell is a text that may be wrapped.
 LONG = 40
-# What a row's name has of the width at least.
-NAME = 8
+# Columns of a terminal, those between two cells, and what a row's name has of them at least.
+WIDTH, GAP, NAME = 80, 2, 8
 # Cells of what nobody wrote down, and of what never happens.
 UNKNOWN, NEVER = "?", "never"
 
@@ -64,12 +64,13 @@ def for_terminal(table: Table) -> rich.table.Table:
     shown = rich.table.Table(
         title=escape(table.caption), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
-    for i, name in enumerate(table.header):
-        longest = max((len(row[i]) for row in table.rows), default=0)
+    lengths = [max((len(row[i]) for row in table.rows), default=0) for i in range(len(table.header))]
+    fits = sum(map(max, lengths, map(len, table.header))) + GAP * len(lengths) <= WIDTH
+    for i, (name, longest) in enumerate(zip(table.header, lengths, strict=True)):
         # Numbers are never cut off: names and long texts give way to them.
         may_wrap = i == 0 or longest >= LONG
         shown.add_column(
-            escape(_narrowed(name, longest)),
+            escape(name if fits else _narrowed(name, longest)),
             justify="left" if may_wrap else "right",
             no_wrap=not may_wrap,
             overflow="fold",

@@ -51,7 +51,7 @@ class TextRollout:
     status: str | None = None
     step: int | None = None
     pair: int | None = None
-    where: str = ""
+    where: str = field(default="", compare=False)
 
 
 @dataclass

@@ -38,6 +38,7 @@ CALLABLES = {
     (f"{TRAINER}._save_checkpoint", "self"): "trainers/metered.py, best_model.py",
     (f"{TRAINER}._init_dataloader", "self"): "trainers/base.py",
     (f"{TRAINER}._validate", "self"): "trainers/validating.py",
+    (f"{TRAINER}.prepare_step", "self"): "trainers/metered_sync.py",
     (
         f"{BUFFER}.__init__",
         "self, trainer_mode, trainer_config, max_off_policy_threshold, max_off_policy_strategy, sampler_kwargs, "
@@ -207,6 +208,10 @@ PIECES = [
     ("verl.trainer.ppo.v1.trainer_base", "self.agent_loop_manager", "trainers/validating.py"),
     ("verl.trainer.ppo.v1.trainer_base", 'marked_timer("update_actor", timing_raw', "trainers/offline_loop.py"),
     ("verl.trainer.ppo.v1.trainer_base", 'marked_timer("step", self.timing_raw', "trainers/offline_loop.py"),
+    ("verl.trainer.ppo.v1.trainer_base", 'marked_timer("gen", timing_raw', "trainers/metered_sync.py"),
+    ("verl.trainer.ppo.v1.trainer_base", "self.agent_loop_manager.generate_sequences(batch)", "trainers/loops.py"),
+    ("verl.trainer.ppo.v1.trainer_base", "if self.trainer_mode != \"sync\":", "trainers/loops.py"),
+    ("verl.trainer.ppo.v1.agent_loop_tq", 'prompt.pop("__do_sample__"', "trainers/loops.py"),
     ("verl.utils.dataset.rl_dataset", "if not self.serialize_dataset", "trainers/static_rollouts.py"),
     # Metrics that reports read, of logs of verl's own as well.
     ("verl.trainer.ppo.metric_utils", 'f"timing_s/{name}"', "runs/verl_metrics.py"),
@@ -221,6 +226,8 @@ PIECES = [
     ("verl.trainer.ppo.v1.trainer_base", 'data.batch["rm_scores"]', "servers/transfer.py"),
     ("verl.experimental.agent_loop.agent_loop", 'output["rollout_log_probs"]', "servers/agent_loops.py"),
     ("verl.experimental.agent_loop.agent_loop", 'output["rm_scores"]', "servers/agent_loops.py"),
+    ("verl.experimental.agent_loop.agent_loop", "class AgentLoopMetrics(BaseModel)", "servers/transfer.py"),
+    ("verl.experimental.agent_loop.agent_loop", "def as_dict(self) -> dict[str, Any]", "servers/transfer.py"),
     ("verl.workers.rollout.replica", "stop_reason: Optional[str]", "servers/client.py"),
     ("verl.workers.rollout.llm_server", '("aborted", "abort")', "servers/client.py"),
     ("verl.trainer.ppo.v1.agent_loop_tq", 'prompt.pop("__rollout_n__"', "servers/agent_loops.py"),
