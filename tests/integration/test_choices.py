@@ -103,6 +103,7 @@ def test_the_word_that_names_a_recipe_is_told_by_what_is_there(own, tmp_path, te
         ("defaults:\n  - ppo_trainer\n  - optional /recipe: dpo\n  - actor@x: y\n  - override task: words\n", [], MAIN),
         ("hydra: {searchpath: [pkg://elsewhere]}\ndefaults: [ppo_trainer, {recipe: theirs}]\n", [], MAIN),
         (WITH.replace("dpo", "dppo"), ["recipe=dpo"], MAIN),
+        ("trainer: {nnodes: 1}\n", [], VERLS_MAIN),
         (None, ["--config-name", "ppo_trainer", "+recipe=sft"], MAIN),
     ],
 )
@@ -158,6 +159,8 @@ def test_of_verls_main_only_a_recipe_is_looked_at(own, tmp_path):
         end_where_refused(Command.of(named(tmp_path, WITH.replace("dpo", "dppo")), VERLS_MAIN))
     # Such files, folders and groups may be anybody's.
     end_where_refused(Command.of(["--config-name", "theirs", "--config-dir", "nowhere", "hardware=theirs"], VERLS_MAIN))
+    # As a run of verl writes its configuration: whole, and without defaults.
+    end_where_refused(Command.of(named(tmp_path, "trainer: {nnodes: 1}\n"), VERLS_MAIN))
 
 
 def test_of_a_trace_of_hydras_the_error_is_said(own, tmp_path):

@@ -100,8 +100,10 @@ def entries(file: Path, folders: list[Path]) -> Iterator[Entry]:
     Raises:
         ConfigError: a file cannot be read, or is not there.
     """
-    text = read(file)
-    defaults = text.get("defaults", [])
+    defaults = read(file).get("defaults")
+    if defaults is None:
+        # A whole configuration, as a run of verl writes it.
+        return
     if not isinstance(defaults, ListConfig):
         raise ConfigError(f"{file}: defaults: is a list, each line of which begins with -")
     for one in OmegaConf.to_container(defaults, resolve=False):  # type: ignore[union-attr]
