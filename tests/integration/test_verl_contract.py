@@ -226,7 +226,6 @@ PIECES = [
     ("verl.trainer.ppo.v1.trainer_base", 'data.batch["rm_scores"]', "servers/transfer.py"),
     ("verl.experimental.agent_loop.agent_loop", 'output["rollout_log_probs"]', "servers/agent_loops.py"),
     ("verl.experimental.agent_loop.agent_loop", 'output["rm_scores"]', "servers/agent_loops.py"),
-    ("verl.experimental.agent_loop.agent_loop", "class AgentLoopMetrics(BaseModel)", "servers/transfer.py"),
     ("verl.experimental.agent_loop.agent_loop", "def as_dict(self) -> dict[str, Any]", "servers/transfer.py"),
     ("verl.workers.rollout.replica", "stop_reason: Optional[str]", "servers/client.py"),
     ("verl.workers.rollout.llm_server", '("aborted", "abort")', "servers/client.py"),

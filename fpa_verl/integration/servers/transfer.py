@@ -8,8 +8,6 @@ from typing import Any
 import torch
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
-from verl.experimental.agent_loop import AgentLoopOutput
-from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from fpa_verl.integration.servers.client import Output
@@ -27,10 +25,25 @@ def put_trajectories(keys: list[str], rows: list[dict[str, Any]], step: int) -> 
 
 def trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
     """One stored row as the fields that verl's agent loop would have put into TransferQueue."""
-    prompts, responses = torch.tensor(row["prompt_ids"]), torch.tensor(row["response_ids"])
+    return {
+        **_tokens(row["prompt_ids"], row["response_ids"], row["score"]),
+        "row": row["row"],
+        # Known before the tokens are on a device, which nobody has to ask then.
+        "response_tokens": len(row["response_ids"]),
+        "pass_rate": row["pass_rate"],
+        "watched": row["watched"],
+        "role": row["role"],
+        # verl's grouping key, and the name an error gives the trajectory.
+        "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
+    }
+
+
+def _tokens(prompt_ids: Sequence[int], response_ids: Sequence[int], score: float) -> dict[str, Any]:
+    """Of one prompt and its answer: token ids, positions and masks, and the score at the last token."""
+    prompts, responses = torch.tensor(prompt_ids), torch.tensor(response_ids)
     input_ids = torch.cat([prompts, responses])
     scores = torch.zeros(len(responses))
-    scores[-1] = row["score"]
+    scores[-1] = score
     return {
         "prompts": prompts,
         "responses": responses,
@@ -40,14 +53,6 @@ def trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
         "loss_mask": torch.ones(len(responses), dtype=torch.int64),
         "rm_scores": scores,
         "num_turns": 2,
-        "row": row["row"],
-        # Known before the tokens are on a device, which nobody has to ask then.
-        "response_tokens": len(responses),
-        "pass_rate": row["pass_rate"],
-        "watched": row["watched"],
-        "role": row["role"],
-        # verl's grouping key, and the name an error gives the trajectory.
-        "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
     }
 
 
@@ -90,25 +95,15 @@ def put_outputs(prompts: Sequence[dict[str, Any]], outputs: Sequence[Output], st
 
 def _fields_of(output: Output) -> dict[str, Any]:
     """What verl's agent loop worker would make of it."""
-    of_loop = AgentLoopOutput(
-        prompt_ids=output.prompt_ids,
-        response_ids=output.response_ids,
-        response_mask=[1] * len(output.response_ids),
-        response_logprobs=output.log_probs or None,
-        reward_score=output.score,
-        num_turns=2,
-        metrics=AgentLoopMetrics(),
-        mm_processor_kwargs={},
-        mm_processor_output=None,
-        extra_fields={**output.beside, "reward_extra_info": output.verdict},
-    )
-    fields = of_loop.as_dict()
-    input_ids = torch.cat([fields["prompts"], fields["responses"]])
+    sampled = {"rollout_log_probs": torch.tensor(output.log_probs)} if output.log_probs else {}
     return {
-        **fields,
-        "loss_mask": fields["response_mask"],
-        "input_ids": input_ids,
-        "position_ids": torch.arange(len(input_ids)),
-        "multi_modal_inputs": {},
+        **_tokens(output.prompt_ids, output.response_ids, output.score),
+        **sampled,
         "session_id": output.sample,
+        "extra_fields": {**output.beside, "reward_extra_info": output.verdict},
+        # Of loops and of what is no text, of which there was none.
+        "metrics": {},
+        "multi_modal_inputs": {},
+        "mm_processor_kwargs": {},
+        "mm_processor_output": None,
     }
