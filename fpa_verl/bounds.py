@@ -54,6 +54,20 @@ class Choice:
         return f"one of {', '.join(self.words)}"
 
 
+@dataclass(frozen=True)
+class NumberOrWord:
+    """A number within bounds, or a word in its place."""
+
+    word: str
+    number: Bounds
+
+    def __contains__(self, value: object) -> bool:
+        return value == self.word or value in self.number
+
+    def __str__(self) -> str:
+        return f"{self.word}, or {self.number}"
+
+
 def bounded(default: Any, **bounds: Any) -> Any:
     """A dataclass field that holds a number within `Bounds(**bounds)`; unset by default, it may stay so."""
     return dataclasses.field(default=default, metadata={"bounds": Bounds(**bounds, optional=default is None)})
@@ -64,11 +78,16 @@ def one_of(*words: str) -> Any:
     return dataclasses.field(default=words[0], metadata={"bounds": Choice(words)})
 
 
-def out_of_bounds(settings: Any) -> Iterator[tuple[str, Any, Bounds | Choice]]:
-    """Name, value and bounds of every field that is not within them, of a dataclass of `bounded` and `one_of` ones."""
+def number_or(word: str, default: Any, **bounds: Any) -> Any:
+    """A dataclass field that holds a number within `Bounds(**bounds)`, or the word."""
+    return dataclasses.field(default=default, metadata={"bounds": NumberOrWord(word, Bounds(**bounds))})
+
+
+def out_of_bounds(settings: Any) -> Iterator[tuple[str, Any, Bounds | Choice | NumberOrWord]]:
+    """Name, value and bounds of every field of a dataclass that has bounds and is not within them."""
     for field in dataclasses.fields(settings):
-        value, bounds = getattr(settings, field.name), field.metadata["bounds"]
-        if value not in bounds:
+        value, bounds = getattr(settings, field.name), field.metadata.get("bounds")
+        if bounds is not None and value not in bounds:
             is_large = isinstance(bounds, Bounds) and isinstance(value, int | float) and abs(value) >= LARGEST
             # The bound that all have is said where it is the reason.
             yield (

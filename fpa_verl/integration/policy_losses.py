@@ -96,7 +96,7 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
     @property
     def needs_reference(self) -> bool:
         """Whether the step must ask the reference for anything."""
-        return not self.needs <= {Needs.PASS_RATES, Needs.MEAN_LENGTH}
+        return not self.needs <= {Needs.PASS_RATES, Needs.MEAN_LENGTH, Needs.MIXING_WEIGHT}
 
     @property
     def passes_reference(self) -> bool:

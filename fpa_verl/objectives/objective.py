@@ -22,6 +22,7 @@ class Needs(Enum):
     REFERENCE_POINT = "z0, from one more forward over the batch"
     MEAN_LENGTH = "tokens a trajectory of the global batch"
     PASS_RATES = "share of right trajectories in the group of each"
+    MIXING_WEIGHT = "weight of the gradient of traces, estimated from both gradients"
 
     @property
     def field(self) -> str:
@@ -35,6 +36,7 @@ _FIELDS = {
     Needs.REFERENCE_POINT: "reference_point",
     Needs.MEAN_LENGTH: "mean_length",
     Needs.PASS_RATES: "pass_rates",
+    Needs.MIXING_WEIGHT: "mixing_weight",
 }
 
 OBJECTIVES: dict[str, type[Objective]] = {}

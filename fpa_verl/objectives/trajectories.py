@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -48,6 +48,7 @@ class Trajectories:
         reference_point: z0 of KTO, a scalar of the global batch. None unless asked for.
         mean_length: response tokens of the global batch over its trajectories. None where nobody counted.
         pass_rates: share of right trajectories in the whole group of each, (B,). None unless asked for.
+        mixing_weight: alpha of BVPO, where it is estimated while a run trains. None unless asked for.
         roles: B of them, what each row is in its item; needed where an item is several rows.
     """
 
@@ -59,7 +60,15 @@ class Trajectories:
     reference_point: torch.Tensor | None = None
     mean_length: float | None = None
     pass_rates: torch.Tensor | None = None
+    mixing_weight: float | None = None
     roles: Roles | None = None
+
+    def of_rows(self, rows: torch.Tensor) -> Trajectories:
+        """Some rows of the batch by their places, (b,); what belongs to the global batch stays as it is."""
+        by_row = ("log_probs", "response_mask", "rewards", "ref_log_probs", "future_weights", "pass_rates")
+        taken = {name: value[rows] for name in by_row if (value := getattr(self, name)) is not None}
+        roles = None if self.roles is None else tuple(self.roles[row] for row in rows.tolist())
+        return replace(self, **taken, roles=roles)
 
     def log_prob(self) -> torch.Tensor:
         """Log-probability of each trajectory under the policy, (B,)."""

@@ -13,18 +13,19 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.reward.verdicts import SCORER_STATUSES
 from fpa_verl.roles import TRAJECTORY
 from fpa_verl.rollouts.index import count, read_index
+from fpa_verl.rollouts.items import items_of
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
-from fpa_verl.rollouts.selection import Selection, items_of, members_of, watched_rows
+from fpa_verl.rollouts.schema import MODES
+from fpa_verl.rollouts.selection import Selection, members_of, watched_rows
 from fpa_verl.rollouts.shards import Shards
 
 
 class RolloutDataset:
     """A finished dataset: the index is in memory, tokens are read as they are asked for.
 
-    `items[i]` are the rows that make up item i: one row for unit "trajectory", a right and a wrong one
-    for "pair", all trainable rows of a mixed group for "group". Groups all right or all wrong carry no
-    contrast and are left out of each; `manifest.counts` says how many there were. `watched` are the rows, a right
-    and a wrong one of a group, that are followed token by token.
+    `items[i]` are the rows that make up item i of the selection's unit (`items_of`). Groups all right or all wrong
+    carry no contrast and are left out of each; `manifest.counts` says how many there were. `watched` are the rows, a
+    right and a wrong one of a group, that are followed token by token.
 
     Raises:
         DatasetError: no such dataset, not finished, or a file of it is missing or cut off. Damage inside
@@ -39,13 +40,23 @@ class RolloutDataset:
         self._shards = Shards(self.folder, self.manifest, self._index)
         self.watched = watched_rows(self._index)
         self._watched = {row for pair in self.watched for row in pair}
-        members = members_of(self._index, keep_truncated=self.selection.keep_truncated)
-        self.items = items_of(members, self.selection)
+        members = members_of(self._index, keep_truncated=self.selection.keep_truncated, modes=self.selection.modes)
+        self.items = items_of(members, self.selection, self._answers)
         self._pass_rates = np.full(len(self._index), np.nan)
         self._pass_rates[members.rows] = members.pass_rate
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def _answers(self, rows: np.ndarray) -> np.ndarray:
+        """Which answer each row gives: the tokens behind its trace. What was cut off within that is like no other."""
+        numbers: dict[tuple[int, ...], int] = {}
+        found = np.empty(len(rows), dtype=np.int64)
+        for place in np.argsort(rows, kind="stable"):
+            row = self._shards[int(rows[place])]
+            answer = tuple(row["response_ids"][row["trace_tokens"] :]) or (-1 - int(rows[place]),)
+            found[place] = numbers.setdefault(answer, len(numbers))
+        return found
 
     def rows(self, item: int) -> list[dict[str, Any]]:
         """The rows of one item: `SCHEMA`'s columns, `row`, the place in the dataset, and what `row` adds."""
@@ -133,13 +144,35 @@ class RolloutDataset:
             "(reward.custom_reward_function; `data import --reward`)? "
         )
 
+    def _require_modes(self) -> None:
+        """Refuse a dataset without a mode that is to train.
+
+        Raises:
+            DatasetError: naming what there is.
+        """
+        there = [mode for mode in MODES if (self._index["mode"] == mode).any()]
+        if missing := [mode for mode in self.selection.modes if mode not in there]:
+            raise DatasetError(
+                f"{self.folder} has no responses of the mode {missing[0]}, which data.selection asks for (unit="
+                f"{self.selection.unit}, mode={self.selection.mode}), only of {' and '.join(there)}: set "
+                f"data.selection.mode={there[0]}, or collect both, recipe=collect collect.mode=both"
+            )
+
     def require_items(self, batch_size: int) -> None:
         """Refuse a dataset that cannot fill one batch, saying what became of its groups."""
+        self._require_modes()
         counts = self.manifest.counts
         outcome = ", ".join(
             f"{counts.get(f'groups_{kind}', 0)} {kind.replace('_', ' ')}"
             for kind in ("mixed", "all_right", "all_wrong", "unscored")
         )
+        if not self.items and self.selection.unit == "traces" and counts.get("groups_mixed"):
+            number = self.selection.traces
+            raise DatasetError(
+                f"nothing to train on in {self.folder}: no problem has a right and a wrong answer that {number} "
+                "responses each give, token for token: where answers are short, collect more rollouts a problem "
+                "(actor_rollout_ref.rollout.n)"
+            )
         if not self.items:
             raise DatasetError(
                 f"nothing to train on in {self.folder}: no group holds both right and wrong trajectories "

@@ -16,18 +16,26 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.reward.verdicts import MODEL_STATUSES
 from fpa_verl.rollouts.manifest import FileRecord, require_whole
 from fpa_verl.rollouts.parquet import read_table, write_table
-from fpa_verl.rollouts.schema import CUT_OFF, SCHEMA, STOPPED_AT_TEXT, TRAIN, schema_difference
+from fpa_verl.rollouts.schema import (
+    CUT_OFF,
+    LATER_COLUMNS,
+    SCHEMA,
+    STOPPED_AT_TEXT,
+    TRAIN,
+    schema_difference,
+    with_later_columns,
+)
 
 INDEX_FILE = "index.parquet"
 # Columns of a shard that are taken over, and list columns whose lengths are.
-TAKEN = ("problem_id", "group", "split", "status", "finish_reason")
+TAKEN = ("problem_id", "group", "split", "status", "finish_reason", "mode", "trace_tokens")
 LENGTHS = {"prompt_tokens": "prompt_ids", "response_tokens": "response_ids"}
 INDEX_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in TAKEN), *((name, pa.int32()) for name in LENGTHS)])
 
 
 def index_of(shard: pa.Table) -> pa.Table:
     """The index's rows for those of a shard."""
-    index = shard.select(list(TAKEN))
+    index = with_later_columns(shard).select(list(TAKEN))
     # Written out once each, however many trajectories have them.
     index = index.set_column(0, "problem_id", pc.dictionary_encode(index["problem_id"]))
     for name, tokens in LENGTHS.items():
@@ -51,7 +59,7 @@ def read_index(folder: Path, record: FileRecord) -> pd.DataFrame:
     table = read_table(path)
     if difference := schema_difference(table.schema, INDEX_SCHEMA):
         raise DatasetError(f"{path}: {difference}")
-    table = table.select(INDEX_SCHEMA.names)
+    table = with_later_columns(table, INDEX_SCHEMA)
     if len(table) != record.rows:
         raise DatasetError(f"{path} has {len(table)} rows, its manifest {record.rows}: restore it")
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -91,17 +99,32 @@ def count(index: pd.DataFrame) -> dict[str, int]:
         "mixed": ~few & (right > 0) & (right < trainable),
     }
     statuses = index["status"].value_counts()
+    cut_off = index["finish_reason"] == CUT_OFF
     counts = {
         "trajectories": len(index),
         "validation_trajectories": len(index) - len(train),
-        "truncated": (index["finish_reason"] == CUT_OFF).sum(),
+        "truncated": cut_off.sum(),
         # Of datasets that know such an end.
         **({"stopped_at_text": stopped} if (stopped := (index["finish_reason"] == STOPPED_AT_TEXT).sum()) else {}),
         "prompt_tokens": index["prompt_tokens"].sum(),
         "response_tokens": index["response_tokens"].sum(),
+        # Of datasets with traces: their tokens, the responses that have one, and those that were cut off within it.
+        **_count_traces(index, cut_off),
         "groups": len(trainable),
         "trainable_trajectories": trainable[kinds["mixed"]].sum(),
         **{f"groups_{kind}": members.sum() for kind, members in kinds.items()},
         **{f"status_{status}": number for status, number in statuses.items() if number},
     }
     return {name: int(counts[name]) for name in sorted(counts)}
+
+
+def _count_traces(index: pd.DataFrame, cut_off: pd.Series) -> dict[str, int]:
+    traced = index["trace_tokens"] > 0
+    is_other = index["mode"] != LATER_COLUMNS["mode"]
+    found = {
+        "trace_tokens": index["trace_tokens"].sum(),
+        "with_trace": traced.sum(),
+        "cut_off_in_trace": (cut_off & (index["trace_tokens"] == index["response_tokens"]) & traced).sum(),
+    }
+    modes = {f"mode_{mode}": number for mode, number in index["mode"].value_counts().items() if number}
+    return {**(found if traced.any() else {}), **(modes if is_other.any() else {})}

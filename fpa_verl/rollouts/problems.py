@@ -15,7 +15,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.numbers import Written, constant, finite, number_text
 from fpa_verl.rollouts.parquet import read_table, write_table
 from fpa_verl.rollouts.prompts import Prompt
-from fpa_verl.rollouts.schema import VALIDATION, VALIDATION_SUFFIX
+from fpa_verl.rollouts.schema import EMPTY, EMPTY_SUFFIX, VALIDATION, VALIDATION_SUFFIX, plain_source
 
 # What data frames and people write where there is no answer, in small letters.
 NO_ANSWER = frozenset({"", "nan", "nat", "none", "null", "n/a", "#n/a", "n.a."})
@@ -64,7 +64,13 @@ class Problem:
 
 def scored_as(problem: Problem) -> str:
     """The problem set whose scorer a problem has: for one that was held out, that of the others."""
-    return problem.data_source.removesuffix(VALIDATION_SUFFIX)
+    return plain_source(problem.data_source)
+
+
+def in_modes(problems: Iterable[Problem], modes: Iterable[str]) -> list[Problem]:
+    """Problems put in each of the modes; those of the empty one are a problem set of their own."""
+    suffixes = [EMPTY_SUFFIX if mode == EMPTY else "" for mode in modes]
+    return [replace(one, data_source=one.data_source + suffix) for one in problems for suffix in suffixes]
 
 
 def problems_fingerprint(problems: Iterable[Problem]) -> str:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from fpa_verl.reward.verdicts import MODEL_STATUSES, SCORER_STATUSES
 from fpa_verl.rollouts.index import LENGTHS, TAKEN
-from fpa_verl.rollouts.schema import FINISH_REASONS, SCHEMA, TRAIN, VALIDATION
+from fpa_verl.rollouts.schema import FINISH_REASONS, MODES, SCHEMA, TRAIN, VALIDATION
 
 TOKENS = tuple(LENGTHS.values())
 LOG_PROBS = "behaviour_log_probs"
@@ -23,6 +23,7 @@ WORDS = {
     "split": (TRAIN, VALIDATION),
     "status": (*MODEL_STATUSES, *SCORER_STATUSES),
     "finish_reason": FINISH_REASONS,
+    "mode": MODES,
 }
 
 
@@ -127,7 +128,7 @@ def _values(table: pa.Table) -> Iterator[Fault]:
         known = pc.is_in(found, value_set=pa.array([*words, None], pa.string()))
         for row in np.flatnonzero(~known.to_numpy()):
             yield Fault("values", int(row), column, f"is {found[row].as_py()!r}, not one of {', '.join(words)}")
-    for column in ("group", "sample"):
+    for column in ("group", "sample", "trace_tokens"):
         numbers = _numbers(table, column)
         for row in np.flatnonzero(numbers < 0):
             yield Fault("values", int(row), column, f"is {numbers[row]:.0f}, below 0")
@@ -142,6 +143,9 @@ def _lengths(table: pa.Table) -> Iterator[Fault]:
     for row in np.flatnonzero(response > limit):
         what = f"has {response[row]} tokens, more than max_response_tokens, {limit[row]:.0f}"
         yield Fault("lengths", int(row), "response_ids", what)
+    trace = _numbers(table, "trace_tokens")
+    for row in np.flatnonzero((trace > response) & (response != -1)):
+        yield Fault("lengths", int(row), "trace_tokens", f"is {trace[row]:.0f} of {response[row]} response tokens")
     log_probs = _list_lengths(table, LOG_PROBS)
     for row in np.flatnonzero((log_probs != -1) & (response != -1) & (log_probs != response)):
         what = f"has {log_probs[row]} values for {response[row]} response tokens"

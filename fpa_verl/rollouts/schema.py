@@ -13,6 +13,10 @@ ENDED, STOPPED_AT_TEXT, CUT_OFF = FINISH_REASONS = ("stop", "stop_text", "length
 TRAIN, VALIDATION = "train", "validation"
 # Ends the data source of held-out problems.
 VALIDATION_SUFFIX = "/validation"
+# How a problem is put: as the template has it, or with a trace that the prompt has closed already; and what ends the
+# data source of problems that are put so.
+THINKING, EMPTY = MODES = ("thinking", "empty")
+EMPTY_SUFFIX = "/empty"
 
 SCHEMA = pa.schema(
     [
@@ -38,8 +42,13 @@ SCHEMA = pa.schema(
         # -1: no limit.
         ("top_k", pa.int32()),
         ("max_response_tokens", pa.int32()),
+        # How the problem was put (one of MODES), and how many tokens at the beginning of the response are its trace.
+        ("mode", pa.dictionary(pa.int8(), pa.string())),
+        ("trace_tokens", pa.int32()),
     ]
 )
+# Columns that datasets of earlier versions do not have, and what they would hold there.
+LATER_COLUMNS: dict[str, Any] = {"mode": THINKING, "trace_tokens": 0}
 
 
 @dataclass(frozen=True)
@@ -62,11 +71,23 @@ class Trajectory:
     top_p: float
     top_k: int
     max_response_tokens: int
+    mode: str = LATER_COLUMNS["mode"]
+    trace_tokens: int = LATER_COLUMNS["trace_tokens"]
 
 
 def is_validation(data_source: str) -> bool:
     """Whether a problem set is one of held-out training problems, to choose by and not to judge by."""
-    return data_source.endswith(VALIDATION_SUFFIX)
+    return data_source.removesuffix(EMPTY_SUFFIX).endswith(VALIDATION_SUFFIX)
+
+
+def plain_source(data_source: str) -> str:
+    """The problem set itself, whether its problems were held out, and in whatever mode they are put."""
+    return data_source.removesuffix(EMPTY_SUFFIX).removesuffix(VALIDATION_SUFFIX)
+
+
+def mode_of(data_source: str) -> str:
+    """The mode in which problems of a set are put."""
+    return EMPTY if data_source.endswith(EMPTY_SUFFIX) else THINKING
 
 
 def to_table(trajectories: list[Trajectory]) -> pa.Table:
@@ -77,13 +98,25 @@ def to_table(trajectories: list[Trajectory]) -> pa.Table:
     return pa.Table.from_pydict(columns, schema=SCHEMA)
 
 
+def with_later_columns(table: pa.Table, expected: pa.Schema = SCHEMA) -> pa.Table:
+    """The table with the columns of `expected` that came after it was written, in their order."""
+    for field in expected:
+        if field.name not in table.column_names and field.name in LATER_COLUMNS:
+            values = pa.array([LATER_COLUMNS[field.name]] * len(table))
+            table = table.append_column(field.name, values.cast(field.type))
+    return table.select([name for name in expected.names if name in table.column_names])
+
+
 def schema_difference(found: pa.Schema, expected: pa.Schema = SCHEMA) -> str | None:
     """What keeps `found` from being `expected`, in words; None where nothing does.
 
-    Dictionary-encoded columns may come back plain: parquet readers differ in that. Further columns do no harm.
+    Dictionary-encoded columns may come back plain: parquet readers differ in that. Further columns do no harm, nor does
+    it that `LATER_COLUMNS` are not there yet.
     """
     for field in expected:
         times = found.names.count(field.name)
+        if not times and field.name in LATER_COLUMNS:
+            continue
         if times != 1:
             return f"column '{field.name}' is {'there twice' if times else 'missing'}"
         wanted = field.type.value_type if pa.types.is_dictionary(field.type) else field.type

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.reward.function import RaisedError, RewardFunction
-from fpa_verl.rollouts.problems import Problem
-from fpa_verl.rollouts.schema import VALIDATION_SUFFIX
+from fpa_verl.rollouts.problems import Problem, scored_as
 
 THE_ANSWER = "the answer"
 
@@ -33,7 +32,7 @@ def try_on(function: RewardFunction, problem: Problem) -> list[str]:
         RaisedError: it raised for the answer.
         ConfigError: it is not there, or returned what is no verdict.
     """
-    source, truth = problem.data_source.removesuffix(VALIDATION_SUFFIX), problem.ground_truth
+    source, truth = scored_as(problem), problem.ground_truth
     about = {**problem.extra_info, "problem_id": problem.problem_id}
     tried = {THE_ANSWER: _saying(truth), "another answer": _saying(f"{truth}1"), "an empty response": ""}
     doubts = []

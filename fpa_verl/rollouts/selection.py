@@ -1,23 +1,30 @@
-"""Which trajectories train, and what one item of a batch is: a trajectory, a pair, or a group."""
+"""Which trajectories of a dataset train: what a recipe selects, and the rows of mixed groups that are left."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from fpa_verl.errors import ConfigError
-from fpa_verl.roles import PAIR, SINGLE, Roles
+from fpa_verl.roles import PAIR, PAIR_OF_EACH_MODE, SINGLE, Roles, of_traces
 from fpa_verl.rollouts.index import group_numbers, scored
-from fpa_verl.rollouts.schema import CUT_OFF
+from fpa_verl.rollouts.schema import CUT_OFF, MODES, THINKING
+from fpa_verl.rollouts.traces import modes_of
 
-Unit = Literal["trajectory", "pair", "group"]
+Unit = Literal["trajectory", "pair", "group", "pair_of_each_mode", "traces"]
 Outcomes = Literal["both", "right", "wrong"]
-# What the rows of an item are, in their order; a group holds any number of trajectories.
-ROLES: dict[Unit, Roles] = {"trajectory": SINGLE, "pair": PAIR, "group": SINGLE}
+# What the rows of an item are, in their order; a group holds any number of trajectories, "traces" as many as are set.
+ROLES: dict[Unit, Roles] = {
+    "trajectory": SINGLE,
+    "pair": PAIR,
+    "group": SINGLE,
+    "pair_of_each_mode": PAIR_OF_EACH_MODE,
+}
+PAIRED = ("pair", "pair_of_each_mode", "traces")
 # Groups of which a right and a wrong trajectory are followed token by token.
 WATCHED_GROUPS = 4
 
@@ -28,16 +35,22 @@ class Selection:
 
     Attributes:
         unit: what one item of a batch is: a single trajectory; a right one of a group, chosen, and a wrong one,
-            rejected; or all of a group.
+            rejected; all of a group; such a pair that was sampled thinking and another that was not; or a right and a
+            wrong answer, each reached by several traces.
         outcomes: which trajectories of the mixed groups; "right" and "wrong" for single ones only.
-        pairs_per_group: pairs taken from a group, for unit "pair"; None takes all of them.
+        pairs_per_group: pairs taken from a group, for pairs; None takes all of them.
         keep_truncated: train on responses that were cut off (R = -1, as the paper does).
+        mode: "thinking", "empty" or "both": in which mode they were sampled. A unit that says so itself takes what it
+            says.
+        traces: traces of an answer, for unit "traces".
     """
 
     unit: Unit = "trajectory"
     outcomes: Outcomes = "both"
     pairs_per_group: int | None = None
     keep_truncated: bool = True
+    mode: str = THINKING
+    traces: int = 2
 
     def __post_init__(self) -> None:
         for name, kind in (("unit", Unit), ("outcomes", Outcomes)):
@@ -47,41 +60,24 @@ class Selection:
                 )
         if self.outcomes != "both" and self.unit != "trajectory":
             raise ConfigError(f"data.selection.outcomes={self.outcomes} leaves no {self.unit}: set unit=trajectory")
-        if self.pairs_per_group is not None and (self.unit != "pair" or self.pairs_per_group < 1):
+        if self.pairs_per_group is not None and (self.unit not in PAIRED or self.pairs_per_group < 1):
             raise ConfigError(
-                f"data.selection.pairs_per_group={self.pairs_per_group}: at least 1, and for unit=pair alone"
+                f"data.selection.pairs_per_group={self.pairs_per_group}: at least 1, and for unit={' or '.join(PAIRED)}"
             )
+        modes_of(self.mode, "data.selection.mode")
+        if self.traces < 1:
+            raise ConfigError(f"data.selection.traces={self.traces}: at least 1")
 
     @property
     def roles(self) -> Roles:
         """What an objective must learn from to be given these items."""
-        return ROLES[self.unit]
-
-
-@dataclass(frozen=True)
-class Items:
-    """Training items as rows of the dataset: item i is `rows[offsets[i] : offsets[i + 1]]`."""
-
-    rows: np.ndarray
-    offsets: np.ndarray
-
-    @classmethod
-    def of_sizes(cls, rows: np.ndarray, sizes: np.ndarray) -> Items:
-        return cls(rows, np.concatenate([[0], np.cumsum(sizes)]))
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, item: int) -> tuple[int, ...]:
-        return tuple(self.rows[self.offsets[item] : self.offsets[item + 1]].tolist())
-
-    def __iter__(self) -> Iterator[tuple[int, ...]]:
-        return (self[item] for item in range(len(self)))
+        return of_traces(self.traces) if self.unit == "traces" else ROLES[self.unit]
 
     @property
-    def sizes(self) -> np.ndarray:
-        """Rows of each item."""
-        return np.diff(self.offsets)
+    def modes(self) -> tuple[str, ...]:
+        """The modes in which its trajectories were sampled."""
+        named = {"pair_of_each_mode": "both", "traces": THINKING}
+        return modes_of(named.get(self.unit, self.mode), "data.selection.mode")
 
 
 @dataclass(frozen=True)
@@ -92,14 +88,20 @@ class Members:
     group: np.ndarray
     right: np.ndarray
     pass_rate: np.ndarray
+    mode: np.ndarray
+
+    def of_mode(self, mode: str) -> Members:
+        """Those that were sampled in it."""
+        mine = self.mode == mode
+        return Members(*(getattr(self, field.name)[mine] for field in fields(self)))
 
 
-def members_of(index: pd.DataFrame, *, keep_truncated: bool) -> Members:
+def members_of(index: pd.DataFrame, *, keep_truncated: bool, modes: Sequence[str] = MODES) -> Members:
     """Rows of groups that hold both a right and a wrong trajectory; others carry no contrast.
 
     `pass_rate` is the share of right ones among all that were scored, kept or not.
     """
-    rows = np.flatnonzero(scored(index))
+    rows = np.flatnonzero(scored(index) & index["mode"].isin(modes))
     candidates = index.iloc[rows]
     group = group_numbers(candidates)
     right = (candidates["status"] == "right").to_numpy()
@@ -108,7 +110,8 @@ def members_of(index: pd.DataFrame, *, keep_truncated: bool) -> Members:
     trains = np.flatnonzero(kept & mixed[group])
     trains = trains[np.argsort(group[trains], kind="stable")]
     pass_rate = np.bincount(group, right) / np.maximum(1, np.bincount(group))
-    return Members(rows[trains], group[trains], right[trains], pass_rate[group[trains]])
+    mode = candidates["mode"].to_numpy(object)
+    return Members(rows[trains], group[trains], right[trains], pass_rate[group[trains]], mode[trains])
 
 
 def watched_rows(index: pd.DataFrame) -> list[tuple[int, int]]:
@@ -129,47 +132,3 @@ def watched_rows(index: pd.DataFrame) -> list[tuple[int, int]]:
     )
     first = candidates.sort_values(list(candidates)).drop_duplicates(["group", "wrong"])
     return [(right, wrong) for right, wrong in first["row"].to_numpy().reshape(-1, 2).tolist()]
-
-
-def items_of(members: Members, selection: Selection) -> Items:
-    """The items of a batch that the selection makes of the mixed groups."""
-    match selection.unit:
-        case "group":
-            return Items.of_sizes(members.rows, np.unique(members.group, return_counts=True)[1])
-        case "pair":
-            return _pairs(members, selection.pairs_per_group)
-        case "trajectory":
-            every = np.ones_like(members.right)
-            rows = members.rows[{"both": every, "right": members.right, "wrong": ~members.right}[selection.outcomes]]
-            return Items.of_sizes(rows, np.ones_like(rows))
-
-
-def _pairs(members: Members, limit: int | None) -> Items:
-    right, wrong = (np.unique(members.group[side], return_counts=True)[1] for side in (members.right, ~members.right))
-    group, right_place, wrong_place = pair_places(right, wrong, limit)
-    rows = np.empty((len(group), 2), dtype=members.rows.dtype)
-    rows[:, 0] = members.rows[members.right][(np.cumsum(right) - right)[group] + right_place]
-    rows[:, 1] = members.rows[~members.right][(np.cumsum(wrong) - wrong)[group] + wrong_place]
-    return Items.of_sizes(rows.ravel(), np.full(len(group), 2))
-
-
-def pair_places(
-    right: np.ndarray, wrong: np.ndarray, limit: int | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct pairs of each group, every trajectory in as many as any other of its side, or one more.
-
-    Both sides are gone through in circles; whenever the circles close together, one shifts by a place.
-
-    Args:
-        right: (G,) how many right trajectories each group has.
-        wrong: (G,) how many wrong ones.
-        limit: pairs a group at most; None: all right * wrong of them.
-
-    Returns:
-        For each pair its group, the place of its right trajectory among the group's, and of its wrong one.
-    """
-    number = right * wrong if limit is None else np.minimum(limit, right * wrong)
-    group = np.repeat(np.arange(len(number)), number)
-    k = np.arange(len(group)) - np.repeat(np.cumsum(number) - number, number)
-    r, w = right[group], wrong[group]
-    return group, k % r, (k + k // np.lcm(r, w)) % w

@@ -18,7 +18,7 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.manifest import Manifest, require_whole
 from fpa_verl.rollouts.parquet import open_file, reading
 from fpa_verl.rollouts.row_checks import Fault, IndexColumns, faults, index_faults
-from fpa_verl.rollouts.schema import SCHEMA, schema_difference
+from fpa_verl.rollouts.schema import SCHEMA, schema_difference, with_later_columns
 
 # Rows that are read and kept together: reading one at random costs the decoding of so many.
 ROW_GROUP = 64
@@ -155,6 +155,6 @@ class Shards:
 def _read_groups(path: Path, file: pq.ParquetFile, groups: list[int]) -> pa.Table:
     """Row groups with the columns of `SCHEMA`, valid throughout."""
     with reading(path):
-        table = file.read_row_groups(groups, columns=SCHEMA.names).combine_chunks()
+        table = with_later_columns(file.read_row_groups(groups, columns=SCHEMA.names)).combine_chunks()
         table.validate(full=True)
     return table

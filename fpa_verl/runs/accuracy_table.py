@@ -8,9 +8,11 @@ import pandas as pd
 
 from fpa_verl.evaluation import Accuracy, maj_at_k, pass_at_1, pass_at_k
 from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
-from fpa_verl.runs.answers import AnswerStore, answers_are_known, votes
+from fpa_verl.runs.answers import AnswerStore, answers_are_known, cut_off_in_trace, votes
 from fpa_verl.runs.run import read_run
 from fpa_verl.tables import Table, percent
+
+TRACES = ["trace tokens", "cut off in it"]
 
 
 def _cell(accuracy: Accuracy, problems: int) -> str:
@@ -36,6 +38,8 @@ def accuracy_table(run_dir: Path, model: str) -> Table:
     ends = {CUT_OFF: "cut off"}
     if (answers["finish_reason"] == STOPPED_AT_TEXT).any():
         ends[STOPPED_AT_TEXT] = "at a stop"
+    # Likewise of traces.
+    thinks = bool((answers["trace_tokens"] > 0).any())
     for point in sorted(run.points, key=lambda point: point.data_source):
         k = run.info["evaluation"]["samples"][point.data_source]
         one = pass_at_1(point.problems)
@@ -53,7 +57,8 @@ def accuracy_table(run_dir: Path, model: str) -> Table:
                 _cell(maj_at_k(votes(mine), k), one.problems) if majority else "-",
                 str(point.unscored),
                 *(_share(mine, reason) for reason in ends),
+                *([f"{mine['trace_tokens'].mean():.0f}", percent(float(cut_off_in_trace(mine).mean()))] * thinks),
             ]
         )
     header = ["problem set", "problems", "k", "pass@1 ± s.e.", "95 % interval", "pass@k", "maj@k", "unscored"]
-    return Table(f"Accuracy (%) of {model}", [*header, *ends.values()], rows)
+    return Table(f"Accuracy (%) of {model}", [*header, *ends.values(), *(TRACES * thinks)], rows)

@@ -18,6 +18,7 @@ from fpa_verl.evaluation.accuracy import Outcomes, Votes
 from fpa_verl.reward.latex import UnreadableError, canonical, tight
 from fpa_verl.reward.verdicts import MODEL_STATUSES
 from fpa_verl.rollouts.parquet import read_table, write_table
+from fpa_verl.rollouts.schema import CUT_OFF
 from fpa_verl.runs.names import ANSWERS_FOLDER
 
 REMEDY = "delete it; `recipe=evaluate` asks for the missing answers when it is repeated"
@@ -32,6 +33,7 @@ class Answer:
         status: the scorer's; those outside `MODEL_STATUSES` are in no accuracy.
         extracted: the answer that was graded.
         finish_reason: one of `FINISH_REASONS`.
+        trace_tokens: of `response_tokens`, how many at the beginning are its trace.
     """
 
     data_source: str
@@ -43,6 +45,7 @@ class Answer:
     status: str
     finish_reason: str
     ground_truth: str
+    trace_tokens: int = 0
 
 
 class AnswerStore:
@@ -75,7 +78,10 @@ class AnswerStore:
         frames = [read_table(file, remedy=REMEDY).to_pandas() for file in self._files()]
         if not frames:
             return pd.DataFrame(columns=list(Answer.__dataclass_fields__))
-        return pd.concat(frames).sort_values(["data_source", "problem_id", "sample"], ignore_index=True)
+        answers = pd.concat(frames).sort_values(["data_source", "problem_id", "sample"], ignore_index=True)
+        # Those of earlier versions say nothing of traces.
+        traces = answers.get("trace_tokens", pd.Series(0, answers.index)).fillna(0)
+        return answers.assign(trace_tokens=traces.astype(int))
 
     def done(self) -> set[tuple[str, str, int]]:
         """(problem set, problem, sample) of every answer that is there."""
@@ -87,6 +93,12 @@ class AnswerStore:
 def _storable(value: Any) -> Any:
     """The value, without halves of UTF-16 characters, which a scorer can return and no file can hold."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def cut_off_in_trace(samples: pd.DataFrame) -> pd.Series:
+    """Of each answer, whether it is none, for it was cut off while the model was thinking."""
+    is_trace = (samples["trace_tokens"] > 0) & (samples["trace_tokens"] == samples["response_tokens"])
+    return is_trace & (samples["finish_reason"] == CUT_OFF)
 
 
 def outcomes(samples: pd.DataFrame) -> Outcomes:

@@ -145,10 +145,10 @@ _TEXT = [None, "", "right", "stop", "..", "x" * 1_000]
 # Values that no writer writes, or that another column contradicts. That another ground truth or temperature
 # was meant, nothing in a valid file could tell.
 CELLS: dict[str, list[Any]] = {
-    **dict.fromkeys(("problem_id", "split", "status", "finish_reason"), _TEXT),
+    **dict.fromkeys(("problem_id", "split", "status", "finish_reason", "mode"), _TEXT),
     **{name: [None] for name in ("data_source", "ground_truth", "temperature", "top_p", "top_k")},
     **{name: [None, -1, -(2**31)] for name in ("sample", "max_response_tokens")},
-    **{name: [None, -1, 2**31 - 1] for name in ("group", "prompt_tokens", "response_tokens")},
+    **{name: [None, -1, 2**31 - 1] for name in ("group", "prompt_tokens", "response_tokens", "trace_tokens")},
     **{name: [None, [], [None], [-1]] for name in ("prompt_ids", "response_ids")},
     "behaviour_log_probs": [[], [None], [float("nan")], [0.5], [-float("inf")]],
     "score": [None, float("nan"), float("inf"), 0.5, -0.5],

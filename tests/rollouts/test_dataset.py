@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, Selection
-from fpa_verl.rollouts.selection import pair_places
+from fpa_verl.rollouts.items import pair_places
 from tests.rollouts.conftest import PLAN, change_manifest, finish, rewrite, trajectory, with_values
 
 

@@ -24,10 +24,11 @@ from fpa_verl.integration.safety.divergence import CollapseRule
 from fpa_verl.reward.function import RewardFunction
 from fpa_verl.rollouts import Manifest, RolloutDataset, Selection, read_manifest
 from fpa_verl.rollouts.fingerprint import base_fingerprints, local_model_dir
-from fpa_verl.rollouts.problems import Problem, holds_problems, problems_fingerprint, read_problems
+from fpa_verl.rollouts.problems import Problem, holds_problems, in_modes, problems_fingerprint, read_problems
 from fpa_verl.rollouts.prompts import SLOT, Prompt, pinned, stops_of
 from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder
-from fpa_verl.rollouts.schema import VALIDATION
+from fpa_verl.rollouts.schema import THINKING, VALIDATION, plain_source
+from fpa_verl.rollouts.traces import modes_of
 from fpa_verl.runs.inputs import Input, made_by
 
 
@@ -286,6 +287,11 @@ class RunFacts:
         Raises:
             DatasetError: a file is missing or no problem file.
         """
+        modes = modes_of(self.config.evaluation.get("mode", THINKING), "evaluation.mode")
+        return in_modes(self._problems_to_evaluate, modes)
+
+    @property
+    def _problems_to_evaluate(self) -> list[Problem]:
         files = as_list(self.config.data.val_files)
         if not files and self.kind.trains:
             return []
@@ -306,7 +312,7 @@ class RunFacts:
         """Answers to each problem of a set: the recipe's number, or the paper's for its benchmarks."""
         if self.config.evaluation.samples is not None:
             return int(self.config.evaluation.samples)
-        known = BENCHMARKS.get(data_source)
+        known = BENCHMARKS.get(plain_source(data_source))
         return known.samples if known else int(self.config.actor_rollout_ref.rollout.val_kwargs.n)
 
     @cached_property

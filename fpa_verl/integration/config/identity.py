@@ -18,6 +18,7 @@ from fpa_verl.integration.config.typed_command import typed_command
 from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.policy_losses import FORWARD_KL, OfflinePolicyLossConfig
 from fpa_verl.objectives import Needs
+from fpa_verl.rollouts import Selection
 from fpa_verl.rollouts.fingerprint import digest, first_difference
 from fpa_verl.rollouts.problems import problems_fingerprint
 from fpa_verl.rollouts.prompts import name_of
@@ -184,7 +185,17 @@ def _offline_settings(facts: RunFacts) -> dict[str, Any]:
         "scoring_temperature": policy_loss.scoring_temperature,
         # Only what changes the result: the other sources are exact.
         **_approximation(facts),
-        "selection": dict(facts.config.data.selection),
+        "selection": _selection(facts),
+    }
+
+
+def _selection(facts: RunFacts) -> dict[str, Any]:
+    """As the recipe has it, without what other recipes than those with traces never set."""
+    usual = {"mode": Selection().mode, "traces": Selection().traces}
+    return {
+        name: value
+        for name, value in dict(facts.config.data.selection).items()
+        if name not in usual or value != usual[name]
     }
 
 

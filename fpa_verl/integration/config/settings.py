@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from fpa_verl.bounds import bounded, out_of_bounds
 from fpa_verl.errors import ConfigError
 from fpa_verl.reward.function import VERLS_OWN, RewardFunction
+from fpa_verl.rollouts.traces import USUAL, Markers
 
 # Of transformers: what verl trains with where a recipe asks for no other.
 FLASH = "flash_attention_2"
@@ -166,6 +167,15 @@ def scorer_of(config: DictConfig) -> RewardFunction:
         threshold=reward.get("threshold"),
         arguments=_plain(function.get("reward_kwargs")),
     )
+
+
+def markers_of(config: DictConfig) -> Markers:
+    """What stands around a trace; a configuration that is none of our recipes' says nothing of it.
+
+    Raises:
+        ConfigError: they mark no trace.
+    """
+    return Markers(**config.thinking) if "thinking" in config else USUAL
 
 
 def joins_cluster(config: DictConfig) -> bool:

@@ -12,12 +12,14 @@ from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
 from fpa_verl.errors import ConfigError
+from fpa_verl.integration.config.settings import markers_of
 from fpa_verl.integration.safety.failures import nothing_generated
 from fpa_verl.integration.servers.verdicts import note_failures, returned_by_scorer
 from fpa_verl.rollouts.ends import end_ids, unnamed_ends
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.prompts import stopping, stops_of
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
+from fpa_verl.rollouts.traces import TraceReader
 from fpa_verl.runs.progress import Tally
 
 T = TypeVar("T")
@@ -82,11 +84,15 @@ class Rollout(Output):
         problem: that it answers.
         status: the scorer's.
         finish_reason: one of `FINISH_REASONS`.
+        mode: how its prompt puts the problem, one of `MODES`.
+        trace_tokens: how many at the beginning of the response are its trace.
     """
 
     problem: Problem
     status: str
     finish_reason: str
+    mode: str
+    trace_tokens: int
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,7 @@ class RolloutClient:
         self._servers, self._config, self._tokenizer = servers, config, tokenizer
         self._last_answered = last_answered
         self._stops = stops_of(config)
+        self._traces = TraceReader(tokenizer, markers_of(config))
         model = str(config.actor_rollout_ref.model.path)
         self._end_ids, self._unnamed_ends = end_ids(model, tokenizer), unnamed_ends(model, tokenizer)
 
@@ -190,6 +197,8 @@ class RolloutClient:
             problem=problem,
             status=returned_by_scorer(output.verdict, "status", self._config),
             finish_reason=self._why_it_ended(output.response_ids, self._stops),
+            mode=self._traces.mode(output.prompt_ids),
+            trace_tokens=self._traces.trace_tokens(output.prompt_ids, output.response_ids),
         )
 
     def load(self, model: str | Path) -> None:

@@ -116,6 +116,7 @@ class Evaluation:
             status=rollout.status,
             finish_reason=rollout.finish_reason,
             ground_truth=request.problem.ground_truth,
+            trace_tokens=rollout.trace_tokens,
         )
 
     def record(self, run_dir: Path, attempt: int, *, trained: bool = False) -> pd.DataFrame:

@@ -17,8 +17,9 @@ from fpa_verl.integration.servers.client import Arrived, Rollout, SamplingReques
 from fpa_verl.integration.trainers.sampling_only import SamplingTrainer
 from fpa_verl.rollouts.fingerprint import vocabulary_size
 from fpa_verl.rollouts.manifest import Manifest
-from fpa_verl.rollouts.problems import Problem, hold_out, write_problems
-from fpa_verl.rollouts.schema import TRAIN, VALIDATION, Trajectory
+from fpa_verl.rollouts.problems import Problem, hold_out, in_modes, scored_as, write_problems
+from fpa_verl.rollouts.schema import MODES, TRAIN, VALIDATION, Trajectory, mode_of
+from fpa_verl.rollouts.traces import modes_of
 from fpa_verl.rollouts.writer import RolloutWriter
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.ledger import Ledger
@@ -49,7 +50,8 @@ class Collector(SamplingTrainer):
         answered = next((p for p in self.problems if p.problem_id in done), None)
         self.rollout_client = self.client(agent_loop_manager, last_answered=answered)
         self.ledger.started()
-        n = self.config.actor_rollout_ref.rollout.n
+        self.modes = modes_of(self.config.collect.mode, "collect.mode")
+        n = self.config.actor_rollout_ref.rollout.n * len(self.modes)
         answers, before = n * len(self.problems), n * len(done & {p.problem_id for p in self.problems})
         left = in_batches(
             self._missing,
@@ -70,16 +72,18 @@ class Collector(SamplingTrainer):
         n = self.config.actor_rollout_ref.rollout.n
         try:
             with self.ledger.phase(phases.GENERATION):
-                rollouts = self.rollout_client.answers(problems, SamplingRequest(n, step=self.shards), arrived=arrived)
+                rollouts = self.rollout_client.answers(
+                    in_modes(problems, self.modes), SamplingRequest(n, step=self.shards), arrived=arrived
+                )
         finally:
             # Paid for, whether or not it came to an end.
             self.ledger.write("step", self.shards)
         self.shards += 1
         if self.shards == 1:
             self._say_what_the_scorer_misses(rollouts)
-        sizes = Counter(rollout.place for rollout in rollouts)
-        whole = [r for r in rollouts if sizes[r.place] == n]
-        complete = sorted(map(self._trajectory, whole), key=lambda t: (t.problem_id, t.sample))
+        sizes = Counter(rollout.problem.problem_id for rollout in rollouts)
+        whole = [r for r in rollouts if sizes[r.problem.problem_id] == n * len(self.modes)]
+        complete = sorted(map(self._trajectory, whole), key=lambda t: (t.problem_id, t.group, t.sample))
         if complete:
             self.writer.add(complete)
         return len(complete)
@@ -98,10 +102,11 @@ class Collector(SamplingTrainer):
         sampling = self.writer.plan["sampling"]
         return Trajectory(
             problem_id=rollout.problem.problem_id,
-            group=0,
+            # Those of a mode are compared with each other.
+            group=MODES.index(mode_of(rollout.problem.data_source)),
             sample=rollout.sample,
             split=TRAIN,
-            data_source=rollout.problem.data_source,
+            data_source=scored_as(rollout.problem),
             ground_truth=rollout.problem.ground_truth,
             prompt_ids=rollout.prompt_ids,
             response_ids=rollout.response_ids,
@@ -113,6 +118,8 @@ class Collector(SamplingTrainer):
             top_p=sampling["top_p"],
             top_k=sampling["top_k"],
             max_response_tokens=sampling["max_response_tokens"],
+            mode=rollout.mode,
+            trace_tokens=rollout.trace_tokens,
         )
 
     def _finish(self, problems_missing: int) -> Manifest:

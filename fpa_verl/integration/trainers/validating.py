@@ -16,7 +16,7 @@ from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.metered import MeteredTrainer
 from fpa_verl.reward.verdicts import MODEL_STATUSES
 from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
-from fpa_verl.runs.answers import AnswerStore, outcomes
+from fpa_verl.runs.answers import AnswerStore, cut_off_in_trace, outcomes
 from fpa_verl.runs.names import answers_of_step
 from fpa_verl.runs.record import record_base
 from fpa_verl.runs.run import read_run
@@ -80,4 +80,7 @@ def validation_metrics(plan: EvaluationPlan, answers: pd.DataFrame) -> dict[str,
             metrics[f"val-aux/{source}/truncated"] = float((mine["finish_reason"] == CUT_OFF).mean())
             metrics[f"val-aux/{source}/stopped_at_text"] = float((mine["finish_reason"] == STOPPED_AT_TEXT).mean())
             metrics[f"val-aux/{source}/response_tokens"] = float(mine["response_tokens"].mean())
+            if (mine["trace_tokens"] > 0).any():
+                metrics[f"val-aux/{source}/trace_tokens"] = float(mine["trace_tokens"].mean())
+                metrics[f"val-aux/{source}/truncated_in_trace"] = float(cut_off_in_trace(mine).mean())
     return metrics

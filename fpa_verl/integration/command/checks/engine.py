@@ -125,14 +125,15 @@ def require_collapse_rule(facts: RunFacts) -> None:
 
 def require_its_items(facts: RunFacts) -> None:
     """The rows of an item have the roles that the objective learns from."""
-    objective, unit = facts.policy_loss.objective, facts.config.data.selection.unit
-    if objective is None or unit not in ROLES or ROLES[unit] == objective.roles:
+    objective, selection = facts.policy_loss.objective, facts.selection
+    if objective is None or selection.roles == objective.roles:
         return
-    wanted = next(name for name, roles in ROLES.items() if roles == objective.roles)
+    wanted = next((name for name, roles in ROLES.items() if roles == objective.roles), "traces")
+    traces = f" data.selection.traces={len(objective.roles) // 2}," if wanted == "traces" else ""
     raise ConfigError(
-        f"data.selection.unit={unit}: {objective.name} learns from {_items(objective.roles)}; set "
-        f"data.selection.unit={wanted}, actor_rollout_ref.rollout.n={len(objective.roles)} and data.train_batch_size "
-        f"to {_items(objective.roles).removeprefix('single ')} a batch"
+        f"data.selection.unit={selection.unit}: {objective.name} learns from {_items(objective.roles)}; set "
+        f"data.selection.unit={wanted},{traces} actor_rollout_ref.rollout.n={len(objective.roles)} and "
+        f"data.train_batch_size to {_items(objective.roles).removeprefix('single ')} a batch"
     )
 
 
@@ -165,9 +166,9 @@ def require_offline_actor(facts: RunFacts) -> None:
 
 def require_rows(facts: RunFacts) -> None:
     """As many as an item has; of groups the data say it, of a wrong unit another check."""
-    objective, unit = facts.policy_loss.objective, facts.config.data.selection.unit
-    n = facts.config.actor_rollout_ref.rollout.n
-    if objective is None or unit == "group" or ROLES.get(unit) != objective.roles or n == len(objective.roles):
+    objective, selection = facts.policy_loss.objective, facts.selection
+    unit, n = selection.unit, facts.config.actor_rollout_ref.rollout.n
+    if objective is None or unit == "group" or selection.roles != objective.roles or n == len(objective.roles):
         return
     raise ConfigError(
         f"actor_rollout_ref.rollout.n={n}: an item of data.selection.unit={unit} has {len(objective.roles)} rows, and "

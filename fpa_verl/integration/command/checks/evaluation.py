@@ -15,7 +15,7 @@ from fpa_verl.runs.run import Run, read_run
 from fpa_verl.runs.snapshots import snapshots_of
 
 # What `evaluation` may hold.
-OURS = {"samples", "seeded", "base", "runs"}
+OURS = {"samples", "seeded", "base", "runs", "mode"}
 
 # Settings of verl's own validation, which the plugin's evaluation stands in for.
 OF_VERLS_VALIDATION = {
