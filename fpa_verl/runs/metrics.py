@@ -11,6 +11,8 @@ from typing import Any
 from fpa_verl.files import read_json_lines
 
 DYNAMICS = "dynamics/"
+# Of a run that mixes two gradients: the weight, and their bias and variance (docs/bvpo.md).
+MIXING = "mixing/"
 # Trajectories by what the scorer says of them.
 SIDES = ("right", "wrong")
 GRADIENT_NORM = "actor/grad_norm"
@@ -59,7 +61,7 @@ def by_metric(logged: Iterable[tuple[int, Mapping[str, Any]]]) -> Metrics:
 
 @lru_cache(maxsize=64)
 def _wanted(names: frozenset[str]) -> list[str]:
-    return sorted(name for name in names if name in _SINGLE or name.startswith(DYNAMICS))
+    return sorted(name for name in names if name in _SINGLE or name.startswith((DYNAMICS, MIXING)))
 
 
 def generated_tokens(metrics: Metrics) -> float | None:

@@ -17,7 +17,7 @@ from verl.workers.config import ActorConfig
 from fpa_verl.commands import CACHING
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
-from fpa_verl.integration.config.settings import as_list, compute_dtype, scorer_of, validates
+from fpa_verl.integration.config.settings import Mixing, as_list, compute_dtype, scorer_of, validates
 from fpa_verl.integration.config.typed_command import command_for, typed_command
 from fpa_verl.integration.policy_losses import KEY, OfflinePolicyLossConfig
 from fpa_verl.integration.safety.divergence import CollapseRule
@@ -264,6 +264,19 @@ class RunFacts:
         """Whether the run reads its reference from a cache."""
         is_cached = "reference" in self.config and self.config.reference.source != "forward"
         return is_cached and self.kind.trains and self.policy_loss.needs_reference
+
+    @cached_property
+    def mixing(self) -> Mixing:
+        """How the weight of two gradients is estimated; of a recipe that mixes none, not at all.
+
+        Raises:
+            ConfigError: a value is no key of it.
+        """
+        section = self.config.get("mixing") or {}
+        try:
+            return Mixing(**section)
+        except TypeError as error:
+            raise ConfigError(f"mixing: {error}") from error
 
     @cached_property
     def collapse(self) -> CollapseRule:

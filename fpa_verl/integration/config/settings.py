@@ -70,6 +70,26 @@ class GradientNorms:
 
 
 @dataclass(frozen=True)
+class Mixing:
+    """`mixing`: how BVPO's weight is estimated.
+
+    Attributes:
+        every: steps between two estimates; unset, there is none.
+        pairs: of each kind, one a problem, whose gradients are looked at.
+        traces: K, of an answer, from which the marginal gradient is estimated; of one there is no telling it from g_t.
+        projections: random directions that gradients are projected on.
+        low, high: what the weight is clipped to.
+    """
+
+    every: int | None = bounded(None, at_least=1, whole=True)
+    pairs: int = bounded(64, at_least=8, whole=True)
+    traces: int = bounded(4, at_least=2, whole=True)
+    projections: int = bounded(256, at_least=8, whole=True)
+    low: float = bounded(0.1, at_least=0, at_most=1)
+    high: float = bounded(0.9, at_least=0, at_most=1)
+
+
+@dataclass(frozen=True)
 class Batches:
     """`data`: items of a batch, and tokens of a prompt and a response."""
 

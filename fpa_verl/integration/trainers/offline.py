@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
 
 from transfer_queue import KVBatchMeta
@@ -11,9 +12,11 @@ from verl.utils.metric import reduce_metrics
 from fpa_verl.files import append_json_line
 from fpa_verl.integration.safety.divergence import RIGHT_WEIGHT, CoarseCacheWatch, CollapseWatch
 from fpa_verl.integration.say import warn
+from fpa_verl.integration.trainers.mixing import MixingWeight, mixing_objective
 from fpa_verl.integration.trainers.offline_loop import OfflineLoop
 from fpa_verl.integration.trainers.snapshots import SnapshotKeepingTrainer
 from fpa_verl.integration.workers.dynamics import trajectory_means
+from fpa_verl.integration.workers.mixing import MIXING_WEIGHT
 from fpa_verl.integration.workers.tokens import NOTE_TOKENS, NoteRequest
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.metrics import read_metrics
@@ -30,6 +33,8 @@ class OfflineTrainer(SnapshotKeepingTrainer, OfflineLoop):
             # A look at the run, and no part of what training costs.
             with self.ledger.phase(phases.EVALUATION):
                 metrics.update(self._gradient_norms(batch))
+        if self._mixing is not None:
+            metrics.update(self._mix(batch, step))
         if self.config.note_tokens:
             batch.extra_info[NOTE_TOKENS] = NoteRequest(str(self.run_dir), attempt, step)
         batch = super()._update_actor(batch, metrics)
@@ -40,6 +45,24 @@ class OfflineTrainer(SnapshotKeepingTrainer, OfflineLoop):
         rows = [tag["row"] for tag in batch.tags if "row" in tag]
         append_json_line(self.run_dir / BATCHES_FILE, {"attempt": attempt, "step": step, "rows": rows})
         return batch
+
+    def _mix(self, batch: KVBatchMeta, step: int) -> dict[str, float]:
+        """Give the batch the weight of its gradients where that is estimated; what was found of them, if it was."""
+        mixing = self._mixing
+        assert mixing is not None
+        # An estimate that training goes by is part of what that costs; beside a fixed weight it is a look at the run.
+        around = nullcontext() if mixing.is_estimated else self.ledger.phase(phases.EVALUATION)
+        with around:
+            found = mixing.look(step) if mixing.is_due(step) else {}
+        if mixing.is_estimated:
+            batch.extra_info[MIXING_WEIGHT] = mixing.at(step)
+        return found
+
+    @cached_property
+    def _mixing(self) -> MixingWeight | None:
+        if mixing_objective(self.facts) is None:
+            return None
+        return MixingWeight(self.facts, self.actor_rollout_wg, read_metrics(self.run_dir))
 
     def _gradient_norms(self, batch: KVBatchMeta) -> dict[str, float]:
         """Of right and of wrong trajectories apart, before the update."""

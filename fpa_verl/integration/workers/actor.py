@@ -22,6 +22,7 @@ from fpa_verl.integration.workers.export import ExportingActorWorker
 from fpa_verl.integration.workers.gradients import gradient_norm
 from fpa_verl.integration.workers.heads import require_plain_head
 from fpa_verl.integration.workers.loss import REFERENCE_POINT, LogRatios, OfflineLoss
+from fpa_verl.integration.workers.mixing import PROBE, Probe, ScoreRecorder, estimate_of, gathered, mixing_metrics
 from fpa_verl.integration.workers.reference import (
     CachedReference,
     ForwardReference,
@@ -163,6 +164,22 @@ class OfflineActorWorker(ExportingActorWorker):
             for side in SIDES
         }
         return tu.get_tensordict({}, non_tensor_dict={"metrics": norms})
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
+    def mixing_moments(self, data: TensorDict) -> TensorDict:
+        """Moments of the gradients of the pairs that the batch's `Probe` names, as metrics, in every worker alike."""
+        assert self._reference is not None
+        probe: Probe = tu.get_non_tensor_data(data, key=PROBE, default=None)
+        self._prepare(data)
+        tu.assign_non_tensor(data, force_group_size=1)
+        temperature = self._policy_loss.scoring_temperature
+        recorder = ScoreRecorder(self.actor.engine.module, self._reference, probe.projections, temperature)
+        try:
+            self._pass_with(recorder, data)
+        finally:
+            recorder.close()
+        found = gathered(recorder.found, self.actor.engine.get_data_parallel_group())
+        return tu.get_tensordict({}, non_tensor_dict={"metrics": mixing_metrics(estimate_of(probe, found), probe)})
 
     def _prepare(self, data: TensorDict) -> None:
         """What the loss wants to find in a batch."""

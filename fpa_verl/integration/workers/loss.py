@@ -20,6 +20,7 @@ from verl.workers.utils.padding import no_padding_2_padding
 from fpa_verl.errors import DivergenceError, IntegrationError
 from fpa_verl.integration.policy_losses import OfflinePolicyLossConfig, global_mean
 from fpa_verl.integration.workers.dynamics import trajectory_sums
+from fpa_verl.integration.workers.mixing import MIXING_WEIGHT
 from fpa_verl.integration.workers.reference import Reference, ResponsePositions
 from fpa_verl.integration.workers.tokens import note_tokens
 from fpa_verl.objectives import (
@@ -137,6 +138,7 @@ class OfflineLoss:
             reference_point=None if point is None else torch.tensor(point),
             mean_length=data["batch_num_tokens"] / data["global_batch_size"],
             pass_rates=torch.tensor([float(rate) for rate in data["pass_rate"]], device=log_probs.device),
+            mixing_weight=tu.get_non_tensor_data(data, key=MIXING_WEIGHT, default=None),
             roles=tuple(map(str, data["role"])),
         )
 

@@ -317,7 +317,7 @@ class Recorder:
             arrays = dict(vars(coarsen(logits, positions.labels, self._k, self._samples).stored()))
             return {"label": arrays.pop("labels"), **arrays}
         assert self._hidden is not None
-        hidden = _packed(self._hidden, data)[positions.index]
+        hidden = packed_states(self._hidden, data)[positions.index]
         if self._compare is not None:
             require_same_logits(self._model, logits, hidden, self._compare)
             self._compare = None
@@ -332,8 +332,8 @@ class Recorder:
             self._hook.remove()
 
 
-def _packed(hidden: torch.Tensor, data: TensorDict) -> torch.Tensor:
-    """(1, N, d) of an engine without padding, or (B, T, d) padded on the right, to (N, d)."""
+def packed_states(hidden: torch.Tensor, data: TensorDict) -> torch.Tensor:
+    """Hidden states by packed position, (N, d), from (1, N, d) of an engine without padding, or padded (B, T, d)."""
     lengths = data["input_ids"].offsets().diff().tolist()
     if hidden.shape[0] == 1 and hidden.shape[1] >= sum(lengths):
         return hidden[0]

@@ -8,6 +8,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import require_runs
 from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparisons.mixing import mixed, mixing_table
 from fpa_verl.report.statistics.collapse import CLEAR, Trend, trend
 from fpa_verl.report.statistics.series import Series, read_series
 from fpa_verl.runs.metrics import GRADIENT_NORM, dynamics_metric
@@ -41,7 +42,8 @@ class Dynamics(Comparison):
 
     def tables(self) -> list[Table]:
         watched = [self.collapse_table()] if any(self.trends()) else []
-        return [self.tail_table(), *watched]
+        of_two = mixed(self.series)
+        return [self.tail_table(), *watched, *([mixing_table(of_two)] if of_two else [])]
 
     def tail_table(self) -> Table:
         """Where every run ended up."""

@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fpa_verl.report.comparisons.dynamics import PANELS, RIGHT_ALONE, Dynamics
+from fpa_verl.report.comparisons.mixing import mixed
 from fpa_verl.report.figures.drawing import SIDE_DASHES, draw, finish, new_figure, shortened, style_of
+from fpa_verl.report.figures.mixing import draw_mixing
 from fpa_verl.report.statistics.arms import arms_of, labels
 from fpa_verl.report.statistics.series import mean_curve
 from fpa_verl.runs.metrics import GRADIENT_NORM, SIDES, dynamics_metric
@@ -46,4 +48,12 @@ def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
     for side, dashes in zip(SIDES, SIDE_DASHES, strict=True):
         handles.append(Line2D([], [], color="0.3", linestyle=dashes, label=f"{side} trajectories"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return {comparison.name: figure}
+    of_two = {run.run.folder for run in mixed(comparison.series)}
+    if not of_two:
+        return {comparison.name: figure}
+    measured = {
+        name: [values_of[run.folder] for run in one.runs if run.folder in of_two]
+        for name, one in zip(styles, everything, strict=True)
+    }
+    mixes = draw_mixing({name: seeds for name, seeds in measured.items() if seeds}, styles)
+    return {comparison.name: figure, "mixing": mixes}

@@ -9,7 +9,7 @@ from statistics import mean
 import numpy as np
 import pandas as pd
 
-from fpa_verl.runs.metrics import DYNAMICS, GRADIENT_NORM, dynamics_metric
+from fpa_verl.runs.metrics import DYNAMICS, GRADIENT_NORM, MIXING, dynamics_metric
 from fpa_verl.runs.run import Run
 
 # The beginning and the end of a run are this share of its steps each.
@@ -43,7 +43,9 @@ class Series:
 def read_series(run: Run) -> Series:
     """All attempts of a run; a step that was done again counts as it was done last."""
     values = {
-        name: by_step for name, by_step in run.metrics.items() if name.startswith(DYNAMICS) or name == GRADIENT_NORM
+        name: by_step
+        for name, by_step in run.metrics.items()
+        if name.startswith((DYNAMICS, MIXING)) or name == GRADIENT_NORM
     }
     return Series(run, sorted({step for by_step in values.values() for step in by_step}), values)
 

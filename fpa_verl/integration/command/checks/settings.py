@@ -11,6 +11,7 @@ from fpa_verl.integration.config.settings import (
     Evaluation,
     GradientNorms,
     Length,
+    Mixing,
     Optimizer,
     Reward,
     Sampling,
@@ -41,6 +42,8 @@ def check(facts: RunFacts) -> None:
     require_bounds(Evaluation, config.evaluation, "evaluation")
     if "gradient_norms" in config:
         require_bounds(GradientNorms, config.gradient_norms, "gradient_norms")
+    if "mixing" in config:
+        require_bounds(Mixing, config.mixing, "mixing")
     require_bounds(Checkpoints, config.trainer, "trainer")
     if facts.kind.trains:
         require_bounds(Length, config.trainer, "trainer")
