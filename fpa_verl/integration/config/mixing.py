@@ -49,6 +49,12 @@ def mixing_objective(facts: RunFacts) -> BVPO | None:
     return objective if isinstance(objective, BVPO) else None
 
 
+def estimates_weight(facts: RunFacts) -> bool:
+    """Whether the weight is estimated while the run trains, and not a number of the recipe's."""
+    objective = mixing_objective(facts)
+    return objective is not None and objective.alpha == AUTO
+
+
 def probe_of(facts: RunFacts) -> Probe:
     """The pairs whose gradients are looked at, the same for every run on a dataset.
 
@@ -98,7 +104,7 @@ def require_estimate(facts: RunFacts) -> None:
     objective, every = mixing_objective(facts), facts.mixing.every
     if objective is None:
         return
-    if objective.alpha == AUTO and not every:
+    if estimates_weight(facts) and not every:
         raise ConfigError(
             f"actor_rollout_ref.actor.policy_loss.alpha={AUTO} is estimated every mixing.every steps, which is null: "
             "set mixing.every=50"

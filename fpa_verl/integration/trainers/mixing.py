@@ -8,10 +8,9 @@ import transfer_queue as tq
 from verl.utils.metric import reduce_metrics
 
 from fpa_verl.integration.config.facts import RunFacts
-from fpa_verl.integration.config.mixing import mixing_objective, probe_of
+from fpa_verl.integration.config.mixing import estimates_weight, probe_of
 from fpa_verl.integration.servers.transfer import PARTITION, put_trajectories
 from fpa_verl.integration.workers.mixing import PROBE
-from fpa_verl.objectives.bvpo import AUTO
 from fpa_verl.runs.metrics import MIXING, Metrics
 
 
@@ -25,10 +24,8 @@ class MixingWeight:
     """
 
     def __init__(self, facts: RunFacts, workers: Any, before: Metrics) -> None:
-        objective = mixing_objective(facts)
-        assert objective is not None
         self._facts, self._workers, self._settings = facts, workers, facts.mixing
-        self.is_estimated = objective.alpha == AUTO
+        self.is_estimated = estimates_weight(facts)
         self._probe = probe_of(facts) if self._settings.every else None
         self._rows = [facts.dataset.row(row) for row in self._probe.rows] if self._probe else []
         self._known = before.get(f"{MIXING}alpha", {})

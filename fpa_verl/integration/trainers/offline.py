@@ -10,9 +10,10 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.metric import reduce_metrics
 
 from fpa_verl.files import append_json_line
+from fpa_verl.integration.config.mixing import mixing_objective
 from fpa_verl.integration.safety.divergence import RIGHT_WEIGHT, CoarseCacheWatch, CollapseWatch
 from fpa_verl.integration.say import warn
-from fpa_verl.integration.trainers.mixing import MixingWeight, mixing_objective
+from fpa_verl.integration.trainers.mixing import MixingWeight
 from fpa_verl.integration.trainers.offline_loop import OfflineLoop
 from fpa_verl.integration.trainers.snapshots import SnapshotKeepingTrainer
 from fpa_verl.integration.workers.dynamics import trajectory_means

@@ -31,15 +31,10 @@ def mixing_table(series: Sequence[Series]) -> Table:
     for one in series:
         means = {name: mean(one.values[MIXING + metric].values()) for name, metric in COLUMNS.items()}
         error, of_traces = (mean(one.values[f"{MIXING}{name}"].values()) for name in ("error", "trace_error"))
-        rows.append(
-            [
-                one.run.name,
-                *(f"{value:.3g}" for value in means.values()),
-                f"{error / of_traces:.2f}" if of_traces else "-",
-            ]
-        )
+        ratio = f"{error / of_traces:.2f}" if of_traces else "-"
+        rows.append([one.run.name, *(f"{value:.3g}" for value in means.values()), ratio])
     caption = (
-        "Gradients of a batch with traces and with empty ones, by the last layer: the weight of the least squared error "
-        "against the marginal gradient, variance and squared bias, and that error over that of traces alone"
+        "Gradients of a batch with traces and with empty ones, by the last layer: the weight of the least squared "
+        "error against the marginal gradient, variance and squared bias, and that error over that of traces alone"
     )
     return Table(caption, ["run", *COLUMNS, "error ratio"], rows)
