@@ -55,6 +55,58 @@ def chained_additions(tmp_path_factory, base_model) -> Path:
     return folder / "d"
 
 
+@pytest.fixture(scope="session")
+def of_both_modes(tmp_path_factory, base_model) -> Path:
+    r"""Problems answered with steps as a trace, two or three to an answer, and, as if asked not to think, without.
+
+    The box marks where an answer begins; slips that cancel out make another trace of the right one.
+    """
+    from transformers import AutoTokenizer
+
+    from fpa_verl.rollouts import RolloutWriter, Trajectory
+    from fpa_verl.rollouts.fingerprint import base_fingerprints
+
+    folder, tokenizer = tmp_path_factory.mktemp("both_modes"), AutoTokenizer.from_pretrained(base_model)
+    sampling = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "max_response_tokens": 64}
+
+    def trajectory(number: int, problem: task.Problem, mode: str, sample: int, slips: dict[int, int]) -> Trajectory:
+        steps, box, answer = problem.solution(slips).partition(r"\boxed")
+        trace = tokenizer.encode(steps, add_special_tokens=False) if mode == "thinking" else []
+        ids = [*trace, *tokenizer.encode(box + answer, add_special_tokens=False), tokenizer.eos_token_id]
+        is_right = not sum(slips.values())
+        return Trajectory(
+            problem_id=f"p{number}",
+            group=int(mode == "empty"),
+            sample=sample,
+            split="train",
+            data_source="toy",
+            ground_truth=problem.answer,
+            prompt_ids=tokenizer.encode(tokenizer.apply_chat_template(posed(problem), tokenize=False)),
+            response_ids=ids,
+            behaviour_log_probs=[-1.0] * len(ids),
+            score=float(is_right),
+            status="right" if is_right else "wrong",
+            finish_reason="stop",
+            mode=mode,
+            trace_tokens=len(trace),
+            **sampling,
+        )
+
+    def posed(problem: task.Problem) -> list[dict[str, str]]:
+        return [{"role": "user", "content": problem.text}]
+
+    thinking = [{}, {0: 1, 1: -1}, {0: 1}, {1: 1}, {2: 1}]
+    fingerprints = {**base_fingerprints(str(base_model), tokenizer), "scorer": "s", "problems": "p"}
+    writer = RolloutWriter(folder / "d", {"fingerprints": fingerprints, "sampling": sampling})
+    for number, problem in enumerate(task.distinct_problems(24, seed=0)):
+        writer.add(
+            [trajectory(number, problem, "thinking", i, slips) for i, slips in enumerate(thinking)]
+            + [trajectory(number, problem, "empty", i, slips) for i, slips in enumerate([{}, {0: 10}, {1: -2}])]
+        )
+    writer.finish(fingerprints=fingerprints, sampling=sampling, validation={}, cost={}, origin={}, versions={})
+    return folder / "d"
+
+
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory):
     """What Ray would have set for the only worker."""

@@ -32,8 +32,8 @@ def worker(base_model, recipe: str, *overrides: str) -> OfflineActorWorker:
     return actor
 
 
-def batch(dataset, unit="trajectory"):
-    rollouts = RolloutDataset(dataset, Selection(unit=unit))
+def batch(dataset, unit="trajectory", **selection):
+    rollouts = RolloutDataset(dataset, Selection(unit=unit, **selection))
     rows = [row for i in range(B) for row in rollouts.rows(i)][:B]
     return rows, column_batch(rows)
 

@@ -56,7 +56,13 @@ ONE_A_ROW = ("rewards", "future_weights", "pass_rates")
 
 def unit_of(actor) -> str:
     """What the dataset selects for the worker's objective."""
-    return next(unit for unit, roles in ROLES.items() if roles == actor._policy_loss.roles)
+    return next((unit for unit, roles in ROLES.items() if roles == actor._policy_loss.roles), "traces")
+
+
+@pytest.fixture
+def rollouts_of(chained_additions, of_both_modes):
+    """The dataset that a unit is selected from."""
+    return lambda unit: of_both_modes if unit in ("pair_of_each_mode", "traces") else chained_additions
 
 
 def items_of(objective, trajectories) -> list[Trajectories]:
@@ -90,13 +96,13 @@ RECIPES = [
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_step_is_the_objective_by_hand(recipe, base_model, chained_additions):
+def test_a_step_is_the_objective_by_hand(recipe, base_model, rollouts_of):
     """Engine, unpadding, labels, reference, pairs and weights against transformers and float64 by hand."""
     actor = worker(base_model, recipe)
     drift(actor)
     by_hand = ByHand(actor, base_model)
     objective = actor._policy_loss.objective
-    rows, data = batch(chained_additions, unit_of(actor))
+    rows, data = batch(rollouts_of(unit_of(actor)), unit_of(actor))
     trajectories = by_hand.trajectories(rows, lam=objective.extrapolation)
     point = objective.reference_point(torch.cat([t.log_ratio() for t in trajectories]).mean())
     length = sum(len(row["response_ids"]) for row in rows) / len(rows)
@@ -194,8 +200,8 @@ def test_away_from_the_reference_fpa_is_not_off_rl(base_model, chained_additions
     assert metrics["wrong/log_prob_change"] != 0
 
 
-@pytest.mark.parametrize("recipe", ["fpa_offline", "dpo", "simper_fpa", "kto", "off_rl_kl"])
-def test_micro_batches_change_nothing(base_model, chained_additions, recipe):
+@pytest.mark.parametrize("recipe", ["fpa_offline", "dpo", "simper_fpa", "kto", "off_rl_kl", "bvpo", "bvpo_k_trace"])
+def test_micro_batches_change_nothing(base_model, rollouts_of, recipe):
     results = []
     # A trajectory has about 45 tokens: 8 in one micro-batch, then 2 or 3.
     for limit in (16384, 150):
@@ -207,7 +213,7 @@ def test_micro_batches_change_nothing(base_model, chained_additions, recipe):
         )
         drift(actor)
         unit = unit_of(actor)
-        results.append(update(actor, batch(chained_additions, unit)[1]))
+        results.append(update(actor, batch(rollouts_of(unit), unit)[1]))
     for name in ("loss", "grad_norm", "right/policy_weight"):
         assert results[1][name] == pytest.approx(results[0][name], rel=1e-5), name
 
