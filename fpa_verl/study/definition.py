@@ -76,12 +76,14 @@ class Part:
         overrides: of every command of the part, behind the study's.
         base_model: folder or hub name; unset, that of the recipes.
         rollouts: a dataset that is there, or that several studies share; unset, the part's own.
+        collect: overrides of recipe=collect alone.
         minutes_times: how many times `Study.minutes` its commands take.
     """
 
     overrides: list[str] = field(default_factory=list)
     base_model: Optional[str] = None  # noqa: UP045
     rollouts: Optional[str] = None  # noqa: UP045
+    collect: list[str] = field(default_factory=list)
     arms: dict[str, Arm] = field(default_factory=dict)
     minutes_times: float = 1.0
 
@@ -137,6 +139,7 @@ class Study:
     prepare: list[Preparation] = field(default_factory=list)
     base_model: Optional[str] = None  # noqa: UP045
     rollouts: Optional[str] = None  # noqa: UP045
+    collect: list[str] = field(default_factory=list)
     problems: Problems = field(default_factory=Problems)
     seeds: list[int] = field(default_factory=lambda: [0])
     choosing_seed: int = 1_000
@@ -152,7 +155,8 @@ class Study:
 
     def all_parts(self) -> dict[str, Part]:
         """The parts by name; the only one of a study without parts has none."""
-        return self.parts or {"": Part(base_model=self.base_model, rollouts=self.rollouts, arms=self.arms)}
+        only = Part(base_model=self.base_model, rollouts=self.rollouts, collect=self.collect, arms=self.arms)
+        return self.parts or {"": only}
 
     def part_folder(self, part: str) -> Path:
         return Path(self.folder) / part
@@ -201,8 +205,8 @@ def _check(study: Study, file: Path) -> None:
 
 
 def _what_is_wrong(study: Study) -> Iterator[str]:
-    if study.parts and (study.arms or study.base_model or study.rollouts):
-        yield "arms, base_model and rollouts belong into the parts, where there are parts"
+    if study.parts and (study.arms or study.base_model or study.rollouts or study.collect):
+        yield "arms, base_model, rollouts and collect belong into the parts, where there are parts"
     if not any(True for _ in study.all_arms()):
         yield "no arms: arms: {fpa_offline: {recipe: fpa_offline}} is one"
     recipes = {file.stem for file in (RECIPES / "recipe").glob("*.yaml")}
@@ -222,3 +226,6 @@ def _what_is_wrong(study: Study) -> Iterator[str]:
                 yield f"{where}: {word!r} is no override; write KEY=VALUE"
         if len(set(arm.seeds or study.seeds)) < len(arm.seeds or study.seeds) or not (arm.seeds or study.seeds):
             yield f"{where}: seeds {arm.seeds or study.seeds}: at least one, each once"
+    for word in (word for part in study.all_parts().values() for word in part.collect):
+        if "=" not in word or key_of(word) in OWN_KEYS:
+            yield f"collect: {word!r} is no override, or the study's to set; write KEY=VALUE"

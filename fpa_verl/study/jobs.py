@@ -129,7 +129,9 @@ class PartJobs:
     part: Part
 
     def __iter__(self) -> Iterator[Job]:
-        yield self._job("collect", "collect", self.rollouts, self._common("collect"), needs=self._prepared)
+        yield self._job(
+            "collect", "collect", self.rollouts, self._common("collect", *self.part.collect), needs=self._prepared
+        )
         yield from self.caches.values()
         yield self._evaluate_base()
         if candidates := [job for arm in self.part.arms for job in self.candidates(arm)]:

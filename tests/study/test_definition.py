@@ -50,6 +50,7 @@ def test_what_is_left_out_has_a_value(tmp_path):
         ("folder: f\nseeds: [0, 0]\narms: {a: {recipe: sft}}\n", "each once"),
         ("folder: f\nseeds: [zero]\narms: {a: {recipe: sft}}\n", "zero"),
         ("folder: f\nbase_model: m\nparts: {p: {arms: {a: {recipe: sft}}}}\n", "belong into the parts"),
+        ("folder: f\ncollect: [mode]\narms: {a: {recipe: sft}}\n", "collect: 'mode' is no override"),
         ("folder: [\n", "study.yaml"),
     ],
 )
