@@ -40,9 +40,11 @@ _FIELDS = {
 OBJECTIVES: dict[str, type[Objective]] = {}
 
 
-def hyper_parameter(default: float, *, at_least: float | None = None, above: float | None = None) -> Any:
+def hyper_parameter(
+    default: float, *, at_least: float | None = None, above: float | None = None, whole: bool = False
+) -> Any:
     """A number with a default and a lower bound, as a dataclass field of an `Objective`."""
-    return bounded(default, at_least=at_least, above=above)
+    return bounded(default, at_least=at_least, above=above, whole=whole)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Objective(ABC):
     """
 
     name: ClassVar[str]
-    # The adjacent rows that a loss belongs to, in this order, and that no split of a batch may take apart.
+    # The adjacent rows that a loss belongs to, in this order, and that no split of a batch may take apart. A property
+    # where hyper-parameters decide it, and then of instances alone.
     roles: ClassVar[Roles] = SINGLE
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
