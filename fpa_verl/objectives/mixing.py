@@ -147,7 +147,8 @@ class Estimate:
     def standard_error(self, of: Callable[[Moments], float]) -> float:
         """Of anything that follows from the moments, by the jackknife: `lambda m: m.at(128).alpha()`.
 
-        Where that is clipped for nearly all parts, the spread that is left says nothing of how far beyond it lies.
+        Where that is clipped for nearly all parts, the spread that is left says nothing of how far beyond it lies. Nor
+        does it show what a random projection to m columns adds, to each moment some sqrt(2 / m) of it.
         """
         values = [of(moments) for moments in self.without]
         mean = fmean(values)

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from fpa_verl.objectives import Trajectories, future_log_probs, trajectory_weights
-from fpa_verl.roles import PAIR
+from fpa_verl.roles import PAIR, Roles
 
-B, T, V = 6, 9, 13
+# Rows for items of one, two and four.
+B, T, V = 12, 9, 13
 LAM = 2.0
 
 
@@ -25,19 +26,19 @@ def future_of(logits, ref, labels, lam):
 
 
 class Example:
-    """A float64 batch of three pairs, from logits, so that gradients can be taken at the logits."""
+    """A float64 batch of six pairs, from logits, so that gradients can be taken at the logits."""
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
         self.logits, self.ref = (torch.randn(B, T, V, generator=generator, dtype=torch.float64) for _ in range(2))
         self.logits.requires_grad_()
         self.labels = torch.randint(V, (B, T), generator=generator)
-        self.mask = torch.arange(T) < torch.tensor([9, 1, 4, 7, 2, 5])[:, None]
-        self.rewards = torch.tensor([1.0, -1, 1, -1, 1, -1], dtype=torch.float64)
-        self.pass_rates = torch.tensor([0.5, 0.5, 0.25, 0.25, 0.75, 0.75], dtype=torch.float64)
+        self.mask = torch.arange(T) < torch.tensor([9, 1, 4, 7, 2, 5, 3, 8, 1, 6, 9, 2])[:, None]
+        self.rewards = torch.tensor([1.0, -1], dtype=torch.float64).repeat(B // 2)
+        self.pass_rates = torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64).repeat_interleave(2).repeat(B // 6)
 
-    def batch(self, *, at_reference: bool = False) -> Trajectories:
-        """What an objective gets to see, whichever it is."""
+    def batch(self, roles: Roles = PAIR, *, at_reference: bool = False) -> Trajectories:
+        """What an objective on items of these roles gets to see, whichever it is."""
         ref = self.logits.detach() if at_reference else self.ref
         log_probs, ref_log_probs = log_probs_of(self.logits, self.labels), log_probs_of(ref, self.labels)
         future = future_of(self.logits.detach(), ref, self.labels, LAM)
@@ -49,7 +50,7 @@ class Example:
             future_weights=trajectory_weights(future, self.mask),
             pass_rates=self.pass_rates,
             mean_length=self.mask.sum().item() / B,
-            roles=PAIR * (B // 2),
+            roles=roles * (B // len(roles)),
         )
         return replace(batch, reference_point=batch.log_ratio().detach().mean())
 

@@ -12,6 +12,7 @@ from fpa_verl.objectives import OBJECTIVES, Objective, Trajectories, forward_kl,
 from fpa_verl.objectives.a_star_po import AStarPO
 from fpa_verl.objectives.dpo import DPO, DPOFPA
 from fpa_verl.objectives.fpa import FPA
+from fpa_verl.objectives.k_trace import KTraceDPO
 from fpa_verl.objectives.kto import KTO
 from fpa_verl.objectives.off_rl import OffRL
 from fpa_verl.objectives.one_sided_fpa import OneSidedFPA
@@ -19,6 +20,7 @@ from fpa_verl.objectives.rpo import RPO, RPOFPA
 from fpa_verl.objectives.sft import SFT
 from fpa_verl.objectives.simper import SimPER, SimPERFPA
 from fpa_verl.objectives.topr import TOPR
+from fpa_verl.roles import PAIR
 from tests.objectives.conftest import B, T, future_of, log_probs_of, one_pair
 
 NAMES = sorted(OBJECTIVES)
@@ -30,6 +32,15 @@ def gradient_at(batch: Trajectories, loss: torch.Tensor) -> list[list[float]]:
 
 def flat(rows: list[list[float]]) -> list[float]:
     return [value for row in rows for value in row]
+
+
+def repeated(batch: Trajectories, times: int) -> Trajectories:
+    """Each row of a pair several times in turn, as one item."""
+    index = torch.arange(2).repeat_interleave(times)
+    names = ("response_mask", "rewards", "ref_log_probs", "future_weights", "pass_rates")
+    held = {name: value[index] for name in names if (value := getattr(batch, name)) is not None}
+    roles = tuple(PAIR[row] for row in index.tolist())
+    return replace(batch, log_probs=batch.log_probs.detach()[index].requires_grad_(), roles=roles, **held)
 
 
 def sigmoid(x: float) -> float:
@@ -137,6 +148,17 @@ def test_simper_by_hand():
     assert gradient_at(batch, losses.sum())[0] == pytest.approx([-0.125, -0.125])
 
 
+def test_k_traces_by_hand():
+    """Ratios 2 and 4 of the chosen answer, mean 3, and 1 and 1/2 of the rejected one, mean 3/4: margin ln 4."""
+    batch = repeated(one_pair([1 / 2], [1 / 2]), 2)
+    ratios = torch.tensor([[2.0], [4.0], [1.0], [0.5]], dtype=torch.float64)
+    losses = KTraceDPO(beta=0.5)(replace(batch, ref_log_probs=batch.log_probs.detach() - ratios.log()))
+    # sigmoid(ln 2) = 2/3.
+    assert losses.tolist() == pytest.approx([math.log(3 / 2)])
+    # beta / 3 = 1/6, by shares 1/3 and 2/3 of the one, 2/3 and 1/3 of the other.
+    assert flat(gradient_at(batch, losses.sum())) == pytest.approx([-1 / 18, -1 / 9, 1 / 9, 1 / 18])
+
+
 def test_topr_tapers_wrong_trajectories_alone():
     # The wrong one has fallen from 1/2 to 1/8: ratio 1/4. The right one's ratio of 1/8 plays no part.
     batch = one_pair([1 / 4], [1 / 8], [math.log(2)], [math.log(1 / 2)])
@@ -182,6 +204,34 @@ def test_equal_in_value_and_gradient(example, extended, plain):
     left, right = (objective(example.batch()) for objective in (extended, plain))
     torch.testing.assert_close(left, right)
     torch.testing.assert_close(example.gradient(left.sum()), example.gradient(right.sum()))
+
+
+def test_one_trace_is_dpo_to_the_bit(example):
+    left, right = (objective(example.batch()) for objective in (KTraceDPO(beta=0.3, traces=1), DPO(beta=0.3)))
+    assert torch.equal(left, right)
+    assert torch.equal(example.gradient(left.sum()), example.gradient(right.sum()))
+
+
+def test_the_same_trace_again_adds_nothing():
+    pair = one_pair([1 / 2], [1 / 8], [math.log(1 / 4)], [math.log(1 / 2)])
+    again = repeated(pair, 3)
+    left, right = KTraceDPO(traces=3)(again), DPO()(pair)
+    torch.testing.assert_close(left, right)
+    chosen, rejected = gradient_at(pair, right.sum())
+    expected = pytest.approx([chosen[0] / 3] * 3 + [rejected[0] / 3] * 3)
+    assert flat(gradient_at(again, left.sum())) == expected
+
+
+@pytest.mark.parametrize("traces", [1, 2, 3])
+def test_k_traces_by_finite_differences(example, traces):
+    """Through `Trajectories`, at the logits."""
+    objective = KTraceDPO(beta=0.3, traces=traces)
+    batch = example.batch(objective.roles)
+
+    def loss(logits):
+        return objective(replace(batch, log_probs=log_probs_of(logits, example.labels)))
+
+    assert torch.autograd.gradcheck(loss, example.logits, fast_mode=True)
 
 
 @pytest.mark.parametrize(("side", "sign"), [("right", -1), ("wrong", 1)])
@@ -281,13 +331,13 @@ def items(objective: Objective, batch: Trajectories, rows: list[int]) -> Traject
 
 
 def test_one_loss_an_item(objective, example):
-    losses = objective(example.batch())
+    losses = objective(example.batch(objective.roles))
     assert losses.shape == (B // objective.rows_per_item,)
     assert bool(torch.isfinite(losses).all())
 
 
 def test_order_and_split(objective, example):
-    batch = example.batch()
+    batch = example.batch(objective.roles)
     losses = objective(batch)
     order = list(reversed(range(len(losses))))
     torch.testing.assert_close(objective(items(objective, batch, order)), losses.flip(0))
@@ -296,7 +346,7 @@ def test_order_and_split(objective, example):
 
 
 def test_padding(objective, example):
-    batch = example.batch()
+    batch = example.batch(objective.roles)
     losses = objective(batch)
     gradient = example.gradient(losses.sum())
     assert bool((gradient[~example.mask] == 0).all())
@@ -308,7 +358,7 @@ def test_an_empty_response_adds_zero_and_still_back_propagates(objective, exampl
     empty = torch.arange(B)[:, None] >= objective.rows_per_item
     mask = example.mask & empty
     log_probs = torch.full((B, T), -1.0, dtype=torch.float64, requires_grad=True)
-    losses = objective(replace(example.batch(), log_probs=log_probs, response_mask=mask))
+    losses = objective(replace(example.batch(objective.roles), log_probs=log_probs, response_mask=mask))
     assert losses[0].item() == 0
     losses[0].backward()
     assert torch.equal(log_probs.grad, torch.zeros_like(log_probs))
@@ -321,7 +371,11 @@ def test_a_step_against_the_gradient_favours_the_right_one(objective):
     log_probs = math.log(1 / 2)
     held = {"future_weights": weights, "reference_point": point, "pass_rates": weights, "mean_length": 1.0}
     batch = one_pair([1 / 2], [1 / 2], [log_probs], [log_probs], **held)
-    (right,), (wrong,) = gradient_at(batch, objective(batch).sum())
+    if objective.rows_per_item > 2:
+        batch = repeated(batch, objective.rows_per_item // 2)
+    gradients = flat(gradient_at(batch, objective(batch).sum()))
+    half = len(gradients) // 2
+    right, wrong = sum(gradients[:half]), sum(gradients[half:])
     assert right <= 0 <= wrong
     assert right < wrong
 
@@ -349,6 +403,9 @@ def test_only_the_policy_carries_gradient(example):
         (lambda: RPO(alpha=-0.1), "alpha"),
         (lambda: KTO(lambda_l=-1), "lambda_l"),
         (lambda: AStarPO(beta1=0), "beta1"),
+        (lambda: KTraceDPO(traces=0), "traces=0: bvpo_k_trace needs a whole number of at least 1"),
+        (lambda: KTraceDPO(traces=2.0), "traces=2.0: bvpo_k_trace needs a whole number"),
+        (lambda: KTraceDPO(beta=0), "beta=0: bvpo_k_trace needs a number above 0"),
         (lambda: AStarPO(reward="sign"), "reward=sign: a_star_po needs one of signed, binary"),
         (lambda: OneSidedFPA(future_weight_on=None), "future_weight_on=None: fpa_one_sided needs one of right, wrong"),
         (lambda: KTO(z0=0.0), "z0=0.0: kto needs one of mean, clamped"),
@@ -364,6 +421,12 @@ def test_pairs_that_are_none_are_refused(example):
     for roles in (tuple(reversed(batch.roles)), ("trajectory",) * B, None):
         with pytest.raises(ValueError, match="dpo needs pairs: adjacent rows, their `roles` chosen, rejected"):
             DPO()(replace(batch, roles=roles))
+
+
+def test_k_traces_that_are_none_are_refused(example):
+    assert KTraceDPO(traces=3).roles == ("chosen",) * 3 + ("rejected",) * 3
+    with pytest.raises(ValueError, match=r"bvpo_k_trace needs items of 4 rows: .* chosen, chosen, rejected, rejected"):
+        KTraceDPO()(example.batch(PAIR))
 
 
 def test_what_an_objective_needs_and_does_not_get_is_named(example):
