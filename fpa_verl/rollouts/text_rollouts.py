@@ -25,6 +25,7 @@ from fpa_verl.rollouts.prompts import BOXED, Prompt, render
 from fpa_verl.rollouts.ranked import (
     BEST_WORST,
     NEAR,
+    RECORD_SCORES,
     SAME_SCORE,
     SAME_TEXT,
     UNSAID,
@@ -96,7 +97,9 @@ def _truth(record: dict[str, Any], where: str) -> str:
     """The ground truth; blank where the record says that there is none."""
     found = next((name for name in TRUTHS if name in record), None)
     if found is None:
-        raise DatasetError(f"{where}: key '{TRUTHS[0]}' is missing (also tried: {', '.join(TRUTHS[1:])})")
+        is_scored = any(record.get(name) is not None for name in RECORD_SCORES)
+        remedy = f"; --pairs {BEST_WORST} compares responses by their scores, without one" if is_scored else ""
+        raise DatasetError(f"{where}: key '{TRUTHS[0]}' is missing (also tried: {', '.join(TRUTHS[1:])}){remedy}")
     return truth_text(text_of(record, found, where))
 
 

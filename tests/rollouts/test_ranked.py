@@ -208,6 +208,11 @@ def test_a_record_a_response_stays_a_rollout_unless_pairs_are_asked_for(tmp_path
         imported(tmp_path, base_model, records, pairing=Pairing(margin=1))
 
 
+def test_scores_without_ground_truths_are_what_pairs_are_for(tmp_path, base_model):
+    with pytest.raises(DatasetError, match=r"line 1: key 'ground_truth' is missing .*; --pairs best-worst compares"):
+        imported(tmp_path, base_model, SINGLE)
+
+
 def test_verls_dumps_with_a_reward_models_scores(tmp_path, base_model):
     records = [{"input": "1+1\n", "output": text, "gts": None, "score": score} for text, score in (("2", 1), ("5", 0))]
     imported(tmp_path, base_model, records, "7.jsonl", pairing=BEST_WORST, max_response_tokens=64)
