@@ -123,8 +123,8 @@ def import_(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="JSON Lines or parquet: problem, response, ground_truth; verl's rollout dumps; or prompt, chosen, "
-            "rejected. Files, a folder of them, or a pattern."
+            help="JSON Lines or parquet: problem, response, ground_truth; verl's rollout dumps; prompt, chosen, "
+            "rejected; or a prompt and several responses with scores. Files, a folder of them, or a pattern."
         ),
     ],
     model: Annotated[str, typer.Option(help="The model that will train on them: folder or Hugging Face name.")],
@@ -151,6 +151,22 @@ def import_(
     reward_args: RewardArgs = None,
     threshold: Threshold = None,
     keep_scores: Annotated[bool, typer.Option("--keep-scores", help="Keep the records' `score`.")] = False,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            help="Make pairs of responses by their scores: best-worst, best-random or all; default: of a list of "
+            "responses best-worst, of a record a response none."
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Of pairs: the least difference of their scores; default: any.")
+    ] = None,
+    scores: Annotated[
+        str | None, typer.Option(help="Of pairs: the scores' column, or their key in each response.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave records out that cannot be used, and count them.")
+    ] = False,
     problems: Annotated[
         list[Path] | None,
         typer.Option(
@@ -163,6 +179,7 @@ def import_(
     from fpa_verl.rollouts.importing import import_rollouts
     from fpa_verl.rollouts.problems import read_problems
     from fpa_verl.rollouts.prompts import BOXED, read_prompt
+    from fpa_verl.rollouts.ranked import Pairing
     from fpa_verl.rollouts.record_files import record_files
 
     files = record_files(sources, source, steps)
@@ -176,6 +193,8 @@ def import_(
         max_response_tokens=max_response_tokens,
         scorer=_scorer(reward, reward_args, threshold, keep_scores, files),
         known=read_problems([str(file) for file in problems]) if problems else (),
+        pairing=Pairing(pairs, margin, scores),
+        skip_bad=skip_bad,
     )
     _print_counts(out, manifest.counts)
     for note in notes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.fingerprint import local_model_dir
+from fpa_verl.rollouts.problems import shown
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _statements(record: dict[str, Any], where: str) -> Iterator[str]:
                 yield found
             elif not is_beside:
                 raise DatasetError(
-                    f"{where}: '{named[name][0]}' is {json.dumps(value)[:40]}, which says neither that the response "
+                    f"{where}: '{named[name][0]}' is {shown(value)}, which says neither that the response "
                     f"ended nor that it was cut off: write {ENDED!r} or {CUT_OFF!r}, or leave out lines that are no "
                     "whole response"
                 )
@@ -104,7 +105,7 @@ def _known(value: Any, name: str) -> str | None:
 def _is_set(key: str, value: Any, where: str) -> bool:
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if (word := str(value).strip().lower()) not in words:
-        raise DatasetError(f"{where}: '{key}' is {json.dumps(value)[:40]}, where true or false is wanted")
+        raise DatasetError(f"{where}: '{key}' is {shown(value)}, where true or false is wanted")
     return words[word]
 
 

@@ -28,6 +28,7 @@ from fpa_verl.reward.sandbox import POOL_SIZE
 from fpa_verl.reward.verdicts import SCORER_STATUSES, Verdict
 from fpa_verl.rollouts.ends import end_ids, require_end
 from fpa_verl.rollouts.fingerprint import base_fingerprints, local_model_dir, vocabulary_size
+from fpa_verl.rollouts.left_out import LeftOut
 from fpa_verl.rollouts.manifest import Manifest
 from fpa_verl.rollouts.problems import (
     Problem,
@@ -36,6 +37,7 @@ from fpa_verl.rollouts.problems import (
     write_problems,
 )
 from fpa_verl.rollouts.prompts import BOXED, Prompt, pinned, render
+from fpa_verl.rollouts.ranked import UNSAID, Pairing
 from fpa_verl.rollouts.record_files import RecordFiles
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED, TRAIN, VALIDATION, Trajectory
 from fpa_verl.rollouts.scored_by import USUAL, KeptScores, ScoredBy, Scorer
@@ -65,6 +67,8 @@ def import_rollouts(
     max_response_tokens: int | None = None,
     scorer: Scorer = USUAL,
     known: Sequence[Problem] = (),
+    pairing: Pairing = UNSAID,
+    skip_bad: bool = False,
 ) -> tuple[Manifest, list[str]]:
     """Write `source`'s rollouts as a dataset for `model` at `out`.
 
@@ -82,6 +86,8 @@ def import_rollouts(
             responses were cut off before.
         scorer: a reward function, or the records' own scores.
         known: problems whose `extra_info` the function gets where one has a record's id, or else its text.
+        pairing: how pairs are made of responses that have scores.
+        skip_bad: leave out records that cannot be used, and say how many there were.
 
     Returns:
         The manifest, and what a user must know of what was not taken.
@@ -89,14 +95,17 @@ def import_rollouts(
     Raises:
         ConfigError: the tokenizer has no chat template; the scorer breaks its contract, or is given for preferences,
             or finds no answer in nearly all of the responses; the limit of verl's dumps is not told.
-        DatasetError: a record lacks a key, a file is missing or empty, or the tokenizer has no end of a sequence.
+        DatasetError: a record lacks a key, a file is missing or empty, the chat template does not take a prompt, or the
+            tokenizer has no end of a sequence.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(local_model_dir(model))
     prompt = pinned(prompt, tokenizer, model)
     require_end(model, tokenizer)
-    rollouts, left_out = read_text_rollouts(source, tokenizer, prompt, end_ids(model, tokenizer))
+    rollouts, left_out = read_text_rollouts(
+        source, tokenizer, prompt, end_ids(model, tokenizer), pairing, skip_bad=skip_bad
+    )
     limit = _limit(rollouts, max_response_tokens)
     scorer = _scorer_of(rollouts, scorer, source)
     fraction = _held_out_share(rollouts, validation_fraction)
@@ -106,6 +115,7 @@ def import_rollouts(
         for r in rollouts
     }
     held_out = hold_out(problems, fraction, validation_seed)
+    by_rule = {"pairing": pairing.as_json()} if pairing.is_given or left_out.ranked else {}
     plan = {
         "fingerprints": {
             **base_fingerprints(model, tokenizer, **prompt.around),
@@ -115,6 +125,7 @@ def import_rollouts(
         "sampling": {"max_response_tokens": limit},
         "validation": {"fraction": fraction, "seed": validation_seed},
         "source": source.sha256,
+        **by_rule,
     }
     raised: list[RaisedError] = []
     trajectories = _trajectories(rollouts, problems, held_out, tokenizer, prompt, limit, scorer, raised)
@@ -138,16 +149,43 @@ def import_rollouts(
             "sha256": plan["source"],
             "scorer": scorer.as_json(),
             **left_out.as_json(),
+            **by_rule,
         },
         versions={},
     )
+    are_pairs = rollouts[0].pair is not None
     notes = [
+        *_pairing_note(left_out, pairing, trajectories),
         *left_out.notes(),
         *_held_out_note(len(held_out)),
         *_notes(rollouts, trajectories, limit, source.steps is not None),
-        *_verdict_notes(scorer, trajectories, raised),
+        *(_cut_pairs(trajectories, limit) if are_pairs else _verdict_notes(scorer, trajectories, raised)),
     ]
     return manifest, notes
+
+
+def _pairing_note(left_out: LeftOut, pairing: Pairing, trajectories: list[Trajectory]) -> list[str]:
+    if not left_out.ranked:
+        return []
+    return [
+        f"{len(trajectories) // 2:,} pairs, of scored responses to {left_out.ranked:,} prompts by the rule "
+        f"{pairing.as_json()['rule']}"
+    ]
+
+
+def _cut_pairs(trajectories: list[Trajectory], limit: int) -> list[str]:
+    """Where a chosen response was too long: what is left of it was not chosen."""
+    chosen = sum(one.sample == 0 and one.status == "wrong" for one in trajectories)
+    rejected = sum(one.sample == 1 and one.finish_reason == CUT_OFF for one in trajectories)
+    notes = []
+    if chosen:
+        notes.append(
+            f"{chosen:,} of {len(trajectories) // 2:,} pairs do not train, for their chosen response is longer than "
+            f"{limit:,} tokens: --max-response-tokens takes longer ones"
+        )
+    if rejected:
+        notes.append(f"{rejected:,} rejected responses were cut off")
+    return notes
 
 
 def _verdict_notes(scorer: Scorer, trajectories: list[Trajectory], raised: list[RaisedError]) -> list[str]:
@@ -172,9 +210,10 @@ def _scorer_of(rollouts: list[TextRollout], scorer: Scorer, source: RecordFiles)
     """That which was given; of preferences, what they say themselves."""
     if all(one.pair is None for one in rollouts):
         return scorer
-    if any(one.pair is None for one in rollouts):
+    if other := next((one for one in rollouts if one.pair is None), None):
         raise ConfigError(
-            "some records are pairs of a chosen and a rejected answer, and others are not: import them apart"
+            f"{other.where}: is one response, where other records are pairs of a chosen and a rejected one: import "
+            "them apart"
         )
     if isinstance(scorer, ScoredBy) and scorer.given:
         raise ConfigError(
@@ -257,10 +296,7 @@ def _trajectories(
     scorer: Scorer,
     raised: list[RaisedError],
 ) -> list[Trajectory]:
-    prompt_ids = {
-        problem_id: tokenizer.encode(render(tokenizer, problem.chat, prompt), add_special_tokens=False)
-        for problem_id, problem in problems.items()
-    }
+    prompt_ids = _prompt_ids(rollouts, problems, tokenizer, prompt)
     answers = [_answer(rollout, tokenizer, max_response_tokens) for rollout in rollouts]
     with ThreadPoolExecutor(POOL_SIZE) as pool:
         verdicts = list(pool.map(partial(_verdict, scorer, raised, problems), rollouts, answers))
@@ -293,6 +329,31 @@ def _trajectories(
         )
         seen[rollout.problem_id, rollout.pair or 0] += 1
     return result
+
+
+def _prompt_ids(
+    rollouts: list[TextRollout], problems: dict[str, Problem], tokenizer: PreTrainedTokenizerBase, prompt: Prompt
+) -> dict[str, list[int]]:
+    """What the model reads of each problem.
+
+    Raises:
+        DatasetError: the chat template does not take its messages, or makes nothing of them.
+    """
+    found: dict[str, list[int]] = {}
+    for one in rollouts:
+        if one.problem_id in found:
+            continue
+        try:
+            text = render(tokenizer, problems[one.problem_id].chat, prompt)
+        except Exception as error:  # what a template does not take it refuses in ways of its own
+            raise DatasetError(
+                f"{one.where}: the model's chat template does not take the prompt's messages ({error}): change them, "
+                "or leave the record out"
+            ) from error
+        found[one.problem_id] = tokenizer.encode(text, add_special_tokens=False)
+        if not found[one.problem_id]:
+            raise DatasetError(f"{one.where}: the prompt has no tokens: leave the record out")
+    return found
 
 
 def _remedy(raised: RaisedError, source: str) -> str:
@@ -346,6 +407,8 @@ def _answer(rollout: TextRollout, tokenizer: PreTrainedTokenizerBase, max_respon
     is_shortened = len(ids) > max_response_tokens
     if rollout.finish_reason == ENDED:
         ids.append(tokenizer.eos_token_id if rollout.end is None else rollout.end)
+    if not ids:
+        raise DatasetError(f"{rollout.where}: the response was cut off and has no tokens: leave the record out")
     if len(ids) <= max_response_tokens:
         return _Answer(ids, rollout.response, rollout.finish_reason)
     kept = ids[:max_response_tokens]

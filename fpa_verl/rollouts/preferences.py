@@ -6,11 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.rollouts.problems import text_of
+from fpa_verl.rollouts.problems import number_of, text_of
 
 SIDES = ("chosen", "rejected")
 # Where a text is the prompt: TRL's name, and those of sets on the hub.
 PROMPTS = ("prompt", "instruction", "question", "problem")
+# What each side was worth to a judge, as UltraFeedback's binarised copies and reward models' sets have it.
+SIDE_SCORES = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen-rating", "rejected-rating"),
+    ("chosen_rating", "rejected_rating"),
+)
 ASSISTANT = "assistant"
 
 Chat = tuple[tuple[str, str], ...]
@@ -22,11 +29,13 @@ class Preference:
 
     Attributes:
         prompt: the messages before the answer; or a text, which is still to be put as a problem.
+        scores: of the better one and the worse one, where the record has both.
     """
 
     prompt: Chat | str
     chosen: str
     rejected: str
+    scores: tuple[float, float] | None = None
 
 
 def is_preference(record: dict[str, Any]) -> bool:
@@ -41,52 +50,92 @@ def read_preference(record: dict[str, Any], where: str) -> Preference:
 
     Raises:
         DatasetError: a side is missing, empty or does not end in an answer; the two are answers to different prompts,
-            or there is none.
+            or there is none; a score is no number.
     """
     (chosen_before, chosen), (rejected_before, rejected) = (_side(record, side, where) for side in SIDES)
     if chosen_before != rejected_before:
         raise DatasetError(f"{where}: 'chosen' and 'rejected' begin with different messages: they answer one prompt")
-    return Preference(_prompt(record, chosen_before, where), chosen, rejected)
+    prompt = prompt_of(record, chosen_before, "chosen", where)
+    return Preference(prompt, chosen, rejected, _scores(record, where))
 
 
 def _side(record: dict[str, Any], side: str, where: str) -> tuple[Chat, str]:
-    """What stands before the answer, and the answer."""
-    chat = chat_of(record, side, where)
-    if chat is None:
-        if (text := text_of(record, side, where)) is None:
-            raise DatasetError(f"{where}: '{side}' is missing, where its other side is: a pair has both")
-        chat = ((ASSISTANT, text),)
-    *before, (role, answer) = chat
-    if role != ASSISTANT:
-        raise DatasetError(f"{where}: '{side}' ends with a message of the {role}, where the assistant's is wanted")
+    if (value := record.get(side)) is None:
+        raise DatasetError(f"{where}: '{side}' is missing, where its other side is: a pair has both")
+    return answer_in(value, side, where)
+
+
+def _scores(record: dict[str, Any], where: str) -> tuple[float, float] | None:
+    for names in SIDE_SCORES:
+        if any(record.get(name) is not None for name in names):
+            chosen, rejected = (number_of(record.get(name), name, where) for name in names)
+            return chosen, rejected
+    return None
+
+
+def answer_in(value: Any, name: str, where: str) -> tuple[Chat, str]:
+    """What stands before an answer, and the answer: of a text, or of a list of messages that ends in it.
+
+    Args:
+        value: not null.
+        name: what it is called in errors, as `chosen` or `responses[2]`.
+        where: names file and row in errors.
+
+    Raises:
+        DatasetError: it is neither, or no answer of the assistant's, or an empty one.
+    """
+    if isinstance(value, list):
+        *before, (role, answer) = messages_in(value, name, where)
+        if role != ASSISTANT:
+            raise DatasetError(f"{where}: '{name}' ends with a message of the {role}, where the assistant's is wanted")
+    else:
+        before, answer = [], str(text_of({name: value}, name, where))
     if not answer.strip():
-        raise DatasetError(f"{where}: '{side}' is empty: leave the record out")
+        raise DatasetError(f"{where}: '{name}' is empty: leave the record out")
     return tuple(before), answer
 
 
-def _prompt(record: dict[str, Any], before: Chat, where: str) -> Chat | str:
+def prompt_of(record: dict[str, Any], before: Chat, name: str, where: str) -> Chat | str:
+    """What the answers of a record answer.
+
+    Args:
+        record: has a prompt, if the answers do not begin with it.
+        before: what stands before each answer.
+        name: of an answer, in errors.
+        where: names file and row in errors.
+
+    Raises:
+        DatasetError: there is none, or two that differ.
+    """
     chat = chat_of(record, "prompt", where)
     if chat and before and chat != before:
-        raise DatasetError(f"{where}: 'chosen' begins with other messages than 'prompt' has")
+        raise DatasetError(f"{where}: '{name}' begins with other messages than 'prompt' has")
     if found := chat or before:
         return found
-    texts = (text_of(record, name, where) for name in PROMPTS)
+    texts = (text_of(record, one, where) for one in PROMPTS)
     if (text := next((text for text in texts if text is not None), None)) is None:
         raise DatasetError(
-            f"{where}: 'prompt' is missing, which both answer: give it as a text or a list of messages, or have "
-            "'chosen' and 'rejected' be whole conversations"
+            f"{where}: 'prompt' is missing, which both answer: give it as a text or a list of messages, or have both "
+            "be whole conversations"
         )
     return text
 
 
 def chat_of(record: dict[str, Any], key: str, where: str) -> Chat | None:
     """A list of messages as (role, content) pairs; None where the record has none under that key."""
-    if not isinstance(messages := record.get(key), list):
-        return None
+    return messages_in(record[key], key, where) if isinstance(record.get(key), list) else None
+
+
+def messages_in(messages: list[Any], name: str, where: str) -> Chat:
+    """A list of messages as (role, content) pairs.
+
+    Raises:
+        DatasetError: it is empty, or something else is in it.
+    """
     try:
         chat = tuple((str(message["role"]), message["content"]) for message in messages)
         if not chat or not all(isinstance(content, str) for _, content in chat):
             raise TypeError("no message, or one whose content is no text")
     except (KeyError, TypeError) as error:
-        raise DatasetError(f"{where}: '{key}' is no list of messages with role and content ({error})") from error
+        raise DatasetError(f"{where}: '{name}' is no list of messages with role and content ({error})") from error
     return chat

@@ -15,6 +15,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -251,8 +252,28 @@ def text_of(record: dict[str, Any], key: str, where: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise DatasetError(f"{where}: '{key}' is {json.dumps(value)[:40]}, where a text is wanted")
+        raise DatasetError(f"{where}: '{key}' is {shown(value)}, where a text is wanted")
     return number_text(value) if isinstance(value, float) else str(value)
+
+
+def number_of(value: Any, name: str, where: str) -> float:
+    """A record's number.
+
+    Raises:
+        DatasetError: it is none, or none that is finite.
+    """
+    number = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            number = float(value)
+    if not math.isfinite(number):
+        raise DatasetError(f"{where}: '{name}' is {shown(value)}, where a number is wanted: leave the record out")
+    return number
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value as JSON would have it, for messages; parquet has some that JSON has no word for."""
+    return json.dumps(value, default=str)[:40]
 
 
 def problem_from_record(record: dict[str, Any], where: str, index: int, source: str, prompt: Prompt) -> Problem:

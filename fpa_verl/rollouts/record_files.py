@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ STEPS = re.compile(r"(\d+)(?:-(\d+))?")
 ENDINGS = (".jsonl", ".jsonl.gz")
 # Sets of the hub come as that.
 PARQUET = ".parquet"
+# Rows that are objects at a time.
+BATCH = 1_000
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,10 @@ def _range_of(steps: str | None) -> range | None:
 def _records_of(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where each record stands, and the record."""
     if file.suffix == PARQUET:
-        yield from ((f"{file}, row {i}", row) for i, row in enumerate(read_table(file).to_pylist()))
+        # As objects, a set with long judgements takes several times what the table does.
+        batches = read_table(file).to_batches(max_chunksize=BATCH)
+        rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+        yield from ((f"{file}, row {i}", row) for i, row in enumerate(rows))
     else:
         yield from ((f"{file}, line {number}", record) for number, record in json_lines(file))
 
