@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from fpa_verl.objectives.dpo import DPO
 from fpa_verl.objectives.objective import hyper_parameter
 from fpa_verl.objectives.trajectories import Trajectories
-from fpa_verl.roles import CHOSEN, REJECTED, Roles
+from fpa_verl.roles import Roles, of_traces
 
 
 def marginal_log_ratio(log_ratios: torch.Tensor) -> torch.Tensor:
@@ -44,7 +44,7 @@ class KTraceDPO(DPO):
 
     @property
     def roles(self) -> Roles:  # type: ignore[override]
-        return (CHOSEN,) * self.traces + (REJECTED,) * self.traces
+        return of_traces(self.traces)
 
     def losses(self, batch: Trajectories) -> torch.Tensor:
         chosen, rejected = marginal_log_ratio(batch.log_ratio().view(-1, 2, self.traces)).unbind(-1)

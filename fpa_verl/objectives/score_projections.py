@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fpa_verl.objectives.k_trace import marginal_log_ratio
 from fpa_verl.objectives.logits import Logits, chunks, rows_of, work_dtype, worked
 
 
@@ -92,5 +93,4 @@ def k_trace_gradients(log_ratios: torch.Tensor, scores: torch.Tensor, strength: 
     the marginal loss.
     """
     weights = torch.softmax(log_ratios, -1)
-    marginal = torch.logsumexp(log_ratios, -1) - math.log(log_ratios.shape[-1])
-    return dpo_gradients(marginal, (weights[..., None] * scores).sum(-2), strength)
+    return dpo_gradients(marginal_log_ratio(log_ratios), (weights[..., None] * scores).sum(-2), strength)

@@ -57,6 +57,10 @@ class Example:
     def gradient(self, loss: torch.Tensor) -> torch.Tensor:
         return torch.autograd.grad(loss, self.logits)[0]
 
+    def gradient_kept(self, loss: torch.Tensor) -> torch.Tensor:
+        """The same of a loss whose parts are asked again."""
+        return torch.autograd.grad(loss, self.logits, retain_graph=True)[0]
+
 
 @pytest.fixture
 def example() -> Example:

@@ -10,6 +10,7 @@ import torch
 
 from fpa_verl.objectives import OBJECTIVES, Objective, Trajectories, forward_kl, sequence_mean, trajectory_weights
 from fpa_verl.objectives.a_star_po import AStarPO
+from fpa_verl.objectives.bvpo import BVPO
 from fpa_verl.objectives.dpo import DPO, DPOFPA
 from fpa_verl.objectives.fpa import FPA
 from fpa_verl.objectives.k_trace import KTraceDPO
@@ -20,7 +21,7 @@ from fpa_verl.objectives.rpo import RPO, RPOFPA
 from fpa_verl.objectives.sft import SFT
 from fpa_verl.objectives.simper import SimPER, SimPERFPA
 from fpa_verl.objectives.topr import TOPR
-from fpa_verl.roles import PAIR
+from fpa_verl.roles import PAIR, PAIR_OF_EACH_MODE, Roles, of_traces
 from tests.objectives.conftest import B, T, future_of, log_probs_of, one_pair
 
 NAMES = sorted(OBJECTIVES)
@@ -34,13 +35,11 @@ def flat(rows: list[list[float]]) -> list[float]:
     return [value for row in rows for value in row]
 
 
-def repeated(batch: Trajectories, times: int) -> Trajectories:
-    """Each row of a pair several times in turn, as one item."""
-    index = torch.arange(2).repeat_interleave(times)
-    names = ("response_mask", "rewards", "ref_log_probs", "future_weights", "pass_rates")
-    held = {name: value[index] for name in names if (value := getattr(batch, name)) is not None}
-    roles = tuple(PAIR[row] for row in index.tolist())
-    return replace(batch, log_probs=batch.log_probs.detach()[index].requires_grad_(), roles=roles, **held)
+def as_item(batch: Trajectories, roles: Roles) -> Trajectories:
+    """The two rows of a pair as often as an item of these roles has chosen and rejected ones."""
+    rows = torch.tensor([int(role.startswith("rejected")) for role in roles])
+    item = batch.of_rows(rows)
+    return replace(item, log_probs=item.log_probs.detach().requires_grad_(), roles=roles)
 
 
 def sigmoid(x: float) -> float:
@@ -150,7 +149,7 @@ def test_simper_by_hand():
 
 def test_k_traces_by_hand():
     """Ratios 2 and 4 of the chosen answer, mean 3, and 1 and 1/2 of the rejected one, mean 3/4: margin ln 4."""
-    batch = repeated(one_pair([1 / 2], [1 / 2]), 2)
+    batch = as_item(one_pair([1 / 2], [1 / 2]), of_traces(2))
     ratios = torch.tensor([[2.0], [4.0], [1.0], [0.5]], dtype=torch.float64)
     losses = KTraceDPO(beta=0.5)(replace(batch, ref_log_probs=batch.log_probs.detach() - ratios.log()))
     # sigmoid(ln 2) = 2/3.
@@ -214,7 +213,7 @@ def test_one_trace_is_dpo_to_the_bit(example):
 
 def test_the_same_trace_again_adds_nothing():
     pair = one_pair([1 / 2], [1 / 8], [math.log(1 / 4)], [math.log(1 / 2)])
-    again = repeated(pair, 3)
+    again = as_item(pair, of_traces(3))
     left, right = KTraceDPO(traces=3)(again), DPO()(pair)
     torch.testing.assert_close(left, right)
     chosen, rejected = gradient_at(pair, right.sum())
@@ -372,10 +371,9 @@ def test_a_step_against_the_gradient_favours_the_right_one(objective):
     held = {"future_weights": weights, "reference_point": point, "pass_rates": weights, "mean_length": 1.0}
     batch = one_pair([1 / 2], [1 / 2], [log_probs], [log_probs], **held)
     if objective.rows_per_item > 2:
-        batch = repeated(batch, objective.rows_per_item // 2)
-    gradients = flat(gradient_at(batch, objective(batch).sum()))
-    half = len(gradients) // 2
-    right, wrong = sum(gradients[:half]), sum(gradients[half:])
+        batch = as_item(batch, objective.roles)
+    gradients = torch.autograd.grad(objective(batch).sum(), batch.log_probs)[0].sum(-1)
+    right, wrong = (gradients[batch.rewards == side].sum().item() for side in (1, -1))
     assert right <= 0 <= wrong
     assert right < wrong
 
@@ -387,6 +385,57 @@ def test_only_the_policy_carries_gradient(example):
     batch = replace(example.batch(), ref_log_probs=log_probs_of(ref.detach(), example.labels), future_weights=weights)
     FPA()(batch).sum().backward()
     assert ref.grad is None
+
+
+# ---- mixes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pairwise", ["dpo", "dpo_fpa", "rpo", "rpo_fpa", "simper", "simper_fpa"])
+def test_a_mix_is_the_weighted_loss_of_each_mode(example, pairwise):
+    """Value and gradient, each loss averaged over its own pairs."""
+    pair_loss, batch = OBJECTIVES[pairwise](), example.batch(PAIR_OF_EACH_MODE)
+    thinking, empty = (pair_loss.losses(batch.of_rows(places(first))).mean() for first in (0, 2))
+    for alpha in (0.0, 0.3, 1.0):
+        mix = BVPO(alpha=alpha, pairwise=pairwise)(batch).mean()
+        expected = alpha * thinking + (1 - alpha) * empty
+        torch.testing.assert_close(mix, expected)
+        torch.testing.assert_close(example.gradient_kept(mix), example.gradient_kept(expected), rtol=1e-9, atol=1e-12)
+
+
+def places(first: int) -> torch.Tensor:
+    """Rows of the pairs of a mode in items of four."""
+    return torch.arange(B).view(-1, 4)[:, first : first + 2].reshape(-1)
+
+
+def test_a_mode_without_weight_is_left_out_whatever_it_holds(example):
+    batch = example.batch(PAIR_OF_EACH_MODE)
+    broken = batch.ref_log_probs.clone()
+    broken[places(2)] = math.inf
+    losses = BVPO(alpha=1)(replace(batch, ref_log_probs=broken))
+    torch.testing.assert_close(losses, DPO().losses(batch.of_rows(places(0))))
+
+
+def test_the_block_of_an_empty_trace_counts_for_nothing(example):
+    """The same tokens with the same log-probs on both sides: loss and gradient as if they were masked."""
+    objective, batch = DPO(), example.batch(PAIR)
+    block = torch.randn(B // 2, 3, dtype=torch.float64, requires_grad=True)
+    both = block.repeat_interleave(2, 0)
+    wider = replace(
+        batch,
+        log_probs=torch.cat([both, batch.log_probs], 1),
+        ref_log_probs=torch.cat([torch.zeros_like(both), batch.ref_log_probs], 1),
+        response_mask=torch.cat([torch.ones(B, 3, dtype=torch.bool), batch.response_mask], 1),
+    )
+    losses = objective(wider)
+    torch.testing.assert_close(losses, objective(batch))
+    on_block, on_logits = torch.autograd.grad(losses.sum(), [block, example.logits], retain_graph=True)
+    assert on_block.abs().max() < 1e-12
+    torch.testing.assert_close(on_logits, example.gradient(objective(batch).sum()))
+
+
+def test_a_weight_that_is_estimated_comes_with_the_batch(example):
+    batch = example.batch(PAIR_OF_EACH_MODE)
+    torch.testing.assert_close(BVPO(alpha="auto")(replace(batch, mixing_weight=0.25)), BVPO(alpha=0.25)(batch))
 
 
 # ---- what is refused ----------------------------------------------------------------------------
@@ -403,6 +452,12 @@ def test_only_the_policy_carries_gradient(example):
         (lambda: RPO(alpha=-0.1), "alpha"),
         (lambda: KTO(lambda_l=-1), "lambda_l"),
         (lambda: AStarPO(beta1=0), "beta1"),
+        (lambda: BVPO(alpha=1.1), "alpha=1.1: bvpo needs auto, or a number of at least 0 and of at most 1"),
+        (lambda: BVPO(alpha="half"), "alpha=half: bvpo needs auto"),
+        (lambda: BVPO(pairwise="kto"), "pairwise=kto: bvpo needs one of dpo, dpo_fpa"),
+        (lambda: BVPO(of_pair={"lam": 1.0}), "dpo does not take that"),
+        (lambda: BVPO(of_pair={"beta": 0.0}), "beta=0.0: dpo needs a number above 0"),
+        (lambda: BVPO(alpha="auto", pairwise="simper"), "alpha=auto: bvpo estimates it for pairwise=dpo or dpo_fpa"),
         (lambda: KTraceDPO(traces=0), "traces=0: bvpo_k_trace needs a whole number of at least 1"),
         (lambda: KTraceDPO(traces=2.0), "traces=2.0: bvpo_k_trace needs a whole number"),
         (lambda: KTraceDPO(beta=0), "beta=0: bvpo_k_trace needs a number above 0"),
@@ -436,6 +491,7 @@ def test_what_an_objective_needs_and_does_not_get_is_named(example):
         (KTO(), "reference_point", "kto got no z0"),
         (AStarPO(), "pass_rates", "a_star_po got no share of right trajectories"),
         (SFT(), "mean_length", "sft got no tokens a trajectory"),
+        (BVPO(alpha="auto"), "mixing_weight", "bvpo got no weight of the gradient of traces"),
         (DPO(), "ref_log_probs", "dpo got no log-probabilities of the response under the reference"),
     ):
         with pytest.raises(ValueError, match=said):
