@@ -105,19 +105,21 @@ def prompt_of(record: dict[str, Any], before: Chat, name: str, where: str) -> Ch
         where: names file and row in errors.
 
     Raises:
-        DatasetError: there is none, or two that differ.
+        DatasetError: there is none, an empty one, or two that differ.
     """
     chat = chat_of(record, "prompt", where)
     if chat and before and chat != before:
         raise DatasetError(f"{where}: '{name}' begins with other messages than 'prompt' has")
     if found := chat or before:
         return found
-    texts = (text_of(record, one, where) for one in PROMPTS)
-    if (text := next((text for text in texts if text is not None), None)) is None:
+    column = next((one for one in PROMPTS if record.get(one) is not None), None)
+    if column is None:
         raise DatasetError(
             f"{where}: 'prompt' is missing, which both answer: give it as a text or a list of messages, or have both "
             "be whole conversations"
         )
+    if not (text := str(text_of(record, column, where))).strip():
+        raise DatasetError(f"{where}: '{column}' is empty: leave the record out")
     return text
 
 

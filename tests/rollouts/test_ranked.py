@@ -257,6 +257,7 @@ def test_a_chosen_response_that_is_too_long_is_said_not_to_train(tmp_path, base_
         ({"responses": ["2", [], "3", "4"]}, r"'responses\[1\]' is no list of messages"),
         ({"responses": ["2", [ASKED, GOOD], "3", "4"]}, "'responses' begin with different messages"),
         ({"prompt": None}, "'prompt' is missing"),
+        ({"prompt": " "}, "'prompt' is empty: leave the record out"),
         ({"prompt": {"a": 1}}, "'prompt' is {\"a\": 1}, where a text is wanted"),
     ],
 )
@@ -300,7 +301,7 @@ def test_scores_of_two_columns_are_not_compared(tmp_path, base_model):
 
 
 def test_bad_records_are_left_out_if_asked(tmp_path, base_model):
-    """UltraFeedback has rows without completions, and some whose scores are missing."""
+    """Large sets have rows without completions, and some to which the judge gave no score."""
     unscored = [{**one, "fine-grained_score": None} for one in ULTRAFEEDBACK["completions"]]
     records = [
         {**ULTRAFEEDBACK, "completions": []},
