@@ -167,6 +167,13 @@ def import_(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave records out that cannot be used, and count them.")
     ] = False,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="Sampled `thinking`, or `empty`, behind a trace that the prompt had closed; a record's `mode` says so "
+            "of itself."
+        ),
+    ] = "thinking",
     problems: Annotated[
         list[Path] | None,
         typer.Option(
@@ -181,6 +188,7 @@ def import_(
     from fpa_verl.rollouts.prompts import BOXED, read_prompt
     from fpa_verl.rollouts.ranked import Pairing
     from fpa_verl.rollouts.record_files import record_files
+    from fpa_verl.rollouts.traces import one_mode
 
     files = record_files(sources, source, steps)
     put = read_prompt(prompt) if prompt is not None else BOXED
@@ -195,6 +203,7 @@ def import_(
         known=read_problems([str(file) for file in problems]) if problems else (),
         pairing=Pairing(pairs, margin, scores),
         skip_bad=skip_bad,
+        mode=one_mode(mode, "--mode"),
     )
     _print_counts(out, manifest.counts)
     for note in notes:

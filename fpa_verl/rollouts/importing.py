@@ -36,12 +36,14 @@ from fpa_verl.rollouts.problems import (
     problems_fingerprint,
     write_problems,
 )
-from fpa_verl.rollouts.prompts import BOXED, Prompt, pinned, render
+from fpa_verl.rollouts.prompts import BOXED, Prompt, pinned
 from fpa_verl.rollouts.ranked import UNSAID, Pairing
 from fpa_verl.rollouts.record_files import RecordFiles
-from fpa_verl.rollouts.schema import CUT_OFF, ENDED, TRAIN, VALIDATION, Trajectory
+from fpa_verl.rollouts.schema import CUT_OFF, ENDED, MODES, THINKING, TRAIN, VALIDATION, Trajectory
 from fpa_verl.rollouts.scored_by import USUAL, KeptScores, ScoredBy, Scorer
 from fpa_verl.rollouts.text_rollouts import TextRollout, read_text_rollouts
+from fpa_verl.rollouts.traces import USUAL as USUAL_MARKERS
+from fpa_verl.rollouts.traces import Markers, TraceReader, put
 from fpa_verl.rollouts.writer import RolloutWriter
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ def import_rollouts(
     known: Sequence[Problem] = (),
     pairing: Pairing = UNSAID,
     skip_bad: bool = False,
+    mode: str = THINKING,
+    markers: Markers = USUAL_MARKERS,
 ) -> tuple[Manifest, list[str]]:
     """Write `source`'s rollouts as a dataset for `model` at `out`.
 
@@ -88,6 +92,8 @@ def import_rollouts(
         known: problems whose `extra_info` the function gets where one has a record's id, or else its text.
         pairing: how pairs are made of responses that have scores.
         skip_bad: leave out records that cannot be used, and say how many there were.
+        mode: in which responses were sampled, of records whose `mode` does not say so.
+        markers: what stands around a trace.
 
     Returns:
         The manifest, and what a user must know of what was not taken.
@@ -104,7 +110,7 @@ def import_rollouts(
     prompt = pinned(prompt, tokenizer, model)
     require_end(model, tokenizer)
     rollouts, left_out = read_text_rollouts(
-        source, tokenizer, prompt, end_ids(model, tokenizer), pairing, skip_bad=skip_bad
+        source, tokenizer, prompt, end_ids(model, tokenizer), pairing, skip_bad=skip_bad, mode=mode
     )
     limit = _limit(rollouts, max_response_tokens)
     scorer = _scorer_of(rollouts, scorer, source)
@@ -128,7 +134,7 @@ def import_rollouts(
         **by_rule,
     }
     raised: list[RaisedError] = []
-    trajectories = _trajectories(rollouts, problems, held_out, tokenizer, prompt, limit, scorer, raised)
+    trajectories = _trajectories(rollouts, problems, held_out, tokenizer, prompt, limit, scorer, raised, markers)
     # Nothing is written before everything is read and scored.
     writer = RolloutWriter(out, plan)
     for part in range(0, len(trajectories), SHARD_ROWS):
@@ -295,27 +301,31 @@ def _trajectories(
     max_response_tokens: int,
     scorer: Scorer,
     raised: list[RaisedError],
+    markers: Markers,
 ) -> list[Trajectory]:
-    prompt_ids = _prompt_ids(rollouts, problems, tokenizer, prompt)
+    prompt_ids = _prompt_ids(rollouts, problems, tokenizer, prompt, markers)
+    traces = TraceReader(tokenizer, markers)
     answers = [_answer(rollout, tokenizer, max_response_tokens) for rollout in rollouts]
     with ThreadPoolExecutor(POOL_SIZE) as pool:
         verdicts = list(pool.map(partial(_verdict, scorer, raised, problems), rollouts, answers))
     if raised and len(raised) == len(verdicts):
         raise ConfigError(f"{raised[0]}{_remedy(raised[0], rollouts[0].source)}") from raised[0]
     _require_answers(scorer, verdicts, answers)
-    seen: Counter[tuple[str, int]] = Counter()
+    seen: Counter[tuple[str, int, str]] = Counter()
     result = []
     for rollout, answer, verdict in zip(rollouts, answers, verdicts, strict=True):
+        # A pair is a group of its own, and so are a mode's: nobody is compared with another pair's answers.
+        group = MODES.index(rollout.mode) if rollout.pair is None else rollout.pair
+        read = prompt_ids[rollout.problem_id, rollout.mode]
         result.append(
             Trajectory(
                 problem_id=rollout.problem_id,
-                # A pair is a group of its own: nobody is compared with another pair's answers.
-                group=rollout.pair or 0,
-                sample=seen[rollout.problem_id, rollout.pair or 0],
+                group=group,
+                sample=seen[rollout.problem_id, group, rollout.mode],
                 split=VALIDATION if rollout.problem_id in held_out else TRAIN,
                 data_source=rollout.source,
                 ground_truth=rollout.ground_truth,
-                prompt_ids=prompt_ids[rollout.problem_id],
+                prompt_ids=read,
                 response_ids=answer.ids,
                 behaviour_log_probs=None,
                 score=verdict.score,
@@ -325,33 +335,40 @@ def _trajectories(
                 top_p=math.nan,
                 top_k=-1,
                 max_response_tokens=max_response_tokens,
+                mode=traces.mode(read),
+                trace_tokens=traces.trace_tokens(read, answer.ids),
             )
         )
-        seen[rollout.problem_id, rollout.pair or 0] += 1
+        seen[rollout.problem_id, group, rollout.mode] += 1
     return result
 
 
 def _prompt_ids(
-    rollouts: list[TextRollout], problems: dict[str, Problem], tokenizer: PreTrainedTokenizerBase, prompt: Prompt
-) -> dict[str, list[int]]:
-    """What the model reads of each problem.
+    rollouts: list[TextRollout],
+    problems: dict[str, Problem],
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    markers: Markers,
+) -> dict[tuple[str, str], list[int]]:
+    """What the model reads of each problem in each mode.
 
     Raises:
         DatasetError: the chat template does not take its messages, or makes nothing of them.
     """
-    found: dict[str, list[int]] = {}
+    found: dict[tuple[str, str], list[int]] = {}
     for one in rollouts:
-        if one.problem_id in found:
+        key = one.problem_id, one.mode
+        if key in found:
             continue
         try:
-            text = render(tokenizer, problems[one.problem_id].chat, prompt)
+            text = put(tokenizer, problems[one.problem_id].chat, prompt, one.mode, markers)
         except Exception as error:  # what a template does not take it refuses in ways of its own
             raise DatasetError(
                 f"{one.where}: the model's chat template does not take the prompt's messages ({error}): change them, "
                 "or leave the record out"
             ) from error
-        found[one.problem_id] = tokenizer.encode(text, add_special_tokens=False)
-        if not found[one.problem_id]:
+        found[key] = tokenizer.encode(text, add_special_tokens=False)
+        if not found[key]:
             raise DatasetError(f"{one.where}: the prompt has no tokens: leave the record out")
     return found
 

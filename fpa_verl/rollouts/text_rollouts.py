@@ -38,7 +38,7 @@ from fpa_verl.rollouts.ranked import (
     score_column,
 )
 from fpa_verl.rollouts.record_files import RecordFiles
-from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
+from fpa_verl.rollouts.schema import CUT_OFF, ENDED, MODES, STOPPED_AT_TEXT, THINKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,6 +60,7 @@ class TextRollout:
         status: the scorer's, where the record has one.
         step: of the run that dumped it.
         pair: of a preference, its number among those of its problem; None for a rollout by itself.
+        mode: in which it was sampled.
         where: its file and line.
         lost: whether something stood behind the end of the response.
     """
@@ -76,6 +77,7 @@ class TextRollout:
     status: str | None = None
     step: int | None = None
     pair: int | None = None
+    mode: str = THINKING
     where: str = field(default="", compare=False)
     lost: bool = field(default=False, compare=False)
 
@@ -91,6 +93,12 @@ def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
 
 def _id(record: dict[str, Any], where: str) -> str | None:
     return next((found for name in IDS if (found := text_of(record, name, where))), None)
+
+
+def _mode(record: dict[str, Any]) -> str | None:
+    """What a record says of the mode in which it was sampled; None where it is silent, or speaks of something else."""
+    mode = record.get("mode")
+    return mode if mode in MODES else None
 
 
 def _truth(record: dict[str, Any], where: str) -> str:
@@ -118,6 +126,7 @@ class _Problem:
     """What the responses of a record, or of several, answer.
 
     Attributes:
+        mode: in which the record says that its responses were sampled.
         is_dump: the record is one of verl's.
         where: file and line of the record that said so.
     """
@@ -126,6 +135,7 @@ class _Problem:
     problem_id: str
     ground_truth: str
     source: str
+    mode: str
     where: str
     is_dump: bool = False
 
@@ -137,14 +147,21 @@ class _Reader:
     """
 
     def __init__(
-        self, source: str, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, ends: set[int], pairing: Pairing
+        self,
+        source: str,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: Prompt,
+        ends: set[int],
+        pairing: Pairing,
+        mode: str,
     ) -> None:
+        self._mode = mode
         self._source, self._tokenizer, self._prompt, self._ends = source, tokenizer, prompt, ends
         self._pairing = pairing
         self._unwrap = _template_remover(tokenizer, prompt)
         self._pairs: Counter[str] = Counter()
         self._problems: dict[str, _Problem] = {}
-        self._single: dict[Chat, list[TextRollout]] = {}
+        self._single: dict[tuple[Chat, str], list[TextRollout]] = {}
         self._score_column: str | None = pairing.scores
         self.left_out = LeftOut()
 
@@ -213,7 +230,7 @@ class _Reader:
         is_dump = "input" in record and not any(name in record for name in PROMPTS)
         prompt = self._dumped(record, where) if is_dump else prompt_of(record, before, "response", where)
         problem = self._compared(record, where, prompt, is_dump=is_dump)
-        answers = self._single.setdefault(problem.messages, [])
+        answers = self._single.setdefault((problem.messages, problem.mode), [])
         if answers and answers[0].ground_truth != problem.ground_truth:
             raise DatasetError(f"{where}: the same prompt has another ground_truth at {answers[0].where}")
         answers.append(self._scored(problem, answer, where, step))
@@ -231,7 +248,8 @@ class _Reader:
     ) -> _Problem:
         """The problem of a record; of one id all have the same text and the same gold answer."""
         source = text_of(record, "source", where) or self._source
-        problem = _Problem(messages, problem_id, truth, source, where, is_dump)
+        mode = _mode(record) or self._mode
+        problem = _Problem(messages, problem_id, truth, source, mode, where, is_dump)
         first = self._problems.setdefault(problem_id, problem)
         for name, what in (("messages", "problem"), ("ground_truth", "ground_truth")):
             if getattr(problem, name) != getattr(first, name):
@@ -286,6 +304,7 @@ class _Reader:
             finish_reason=reason,
             end=ending.end,
             ending_is_told=not problem.is_dump or said is not None or stopped,
+            mode=_mode(about) or problem.mode,
             where=where,
             lost=ending.lost or (stopped and response != ending.text),
         )
@@ -326,6 +345,7 @@ def read_text_rollouts(
     pairing: Pairing = UNSAID,
     *,
     skip_bad: bool = False,
+    mode: str = THINKING,
 ) -> tuple[list[TextRollout], LeftOut]:
     """The rollouts of files, and what was not taken of them.
 
@@ -338,11 +358,12 @@ def read_text_rollouts(
         ends: the tokens that end a response.
         pairing: how pairs are made of scored responses.
         skip_bad: records that cannot be used are left out and counted.
+        mode: in which they were sampled, of records whose `mode` does not say so.
 
     Raises:
         DatasetError: a record lacks a key or contradicts an earlier one, or there is nothing to import.
     """
-    reader = _Reader(files.source, tokenizer, prompt, ends, pairing)
+    reader = _Reader(files.source, tokenizer, prompt, ends, pairing, mode)
     rollouts: list[TextRollout] = []
     for where, step, record in files.records():
         try:

@@ -64,6 +64,17 @@ def modes_of(asked: str, key: str) -> tuple[str, ...]:
     return MODES if asked == BOTH else (asked,)
 
 
+def one_mode(asked: str, key: str) -> str:
+    """A setting that names one mode.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if asked not in MODES:
+        raise ConfigError(f"{key} {asked}: choose from {', '.join(MODES)}")
+    return asked
+
+
 def own_empty_form(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, markers: Markers) -> dict[str, Any] | None:
     """The arguments with which a chat template closes the trace itself; None where it knows of no such thing."""
     chat = [{"role": "user", "content": "?"}]
@@ -78,6 +89,18 @@ def closing(prompt_text: str, markers: Markers) -> str:
     """What closes the trace at the end of a prompt, which may have opened it already."""
     is_open = prompt_text.rstrip().endswith(markers.start)
     return markers.empty.removeprefix(markers.start) if is_open else markers.empty
+
+
+def put(
+    tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], prompt: Prompt, mode: str, markers: Markers
+) -> str:
+    """A chat as the model reads it in a mode, up to where it answers."""
+    if mode != EMPTY:
+        return render(tokenizer, chat, prompt)
+    if own := own_empty_form(tokenizer, prompt, markers):
+        return render(tokenizer, chat, replace(prompt, arguments={**prompt.arguments, **own}))
+    text = render(tokenizer, chat, prompt)
+    return text + closing(text, markers)
 
 
 class TraceReader:

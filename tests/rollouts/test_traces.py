@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, Selection
+from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.index import read_index
-from fpa_verl.rollouts.prompts import Prompt
+from fpa_verl.rollouts.prompts import BARE, Prompt
+from fpa_verl.rollouts.record_files import record_files
 from fpa_verl.rollouts.traces import Markers, TraceReader, closing, modes_of, own_empty_form
 from tests.rollouts.conftest import PLAN, finish, rewrite, trajectory
 
@@ -223,3 +227,52 @@ def test_a_trace_that_cannot_be_is_named(dataset, value, message):
     rewrite(dataset, lengthen, "index.parquet")
     with pytest.raises(DatasetError, match=rf"row 0: column 'trace_tokens' {message}"):
         RolloutDataset(dataset).verify()
+
+
+# ---- import -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def thinker(tmp_path):
+    """A model's folder whose chat template switches thinking off."""
+    made = tokenizer(SWITCHED)
+    made.save_pretrained(tmp_path / "model")
+    config = Qwen3Config(vocab_size=len(made), hidden_size=8, intermediate_size=8, num_hidden_layers=1, head_dim=4)
+    Qwen3ForCausalLM(config).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def imported(tmp_path, thinker, records, **settings) -> RolloutDataset:
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, records)))
+    import_rollouts(record_files([tmp_path / "r.jsonl"]), str(thinker), tmp_path / "d", prompt=BARE, **settings)
+    return RolloutDataset(tmp_path / "d", Selection(unit="pair", mode="both"))
+
+
+def test_records_say_in_which_mode_they_were_sampled(tmp_path, thinker):
+    pair = {"prompt": "1+1?", "chosen": "<think>a thought</think>\n\n2", "rejected": "<think>a thought"}
+    empty = {"prompt": "1+1?", "chosen": "2", "rejected": "3", "mode": "empty"}
+    dataset = imported(tmp_path, thinker, [pair, {**pair, "mode": "chat"}, empty])
+    dataset.verify()
+    decode = AutoTokenizer.from_pretrained(thinker).decode
+    rows = [row for item in range(len(dataset)) for row in dataset.rows(item)]
+    assert [row["mode"] for row in rows] == ["thinking"] * 4 + ["empty"] * 2
+    for row in rows:
+        prompt, answer = decode(row["prompt_ids"]), decode(row["response_ids"][row["trace_tokens"] :])
+        assert prompt == "1+1?\n" + "<think>\n\n</think>\n\n" * (row["mode"] == "empty")
+        if row["mode"] == "thinking":
+            assert answer == ("\n\n2<e>" if row["role"] == "chosen" else "")
+        else:
+            assert row["trace_tokens"] == 0
+    assert len(RolloutDataset(tmp_path / "d", Selection(unit="pair_of_each_mode"))) == 2
+
+
+def test_all_of_an_import_is_of_one_mode_unless_a_record_says_otherwise(tmp_path, thinker):
+    records = [{"problem": "1+1?", "ground_truth": "2", "response": rf"\boxed{{{i}}}"} for i in (2, 3)]
+    thinking = {**records[0], "response": "<think>a thought</think>\n\n\\boxed{2}", "mode": "thinking"}
+    dataset = imported(tmp_path, thinker, [*records, thinking], mode="empty", validation_fraction=0.0)
+    rows = [dataset.row(row) for row in range(3)]
+    assert [row["mode"] for row in rows] == ["empty", "empty", "thinking"]
+    # Those of a mode are compared with each other.
+    assert [row["group"] for row in rows] == [1, 1, 0]
+    assert dataset.items[0] == (0, 1)
+    assert len(dataset) == 1
