@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,11 @@ class RolloutDataset:
     def response_lengths(self) -> np.ndarray:
         """Tokens of the response of every row of the dataset."""
         return self._index["response_tokens"].to_numpy()
+
+    def share(self, modes: Sequence[str]) -> float:
+        """Of all tokens that were sampled, those of some modes."""
+        tokens = self._index["response_tokens"]
+        return float(tokens[self._index["mode"].isin(modes)].sum() / tokens.sum())
 
     @property
     def longest_response(self) -> int:

@@ -83,10 +83,26 @@ def collected(dataset: RolloutDataset) -> list[str]:
         f"{responses:,} responses to {counts['groups']:,} problems: {right} % right{of}, {cut} % cut off",
         f"{counts['trainable_trajectories']:,} train, to {counts['groups_mixed']:,} problems with right and wrong "
         f"ones; {counts['groups_all_right']:,} have only right ones, {counts['groups_all_wrong']:,} only wrong ones",
+        *_traces(counts),
         *([f"{unscored:,} could not be scored: see `fpa-verl data check {dataset.folder}`"] if unscored else []),
         f"cost: {_device_time(cost, largest=cost)}, start-up left out",
     ]
     return [f"{dataset.folder}:", *(f"  {line}" for line in lines)]
+
+
+def _traces(counts: dict[str, int]) -> list[str]:
+    """Of a model that thinks before it answers: how long, and in which modes it was asked."""
+    lines = []
+    if empty := counts.get("mode_empty"):
+        thinking = counts.get("mode_thinking", 0)
+        also = " (a problem counts once in each mode)" if thinking else ""
+        lines.append(f"{thinking:,} were sampled thinking, {empty:,} with an empty trace{also}")
+    if traced := counts.get("with_trace"):
+        lines.append(
+            f"{traced:,} have a trace, {counts['trace_tokens'] / traced:,.0f} tokens on average; "
+            f"{counts['cut_off_in_trace']:,} were cut off within it"
+        )
+    return lines
 
 
 def _device_time(seconds: float, largest: float) -> str:

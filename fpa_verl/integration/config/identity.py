@@ -23,6 +23,7 @@ from fpa_verl.rollouts.fingerprint import digest, first_difference
 from fpa_verl.rollouts.problems import problems_fingerprint
 from fpa_verl.rollouts.prompts import name_of
 from fpa_verl.rollouts.reference_cache import read_cache_file
+from fpa_verl.rollouts.schema import MODES, THINKING
 from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, root_of
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.names import EVALUATION_KIND
@@ -99,18 +100,40 @@ def inputs_of(facts: RunFacts) -> list[Input]:
 
 
 def dataset_input(facts: RunFacts) -> Input:
-    """The rollout dataset that the run reads, and what that cost. The model that sampled it is the run's own."""
+    """The rollout dataset that the run reads, and what that cost. The model that sampled it is the run's own.
+
+    Of a dataset of both modes a run that trains on one of them owes its share of the tokens.
+    """
     manifest = facts.manifest
+    share = _share(facts)
+    cost = _scaled(manifest.cost, share)
     return Input(
         kind=DATASET,
         folder=str(facts.rollouts),
         fingerprint=manifest.fingerprint,
         base_model=root_of(manifest.fingerprints.get("model"), facts.made_by),
-        device_seconds=manifest.device_seconds,
-        cost=manifest.cost,
-        about={"counts": manifest.counts, "scorer": manifest.fingerprints.get("scorer")},
+        device_seconds=share * manifest.device_seconds,
+        cost=cost,
+        about={
+            "counts": manifest.counts,
+            "scorer": manifest.fingerprints.get("scorer"),
+            **({"share": share} if share != 1 else {}),
+        },
         inputs=(facts.made_by,) if facts.made_by else (),
     )
+
+
+def _share(facts: RunFacts) -> float:
+    """Of what was sampled, what the run trains on the mode of."""
+    has_both = all(f"mode_{mode}" in facts.manifest.counts for mode in MODES)
+    return facts.dataset.share(facts.selection.modes) if has_both and facts.kind.trains else 1.0
+
+
+def _scaled(cost: dict[str, Any], share: float) -> dict[str, Any]:
+    seconds = cost.get("device_seconds")
+    if share == 1 or not seconds:
+        return cost
+    return {**cost, "device_seconds": {phase: share * value for phase, value in seconds.items()}}
 
 
 def reference_input(facts: RunFacts) -> Input:
@@ -285,6 +308,8 @@ def describe_collection(facts: RunFacts) -> dict[str, Any]:
             "max_response_tokens": facts.config.data.max_response_length,
             "rollouts_per_problem": rollout.n,
             "seed": rollout.seed,
+            # What datasets of before there were modes do not say.
+            **({"mode": mode} if (mode := facts.config.collect.mode) != THINKING else {}),
         },
         "validation": dict(facts.config.validation),
     }

@@ -9,7 +9,9 @@ from omegaconf import OmegaConf
 from fpa_verl.errors import ConfigError, DatasetError, MismatchError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import as_list
-from fpa_verl.rollouts.schema import is_validation
+from fpa_verl.integration.servers.direct import why_agent_loops
+from fpa_verl.rollouts.schema import EMPTY, is_validation
+from fpa_verl.rollouts.traces import modes_of
 from fpa_verl.runs.names import RUN_FILE, SNAPSHOTS_FOLDER
 from fpa_verl.runs.run import Run, read_run
 from fpa_verl.runs.snapshots import snapshots_of
@@ -32,6 +34,7 @@ def check(facts: RunFacts) -> None:
         ConfigError: a setting.
         DatasetError: the problems.
     """
+    require_modes(facts)
     if not facts.kind.evaluates:
         return
     refuse_verls_validation(facts)
@@ -45,6 +48,24 @@ def check(facts: RunFacts) -> None:
     if facts.kind.reads_runs:
         for run_dir in facts.runs:
             require_same_evaluation(facts, run_dir)
+
+
+def require_modes(facts: RunFacts) -> None:
+    """Modes that there are, and answers that can be asked for in them.
+
+    Raises:
+        ConfigError: there is no such mode, or prompts are made by somebody who knows of none.
+    """
+    asked = {"evaluation.mode": facts.config.evaluation.mode} if facts.kind.evaluates else {}
+    if "collect" in facts.config:
+        asked["collect.mode"] = facts.config.collect.mode
+    for key, mode in asked.items():
+        modes, why = modes_of(mode, key), why_agent_loops(facts.config)
+        if EMPTY in modes and why:
+            raise ConfigError(
+                f"{key}={mode}: with an empty trace answers are asked of the servers directly, and here verl's agent "
+                f"loops would ask ({why}): set it to thinking"
+            )
 
 
 def require_base(facts: RunFacts, folder: Path) -> None:
