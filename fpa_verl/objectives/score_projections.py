@@ -94,3 +94,17 @@ def k_trace_gradients(log_ratios: torch.Tensor, scores: torch.Tensor, strength: 
     """
     weights = torch.softmax(log_ratios, -1)
     return dpo_gradients(marginal_log_ratio(log_ratios), (weights[..., None] * scores).sum(-2), strength)
+
+
+def marginal_gradients(log_ratios: torch.Tensor, scores: torch.Tensor, strength: float) -> torch.Tensor:
+    """Estimates of the gradient of the marginal loss from an even number K of traces, (n, 2, K), (n, 2, K, m) -> (n, m).
+
+        2 g_K - (g_K/2 + g'_K/2) / 2
+
+    with g_K from all traces and the others from either half. That of K traces is off by about c / K towards the gradient
+    with one, which would then be taken to be less biased than it is; here c cancels.
+    """
+    halves = [
+        k_trace_gradients(r, s, strength) for r, s in zip(log_ratios.chunk(2, -1), scores.chunk(2, -2), strict=True)
+    ]
+    return 2 * k_trace_gradients(log_ratios, scores, strength) - (halves[0] + halves[1]) / 2

@@ -9,7 +9,13 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from fpa_verl.objectives import SelectedRows
-from fpa_verl.objectives.score_projections import Directions, dpo_gradients, k_trace_gradients, projected_scores
+from fpa_verl.objectives.score_projections import (
+    Directions,
+    dpo_gradients,
+    k_trace_gradients,
+    marginal_gradients,
+    projected_scores,
+)
 
 V, D, M, T = 23, 7, 11, 0.7
 LENGTHS = [4, 2, 5]
@@ -98,6 +104,12 @@ def test_gradients_of_answers_with_several_traces(layer):
     chosen, rejected = (torch.logsumexp(ratios[rows], 0) - math.log(2) for rows in item[0])
     (gradient,) = torch.autograd.grad(-logsigmoid(BETA * (chosen - rejected)), layer[0])
     torch.testing.assert_close(found[0], seen(gradient, directions), rtol=1e-10, atol=1e-10)
+    # Twice that, less the mean of what either half of the traces gives.
+    halves = [
+        k_trace_gradients(ratios.detach()[rows], scores_of(layer, directions)[rows], BETA) for rows in item.split(1, 2)
+    ]
+    corrected = marginal_gradients(ratios.detach()[item], scores_of(layer, directions)[item], BETA)
+    torch.testing.assert_close(corrected, 2 * found - sum(halves) / 2)
     # Of one trace, the pair's own.
     single = k_trace_gradients(ratios.detach()[item[:, :, :1]], scores_of(layer, directions)[item[:, :, :1]], BETA)
     pair = dpo_gradients(ratios.detach()[item[:, :, 0]], scores_of(layer, directions)[item[:, :, 0]], BETA)

@@ -109,6 +109,10 @@ def require_estimate(facts: RunFacts) -> None:
             f"actor_rollout_ref.actor.policy_loss.alpha={AUTO} is estimated every mixing.every steps, which is null: "
             "set mixing.every=50"
         )
+    if facts.mixing.traces % 2:
+        raise ConfigError(
+            f"mixing.traces={facts.mixing.traces}: an even number, for halves of them correct the marginal gradient"
+        )
     if every and facts.sequence_parallel_size > 1:
         raise ConfigError(
             f"mixing.every={every} looks at whole sequences: set it to null, or "

@@ -76,7 +76,7 @@ class Mixing:
     Attributes:
         every: steps between two estimates; unset, there is none.
         pairs: of each kind, one a problem, whose gradients are looked at.
-        traces: K, of an answer, from which the marginal gradient is estimated; of one there is no telling it from g_t.
+        traces: K, of an answer, an even number, from which the marginal gradient is estimated.
         projections: random directions that gradients are projected on.
         low, high: what the weight is clipped to.
     """

@@ -11,7 +11,12 @@ from fpa_verl.integration.config.mixing import Probe
 from fpa_verl.integration.workers.reference import Reference, ResponsePositions, packed_states
 from fpa_verl.objectives import label_log_probs
 from fpa_verl.objectives.mixing import Estimate, estimate
-from fpa_verl.objectives.score_projections import Directions, dpo_gradients, k_trace_gradients, projected_scores
+from fpa_verl.objectives.score_projections import (
+    Directions,
+    dpo_gradients,
+    marginal_gradients,
+    projected_scores,
+)
 from fpa_verl.runs.metrics import MIXING
 
 # Key of a batch that is looked at: its `Probe`; and of one that is trained on: the weight.
@@ -83,7 +88,7 @@ def estimate_of(probe: Probe, found: dict[int, tuple[float, torch.Tensor]]) -> E
     return estimate(
         trace=dpo_gradients(ratios[:, :, 0], scores[:, :, 0], probe.strength),
         empty=dpo_gradients(empty.log_ratios, empty.scores, probe.strength),
-        marginal=k_trace_gradients(ratios, scores, probe.strength),
+        marginal=marginal_gradients(ratios, scores, probe.strength),
     )
 
 
