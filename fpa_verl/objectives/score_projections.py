@@ -101,8 +101,8 @@ def marginal_gradients(log_ratios: torch.Tensor, scores: torch.Tensor, strength:
 
         2 g_K - (g_K/2 + g'_K/2) / 2
 
-    with g_K from all traces and the others from either half. That of K traces is off by about c / K towards the gradient
-    with one, which would then be taken to be less biased than it is; here c cancels.
+    with g_K from all traces and the others from either half. That of K traces is off by about c / K towards the
+    gradient with one, which would then be taken to be less biased than it is; here c cancels.
     """
     halves = [
         k_trace_gradients(r, s, strength) for r, s in zip(log_ratios.chunk(2, -1), scores.chunk(2, -2), strict=True)

@@ -105,10 +105,9 @@ def test_gradients_of_answers_with_several_traces(layer):
     (gradient,) = torch.autograd.grad(-logsigmoid(BETA * (chosen - rejected)), layer[0])
     torch.testing.assert_close(found[0], seen(gradient, directions), rtol=1e-10, atol=1e-10)
     # Twice that, less the mean of what either half of the traces gives.
-    halves = [
-        k_trace_gradients(ratios.detach()[rows], scores_of(layer, directions)[rows], BETA) for rows in item.split(1, 2)
-    ]
-    corrected = marginal_gradients(ratios.detach()[item], scores_of(layer, directions)[item], BETA)
+    seen_ratios, scores = ratios.detach(), scores_of(layer, directions)
+    halves = [k_trace_gradients(seen_ratios[rows], scores[rows], BETA) for rows in item.split(1, 2)]
+    corrected = marginal_gradients(seen_ratios[item], scores[item], BETA)
     torch.testing.assert_close(corrected, 2 * found - sum(halves) / 2)
     # Of one trace, the pair's own.
     single = k_trace_gradients(ratios.detach()[item[:, :, :1]], scores_of(layer, directions)[item[:, :, :1]], BETA)
