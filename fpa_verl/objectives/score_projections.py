@@ -97,7 +97,7 @@ def k_trace_gradients(log_ratios: torch.Tensor, scores: torch.Tensor, strength: 
 
 
 def marginal_gradients(log_ratios: torch.Tensor, scores: torch.Tensor, strength: float) -> torch.Tensor:
-    """Estimates of the gradient of the marginal loss from an even number K of traces, (n, 2, K), (n, 2, K, m) -> (n, m).
+    """Estimates of the marginal loss's gradient from an even number K of traces, (n, 2, K), (n, 2, K, m) -> (n, m).
 
         2 g_K - (g_K/2 + g'_K/2) / 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import transfer_queue as tq
@@ -50,11 +51,12 @@ class MixingWeight:
         batch = put_trajectories(keys, rows, step)
         batch.extra_info[PROBE] = self._probe
         batch.extra_info["global_batch_size"] = len(rows)
+        began = time.perf_counter()
         try:
             output = self._workers.mixing_moments(batch)
         finally:
             tq.kv_clear(keys=keys, partition_id=PARTITION)
-        found = reduce_metrics(dict(output["metrics"]))
+        found = {**reduce_metrics(dict(output["metrics"])), f"{MIXING}seconds": time.perf_counter() - began}
         self._known = {**self._known, step: found[f"{MIXING}alpha"]}
         return found
 
