@@ -26,7 +26,10 @@ from fpa_verl.paths import RECIPES
 STUDIES = RECIPES / "study"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Keys that the study gives to its commands, which no arm may give otherwise.
-OWN_KEYS = ("recipe", "run_dir", "rollouts", "data.seed", "actor_rollout_ref.model.path", "snapshots.every")
+OWN_KEYS = (
+    *("recipe", "run_dir", "start_from", "rollouts"),
+    *("data.seed", "actor_rollout_ref.model.path", "snapshots.every"),
+)
 
 
 @dataclass
@@ -43,6 +46,19 @@ class Preparation:
 
 
 @dataclass
+class HandedOver:
+    """Where an arm begins, other than with the base model.
+
+    Attributes:
+        arm: whose run of the same seed it goes on from.
+        step: of the snapshot that it takes; unset, the run's best model, where runs validate themselves.
+    """
+
+    arm: str = MISSING
+    step: Optional[int] = None  # noqa: UP045
+
+
+@dataclass
 class Arm:
     """A recipe at certain settings; its runs differ in the seed alone.
 
@@ -53,6 +69,7 @@ class Arm:
             and the one of the highest accuracy on the validation problems is the arm's.
         seeds: the study's, unless given.
         snapshots: steps between two models that are kept, the study's, unless given.
+        start_from: an arm that it goes on from; unset, it begins with the base model.
     """
 
     recipe: str = MISSING
@@ -60,6 +77,7 @@ class Arm:
     choose: list[str] = field(default_factory=list)
     seeds: Optional[list[int]] = None  # noqa: UP045 (OmegaConf reads no other spelling on Python 3.10)
     snapshots: Optional[int] = None  # noqa: UP045
+    start_from: Optional[HandedOver] = None  # noqa: UP045
 
     def candidates(self) -> list[tuple[str, ...]]:
         """The combinations that are tried; one that is empty where there is nothing to choose."""
@@ -226,6 +244,23 @@ def _what_is_wrong(study: Study) -> Iterator[str]:
                 yield f"{where}: {word!r} is no override; write KEY=VALUE"
         if len(set(arm.seeds or study.seeds)) < len(arm.seeds or study.seeds) or not (arm.seeds or study.seeds):
             yield f"{where}: seeds {arm.seeds or study.seeds}: at least one, each once"
+    for content in study.all_parts().values():
+        yield from _broken_handovers(study, content)
     for word in (word for part in study.all_parts().values() for word in part.collect):
         if "=" not in word or key_of(word) in OWN_KEYS:
             yield f"collect: {word!r} is no override, or the study's to set; write KEY=VALUE"
+
+
+def _broken_handovers(study: Study, part: Part) -> Iterator[str]:
+    for name, arm in part.arms.items():
+        if arm.start_from is None:
+            continue
+        other = part.arms.get(arm.start_from.arm)
+        if other is None or other.start_from is not None:
+            yield f"arm {name}: start_from {arm.start_from.arm}: name an arm that begins with the base model itself"
+        elif set(arm.seeds or study.seeds) - set(other.seeds or study.seeds):
+            yield f"arm {name}: {arm.start_from.arm} has not all of its seeds"
+        elif arm.choose:
+            yield f"arm {name}: choose: settings of an arm that goes on from another are given, not chosen"
+        elif study.evaluation.snapshots and arm.start_from.step is None:
+            yield f"arm {name}: start_from: name the step of a snapshot, for runs of this study choose no best model"

@@ -20,7 +20,7 @@ from fpa_verl.rollouts.reference_cache import CACHE_FILE, cache_folder
 from fpa_verl.runs.ledger import read_spending
 from fpa_verl.runs.names import BEST_MODEL, RUN_FILE
 from fpa_verl.runs.run import read_run
-from fpa_verl.runs.snapshots import not_evaluated, snapshots_of
+from fpa_verl.runs.snapshots import not_evaluated, snapshot_folder, snapshots_of
 from fpa_verl.runs.validation import best_step, validation_accuracy, validation_sources
 from fpa_verl.study.definition import Arm, Part, Study
 
@@ -137,7 +137,7 @@ class PartJobs:
         if candidates := [job for arm in self.part.arms for job in self.candidates(arm)]:
             yield from candidates
             yield from self._snapshots("snapshots of candidates", candidates)
-        runs = [self._run(arm, seed) for seed in self._seeds for arm in self.part.arms if seed in self._seeds_of(arm)]
+        runs = [self._run(arm, seed) for seed in self._seeds for arm in self._in_order if seed in self._seeds_of(arm)]
         yield from runs
         yield from self._snapshots("snapshots", runs)
         yield from self._benchmarks(runs)
@@ -162,6 +162,11 @@ class PartJobs:
 
     def _seeds_of(self, arm: str) -> list[int]:
         return self.part.arms[arm].seeds or self.study.seeds
+
+    @property
+    def _in_order(self) -> list[str]:
+        """The arms, those behind that go on from others."""
+        return sorted(self.part.arms, key=lambda name: self.part.arms[name].start_from is not None)
 
     def run_dir(self, arm: str, seed: int) -> Path:
         return self.folder / f"{arm}_seed{seed}"
@@ -224,16 +229,27 @@ class PartJobs:
             arm.recipe,
             override("run_dir", str(folder)),
             f"data.seed={seed}",
-            override("evaluation.base", str(self.folder / BASE)),
+            *self._beginning(arm, seed),
             *([f"evaluation.samples={samples}"] if samples else []),
             *([f"snapshots.every={every}", *WITHOUT_VALIDATION] if every else []),
             *arm.overrides,
             *chosen,
         )
 
-    def _needs(self, arm: Arm) -> tuple[str, ...]:
+    def _beginning(self, arm: Arm, seed: int) -> tuple[str, ...]:
+        """What the run begins with: the base model, whose accuracy is known, or what another has come to."""
+        if arm.start_from is None:
+            return (override("evaluation.base", str(self.folder / BASE)),)
+        earlier = self.run_dir(arm.start_from.arm, seed)
+        step = arm.start_from.step
+        start = earlier if step is None else snapshot_folder(earlier, step)
+        # That is evaluated as a snapshot of the other run.
+        return (override("start_from", str(start)), *(("trainer.val_before_train=false",) if step is not None else ()))
+
+    def _needs(self, arm: Arm, seed: int | None = None) -> tuple[str, ...]:
         caches = [job.name for source, job in self.caches.items() if source == self._source(arm)]
-        return (self._label("collect"), self._label("base model"), *caches)
+        earlier = [self._label(f"{arm.start_from.arm}, seed {seed}")] if arm.start_from else []
+        return (self._label("collect"), self._label("base model"), *caches, *earlier)
 
     # ---- choosing settings ------------------------------------------------------------------------
 
@@ -281,7 +297,7 @@ class PartJobs:
             arm=name,
             seed=seed,
             recipe=arm.recipe,
-            needs=(*self._needs(arm), *(choosing if arm.choose and chosen is None else ())),
+            needs=(*self._needs(arm, seed), *(choosing if arm.choose and chosen is None else ())),
         )
 
     def _snapshots(self, name: str, runs: list[Job]) -> list[Job]:

@@ -50,6 +50,18 @@ def test_what_is_left_out_has_a_value(tmp_path):
         ("folder: f\nseeds: [0, 0]\narms: {a: {recipe: sft}}\n", "each once"),
         ("folder: f\nseeds: [zero]\narms: {a: {recipe: sft}}\n", "zero"),
         ("folder: f\nbase_model: m\nparts: {p: {arms: {a: {recipe: sft}}}}\n", "belong into the parts"),
+        (
+            "folder: f\narms: {a: {recipe: sft, start_from: {arm: b}}}\n",
+            "that begins with the base model itself",
+        ),
+        (
+            "folder: f\nevaluation: {snapshots: 5}\narms: {b: {recipe: sft}, a: {recipe: dpo, start_from: {arm: b}}}\n",
+            "name the step of a snapshot",
+        ),
+        (
+            "folder: f\narms: {b: {recipe: sft, seeds: [1]}, a: {recipe: dpo, start_from: {arm: b}}}\n",
+            "b has not all of its seeds",
+        ),
         ("folder: f\ncollect: [mode]\narms: {a: {recipe: sft}}\n", "collect: 'mode' is no override"),
         ("folder: [\n", "study.yaml"),
     ],

@@ -12,7 +12,7 @@ from fpa_verl.runs.inputs import MODEL_FILE
 from fpa_verl.runs.record import record_evaluation
 from fpa_verl.runs.snapshots import snapshot_folder
 from fpa_verl.study.ahead import plan_notes, plan_table
-from fpa_verl.study.definition import Arm, Evaluation, Part, Preparation, Study
+from fpa_verl.study.definition import Arm, Evaluation, HandedOver, Part, Preparation, Study
 from fpa_verl.study.ending import patterns
 from fpa_verl.study.jobs import Jobs
 from fpa_verl.study.launching import Launcher
@@ -48,6 +48,19 @@ def test_the_commands_in_the_order_in_which_they_can_run(tmp_path):
     assert "snapshots.every=50 trainer.test_freq=-1 scale.lam=3" in words
     # Nobody has kept a snapshot yet.
     assert found["snapshots"].command is None
+
+
+def test_an_arm_goes_on_from_another_s_run_of_the_same_seed(tmp_path):
+    then = Arm("grpo_baseline", start_from=HandedOver("fpa", 50))
+    found = jobs(small(tmp_path, arms={"then": then, "fpa": Arm("fpa_offline")}))
+    assert list(found)[2:-1] == ["fpa, seed 0", "then, seed 0", "fpa, seed 1", "then, seed 1"]
+    job = found["then, seed 1"]
+    assert "fpa, seed 1" in job.needs
+    assert f"start_from={tmp_path}/fpa_seed1/snapshots/step_50" in job.words
+    assert "evaluation.base" not in job.words
+    config = composed(job.recipe, *job.command.overrides[1:])
+    assert config.trainer.val_before_train is False
+    assert config.start_from == f"{tmp_path}/fpa_seed1/snapshots/step_50"
 
 
 def test_hydra_composes_the_evaluation_of_candidates(tmp_path):

@@ -196,12 +196,13 @@ def ray_worker() -> Iterator[Finding]:
 def recipe(command: Command) -> Iterator[Finding]:
     """Everything that a run checks before it starts: dataset, model, cache, batches, evaluation problems."""
     from fpa_verl.integration.command.compose import composed
-    from fpa_verl.integration.command.launch import require_recipe, set_environment
+    from fpa_verl.integration.command.launch import hand_over, require_recipe, set_environment
     from fpa_verl.integration.config.typed_command import as_if_typed
 
     found = composed(command)
     config = found.config
     require_recipe(config)
+    hand_over(config)
     set_environment(config)
     from fpa_verl.integration.command import preflight
     from fpa_verl.integration.config.kinds import facts_of

@@ -27,6 +27,7 @@ from fpa_verl.integration.config.typed_command import variables
 from fpa_verl.integration.say import say
 from fpa_verl.reward.function import PACKAGE
 from fpa_verl.rollouts.fingerprint import is_hub_name
+from fpa_verl.runs.handing_over import model_of
 from fpa_verl.runs.ledger import close_ledger
 
 if TYPE_CHECKING:
@@ -73,6 +74,16 @@ def settle_platform() -> None:
     wanted = PlatformRegistry.get(os.environ.get("VERL_PLATFORM", ""))
     if wanted is not None and not isinstance(get_platform(), wanted):
         set_platform(wanted())
+
+
+def hand_over(config: DictConfig) -> None:
+    """Begin with the model of the run that `start_from` names, where it does.
+
+    Raises:
+        DatasetError: it hands none over.
+    """
+    if config.start_from:
+        config.actor_rollout_ref.model.path = str(model_of(str(config.start_from)).absolute())
 
 
 def place_outputs(config: DictConfig) -> None:
@@ -160,6 +171,7 @@ def prepare(config: DictConfig, started_at: float) -> RunFacts:
     Raises:
         FpaError: the recipe cannot be run as given.
     """
+    hand_over(config)
     model = str(config.actor_rollout_ref.model.path)
     # What a download shows of itself is not shown.
     from_hub = f" ({model}: from the hub, if it is not here yet)" if is_hub_name(model) else ""

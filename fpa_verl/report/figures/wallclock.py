@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from fpa_verl.report.comparisons.wallclock import REUSES, WallClock
 from fpa_verl.report.figures.drawing import draw, finish, legend_below, new_figure, shortened, style_of
 from fpa_verl.report.statistics.bootstrap import LEVEL
-from fpa_verl.report.statistics.curves import Axis, MethodCurve
+from fpa_verl.report.statistics.curves import Axis, MethodCurve, before
 from fpa_verl.report.statistics.targets import cost_per_run
 
 
@@ -59,7 +59,12 @@ def _draw_method(axes: Axes, comparison: WallClock, place: int, curve: MethodCur
     # Markers of a long run would hide its line.
     spacing = max(1, len(x) // 12)
     axes.plot(x, y, **style, markevery=spacing, markersize=5.5, linewidth=1.8, label=shortened(curve.name))
-    if starts_at:
+    if earlier := before(curve, comparison.data_source):
+        # Of the run that it goes on from, up to there; the base model in front costs nothing.
+        hours = np.append(scale * earlier.hours(axis), x[0])
+        way = np.append(100 * earlier.accuracy, y[0])
+        axes.plot(hours, way, color=style["color"], linewidth=1.2, linestyle=(0, (1, 1)))
+    elif starts_at:
         axes.hlines(y[0], 0, starts_at, colors=style["color"], linestyles="dotted", linewidth=1.4)
 
 

@@ -6,6 +6,7 @@ S seeds (runs of the method), E evaluations that all of them made, P problems.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.statistics.arms import Arm, labels
 from fpa_verl.runs.ledger import Cost
-from fpa_verl.runs.run import Point, Run
+from fpa_verl.runs.names import RUN_FILE
+from fpa_verl.runs.run import Point, Run, read_run
 
 SECONDS_PER_HOUR = 3600.0
 Axis = Literal["device", "wall"]
@@ -126,6 +128,47 @@ class MethodCurve:
     def mean_accuracy(self) -> Floats:
         """(E,) mean over seeds."""
         return self.accuracies().mean(axis=0)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the runs had reached that a method's go on from, mean over the seeds at the steps that all of them have.
+
+    Attributes:
+        device_hours, wall_hours, accuracy: (E,).
+    """
+
+    device_hours: Floats
+    wall_hours: Floats
+    accuracy: Floats
+
+    def hours(self, axis: Axis) -> Floats:
+        return self.device_hours if axis == "device" else self.wall_hours
+
+
+def before(curve: MethodCurve, data_source: str) -> Before | None:
+    """The curve up to where a method took over; None where it starts from a base model, or that is not at hand."""
+    seeds = [_of_earlier(run, data_source) for run in curve.runs]
+    if not all(seeds):
+        return None
+    steps = sorted(set.intersection(*map(set, seeds)))
+    shape = (len(seeds), len(steps))
+    parts = [
+        np.array([[getattr(seed[step], name) for step in steps] for seed in seeds]).reshape(shape).mean(axis=0)
+        for name in ("device_hours", "wall_hours", "accuracy")
+    ]
+    return Before(*parts) if steps else None
+
+
+def _of_earlier(run: Run, data_source: str) -> dict[int, CurvePoint]:
+    """Step to evaluation of the run that another goes on from, up to there, where it was asked the same."""
+    earlier = run.earlier
+    if earlier is None or not (Path(earlier.folder) / RUN_FILE).exists():
+        return {}
+    found = read_run(Path(earlier.folder))
+    mine, other = (one.info["evaluation"]["problem_sets"].get(data_source) for one in (run, found))
+    points = curve_of(found, data_source).points if mine == other else []
+    return {point.step: point for point in points if point.step <= earlier.about["step"]}
 
 
 def problem_ids(runs: list[Run], data_source: str) -> list[str]:

@@ -1,0 +1,35 @@
+"""Going on from a run: the model that it hands over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.runs.inputs import MODEL_FILE, made_by
+from fpa_verl.runs.names import BEST_MODEL, RUN_FILE, SNAPSHOTS_FOLDER
+from fpa_verl.runs.run import read_run
+from fpa_verl.runs.validation import why_no_best_model
+
+
+def model_of(start: str) -> Path:
+    """The model that `start_from` names: the best of a run directory, or one that a run kept.
+
+    Raises:
+        DatasetError: there is none, or nothing says which run made it, so that nobody could be charged for it.
+    """
+    folder = Path(start).expanduser()
+    is_run = (folder / RUN_FILE).exists()
+    if is_run and not (folder / BEST_MODEL).is_dir():
+        raise DatasetError(
+            f"start_from={start}: {why_no_best_model(read_run(folder))}. start_from={start}/{SNAPSHOTS_FOLDER}/step_N "
+            "goes on from a snapshot, where there are any"
+        )
+    model = folder / BEST_MODEL if is_run else folder
+    if not (model / MODEL_FILE).is_file():
+        raise DatasetError(
+            f"start_from={start}: no run directory, and no model that a run kept ({MODEL_FILE} is missing); any other "
+            "model is actor_rollout_ref.model.path's to name"
+        )
+    if made_by(model) is None:
+        raise DatasetError(f"start_from={start}: {model / MODEL_FILE} does not say which run made it: train it again")
+    return model

@@ -1,0 +1,120 @@
+"""Going on from a run: which model it hands over, what that cost, and how its curve is drawn."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from fpa_verl.errors import DatasetError
+from fpa_verl.integration.command.launch import hand_over
+from fpa_verl.report.comparisons import wallclock
+from fpa_verl.report.figures.drawing import draw
+from fpa_verl.report.statistics.curves import before
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.handing_over import model_of
+from fpa_verl.runs.inputs import DATASET, RUN, Input
+from tests.runs.directories import INFO, make_run
+
+DATA = Input(
+    DATASET, "/data", "d", "m", 3600.0, {"device": "H", "devices": 2, "device_seconds": {"generation": 3600.0}}
+)
+
+
+def owed(folder, step, seconds, *inputs) -> Input:
+    return Input(RUN, str(folder), folder.name, "m", seconds, {"device": "H", "devices": 2}, {"step": step}, inputs)
+
+
+def keep(model, by: Input | None = None):
+    """A model that a run kept."""
+    model.mkdir(parents=True)
+    (model / "fpa_verl.json").write_text(json.dumps({"step": 1, **({"made_by": by.as_json()} if by else {})}))
+    return model
+
+
+def test_a_run_hands_over_its_best_model_and_a_snapshot_itself(tmp_path):
+    run = make_run(tmp_path / "fpa", [1, 2])
+    best = keep(run / "best", owed(run, 1, 900.0))
+    snapshot = keep(run / "snapshots" / "step_2", owed(run, 2, 1800.0))
+    assert model_of(str(run)) == best
+    assert model_of(str(snapshot)) == snapshot
+    config = SimpleNamespace(start_from=str(run), actor_rollout_ref=SimpleNamespace(model=SimpleNamespace(path="base")))
+    hand_over(config)
+    assert config.actor_rollout_ref.model.path == str(best)
+    config.start_from, config.actor_rollout_ref.model.path = None, "base"
+    hand_over(config)
+    assert config.actor_rollout_ref.model.path == "base"
+
+
+def test_what_hands_nothing_over_is_refused_with_what_to_type(tmp_path):
+    run = make_run(tmp_path / "fpa", [2, 1], validation=[2, 1])
+    with pytest.raises(DatasetError, match=r"training did not help.*snapshots/step_N goes on from a snapshot"):
+        model_of(str(run))
+    (tmp_path / "plain").mkdir()
+    for name in ("plain", "nowhere"):
+        with pytest.raises(DatasetError, match=r"no run directory, and no model.*actor_rollout_ref.model.path"):
+            model_of(str(tmp_path / name))
+    with pytest.raises(DatasetError, match="does not say which run made it"):
+        model_of(str(keep(tmp_path / "old")))
+
+
+def three_generations(tmp_path):
+    """FPA on a dataset, GRPO from its first step, FPA again from GRPO's first; each step takes 900 s on 2 devices."""
+    first = make_run(tmp_path / "fpa", [1, 2, 3], without=["dataset"], inputs=[DATA.as_json()])
+    by_first = owed(first, 1, 1800.0, DATA)
+    later = {**INFO["fingerprints"], "model": "m after a step"}
+    second = make_run(
+        tmp_path / "then_grpo",
+        [2, 3],
+        without=["dataset"],
+        inputs=[by_first.as_json()],
+        fingerprints=later,
+        recipe="grpo",
+    )
+    by_second = owed(second, 1, 1800.0, by_first)
+    latest = {**INFO["fingerprints"], "model": "m after two"}
+    make_run(
+        tmp_path / "then_sft",
+        [3, 4],
+        without=["dataset"],
+        inputs=[by_second.as_json()],
+        fingerprints=latest,
+        recipe="sft",
+    )
+    return wallclock.compare(find_runs([tmp_path]))
+
+
+def test_what_came_before_is_paid_for_once_and_stands_in_front(tmp_path):
+    curves = {curve.name: curve for curve in three_generations(tmp_path).methods}
+    # Device-hours: the dataset 1; a step 0.5.
+    assert curves["fpa_offline"].mean_hours("device").tolist() == [0.0, 1.5, 2.0]
+    assert curves["grpo"].mean_hours("device").tolist() == [1.5, 2.0]
+    assert curves["sft"].mean_hours("device").tolist() == [2.0, 2.5]
+
+
+def test_the_curve_of_before_ends_where_the_run_was_handed_over(tmp_path):
+    curves = {curve.name: curve for curve in three_generations(tmp_path).methods}
+    assert before(curves["fpa_offline"], "toy") is None
+    earlier = before(curves["grpo"], "toy")
+    assert earlier.accuracy.tolist() == [0.25, 0.5]
+    assert earlier.hours("device").tolist() == [0.0, 1.5]
+    # The third goes on from the second, which stands at what the first had cost.
+    assert before(curves["sft"], "toy").hours("device").tolist() == [1.5, 2.0]
+
+
+def test_it_is_drawn_dotted_in_the_same_colour(tmp_path):
+    comparison = three_generations(tmp_path)
+    axes = draw(comparison)["wallclock"].axes[0]
+    dotted = [line for line in axes.lines if line.get_linestyle() == ":" or line._unscaled_dash_pattern[1] == (1, 1)]
+    assert len(dotted) == 2
+    for line in dotted:
+        assert any(line.get_color() == other.get_color() and other is not line for other in axes.lines)
+
+
+def test_a_run_that_is_gone_leaves_the_cost_and_no_curve(tmp_path):
+    gone = owed(tmp_path / "gone", 1, 1800.0, DATA)
+    make_run(tmp_path / "grpo", [2, 3], without=["dataset"], inputs=[gone.as_json()])
+    (curve,) = wallclock.compare(find_runs([tmp_path])).methods
+    assert curve.mean_hours("device").tolist() == [1.5, 2.0]
+    assert before(curve, "toy") is None
