@@ -9,6 +9,7 @@ from fpa_verl.cli import app
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import append_json_line
 from fpa_verl.report.comparisons import dynamics
+from fpa_verl.report.figures.drawing import draw
 from fpa_verl.report.statistics.series import read_series
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.run import read_run
@@ -64,3 +65,37 @@ def test_command_draws_and_says_where_the_reference_is_missing(tmp_path):
     assert (tmp_path / "report" / "dynamics.png").read_bytes().startswith(b"\x89PNG")
     (run,) = json.loads((tmp_path / "report" / "dynamics.json").read_text())["runs"]
     assert run["metrics"]["dynamics/right/policy_weight"] == {"1": 0.1, "2": 0.2, "3": pytest.approx(0.3)}
+
+
+def log_mixing(run, steps, alpha):
+    """Measurements of both gradients at some steps, of a run that logs its dynamics at all of them."""
+    log(run, 1, range(1, 41), **SLOPES)
+    for step in steps:
+        known = {"alpha": alpha, "alpha_error": 0.05, "trace_variance": 0.2, "trace_bias": -0.01, "cross_bias": 0.0}
+        known |= {"empty_bias": 0.3, "empty_variance": 0.1, "trace_error": 0.2, "empty_error": 0.4, "error": 0.15}
+        data = {f"mixing/{name}": value for name, value in known.items()}
+        append_json_line(run / "metrics.1.jsonl", {"step": step, "data": data})
+
+
+def test_gradients_that_are_mixed_have_a_table_and_a_figure(tmp_path):
+    log_mixing(make_run(tmp_path / "bvpo", [1], recipe="bvpo"), (1, 21), 0.6)
+    log(make_run(tmp_path / "plain", [1]), 1, range(1, 41), **SLOPES)
+    comparison = dynamics.compare(find_runs([tmp_path]))
+    table = comparison.tables()[-1]
+    assert table.header[:3] == ["run", "alpha", "± s.e."]
+    assert table.rows == [["bvpo", "0.6", "0.05", "0.2", "-0.01", "0.1", "0.3", "0.75"]]
+    figures = draw(comparison)
+    assert list(figures) == ["dynamics", "mixing"]
+    weight, parts = figures["mixing"].axes
+    assert weight.lines[0].get_ydata().tolist() == [0.6, 0.6]
+    assert weight.lines[0].get_xdata().tolist() == [1, 21]
+    # A squared bias whose estimate is negative lies on the axis.
+    assert len(parts.lines) == 4
+    assert all((line.get_ydata() > 0).all() for line in parts.lines)
+
+
+def test_runs_without_a_mix_have_neither(tmp_path):
+    log(make_run(tmp_path / "plain", [1]), 1, range(1, 41), **SLOPES)
+    comparison = dynamics.compare(find_runs([tmp_path]))
+    assert list(draw(comparison)) == ["dynamics"]
+    assert not any("traces alone" in table.caption for table in comparison.tables())
