@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fpa_verl.demo import task
+from fpa_verl.demo.regimes import REGIMES, Regime
 from fpa_verl.errors import ConfigError
 from fpa_verl.files import atomic_folder, write_json
 from fpa_verl.rollouts.problems import Problem, write_problems
@@ -22,24 +23,26 @@ BASE_MODELS = Path(__file__).with_name("base_models")
 WEIGHTS, ABOUT = "model.safetensors", "about.json"
 TRAIN_PROBLEMS, TEST_PROBLEMS = 512, 1536
 PROBLEM_SEED = 1
-WARM_START_STEPS, CORPUS_SEED = 800, 0
+CORPUS_SEED = 0
 
 
-def require_regime(name: str) -> None:
-    """Raise ConfigError where there is no such regime."""
-    if name not in task.REGIMES:
-        raise ConfigError(f"--regime {name}: choose from {', '.join(task.REGIMES)}")
+def regime_of(name: str) -> Regime:
+    """The regime of that name; ConfigError where there is none."""
+    if name not in REGIMES:
+        raise ConfigError(f"--regime {name}: choose from {', '.join(REGIMES)}")
+    return REGIMES[name]
 
 
-def problems(tests: int = TEST_PROBLEMS) -> tuple[list[task.Problem], list[task.Problem]]:
+def problems(regime: str, tests: int = TEST_PROBLEMS) -> tuple[list[task.Problem], list[task.Problem]]:
     """Training and test problems, disjoint; fewer tests are the first of more."""
-    train = task.distinct_problems(TRAIN_PROBLEMS, PROBLEM_SEED)
-    return train, task.distinct_problems(tests, PROBLEM_SEED + 1, exclude=frozenset(train))
+    shape = REGIMES[regime].shape
+    train = task.distinct_problems(TRAIN_PROBLEMS, PROBLEM_SEED, shape=shape)
+    return train, task.distinct_problems(tests, PROBLEM_SEED + 1, frozenset(train), shape)
 
 
-def make_problems(folder: Path, tests: int = TEST_PROBLEMS) -> None:
+def make_problems(folder: Path, regime: str, tests: int = TEST_PROBLEMS) -> None:
     """Write both files of problems."""
-    for split, found in zip(("train", "test"), problems(tests), strict=True):
+    for split, found in zip(("train", "test"), problems(regime, tests), strict=True):
         posed = [
             Problem.from_text(f"{split}/{i:04d}", problem.text, problem.answer, task.DATA_SOURCE)
             for i, problem in enumerate(found)
@@ -59,7 +62,7 @@ def place_base_model(folder: Path, regime: str) -> None:
     if found != wanted:
         raise ConfigError(
             f"{packaged / WEIGHTS} is damaged (sha256 {found}, not {wanted}): install fpa-verl again, or make "
-            "the model anew: fpa-verl demo --train-base"
+            f"the model anew: fpa-verl demo --regime {regime} --train-base"
         )
     with atomic_folder(folder / "base_model") as unfinished:
         shutil.copytree(packaged, unfinished, dirs_exist_ok=True)
@@ -68,16 +71,18 @@ def place_base_model(folder: Path, regime: str) -> None:
 def train_base_model(
     folder: Path,
     regime: str,
-    steps: int = WARM_START_STEPS,
+    steps: int,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
     """Warm-start a base model, on a corpus without the demo's problems, and put it into `folder`/base_model."""
-    from fpa_verl.demo.model import warm_start
+    from fpa_verl.demo.model import character_tokenizer, warm_start
 
-    train, test = problems()
-    pairs = task.corpus(CORPUS_SEED, frozenset([*train, *test]), task.REGIMES[regime])
+    train, test = problems(regime)
+    taught = REGIMES[regime]
+    examples = taught.corpus(CORPUS_SEED, frozenset([*train, *test]))
+    tokenizer = character_tokenizer(has_traces=taught.has_traces)
     with atomic_folder(folder / "base_model") as unfinished:
-        warm_start(pairs, unfinished, steps=steps, on_step=on_step)
+        warm_start(examples, tokenizer, unfinished, steps=steps, on_step=on_step)
         write_json(unfinished / ABOUT, about(unfinished, regime, steps))
 
 
@@ -85,10 +90,10 @@ def about(model: Path, regime: str, steps: int) -> dict[str, Any]:
     """How a base model was made, and what its weights are known by."""
     return {
         "command": f"fpa-verl demo --regime {regime} --train-base"
-        + (f" --steps {steps}" if steps != WARM_START_STEPS else ""),
+        + (f" --steps {steps}" if steps != REGIMES[regime].steps else ""),
         "license": "Apache-2.0",
         "steps": steps,
         "seed": CORPUS_SEED,
-        "regime": vars(task.REGIMES[regime]),
+        "regime": vars(REGIMES[regime]),
         "sha256": hashlib.sha256((model / WEIGHTS).read_bytes()).hexdigest(),
     }

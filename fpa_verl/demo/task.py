@@ -1,20 +1,25 @@
-r"""Chained addition: problems, worked solutions, and the three ways the base model learns to fail.
+r"""Chained addition: problems, and the steps that solve them.
 
     problem   16+44+21+62
+    steps     16+44=60, 60+21=81, 81+62=143
     solution  16+44=60;60+21=81;81+62=143;\boxed{143}
 
-Wrong solutions share most of their tokens with right ones, which is what Off-RL suffers from.
+Wrong solutions share most of their tokens with right ones, which is what Off-RL suffers from. `regimes.py` has how a
+base model comes to write wrong ones.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 DATA_SOURCE = "chained_addition"
-NUMBERS = 4
-SMALLEST, LARGEST = 10, 99
+SMALLEST = 10
+
+
+def boxed(answer: int) -> str:
+    return rf"\boxed{{{answer}}}"
 
 
 @dataclass(frozen=True)
@@ -26,55 +31,47 @@ class Problem:
         return "+".join(map(str, self.numbers))
 
     @property
-    def answer(self) -> str:
-        return str(sum(self.numbers))
+    def total(self) -> int:
+        return sum(self.numbers)
 
-    def solution(self, slips: Mapping[int, int] | None = None) -> str:
-        """Step by step; a step that slips is off by so much, and what comes after follows it."""
+    @property
+    def answer(self) -> str:
+        return str(self.total)
+
+    def steps(self, slips: Mapping[int, int] | None = None) -> tuple[list[str], int]:
+        """The steps, and where they end; one that slips is off by so much, and what comes after follows it."""
         total, steps = self.numbers[0], []
         for i, number in enumerate(self.numbers[1:]):
             result = total + number + (slips or {}).get(i, 0)
             steps.append(f"{total}+{number}={result}")
             total = result
-        return ";".join([*steps, rf"\boxed{{{total}}}"])
+        return steps, total
 
-
-def distinct_problems(count: int, seed: int, exclude: frozenset[Problem] = frozenset()) -> list[Problem]:
-    """`count` different problems, none of them in `exclude`, the same ones for the same seed."""
-    rng, chosen = random.Random(seed), dict.fromkeys(exclude)
-    while len(chosen) < count + len(exclude):
-        chosen.setdefault(Problem(tuple(rng.randint(SMALLEST, LARGEST) for _ in range(NUMBERS))))
-    return list(chosen)[len(exclude) :]
+    def solution(self, slips: Mapping[int, int] | None = None) -> str:
+        """Step by step, and the answer."""
+        steps, total = self.steps(slips)
+        return ";".join([*steps, boxed(total)])
 
 
 @dataclass(frozen=True)
-class Regime:
-    """What a base model is warm-started on.
+class Shape:
+    """How many numbers a problem adds up, from `SMALLEST` to `largest`."""
 
-    Attributes:
-        guesses: share of the solutions that are an answer outright, near the right one.
-        slips: share of the steps of the others that are off.
-    """
+    numbers: int = 4
+    largest: int = 99
 
-    guesses: float
-    slips: float
+    def draw(self, rng: random.Random) -> Problem:
+        return Problem(tuple(rng.randint(SMALLEST, self.largest) for _ in range(self.numbers)))
 
 
-# In the first a model has a bad habit to unlearn, and many wrong answers are short; in the second it is weak, and a
-# wrong solution shares all but a few of its tokens with a right one.
-REGIMES = {"habit": Regime(guesses=1 / 3, slips=0.15), "slips": Regime(guesses=0.0, slips=0.5)}
-SLIPS = (-10, -2, -1, 1, 2, 10)
+FOUR = Shape()
 
 
-def corpus(seed: int, exclude: frozenset[Problem], regime: Regime = REGIMES["habit"]) -> Iterator[tuple[str, str]]:
-    """Endless (prompt, solution) pairs; problems in `exclude` (training, validation and test) never occur."""
-    rng = random.Random(seed)
-    while True:
-        problem = Problem(tuple(rng.randint(SMALLEST, LARGEST) for _ in range(NUMBERS)))
-        if problem in exclude:
-            continue
-        if rng.random() < regime.guesses:
-            yield problem.text, rf"\boxed{{{sum(problem.numbers) + round(rng.gauss(0, 20))}}}"
-        else:
-            slips = {step: rng.choice(SLIPS) for step in range(NUMBERS - 1) if rng.random() < regime.slips}
-            yield problem.text, problem.solution(slips)
+def distinct_problems(
+    count: int, seed: int, exclude: frozenset[Problem] = frozenset(), shape: Shape = FOUR
+) -> list[Problem]:
+    """`count` different problems, none of them in `exclude`, the same ones for the same seed."""
+    rng, chosen = random.Random(seed), dict.fromkeys(exclude)
+    while len(chosen) < count + len(exclude):
+        chosen.setdefault(shape.draw(rng))
+    return list(chosen)[len(exclude) :]

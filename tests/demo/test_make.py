@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
-from fpa_verl.demo import make, task
+from fpa_verl.demo import make
+from fpa_verl.demo.regimes import REGIMES
 from fpa_verl.errors import ConfigError
 from fpa_verl.rollouts.problems import read_problems
 
 
-@pytest.mark.parametrize("regime", task.REGIMES)
+def greedy(model, tokenizer, problems, **arguments):
+    """What the model writes for problems whose prompts are equally long."""
+    chats = [problem.chat for problem in problems]
+    prompts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True, **arguments)
+    given = tokenizer(prompts, return_tensors="pt")
+    written = model.generate(**given, max_new_tokens=64, do_sample=False)[:, given.input_ids.shape[1] :]
+    return tokenizer.batch_decode(written, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
 def test_problems_and_the_packaged_base_model(tmp_path, regime):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -27,26 +38,40 @@ def test_problems_and_the_packaged_base_model(tmp_path, regime):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base_model")
     assert 0.7e6 < model.num_parameters() < 0.9e6
     # It writes solutions: the first step of one, likely right.
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "16+44+21+62"}], return_tensors="pt")
-    ids = prompt if not hasattr(prompt, "input_ids") else prompt.input_ids
-    written = model.generate(ids, max_new_tokens=64, do_sample=False)
-    assert "\\boxed{" in tokenizer.decode(written[0])
+    assert "\\boxed{" in greedy(model, tokenizer, [test[0]])[0]
+
+
+def test_the_packaged_model_with_traces_thinks_where_it_may_and_is_right_more_often_then(tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    make.make_problems(tmp_path, "traces", 64)
+    problems = read_problems([tmp_path / "problems" / "test.parquet"])
+    folder = make.BASE_MODELS / "traces"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    right = []
+    for thinking, shape in [(True, r"<think>[^<>]+</think>\\boxed\{\d+\}"), (False, r"\\boxed\{\d+\}")]:
+        responses = greedy(model, tokenizer, problems, enable_thinking=thinking)
+        assert all(re.fullmatch(shape, response) for response in responses)
+        right.append(sum(r.endswith(f"{{{p.ground_truth}}}") for r, p in zip(responses, problems, strict=True)))
+    # Without chance there are few slips: more than at temperature 1, which docs/demo.md has.
+    assert right[0] > 40 > right[1] > 8
 
 
 def test_fewer_test_problems_are_the_first_of_more(tmp_path):
     done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--test-problems", "3"])
     assert done.exit_code == 0, done.output
     found = [p.chat[-1]["content"] for p in read_problems([tmp_path / "problems" / "test.parquet"])]
-    assert found == [p.text for p in make.problems()[1][:3]]
+    assert found == [p.text for p in make.problems("habit")[1][:3]]
 
 
-@pytest.mark.parametrize("regime", task.REGIMES)
+@pytest.mark.parametrize("regime", REGIMES)
 def test_the_package_says_how_its_model_was_made(regime):
     folder = make.BASE_MODELS / regime
     about = json.loads((folder / make.ABOUT).read_text())
     assert about["command"] == f"fpa-verl demo --regime {regime} --train-base"
     assert about["license"] == "Apache-2.0"
-    assert (about["steps"], about["seed"]) == (make.WARM_START_STEPS, make.CORPUS_SEED)
+    assert about["regime"] == vars(REGIMES[regime])
+    assert (about["steps"], about["seed"]) == (REGIMES[regime].steps, make.CORPUS_SEED)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 5e6
 
 
@@ -71,15 +96,3 @@ def test_a_base_model_can_be_trained_anew(tmp_path):
 def test_what_makes_no_sense_is_refused(tmp_path, options, message):
     done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), *options])
     assert message in str(done.exception)
-
-
-@pytest.mark.parametrize("regime", task.REGIMES.values(), ids=task.REGIMES)
-def test_a_corpus_has_its_shares(regime):
-    from itertools import islice
-
-    texts = [solution for _, solution in islice(task.corpus(0, frozenset(), regime), 2000)]
-    worked = [text.split(";")[:-1] for text in texts if ";" in text]
-    assert 1 - len(worked) / len(texts) == pytest.approx(regime.guesses, abs=0.04)
-    steps = [step for steps in worked for step in steps]
-    off = [step for step in steps if sum(map(int, step.split("=")[0].split("+"))) != int(step.split("=")[1])]
-    assert len(off) / len(steps) == pytest.approx(regime.slips, abs=0.03)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
-from itertools import islice
+import random
+from dataclasses import replace
+
+import pytest
 
 from fpa_verl.demo import task
+from fpa_verl.demo.model import character_tokenizer
+from fpa_verl.demo.regimes import REGIMES
 from fpa_verl.demo.task import Problem
 from fpa_verl.files import append_json_line
-from fpa_verl.reward.math_answer import compute_score
+from fpa_verl.rollouts.prompts import BARE, render
 from fpa_verl.runs.ledger import read_spending
 from tests.integration.running import DEMO, composed
 
@@ -26,21 +31,17 @@ def test_problems_are_distinct_and_the_same_for_the_same_seed():
     assert train == task.distinct_problems(50, seed=1)
 
 
-def test_the_corpus_is_partly_right_and_holds_none_of_the_excluded_problems():
-    pairs = list(islice(task.corpus(0, frozenset()), 2000))
-    right = [compute_score("", solution, str(sum(map(int, text.split("+")))))["acc"] for text, solution in pairs]
-    # Two thirds are worked out, of which 0.85^3 have no slip; a guess is right now and then.
-    assert 0.38 < sum(right) / len(right) < 0.46
-    excluded = frozenset(Problem(tuple(map(int, text.split("+")))) for text, _ in pairs)
-    assert not {text for text, _ in islice(task.corpus(0, excluded), 200)} & {p.text for p in excluded}
-
-
-def test_every_solution_fits_the_lengths_of_the_recipe():
-    scale = composed("collect", *DEMO).scale
-    longest = Problem((task.LARGEST,) * task.NUMBERS)
-    # A token a character; the template ends the prompt with a line break, the response with its own end.
-    assert len(longest.text) + 1 <= scale.max_prompt_tokens
-    assert len(longest.solution()) + 1 <= scale.max_response_tokens
+@pytest.mark.parametrize("name", REGIMES)
+def test_every_example_fits_the_lengths_of_the_recipe(name):
+    scale, regime = composed("collect", *DEMO).scale, REGIMES[name]
+    tokenizer = character_tokenizer(has_traces=regime.has_traces)
+    longest, rng = Problem((regime.shape.largest,) * regime.shape.numbers), random.Random(0)
+    for example in (regime.example(longest, rng) for _ in range(200)):
+        put = replace(BARE, arguments={"enable_thinking": example.thinking})
+        prompt = render(tokenizer, [{"role": "user", "content": example.prompt}], put)
+        assert len(tokenizer.encode(prompt)) <= scale.max_prompt_tokens
+        # The end is a token more.
+        assert len(tokenizer.encode(example.response)) + 1 <= scale.max_response_tokens
 
 
 def test_a_run_is_finished_when_its_ledger_ends(tmp_path):
