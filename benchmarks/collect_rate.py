@@ -1,7 +1,7 @@
 """Tokens a second of `recipe=collect`, `recipe=evaluate` and a validation over those of vLLM alone.
 
-    python benchmarks/collect_rate.py                    # ten minutes on two cores, two of them for the demo's model
-    python benchmarks/collect_rate.py --folder FOLDER    # with the model that an earlier call left there
+    python benchmarks/collect_rate.py                    # eight minutes on two cores
+    python benchmarks/collect_rate.py --folder FOLDER    # with the model and the problems that are there
 
 The demo's model and problems. vLLM alone is `LLM.generate` in a process of its own, with the recipe's settings, the
 same prompts and as many answers to each: for collecting with log-probs, for an evaluation with a seed for each answer,
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 COLLECT_GOAL, EVALUATE_GOAL = 0.9, 0.8
-SAMPLES = 8
+REGIME, SAMPLES = "habit", 8
 RATE = "tokens a second: "
 SETTINGS = {
     "dtype": "float32",
@@ -159,14 +159,14 @@ def main() -> None:
     if arguments.alone:
         generate_alone(arguments.folder, arguments.alone, arguments.kind, arguments.way)
         return
-    from fpa_verl.demo.pipeline import make_base_model, make_problems
+    from fpa_verl.demo.make import make_problems, place_base_model
 
     missed = False
     with tempfile.TemporaryDirectory() as name:
         folder = (arguments.folder or Path(name) / "demo").absolute()
         if not (folder / "base_model").exists():
-            make_problems(folder)
-            make_base_model(folder)
+            make_problems(folder, REGIME)
+            place_base_model(folder, REGIME)
         for what, rounds in measure(folder, Path(name), arguments.rounds).items():
             ratio = statistics.median(one / other for one, other in rounds)
             goal = COLLECT_GOAL if what == "collect" else EVALUATE_GOAL
