@@ -20,7 +20,7 @@ SHARED = (
     *("hardware", "model", "task", "prompt", "rollouts", "data.max_prompt_length", "data.max_response_length"),
     *("trainer.device", "trainer.nnodes", "trainer.n_gpus_per_node", "actor_rollout_ref.model", "problems"),
     *("prompt", "validation", "scale", "reward", "ray_kwargs", "hydra.searchpath", "verbose"),
-    *("data.apply_chat_template_kwargs", "evaluation.samples"),
+    *("data.apply_chat_template_kwargs", "evaluation.samples", "evaluation.mode", "thinking"),
 )
 # What a reference cache is of as well.
 OF_A_CACHE = (

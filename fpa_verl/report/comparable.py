@@ -6,7 +6,7 @@ from typing import Any
 
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.report.statistics.base import with_pooled_base
-from fpa_verl.rollouts.schema import is_validation
+from fpa_verl.rollouts.schema import THINKING, is_validation, mode_of
 from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, everything_owed
 from fpa_verl.runs.run import UNKNOWN_DEVICE, Run
 
@@ -180,6 +180,11 @@ def problem_sets(runs: list[Run], wanted: str | None = None) -> list[str]:
     if wanted not in everything:
         raise DatasetError(f"no evaluation on '{wanted}' in {runs[0].folder}: choose --on from {', '.join(everything)}")
     return [wanted]
+
+
+def put_as_usual(sources: list[str]) -> list[str]:
+    """Of problem sets those that are not put with an empty trace, where there are any: another question each."""
+    return [source for source in sources if mode_of(source) == THINKING] or sources
 
 
 def evaluated(runs: list[Run]) -> tuple[list[Run], list[str]]:

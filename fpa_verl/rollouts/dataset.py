@@ -158,10 +158,12 @@ class RolloutDataset:
         """
         there = [mode for mode in MODES if (self._index["mode"] == mode).any()]
         if missing := [mode for mode in self.selection.modes if mode not in there]:
+            # A unit of both modes leaves no choice.
+            other = f"set data.selection.mode={there[0]}, or " if len(self.selection.modes) == 1 else ""
             raise DatasetError(
                 f"{self.folder} has no responses of the mode {missing[0]}, which data.selection asks for (unit="
-                f"{self.selection.unit}, mode={self.selection.mode}), only of {' and '.join(there)}: set "
-                f"data.selection.mode={there[0]}, or collect both, recipe=collect collect.mode=both"
+                f"{self.selection.unit}), only of {' and '.join(there)}: {other}collect both, recipe=collect "
+                "collect.mode=both"
             )
 
     def require_items(self, batch_size: int) -> None:
@@ -178,6 +180,12 @@ class RolloutDataset:
                 f"nothing to train on in {self.folder}: no problem has a right and a wrong answer that {number} "
                 "responses each give, token for token: where answers are short, collect more rollouts a problem "
                 "(actor_rollout_ref.rollout.n)"
+            )
+        if not self.items and len(self.selection.modes) > 1 and counts.get("groups_mixed"):
+            raise DatasetError(
+                f"nothing to train on in {self.folder}: of one mode alone there are groups of right and wrong "
+                "responses, and an item has a pair of each. Collect more rollouts a problem "
+                "(actor_rollout_ref.rollout.n), or train on one mode, recipe=dpo data.selection.mode=thinking or empty"
             )
         if not self.items:
             raise DatasetError(

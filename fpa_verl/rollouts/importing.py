@@ -39,7 +39,7 @@ from fpa_verl.rollouts.problems import (
 from fpa_verl.rollouts.prompts import BOXED, Prompt, pinned
 from fpa_verl.rollouts.ranked import UNSAID, Pairing
 from fpa_verl.rollouts.record_files import RecordFiles
-from fpa_verl.rollouts.schema import CUT_OFF, ENDED, MODES, THINKING, TRAIN, VALIDATION, Trajectory
+from fpa_verl.rollouts.schema import CUT_OFF, EMPTY, ENDED, MODES, THINKING, TRAIN, VALIDATION, Trajectory
 from fpa_verl.rollouts.scored_by import USUAL, KeptScores, ScoredBy, Scorer
 from fpa_verl.rollouts.text_rollouts import TextRollout, read_text_rollouts
 from fpa_verl.rollouts.traces import USUAL as USUAL_MARKERS
@@ -159,15 +159,33 @@ def import_rollouts(
         },
         versions={},
     )
+    left_out_of = _trace_notes(trajectories)
     are_pairs = rollouts[0].pair is not None
     notes = [
         *_pairing_note(left_out, pairing, trajectories),
         *left_out.notes(),
+        *left_out_of,
         *_held_out_note(len(held_out)),
         *_notes(rollouts, trajectories, limit, source.steps is not None),
         *(_cut_pairs(trajectories, limit) if are_pairs else _verdict_notes(scorer, trajectories, raised)),
     ]
     return manifest, notes
+
+
+def _trace_notes(trajectories: list[Trajectory]) -> list[str]:
+    """Where a trace is not where the mode says that it is."""
+    traced = sum(one.mode == EMPTY and one.trace_tokens > 0 for one in trajectories)
+    ended = [one for one in trajectories if one.mode == THINKING and one.finish_reason != CUT_OFF]
+    open_ = sum(one.trace_tokens == len(one.response_ids) for one in ended)
+    notes = []
+    if traced:
+        notes.append(f"{traced:,} responses of the mode {EMPTY} have a trace all the same: were they sampled so?")
+    if open_:
+        notes.append(
+            f"{open_:,} responses ended and are a trace throughout, for none of them closes it: does the chat template "
+            "open a trace that these models did not write?"
+        )
+    return notes
 
 
 def _pairing_note(left_out: LeftOut, pairing: Pairing, trajectories: list[Trajectory]) -> list[str]:

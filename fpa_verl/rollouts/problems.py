@@ -91,6 +91,8 @@ def as_problem(row: dict[str, Any], where: str) -> Problem:
             raise TypeError("data_source, role or content is no text")
         if not chat:
             raise TypeError("the prompt has no message")
+        if source.endswith(EMPTY_SUFFIX):
+            raise TypeError(f"data_source ends with {EMPTY_SUFFIX}, which names problems put with an empty trace")
         if not isinstance(truth, (str, int, float, type(None))):
             raise TypeError(f"the ground truth is a {type(truth).__name__}")
     except (AttributeError, KeyError, TypeError) as error:

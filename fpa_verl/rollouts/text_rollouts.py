@@ -98,7 +98,8 @@ def _id(record: dict[str, Any], where: str) -> str | None:
 def _mode(record: dict[str, Any]) -> str | None:
     """What a record says of the mode in which it was sampled; None where it is silent, or speaks of something else."""
     mode = record.get("mode")
-    return mode if mode in MODES else None
+    said = mode.strip().lower() if isinstance(mode, str) else None
+    return said if said in MODES else None
 
 
 def _truth(record: dict[str, Any], where: str) -> str:
@@ -263,6 +264,11 @@ class _Reader:
         return replace(self._rollout(problem, answer.about, answer.text, where), score=answer.score, step=step)
 
     def _by_rule(self, rollouts: list[TextRollout]) -> list[TextRollout]:
+        """Pairs of scored responses to one prompt, each of one mode: the prompt of another is another."""
+        of_modes = ([one for one in rollouts if one.mode == mode] for mode in MODES)
+        return [side for answers in of_modes if answers for side in self._pairs_by_rule(answers)]
+
+    def _pairs_by_rule(self, rollouts: list[TextRollout]) -> list[TextRollout]:
         # Records of one prompt may have an id each.
         problem_id = rollouts[0].problem_id
         scored = [(one.response, float(one.score or 0.0)) for one in rollouts]

@@ -39,10 +39,10 @@ class Markers:
     def __post_init__(self) -> None:
         if not self.start or not self.end:
             raise ConfigError("thinking.start and thinking.end are texts of a character at least")
-        if not (self.empty.startswith(self.start) and self.end in self.empty):
+        if not (self.empty.startswith(self.start) and self.empty.rstrip().endswith(self.end)):
             raise ConfigError(
                 f"thinking.empty={self.empty!r} is no empty trace: it begins with thinking.start, {self.start!r}, and "
-                f"holds thinking.end, {self.end!r}"
+                f"ends with thinking.end, {self.end!r}, but for white space"
             )
 
 
@@ -87,8 +87,11 @@ def own_empty_form(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, markers: 
 
 def closing(prompt_text: str, markers: Markers) -> str:
     """What closes the trace at the end of a prompt, which may have opened it already."""
-    is_open = prompt_text.rstrip().endswith(markers.start)
-    return markers.empty.removeprefix(markers.start) if is_open else markers.empty
+    if not prompt_text.rstrip().endswith(markers.start):
+        return markers.empty
+    # Line breaks that are there already are not said twice.
+    there = prompt_text[len(prompt_text.rstrip()) :]
+    return markers.empty.removeprefix(markers.start).removeprefix(there)
 
 
 def put(
@@ -113,8 +116,8 @@ class TraceReader:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, markers: Markers = USUAL) -> None:
         self._tokenizer, self._markers = tokenizer, markers
-        end = tokenizer.encode(markers.end, add_special_tokens=False)
-        self._end = end[0] if len(end) == 1 else None
+        # Any other text may be written with other tokens where it stands between others.
+        self._end: int | None = tokenizer.get_added_vocab().get(markers.end)
         # Tokens that hold a marker at least: a token is a byte or more, white space may follow.
         self._tail = len(markers.end.encode()) + 4
 

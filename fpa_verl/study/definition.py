@@ -264,3 +264,8 @@ def _broken_handovers(study: Study, part: Part) -> Iterator[str]:
             yield f"arm {name}: choose: settings of an arm that goes on from another are given, not chosen"
         elif study.evaluation.snapshots and arm.start_from.step is None:
             yield f"arm {name}: start_from: name the step of a snapshot, for runs of this study choose no best model"
+        elif (step := arm.start_from.step) is not None:
+            every = study.evaluation.snapshots and (other.snapshots or study.evaluation.snapshots)
+            if not every or step % every:
+                kept = f"keeps one every {every} steps" if every else "keeps no snapshots (evaluation.snapshots)"
+                yield f"arm {name}: start_from: no snapshot of step {step}: {arm.start_from.arm} {kept}"

@@ -6,10 +6,11 @@ import pytest
 from transformers import AutoTokenizer
 from verl.utils.tokenizer import hf_tokenizer
 
-from fpa_verl.errors import ConfigError
+from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.integration.command.checks.evaluation import require_modes
 from fpa_verl.integration.config.identity import dataset_input, training_settings
 from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.integration.config.mixing import require_estimate
 from fpa_verl.integration.servers.prompts import Prompts
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.problems import Problem, in_modes
@@ -64,6 +65,29 @@ def test_what_a_recipe_without_modes_optimises_is_said_as_before_there_were_any(
     )
     assert set(of_both["selection"]) - set(plain["selection"]) == {"mode"}
     assert "traces" not in plain["selection"]
+
+
+def test_what_an_estimated_weight_goes_by_is_part_of_the_training_settings(base_model, of_both_modes):
+    fixed, auto = (
+        training_settings(facts("bvpo", base_model, f"rollouts={of_both_modes}", *words)) for words in ((), AUTO)
+    )
+    assert "mixing" not in fixed
+    assert auto["mixing"]["pairs"] == 8
+    assert fixed["schedule"] == auto["schedule"] == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("mixing.low=0.9", "mixing.high=0.5"), "mixing.low=0.9 is above mixing.high=0.5"),
+        (("mixing.every=5", "mixing.traces=3"), "mixing.traces=3: an even number"),
+        (("actor_rollout_ref.actor.policy_loss.alpha=auto",), "which is null: set mixing.every=50"),
+        (("mixing.every=5", "mixing.traces=4"), "has 0 problems with a right and a wrong answer that 4 responses"),
+    ],
+)
+def test_an_estimate_that_cannot_be_is_refused(base_model, of_both_modes, words, message):
+    with pytest.raises((ConfigError, DatasetError), match=message):
+        require_estimate(facts("bvpo", base_model, f"rollouts={of_both_modes}", *words))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, Selection
 from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.index import read_index
+from fpa_verl.rollouts.problems import as_problem
 from fpa_verl.rollouts.prompts import BARE, Prompt
 from fpa_verl.rollouts.record_files import record_files
 from fpa_verl.rollouts.traces import Markers, TraceReader, closing, modes_of, own_empty_form
@@ -93,10 +94,27 @@ def test_a_template_s_own_form_is_found_where_it_has_one(template):
 
 def test_what_closes_a_trace_opens_it_only_where_the_prompt_has_not():
     assert closing("1+1?\n", Markers()) == "<think>\n\n</think>\n\n"
-    assert closing("1+1?\n<think>\n", Markers()) == "\n\n</think>\n\n"
+    assert closing("1+1?\n<think>\n", Markers()) == "\n</think>\n\n"
 
 
-@pytest.mark.parametrize("wrong", [{"start": ""}, {"end": ""}, {"empty": "</think>"}, {"empty": "<think>"}])
+def test_a_marker_that_is_a_token_by_itself_is_found_in_others_too():
+    """A marker of one ordinary token, which BPE writes otherwise behind a space."""
+    made = TOKENIZERS[False]
+    assert len(made.encode("think")) == 1
+    assert made.encode("think")[0] not in made.encode("so we think 12")
+    reader = TraceReader(made, Markers(start="so", end="think", empty="so think"))
+    ids = made.encode("so we think 12")
+    assert made.decode(ids[: reader.trace_tokens([], ids)]) == "so we think"
+
+
+def test_line_breaks_that_are_there_are_not_said_twice():
+    assert closing("1+1?\n<think>\n", Markers(empty="<think>\n</think>\n\n")) == "</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"start": ""}, {"end": ""}, {"empty": "</think>"}, {"empty": "<think>"}, {"empty": "<think></think>answer: "}],
+)
 def test_markers_that_mark_nothing_are_refused(wrong):
     with pytest.raises(ConfigError, match="thinking"):
         Markers(**wrong)
@@ -276,3 +294,32 @@ def test_all_of_an_import_is_of_one_mode_unless_a_record_says_otherwise(tmp_path
     assert [row["group"] for row in rows] == [1, 1, 0]
     assert dataset.items[0] == (0, 1)
     assert len(dataset) == 1
+
+
+def test_scored_responses_of_two_modes_make_no_pair_together(tmp_path, thinker):
+    """Best against worst of each mode: a prompt that closes a trace is another prompt."""
+    answers = [("<think>a</think>2", 0.9, "thinking"), ("<think>b</think>3", 0.4, "thinking"), ("2", 0.8, "Empty")]
+    answers += [("4", 0.1, "empty")]
+    listed = [{"response": text, "score": score, "mode": mode} for text, score, mode in answers]
+    dataset = imported(tmp_path, thinker, [{"prompt": "1+1?", "responses": listed}])
+    dataset.verify()
+    assert len(dataset) == 2
+    for item in range(2):
+        chosen, rejected = dataset.rows(item)
+        assert chosen["mode"] == rejected["mode"]
+        assert chosen["prompt_ids"] == rejected["prompt_ids"]
+
+
+def test_a_mode_that_the_text_denies_is_noted(tmp_path, thinker):
+    pairs = [{"prompt": "1+1?", "chosen": "<think>a</think>2", "rejected": "3", "mode": "empty"}]
+    pairs += [{"prompt": "1+2?", "chosen": "<think>a and on", "rejected": "<think>b</think>4"}]
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    _, notes = import_rollouts(record_files([tmp_path / "r.jsonl"]), str(thinker), tmp_path / "d", prompt=BARE)
+    assert any("1 responses of the mode empty have a trace all the same" in note for note in notes)
+    assert any("1 responses ended and are a trace throughout" in note for note in notes)
+
+
+def test_a_problem_set_may_not_be_named_as_if_it_were_put_with_an_empty_trace():
+    row = {"data_source": "toy/empty", "prompt": [{"role": "user", "content": "?"}]}
+    with pytest.raises(DatasetError, match="data_source ends with /empty"):
+        as_problem({**row, "reward_model": {"ground_truth": "1"}}, "file, row 0")

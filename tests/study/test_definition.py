@@ -62,6 +62,15 @@ def test_what_is_left_out_has_a_value(tmp_path):
             "folder: f\narms: {b: {recipe: sft, seeds: [1]}, a: {recipe: dpo, start_from: {arm: b}}}\n",
             "b has not all of its seeds",
         ),
+        (
+            "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"
+            "  a: {recipe: dpo, start_from: {arm: b, step: 7}}\n",
+            "no snapshot of step 7: b keeps one every 5 steps",
+        ),
+        (
+            "folder: f\narms: {b: {recipe: sft}, a: {recipe: dpo, start_from: {arm: b, step: 5}}}\n",
+            "keeps no snapshots",
+        ),
         ("folder: f\ncollect: [mode]\narms: {a: {recipe: sft}}\n", "collect: 'mode' is no override"),
         ("folder: [\n", "study.yaml"),
     ],

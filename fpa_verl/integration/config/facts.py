@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from verl.workers.config import ActorConfig
 from fpa_verl.commands import CACHING
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
-from fpa_verl.integration.config.settings import Mixing, as_list, compute_dtype, scorer_of, validates
+from fpa_verl.integration.config.settings import Mixing, as_list, compute_dtype, markers_of, scorer_of, validates
 from fpa_verl.integration.config.typed_command import command_for, typed_command
 from fpa_verl.integration.policy_losses import KEY, OfflinePolicyLossConfig
 from fpa_verl.integration.safety.divergence import CollapseRule
@@ -28,7 +29,7 @@ from fpa_verl.rollouts.problems import Problem, holds_problems, in_modes, proble
 from fpa_verl.rollouts.prompts import SLOT, Prompt, pinned, stops_of
 from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder
 from fpa_verl.rollouts.schema import THINKING, VALIDATION, plain_source
-from fpa_verl.rollouts.traces import modes_of
+from fpa_verl.rollouts.traces import USUAL, modes_of
 from fpa_verl.runs.inputs import Input, made_by
 
 
@@ -342,6 +343,8 @@ class RunFacts:
             "top_k": sampling.top_k,
             "samples": {source: self.samples_of(source) for source in sorted(by_source)},
             "max_response_tokens": self.config.data.max_response_length,
+            # Where they are not the usual ones.
+            **({} if (markers := markers_of(self.config)) == USUAL else {"thinking": dataclasses.asdict(markers)}),
         }
 
     # ---- machine --------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from omegaconf import ListConfig
 from fpa_verl.commands import CACHING
 from fpa_verl.errors import MismatchError
 from fpa_verl.integration.config.facts import RunFacts
-from fpa_verl.integration.config.settings import trains_adapter
+from fpa_verl.integration.config.mixing import estimates_weight
+from fpa_verl.integration.config.settings import markers_of, trains_adapter
 from fpa_verl.integration.config.typed_command import typed_command
 from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.policy_losses import FORWARD_KL, OfflinePolicyLossConfig
@@ -24,12 +25,14 @@ from fpa_verl.rollouts.problems import problems_fingerprint
 from fpa_verl.rollouts.prompts import name_of
 from fpa_verl.rollouts.reference_cache import read_cache_file
 from fpa_verl.rollouts.schema import MODES, THINKING
+from fpa_verl.rollouts.traces import USUAL
 from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, root_of
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.names import EVALUATION_KIND
 from fpa_verl.runs.record import identity_of
 from fpa_verl.runs.run import UNKNOWN_DEVICE
 
+CONSTANT = "constant"
 # What an adapter is made of, under verl's names.
 ADAPTER = ("lora_rank", "lora_alpha", "target_modules", "exclude_modules")
 
@@ -181,6 +184,8 @@ def training_settings(facts: RunFacts) -> dict[str, Any]:
         "warmup_steps": actor.optim.lr_warmup_steps,
         "weight_decay": actor.optim.weight_decay,
         "batch_size": data.train_batch_size,
+        # Where it is not the usual one.
+        **({"schedule": schedule} if (schedule := actor.optim.get("lr_scheduler_type", CONSTANT)) != CONSTANT else {}),
         "objective": facts.config.algorithm.adv_estimator,
         **_adapter(facts),
     }
@@ -209,7 +214,14 @@ def _offline_settings(facts: RunFacts) -> dict[str, Any]:
         # Only what changes the result: the other sources are exact.
         **_approximation(facts),
         "selection": _selection(facts),
+        **({"mixing": dataclasses.asdict(facts.mixing)} if estimates_weight(facts) else {}),
     }
+
+
+def _unusual_markers(facts: RunFacts) -> dict[str, Any]:
+    """What stands around a trace, where it is not the usual."""
+    markers = markers_of(facts.config)
+    return {} if markers == USUAL else {"thinking": dataclasses.asdict(markers)}
 
 
 def _selection(facts: RunFacts) -> dict[str, Any]:
@@ -310,6 +322,7 @@ def describe_collection(facts: RunFacts) -> dict[str, Any]:
             "seed": rollout.seed,
             # What datasets of before there were modes do not say.
             **({"mode": mode} if (mode := facts.config.collect.mode) != THINKING else {}),
+            **_unusual_markers(facts),
         },
         "validation": dict(facts.config.validation),
     }

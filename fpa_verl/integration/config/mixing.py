@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,8 +69,10 @@ def probe_of(facts: RunFacts) -> Probe:
             f"{' or '.join(OF_LOG_RATIOS)} alone; set it to null"
         )
     assert isinstance(objective.pair_loss, DPO)
-    thinking = _some(facts, Selection(unit="traces", traces=settings.traces, pairs_per_group=1), settings)
-    empty = _some(facts, Selection(unit="pair", mode="empty", pairs_per_group=1), settings)
+    # What does not train is not looked at either.
+    one = Selection(unit="pair", pairs_per_group=1, keep_truncated=facts.selection.keep_truncated)
+    thinking = _some(facts, replace(one, unit="traces", traces=settings.traces), settings)
+    empty = _some(facts, replace(one, mode="empty"), settings)
     if min(len(thinking), len(empty)) < FEWEST:
         raise DatasetError(
             f"{facts.rollouts} has {len(thinking)} problems with a right and a wrong answer that {settings.traces} "
@@ -109,7 +111,9 @@ def require_estimate(facts: RunFacts) -> None:
             f"actor_rollout_ref.actor.policy_loss.alpha={AUTO} is estimated every mixing.every steps, which is null: "
             "set mixing.every=50"
         )
-    if facts.mixing.traces % 2:
+    if facts.mixing.low > facts.mixing.high:
+        raise ConfigError(f"mixing.low={facts.mixing.low} is above mixing.high={facts.mixing.high}: exchange them")
+    if every and facts.mixing.traces % 2:
         raise ConfigError(
             f"mixing.traces={facts.mixing.traces}: an even number, for halves of them correct the marginal gradient"
         )

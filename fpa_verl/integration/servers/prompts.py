@@ -13,7 +13,7 @@ from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.prompts import SLOT, Prompt
 from fpa_verl.rollouts.schema import EMPTY, mode_of
-from fpa_verl.rollouts.traces import closing, own_empty_form
+from fpa_verl.rollouts.traces import own_empty_form, put
 
 # Prompts that are not rendered again.
 KEPT = 4096
@@ -32,7 +32,8 @@ class Prompts:
         model = AutoConfig.from_pretrained(local_model_dir(str(config.actor_rollout_ref.model.path)))
         self._longest = int(config.actor_rollout_ref.rollout.prompt_length)
         self._markers, arguments = markers_of(config), dict(config.data.get("apply_chat_template_kwargs") or {})
-        own = own_empty_form(tokenizer, Prompt(SLOT, arguments=arguments), self._markers)
+        self._prompt = Prompt(SLOT, arguments=arguments)
+        own = own_empty_form(tokenizer, self._prompt, self._markers)
         self._closes_itself = own is not None
         self._builder, self._closing_builder = (
             create_continuous_token_builder(
@@ -56,6 +57,8 @@ class Prompts:
         builder = self._closing_builder if mode == EMPTY else self._builder
         ids = list(builder.build_initial_tokens(chat))
         if mode == EMPTY and not self._closes_itself:
-            close = closing(str(self.tokenizer.decode(ids)), self._markers)
-            ids += self.tokenizer.encode(close, add_special_tokens=False)
+            # In one piece, as an import has it: what closes the trace may share a token with what is before it.
+            ids = self.tokenizer.encode(
+                put(self.tokenizer, chat, self._prompt, mode, self._markers), add_special_tokens=False
+            )
         return ids[-self._longest :]

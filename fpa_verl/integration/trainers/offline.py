@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import cached_property
 
 from transfer_queue import KVBatchMeta
@@ -52,8 +51,7 @@ class OfflineTrainer(SnapshotKeepingTrainer, OfflineLoop):
         mixing = self._mixing
         assert mixing is not None
         # An estimate that training goes by is part of what that costs; beside a fixed weight it is a look at the run.
-        around = nullcontext() if mixing.is_estimated else self.ledger.phase(phases.EVALUATION)
-        with around:
+        with self.ledger.phase(phases.TRAINING if mixing.is_estimated else phases.EVALUATION):
             found = mixing.look(step) if mixing.is_due(step) else {}
         if mixing.is_estimated:
             batch.extra_info[MIXING_WEIGHT] = mixing.at(step)

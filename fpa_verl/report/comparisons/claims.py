@@ -12,7 +12,14 @@ from fpa_verl.report.claims.evidence import Missing
 from fpa_verl.report.claims.lengths import notes_on_early_stops
 from fpa_verl.report.claims.statements import MARGIN, SEEDS, Part, Statement, paper_statements
 from fpa_verl.report.claims.verdict import LEVEL, Decision, Verdict, corrected_level, decide
-from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable, require_runs
+from fpa_verl.report.comparable import (
+    finished,
+    notes_on,
+    problem_sets,
+    put_as_usual,
+    require_comparable,
+    require_runs,
+)
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.statistics.arms import Arm, apart, arms_of
 from fpa_verl.report.statistics.base import base_notes
@@ -215,7 +222,7 @@ def compare(
     logs = [f"{run.name}: a log without outcomes of single problems, and left out" for run in runs if run.log]
     kept, unfinished = finished(kept)
     require_comparable(kept)
-    sources = problem_sets(kept, data_source)
+    sources = put_as_usual(problem_sets(kept, data_source))
     arms = arms_of(kept)
     asked = paper_statements(MARGIN if margin is None else margin) if statements is None else statements
     return Claims(kept, [decide(one, arms, sources) for one in asked], sources, [*logs, *unfinished])

@@ -91,6 +91,9 @@ def run_cost(run: Run) -> RunCost:
         generation = spent.get(GENERATION)
     else:
         generated = (run.dataset.about.get("counts") or {}).get("response_tokens")
+        if generated is not None:
+            # Of a dataset of both modes those of the run's, whose time it is.
+            generated *= run.dataset.about.get("share", 1)
         generation = run.dataset.cost.get("device_seconds", {}).get(GENERATION)
     return RunCost(
         run,

@@ -8,11 +8,12 @@ from typing import Any
 
 from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.statistics.arms import Arm, Choice, arms_of, choose
+from fpa_verl.report.statistics.arms import Arm, Choice, arms_of, choose, labels
 from fpa_verl.report.statistics.base import base_notes
+from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import validation_sources
-from fpa_verl.tables import Table, mean_and_spread, percent
+from fpa_verl.tables import Table, mean_and_spread, percent, time_unit
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Objectives(Comparison):
     def tables(self) -> list[Table]:
         tables = [self.accuracy_table()]
         if any(choice.candidates > 1 for choice in self.choices):
-            tables.append(self.choice_table())
+            tables += [self.choice_table(), self.settings_table()]
         return tables
 
     def accuracy_table(self) -> Table:
@@ -61,6 +62,28 @@ class Objectives(Comparison):
             for choice in self.choices
         ]
         return Table("Settings chosen by the accuracy on validation problems", ["recipe", "tried", "chosen"], rows)
+
+    def settings_table(self) -> Table:
+        """Every setting that was tried, and what a run of it cost, inputs included."""
+        arms = arms_of(self.runs)
+        unit = time_unit(max((self._device_hours(one) for one in arms), default=0.0))
+        rows = [
+            [
+                label,
+                str(len(one.runs)),
+                *(mean_and_spread(one.accuracies(source)) for source in self.sources),
+                f"{self._device_hours(one) * unit.an_hour:.2f}",
+            ]
+            for label, one in zip(labels(arms), arms, strict=True)
+        ]
+        header = ["setting", "seeds", *self.sources, f"device-{unit.word}"]
+        return Table("Every setting: accuracy (%) at the last step, and what a run cost with its data", header, rows)
+
+    @staticmethod
+    def _device_hours(one: Arm) -> float:
+        """Mean over the seeds."""
+        spent = (run.spending.cost.device_seconds + run.data_cost.device_seconds for run in one.runs)
+        return mean(spent) / SECONDS_PER_HOUR
 
     def notes(self) -> list[str]:
         notes = list(self.left_out)

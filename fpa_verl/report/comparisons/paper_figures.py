@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fpa_verl.errors import DatasetError, MismatchError
-from fpa_verl.report.comparable import evaluated, notes_on, problem_sets, require_comparable
+from fpa_verl.report.comparable import evaluated, notes_on, problem_sets, put_as_usual, require_comparable
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.comparisons import lambdas
 from fpa_verl.report.paper.models import last_part
@@ -344,7 +344,7 @@ def compare(runs: list[Run], data_source: str | None = None) -> Figures:
     runs, left_out = evaluated(runs)
     _require_one_model(runs)
     require_comparable(runs)
-    sources = problem_sets(runs, data_source)
+    sources = put_as_usual(problem_sets(runs, data_source))
     groups: dict[str, list[Arm]] = {}
     for arm in arms_of(runs):
         groups.setdefault(arm.method, []).append(arm)

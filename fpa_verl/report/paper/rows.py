@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import Outcomes
-from fpa_verl.report.comparable import require_same_origin
+from fpa_verl.report.comparable import put_as_usual, require_same_origin
 from fpa_verl.report.paper.models import called, last_part, model_named
 from fpa_verl.report.paper.published import (
     BASE,
@@ -90,8 +90,9 @@ class Row:
     deviations: list[str] = field(default_factory=list)
 
     def sets(self) -> list[str]:
-        """Problem sets that any seed was asked, validation left out."""
-        return list(dict.fromkeys(one for seed in self.seeds for one in seed.answers if not is_validation(one)))
+        """Problem sets that any seed was asked, validation left out, and those put with an empty trace."""
+        asked = dict.fromkeys(one for seed in self.seeds for one in seed.answers if not is_validation(one))
+        return put_as_usual(list(asked))
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,9 @@ def labels(everything: list[Arm]) -> list[str]:
             return f"{one.method} (settings not recorded)"
         settings = flat(one.settings)
         differing = varied([other for other in same_method if other.runs[0].training])
-        return " ".join([one.method, *(f"{name.split('.')[-1]}={settings.get(name)}" for name in differing)])
+        return " ".join(
+            [one.method, *(f"{name.split('.')[-1]}={settings[name]}" for name in differing if name in settings)]
+        )
 
     return [label(one) for one in everything]
 
