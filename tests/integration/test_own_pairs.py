@@ -73,8 +73,11 @@ def datasets(tmp_path_factory, base_model):
     return folder
 
 
-# Every form of data with one recipe, and every recipe with one form.
-CASES = [*(("dpo", source) for source in SETS), *((recipe, "reward_model") for recipe in OFFLINE if recipe != "dpo")]
+# Of them those that take more than pairs: traces, and a mode beside the usual one.
+OF_TRACES = ("bvpo", "bvpo_k_trace")
+# Every form of data with one recipe, and every other recipe with one form.
+OTHERS = [recipe for recipe in OFFLINE if recipe not in ("dpo", *OF_TRACES)]
+CASES = [*(("dpo", source) for source in SETS), *((recipe, "reward_model") for recipe in OTHERS)]
 
 
 @pytest.mark.parametrize(("recipe", "source"), CASES)

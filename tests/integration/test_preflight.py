@@ -140,7 +140,7 @@ def test_a_sound_recipe_passes(check):
         (["data.selection.unit=pair"], ConfigError, "fpa learns from single trajectories"),
         (["recipe=dpo", "data.selection.unit=trajectory", "data.selection.pairs_per_group=null"],
          ConfigError, "dpo learns from pairs"),
-        (["data.selection.pairs_per_group=4"], ConfigError, "pairs_per_group=4.*unit=pair alone"),
+        (["data.selection.pairs_per_group=4"], ConfigError, "pairs_per_group=4.*unit=pair or"),
         (["recipe=sft", "data.selection.unit=group"], ConfigError, "outcomes=right leaves no group"),
         (["data.selection.outcomes=neither"], ConfigError, "outcomes=neither: choose from both, right, wrong"),
         (["data.train_batch_size=3", "trainer.n_gpus_per_node=2"], ConfigError, "does not divide among 2 workers"),
