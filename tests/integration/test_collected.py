@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fpa_verl.errors import MismatchError
+from fpa_verl.integration import say
 from fpa_verl.integration.config.identity import describe_collection
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.rollouts import RolloutWriter
@@ -25,7 +26,7 @@ def collecting(base_model, chained_additions, tmp_path):
     return is_done
 
 
-def test_a_finished_collection_is_not_repeated_and_no_other_takes_it_for_its_own(collecting, tmp_path, capsys):
+def test_a_finished_collection_is_not_repeated_and_no_other_takes_it_for_its_own(collecting, tmp_path, monkeypatch):
     is_done, plan = collecting()
     assert not is_done
     writer = RolloutWriter(tmp_path / "d", plan)
@@ -37,9 +38,11 @@ def test_a_finished_collection_is_not_repeated_and_no_other_takes_it_for_its_own
     with pytest.raises(MismatchError, match=refused):
         collecting(*other)
     writer.finish(cost={}, origin={"kind": "collect"}, versions={}, **plan)
-    capsys.readouterr()
+    said: list[str] = []
+    # Whoever listened before in this process is another test.
+    monkeypatch.setattr(say, "_listener", said.append)
     assert collecting()[0]
-    assert capsys.readouterr().out == f"fpa-verl: {tmp_path}/d: collected before; delete it to collect again\n"
+    assert said == [f"{tmp_path}/d: collected before; delete it to collect again"]
     # What the machine is like is no matter.
     assert collecting("scale.collect.batch=7")[0]
     with pytest.raises(MismatchError, match=refused):
