@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from fpa_verl.errors import ConfigError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BOTH = "both"
+# Ends of prompts whose text is not made again.
+KEPT = 4096
 # The argument of chat templates, Qwen3's among them, that closes the trace in the prompt where it is false.
 SWITCH = "enable_thinking"
 
@@ -120,10 +123,12 @@ class TraceReader:
         self._end: int | None = tokenizer.get_added_vocab().get(markers.end)
         # Tokens that hold a marker at least: a token is a byte or more, white space may follow.
         self._tail = len(markers.end.encode()) + 4
+        # One prompt has many answers.
+        self._end_of_prompt = lru_cache(maxsize=KEPT)(lambda ids: self._text(ids).rstrip())
 
     def mode(self, prompt_ids: Sequence[int]) -> str:
         """How a prompt puts its problem: whether its end closes a trace."""
-        return EMPTY if self._text(prompt_ids[-self._tail :]).rstrip().endswith(self._markers.end) else THINKING
+        return EMPTY if self._end_of_prompt(tuple(prompt_ids[-self._tail :])).endswith(self._markers.end) else THINKING
 
     def trace_tokens(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> int:
         """Tokens of the trace at the beginning of a response, its end among them; 0 where there is none.
@@ -132,9 +137,10 @@ class TraceReader:
         """
         if end := self._behind_end(response_ids):
             return end
-        opened = self._text(prompt_ids[-self._tail :]).rstrip().endswith(self._markers.start)
+        if self._end_of_prompt(tuple(prompt_ids[-self._tail :])).endswith(self._markers.start):
+            return len(response_ids)
         begins = self._text(response_ids[: self._tail]).lstrip().startswith(self._markers.start)
-        return len(response_ids) if opened or begins else 0
+        return len(response_ids) if begins else 0
 
     def _behind_end(self, ids: Sequence[int]) -> int:
         """How many tokens there are up to and with the first end of a trace; 0 where there is none."""

@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDict
 
 from fpa_verl.integration.config.mixing import Probe
-from fpa_verl.integration.workers.reference import Reference, ResponsePositions, packed_states
+from fpa_verl.integration.workers.reference import HiddenStates, Reference, ResponsePositions
 from fpa_verl.objectives import label_log_probs
 from fpa_verl.objectives.mixing import Estimate, estimate
 from fpa_verl.objectives.score_projections import (
@@ -34,22 +34,16 @@ class ScoreRecorder:
     """
 
     def __init__(self, model: Any, reference: Reference, projections: int, temperature: float) -> None:
-        head = model.get_output_embeddings()
         self._directions = Directions.drawn(model.config.vocab_size, model.config.hidden_size, projections)
         self._reference, self._temperature = reference, temperature
-        self._hidden: torch.Tensor | None = None
-        self._hook = head.register_forward_pre_hook(self._keep_hidden)
+        self._hidden = HiddenStates(model)
         self.found: dict[int, tuple[float, torch.Tensor]] = {}
-
-    def _keep_hidden(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self._hidden = inputs[0].detach()
 
     def __call__(self, data: TensorDict | None = None, student_logits: torch.Tensor | None = None, **_: Any) -> Any:
         assert data is not None
         if student_logits is None:
             return torch.zeros((), device=data["input_ids"].device), {}
-        assert self._hidden is not None
-        hidden = packed_states(self._hidden, data)
+        hidden = self._hidden.packed(data)
         positions = ResponsePositions.of(data)
         logits = positions.select(student_logits.squeeze(0))
         # The reference may be the same model, whose head the hook sits on.
@@ -67,7 +61,7 @@ class ScoreRecorder:
         return {}
 
     def close(self) -> None:
-        self._hook.remove()
+        self._hidden.close()
 
 
 def gathered(found: dict[int, Any], group: torch.distributed.ProcessGroup | None) -> dict[int, Any]:

@@ -267,6 +267,25 @@ class ChosenView(ReferenceView):
         return {"future_log_probs": (1 + lam) * policy - lam * self._labels}
 
 
+class HiddenStates:
+    """The input of a model's head, the last hidden states of its latest forward pass, until it is closed."""
+
+    def __init__(self, model: Any) -> None:
+        self._states: torch.Tensor | None = None
+        self._hook = model.get_output_embeddings().register_forward_pre_hook(self._keep)
+
+    def _keep(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._states = inputs[0].detach()
+
+    def packed(self, data: TensorDict) -> torch.Tensor:
+        """By packed position of the micro-batch, (N, d)."""
+        assert self._states is not None
+        return _packed(self._states, data)
+
+    def close(self) -> None:
+        self._hook.remove()
+
+
 class Recorder:
     """A loss that trains nothing: it notes what a cache of the given source holds, row by row of a pass.
 
@@ -287,17 +306,11 @@ class Recorder:
         compare: float | None = None,
     ) -> None:
         self._source, self._k, self._samples = source, k, samples
-        self._hidden: torch.Tensor | None = None
         self._model, self._compare = model, compare
-        self._hook = None
-        if model is not None:
-            self._hook = model.get_output_embeddings().register_forward_pre_hook(self._keep_hidden)
+        self._hidden = None if model is None else HiddenStates(model)
         self.rows: list[int] = []
         self.lengths: list[int] = []
         self._arrays: list[dict[str, torch.Tensor]] = []
-
-    def _keep_hidden(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self._hidden = inputs[0].detach()
 
     def __call__(self, data: TensorDict | None = None, student_logits: torch.Tensor | None = None, **_: Any) -> Any:
         assert data is not None
@@ -317,7 +330,7 @@ class Recorder:
             arrays = dict(vars(coarsen(logits, positions.labels, self._k, self._samples).stored()))
             return {"label": arrays.pop("labels"), **arrays}
         assert self._hidden is not None
-        hidden = packed_states(self._hidden, data)[positions.index]
+        hidden = self._hidden.packed(data)[positions.index]
         if self._compare is not None:
             require_same_logits(self._model, logits, hidden, self._compare)
             self._compare = None
@@ -328,12 +341,12 @@ class Recorder:
         return {name: torch.cat([found[name] for found in self._arrays]) for name in self._arrays[0]}
 
     def close(self) -> None:
-        if self._hook is not None:
-            self._hook.remove()
+        if self._hidden is not None:
+            self._hidden.close()
 
 
-def packed_states(hidden: torch.Tensor, data: TensorDict) -> torch.Tensor:
-    """Hidden states by packed position, (N, d), from (1, N, d) of an engine without padding, or padded (B, T, d)."""
+def _packed(hidden: torch.Tensor, data: TensorDict) -> torch.Tensor:
+    """(1, N, d) of an engine without padding, or (B, T, d) padded on the right, to (N, d)."""
     lengths = data["input_ids"].offsets().diff().tolist()
     if hidden.shape[0] == 1 and hidden.shape[1] >= sum(lengths):
         return hidden[0]
