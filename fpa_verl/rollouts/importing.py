@@ -159,12 +159,11 @@ def import_rollouts(
         },
         versions={},
     )
-    left_out_of = _trace_notes(trajectories)
     are_pairs = rollouts[0].pair is not None
     notes = [
         *_pairing_note(left_out, pairing, trajectories),
         *left_out.notes(),
-        *left_out_of,
+        *_trace_notes(trajectories),
         *_held_out_note(len(held_out)),
         *_notes(rollouts, trajectories, limit, source.steps is not None),
         *(_cut_pairs(trajectories, limit) if are_pairs else _verdict_notes(scorer, trajectories, raised)),
@@ -329,7 +328,7 @@ def _trajectories(
     if raised and len(raised) == len(verdicts):
         raise ConfigError(f"{raised[0]}{_remedy(raised[0], rollouts[0].source)}") from raised[0]
     _require_answers(scorer, verdicts, answers)
-    seen: Counter[tuple[str, int, str]] = Counter()
+    seen: Counter[tuple[str, int]] = Counter()
     result = []
     for rollout, answer, verdict in zip(rollouts, answers, verdicts, strict=True):
         # A pair is a group of its own, and so are a mode's: nobody is compared with another pair's answers.
@@ -339,7 +338,7 @@ def _trajectories(
             Trajectory(
                 problem_id=rollout.problem_id,
                 group=group,
-                sample=seen[rollout.problem_id, group, rollout.mode],
+                sample=seen[rollout.problem_id, group],
                 split=VALIDATION if rollout.problem_id in held_out else TRAIN,
                 data_source=rollout.source,
                 ground_truth=rollout.ground_truth,
@@ -357,7 +356,7 @@ def _trajectories(
                 trace_tokens=traces.trace_tokens(read, answer.ids),
             )
         )
-        seen[rollout.problem_id, group, rollout.mode] += 1
+        seen[rollout.problem_id, group] += 1
     return result
 
 

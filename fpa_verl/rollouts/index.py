@@ -99,17 +99,16 @@ def count(index: pd.DataFrame) -> dict[str, int]:
         "mixed": ~few & (right > 0) & (right < trainable),
     }
     statuses = index["status"].value_counts()
-    cut_off = index["finish_reason"] == CUT_OFF
     counts = {
         "trajectories": len(index),
         "validation_trajectories": len(index) - len(train),
-        "truncated": cut_off.sum(),
+        "truncated": (index["finish_reason"] == CUT_OFF).sum(),
         # Of datasets that know such an end.
         **({"stopped_at_text": stopped} if (stopped := (index["finish_reason"] == STOPPED_AT_TEXT).sum()) else {}),
         "prompt_tokens": index["prompt_tokens"].sum(),
         "response_tokens": index["response_tokens"].sum(),
         # Of datasets with traces: their tokens, the responses that have one, and those that were cut off within it.
-        **_count_traces(index, cut_off),
+        **_count_traces(index),
         "groups": len(trainable),
         "trainable_trajectories": trainable[kinds["mixed"]].sum(),
         **{f"groups_{kind}": members.sum() for kind, members in kinds.items()},
@@ -118,13 +117,23 @@ def count(index: pd.DataFrame) -> dict[str, int]:
     return {name: int(counts[name]) for name in sorted(counts)}
 
 
-def _count_traces(index: pd.DataFrame, cut_off: pd.Series) -> dict[str, int]:
+def cut_off_in_trace(responses: pd.DataFrame) -> pd.Series:
+    """Of each response, whether it holds no answer, for it was cut off while the model was thinking.
+
+    Args:
+        responses: with `trace_tokens`, `response_tokens` and `finish_reason`.
+    """
+    is_trace = (responses["trace_tokens"] > 0) & (responses["trace_tokens"] == responses["response_tokens"])
+    return is_trace & (responses["finish_reason"] == CUT_OFF)
+
+
+def _count_traces(index: pd.DataFrame) -> dict[str, int]:
     traced = index["trace_tokens"] > 0
     is_other = index["mode"] != LATER_COLUMNS["mode"]
     found = {
         "trace_tokens": index["trace_tokens"].sum(),
         "with_trace": traced.sum(),
-        "cut_off_in_trace": (cut_off & (index["trace_tokens"] == index["response_tokens"]) & traced).sum(),
+        "cut_off_in_trace": cut_off_in_trace(index).sum(),
     }
     modes = {f"mode_{mode}": number for mode, number in index["mode"].value_counts().items() if number}
     return {**(found if traced.any() else {}), **(modes if is_other.any() else {})}

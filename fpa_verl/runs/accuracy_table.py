@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from fpa_verl.evaluation import Accuracy, maj_at_k, pass_at_1, pass_at_k
+from fpa_verl.rollouts.index import cut_off_in_trace
 from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
-from fpa_verl.runs.answers import AnswerStore, answers_are_known, cut_off_in_trace, votes
+from fpa_verl.runs.answers import AnswerStore, answers_are_known, votes
 from fpa_verl.runs.run import read_run
 from fpa_verl.tables import Table, percent
 

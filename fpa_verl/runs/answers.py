@@ -18,7 +18,6 @@ from fpa_verl.evaluation.accuracy import Outcomes, Votes
 from fpa_verl.reward.latex import UnreadableError, canonical, tight
 from fpa_verl.reward.verdicts import MODEL_STATUSES
 from fpa_verl.rollouts.parquet import read_table, write_table
-from fpa_verl.rollouts.schema import CUT_OFF
 from fpa_verl.runs.names import ANSWERS_FOLDER
 
 REMEDY = "delete it; `recipe=evaluate` asks for the missing answers when it is repeated"
@@ -93,12 +92,6 @@ class AnswerStore:
 def _storable(value: Any) -> Any:
     """The value, without halves of UTF-16 characters, which a scorer can return and no file can hold."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-def cut_off_in_trace(samples: pd.DataFrame) -> pd.Series:
-    """Of each answer, whether it is none, for it was cut off while the model was thinking."""
-    is_trace = (samples["trace_tokens"] > 0) & (samples["trace_tokens"] == samples["response_tokens"])
-    return is_trace & (samples["finish_reason"] == CUT_OFF)
 
 
 def outcomes(samples: pd.DataFrame) -> Outcomes:

@@ -54,11 +54,9 @@ class Prompts:
 
     def _render(self, messages: tuple[tuple[str, str], ...], mode: str) -> list[int]:
         chat = [{"role": role, "content": content} for role, content in messages]
-        builder = self._closing_builder if mode == EMPTY else self._builder
-        ids = list(builder.build_initial_tokens(chat))
         if mode == EMPTY and not self._closes_itself:
             # In one piece, as an import has it: what closes the trace may share a token with what is before it.
-            ids = self.tokenizer.encode(
-                put(self.tokenizer, chat, self._prompt, mode, self._markers), add_special_tokens=False
-            )
-        return ids[-self._longest :]
+            text = put(self.tokenizer, chat, self._prompt, mode, self._markers)
+            return list(self.tokenizer.encode(text, add_special_tokens=False))[-self._longest :]
+        builder = self._closing_builder if mode == EMPTY else self._builder
+        return list(builder.build_initial_tokens(chat))[-self._longest :]

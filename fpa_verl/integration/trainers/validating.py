@@ -15,8 +15,9 @@ from fpa_verl.integration.servers.client import RolloutClient
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.metered import MeteredTrainer
 from fpa_verl.reward.verdicts import MODEL_STATUSES
+from fpa_verl.rollouts.index import cut_off_in_trace
 from fpa_verl.rollouts.schema import CUT_OFF, STOPPED_AT_TEXT
-from fpa_verl.runs.answers import AnswerStore, cut_off_in_trace, outcomes
+from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
 from fpa_verl.runs.record import record_base
 from fpa_verl.runs.run import read_run
