@@ -174,6 +174,10 @@ def import_(
             "of itself."
         ),
     ] = "thinking",
+    markers: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="What opens and what closes a trace; default: <think> and </think>."),
+    ] = None,
     problems: Annotated[
         list[Path] | None,
         typer.Option(
@@ -188,7 +192,7 @@ def import_(
     from fpa_verl.rollouts.prompts import BOXED, read_prompt
     from fpa_verl.rollouts.ranked import Pairing
     from fpa_verl.rollouts.record_files import record_files
-    from fpa_verl.rollouts.traces import one_mode
+    from fpa_verl.rollouts.traces import USUAL, Markers, one_mode
 
     files = record_files(sources, source, steps)
     put = read_prompt(prompt) if prompt is not None else BOXED
@@ -204,6 +208,7 @@ def import_(
         pairing=Pairing(pairs, margin, scores),
         skip_bad=skip_bad,
         mode=one_mode(mode, "--mode"),
+        markers=Markers.around(*markers) if markers else USUAL,
     )
     _print_counts(out, manifest.counts)
     for note in notes:

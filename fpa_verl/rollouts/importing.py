@@ -128,7 +128,7 @@ def import_rollouts(
             "scorer": scorer.fingerprint,
             "problems": problems_fingerprint(problems.values()),
         },
-        "sampling": {"max_response_tokens": limit},
+        "sampling": {"max_response_tokens": limit, **markers.if_unusual},
         "validation": {"fraction": fraction, "seed": validation_seed},
         "source": source.sha256,
         **by_rule,

@@ -7,7 +7,7 @@ trace already, and the answer comes straight away.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,16 @@ class Markers:
                 f"thinking.empty={self.empty!r} is no empty trace: it begins with thinking.start, {self.start!r}, and "
                 f"ends with thinking.end, {self.end!r}, but for white space"
             )
+
+    @classmethod
+    def around(cls, start: str, end: str) -> Markers:
+        """Those of traces that stand between two texts, an empty one with a blank line, as most models have it."""
+        return cls(start, end, f"{start}\n\n{end}\n\n")
+
+    @property
+    def if_unusual(self) -> dict[str, Any]:
+        """What manifests and records of runs say of them: nothing of the usual ones."""
+        return {} if self == USUAL else {"thinking": asdict(self)}
 
 
 USUAL = Markers()

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from typer.testing import CliRunner
 
+from fpa_verl.cli import app
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.rollouts import RolloutDataset, RolloutWriter, Selection
 from fpa_verl.rollouts.importing import import_rollouts
@@ -294,6 +296,20 @@ def test_all_of_an_import_is_of_one_mode_unless_a_record_says_otherwise(tmp_path
     assert [row["group"] for row in rows] == [1, 1, 0]
     assert dataset.items[0] == (0, 1)
     assert len(dataset) == 1
+
+
+def test_traces_between_other_texts_are_imported_with_their_markers(tmp_path, thinker):
+    pair = {"prompt": "1+1?", "chosen": "[[a <think>]]2", "rejected": "[[b]]3"}
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, [pair, {**pair, "mode": "empty", "chosen": "2"}])))
+    words = [str(tmp_path / "r.jsonl"), "--model", str(thinker), "--out", str(tmp_path / "d"), "--prompt", "{problem}"]
+    done = CliRunner().invoke(app, ["data", "import", *words, "--markers", "[[", "]]"])
+    assert not done.exit_code, done.output
+    decode, dataset = AutoTokenizer.from_pretrained(thinker).decode, RolloutDataset(tmp_path / "d")
+    rows = [dataset.row(row) for row in range(4)]
+    traces = [decode(row["response_ids"][: row["trace_tokens"]]) for row in rows]
+    assert traces == ["[[a <think>]]", "[[b]]", "", "[[b]]"]
+    assert [decode(row["prompt_ids"]) for row in rows] == ["1+1?\n"] * 2 + ["1+1?\n[[\n\n]]\n\n"] * 2
+    assert dataset.manifest.sampling["thinking"] == {"start": "[[", "end": "]]", "empty": "[[\n\n]]\n\n"}
 
 
 def test_scored_responses_of_two_modes_make_no_pair_together(tmp_path, thinker):

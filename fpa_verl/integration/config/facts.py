@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +28,7 @@ from fpa_verl.rollouts.problems import Problem, holds_problems, in_modes, proble
 from fpa_verl.rollouts.prompts import SLOT, Prompt, pinned, stops_of
 from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder
 from fpa_verl.rollouts.schema import THINKING, VALIDATION, plain_source
-from fpa_verl.rollouts.traces import USUAL, modes_of
+from fpa_verl.rollouts.traces import modes_of
 from fpa_verl.runs.inputs import Input, made_by
 
 
@@ -343,8 +342,7 @@ class RunFacts:
             "top_k": sampling.top_k,
             "samples": {source: self.samples_of(source) for source in sorted(by_source)},
             "max_response_tokens": self.config.data.max_response_length,
-            # Where they are not the usual ones.
-            **({} if (markers := markers_of(self.config)) == USUAL else {"thinking": dataclasses.asdict(markers)}),
+            **markers_of(self.config).if_unusual,
         }
 
     # ---- machine --------------------------------------------------------------------------------

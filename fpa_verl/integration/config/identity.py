@@ -25,7 +25,6 @@ from fpa_verl.rollouts.problems import problems_fingerprint
 from fpa_verl.rollouts.prompts import name_of
 from fpa_verl.rollouts.reference_cache import read_cache_file
 from fpa_verl.rollouts.schema import MODES, THINKING
-from fpa_verl.rollouts.traces import USUAL
 from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, root_of
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.names import EVALUATION_KIND
@@ -218,12 +217,6 @@ def _offline_settings(facts: RunFacts) -> dict[str, Any]:
     }
 
 
-def _unusual_markers(facts: RunFacts) -> dict[str, Any]:
-    """What stands around a trace, where it is not the usual."""
-    markers = markers_of(facts.config)
-    return {} if markers == USUAL else {"thinking": dataclasses.asdict(markers)}
-
-
 def _selection(facts: RunFacts) -> dict[str, Any]:
     """As the recipe has it, without what other recipes than those with traces never set."""
     usual = {"mode": Selection().mode, "traces": Selection().traces}
@@ -322,7 +315,7 @@ def describe_collection(facts: RunFacts) -> dict[str, Any]:
             "seed": rollout.seed,
             # What datasets of before there were modes do not say.
             **({"mode": mode} if (mode := facts.config.collect.mode) != THINKING else {}),
-            **_unusual_markers(facts),
+            **markers_of(facts.config).if_unusual,
         },
         "validation": dict(facts.config.validation),
     }
