@@ -36,7 +36,7 @@ def study(
     from fpa_verl.errors import ConfigError
     from fpa_verl.study.ahead import plan_notes, plan_table
     from fpa_verl.study.definition import read_study
-    from fpa_verl.study.ending import require_reports, write_reports
+    from fpa_verl.study.ending import require_reports, write_choices, write_reports
     from fpa_verl.study.jobs import Jobs
     from fpa_verl.study.launching import Launcher
     from fpa_verl.study.running import INTERRUPTED, Runner, wanted_of
@@ -71,6 +71,7 @@ def study(
     except KeyboardInterrupt:
         runner.conclude()
         raise typer.Exit(INTERRUPTED) from None
+    write_choices(found, console)
     left_out = write_reports(found, console)
     for reason in left_out:
         console.print(f"no report, {reason}", markup=False, highlight=False, soft_wrap=True)

@@ -95,6 +95,9 @@ class Arm:
         choose: overrides with several values each, `KEY=A,B`: every combination is trained with `Study.choosing_seed`,
             and the one of the highest accuracy on the validation problems is the arm's. So is the step of `start_from`
             where it names several.
+        halving: numbers of steps, for successive halving: all candidates train for the first number, the better half of
+            them from the beginning for the second, and so on; the best of the last is the arm's. Empty: all train for
+            the recipe's.
         seeds: the study's, unless given.
         snapshots: steps between two models that are kept, the study's, unless given.
         start_from: an arm that it goes on from; unset, it begins with the base model.
@@ -103,6 +106,7 @@ class Arm:
     recipe: str = MISSING
     overrides: list[str] = field(default_factory=list)
     choose: list[str] = field(default_factory=list)
+    halving: list[int] = field(default_factory=list)
     seeds: Optional[list[int]] = None  # noqa: UP045 (OmegaConf reads no other spelling on Python 3.10)
     snapshots: Optional[int] = None  # noqa: UP045
     start_from: Optional[HandedOver] = None  # noqa: UP045
@@ -187,6 +191,8 @@ class Study:
         prepare: what must be there before the first of them.
         seeds: of the arms' runs.
         choosing_seed: of the runs by which settings are chosen.
+        choose_within: standard errors of the difference by which the candidate that is chosen may lie below the
+            highest; the first that is listed of those.
         reports: comparisons that the study ends with, as in `fpa-verl report --compare NAME`.
         targets: accuracies to reach, 0 to 1; none: the report chooses.
         against: the arm to measure by.
@@ -205,6 +211,7 @@ class Study:
     problems: Problems = field(default_factory=Problems)
     seeds: list[int] = field(default_factory=lambda: [0])
     choosing_seed: int = 1_000
+    choose_within: float = 0.0
     arms: dict[str, Arm] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -269,6 +276,8 @@ def _check(study: Study, file: Path) -> None:
 def _what_is_wrong(study: Study) -> Iterator[str]:
     if study.parts and (study.arms or study.base_model or study.rollouts or study.collect):
         yield "arms, base_model, rollouts and collect belong into the parts, where there are parts"
+    if not study.choose_within >= 0:
+        yield f"choose_within: {study.choose_within}: standard errors, at least 0"
     if not any(True for _ in study.all_arms()):
         yield "no arms: arms: {fpa_offline: {recipe: fpa_offline}} is one"
     recipes = {file.stem for file in (RECIPES / "recipe").glob("*.yaml")}
@@ -286,6 +295,8 @@ def _what_is_wrong(study: Study) -> Iterator[str]:
                 yield f"{where}: {word} is the study's to set, by a key of its own"
             if "=" not in word:
                 yield f"{where}: {word!r} is no override; write KEY=VALUE"
+        if arm.halving and (not arm.chooses or sorted(set(arm.halving)) != arm.halving or arm.halving[0] < 1):
+            yield f"{where}: halving {arm.halving}: numbers of steps, rising, of an arm that has something to choose"
         if len(set(arm.seeds or study.seeds)) < len(arm.seeds or study.seeds) or not (arm.seeds or study.seeds):
             yield f"{where}: seeds {arm.seeds or study.seeds}: at least one, each once"
     for content in study.all_parts().values():

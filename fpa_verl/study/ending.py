@@ -8,15 +8,18 @@ from pathlib import Path
 from rich.console import Console
 
 from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.files import atomic_path
 from fpa_verl.report.comparisons import COMPARISONS, Options
 from fpa_verl.report.output import write_report
 from fpa_verl.report.provenance import command_line
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.names import EVALUATIONS_FILE
 from fpa_verl.study.definition import Study
-from fpa_verl.study.jobs import BASE, Job, Jobs
+from fpa_verl.study.jobs import BASE, Job, Jobs, PartJobs
+from fpa_verl.tables import as_markdown, for_terminal
 
 REPORT = "report"
+CHOICES_FILE = "choosing.md"
 # The comparison of what was measured afterwards, by `recipe=evaluate`, as well.
 WITH_EVALUATIONS = "paper"
 # Comparisons of methods by whatever name; the others know recipes, and settings of them.
@@ -47,6 +50,17 @@ def write_reports(study: Study, console: Console) -> list[str]:
             except DatasetError as error:
                 problems.append(f"{name}: {error}")
     return problems
+
+
+def write_choices(study: Study, console: Console) -> None:
+    """Print which settings were chosen, from which candidates, and write that beside the reports."""
+    for name, part in study.all_parts().items():
+        shown = PartJobs(study, name, part).choices()
+        for table in shown:
+            console.print(for_terminal(table))
+        if shown:
+            with atomic_path(study.part_folder(name) / REPORT / CHOICES_FILE) as temporary:
+                temporary.write_text(as_markdown(shown, []), encoding="utf-8")
 
 
 def patterns(study: Study, part: str, jobs: list[Job], name: str) -> list[str]:

@@ -8,7 +8,7 @@ A job is a command that a user could type, and nothing that it does is done othe
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,9 @@ from fpa_verl.runs.ledger import read_spending
 from fpa_verl.runs.names import BEST_MODEL, RUN_FILE
 from fpa_verl.runs.run import read_run
 from fpa_verl.runs.snapshots import not_evaluated, snapshot_folder, snapshots_of
-from fpa_verl.runs.validation import best_step, validation_accuracy, validation_sources
+from fpa_verl.study.choosing import Tried, better_half, choosing_table, half_of, take, tried
 from fpa_verl.study.definition import Arm, Candidate, Part, Study
+from fpa_verl.tables import Table
 
 Kind = Literal["prepare", "collect", "cache_reference", "base", "run", "snapshots", "benchmarks"]
 SEARCH = "search"
@@ -253,19 +254,53 @@ class PartJobs:
 
     def candidates(self, name: str) -> list[Job]:
         """The runs by which an arm's settings are chosen; none where there is nothing to choose."""
-        arm, seed = self.part.arms[name], self.study.choosing_seed
+        return [job for rung in self.rungs(name) for _, job in rung]
+
+    def rungs(self, name: str) -> list[list[tuple[Candidate | None, Job]]]:
+        """The candidates with their runs, rung by rung of successive halving, which without it is a single one.
+
+        Which of them go on is not known before all of a rung are judged: until then they are jobs without a command.
+        """
+        arm = self.part.arms[name]
         if not arm.chooses:
             return []
-        earlier = self._run_to_choose_by(arm.start_from.arm) if arm.start_from else None
-        needs = self._needs(arm, *(self._choosing(arm.start_from.arm, earlier) if arm.start_from else ()))
+        going: list[Candidate | None] = list(arm.candidates())
         found = []
-        for one in arm.candidates():
-            folder = self.folder / SEARCH / f"{name},{one.words}"
-            is_open = arm.start_from is not None and earlier is None
-            command = None if is_open else self._training(arm, folder, seed, one, earlier and earlier.folder)
-            title = f"{name}, {one.words}"
-            found.append(self._job(title, "run", folder, command, arm=name, seed=seed, recipe=arm.recipe, needs=needs))
+        for steps in arm.halving or [None]:
+            waits_for = [job.name for _, job in found[-1]] if found else []
+            rung = [
+                (one, self._candidate(name, one, steps, f"place {place}", waits_for))
+                for place, one in enumerate(going, start=1)
+            ]
+            found.append(rung)
+            judged = _judged(rung)
+            going = [None] * half_of(len(rung)) if judged is None else [one.candidate for one in better_half(judged)]
         return found
+
+    def _candidate(
+        self, name: str, one: Candidate | None, steps: int | None, place: str, waits_for: Sequence[str]
+    ) -> Job:
+        """The run of a candidate, whose settings may be open as yet, for so many steps or all of its recipe's."""
+        arm, seed = self.part.arms[name], self.study.choosing_seed
+        earlier = self._run_to_choose_by(arm.start_from.arm) if arm.start_from else None
+        words = ",".join([one.words if one else place, *([f"steps={steps}"] if steps else [])])
+        folder = self.folder / SEARCH / f"{name},{words}"
+        is_open = one is None or (arm.start_from is not None and earlier is None)
+        command = None if is_open or one is None else self._training(arm, folder, seed, one, earlier and earlier.folder)
+        if command and steps:
+            command = command.with_values({"trainer.total_training_steps": str(steps)})
+        before = self._choosing(arm.start_from.arm, earlier) if arm.start_from else ()
+        choosing = (*waits_for, self._label("snapshots of candidates")) if one is None else ()
+        return self._job(
+            f"{name}, {words}",
+            "run",
+            folder,
+            command,
+            arm=name,
+            seed=seed,
+            recipe=arm.recipe,
+            needs=self._needs(arm, *before, *choosing),
+        )
 
     def _choosing(self, name: str, run: Job | None) -> tuple[str, ...]:
         """The jobs that a run of an arm waits for; where its settings are open, those that choose them."""
@@ -281,7 +316,7 @@ class PartJobs:
         chosen = self.chosen(name)
         if chosen is None:
             return None
-        if arm.chooses:
+        if arm.chooses and not arm.halving:
             return self.candidates(name)[arm.candidates().index(chosen)]
         folder = self.folder / SEARCH / name
         command = self._training(arm, folder, seed, chosen, None)
@@ -294,7 +329,7 @@ class PartJobs:
         return [
             run
             for name in starts
-            if not self.part.arms[name].chooses
+            if (not self.part.arms[name].chooses or self.part.arms[name].halving)
             and self.study.choosing_seed not in self._seeds_of(name)
             and (run := self._run_to_choose_by(name))
         ]
@@ -305,16 +340,17 @@ class PartJobs:
         if not arm.chooses:
             (only,) = arm.candidates()
             return only
-        accuracies = []
-        for job, candidate in zip(self.candidates(name), arm.candidates(), strict=True):
-            if job.command is None or not job.is_done or not_evaluated(job.folder):
-                return None
-            run = read_run(job.folder)
-            if not validation_sources(run) or not run.points:
-                return None
-            accuracies.append((validation_accuracy(run, best_step(run)), candidate))
-        # The first of equals.
-        return max(accuracies, key=lambda one: one[0])[1]
+        judged = _judged(self.rungs(name)[-1])
+        return None if judged is None else take(judged, self.study.choose_within).candidate
+
+    def choices(self) -> list[Table]:
+        """What the candidates of each arm came to, where all of them are judged."""
+        tables = []
+        for name in self.part.arms:
+            judged = [found for rung in self.rungs(name) if (found := _judged(rung)) is not None]
+            if (chosen := self.chosen(name)) and judged:
+                tables.append(choosing_table(self._label(name), judged, chosen))
+        return tables
 
     # ---- runs and their evaluation ----------------------------------------------------------------
 
@@ -376,3 +412,10 @@ class PartJobs:
 
     def _benchmark_folder(self, job: Job) -> Path:
         return self.folder / "benchmarks" / job.folder.name
+
+
+def _judged(rung: Sequence[tuple[Candidate | None, Job]]) -> list[Tried] | None:
+    """What the candidates of a rung came to; None as long as one of them is open."""
+    found = [tried(one, job.folder) if one and job.command and job.is_done else None for one, job in rung]
+    known = [one for one in found if one is not None]
+    return known if len(known) == len(rung) else None

@@ -43,6 +43,15 @@ def test_what_is_left_out_has_a_value(tmp_path):
         ("arms: {fpa: {recipe: fpa_offline}}\n", "folder"),
         ("folder: f\n", "no arms"),
         ("folder: f\narms: {fpa: {recipe: fpa_ofline}}\n", "no recipe fpa_ofline; choose from"),
+        (
+            "folder: f\narms: {fpa: {recipe: fpa_offline, halving: [50]}}\n",
+            r"halving \[50\]: numbers of steps, rising, of an arm that has something to choose",
+        ),
+        (
+            "folder: f\narms: {fpa: {recipe: fpa_offline, choose: [a=1,2], halving: [50, 25]}}\n",
+            r"halving \[50, 25\]: numbers of steps, rising",
+        ),
+        ("folder: f\nchoose_within: -1\narms: {fpa: {recipe: fpa_offline}}\n", "choose_within: -1.0: standard errors"),
         ("folder: f\narms: {a/b: {recipe: sft}}\n", "becomes a folder"),
         ("folder: f\narms: {a: {recipe: sft, overides: [x=1]}}\n", "overides"),
         ("folder: f\narms: {a: {recipe: sft, overrides: [data.seed=3]}}\n", "data.seed=3 is the study's to set"),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
 from fpa_verl.files import append_json_line, write_json
 from fpa_verl.runs.inputs import MODEL_FILE
 from fpa_verl.runs.record import record_evaluation
 from fpa_verl.runs.snapshots import snapshot_folder
 from fpa_verl.study.ahead import plan_notes, plan_table
-from fpa_verl.study.definition import Arm, Evaluation, HandedOver, Part, Preparation, Study
-from fpa_verl.study.ending import patterns
+from fpa_verl.study.choosing import better_half, half_of, take, tried
+from fpa_verl.study.definition import Arm, Candidate, Evaluation, HandedOver, Part, Preparation, Study
+from fpa_verl.study.ending import patterns, write_choices
 from fpa_verl.study.jobs import Jobs
 from fpa_verl.study.launching import Launcher
 from fpa_verl.study.state import Diary, Past, phase_of
@@ -224,6 +231,84 @@ def test_settings_are_chosen_by_the_best_model_of_each_candidate_on_validation_p
     chosen = jobs(study)["fpa, seed 0"]
     assert "scale.lam=2" in chosen.words
     assert not any("snapshots of candidates" in name for name in chosen.needs)
+
+
+def halved(folder, **changes):
+    arms = {"fpa": Arm("fpa_offline", choose=["scale.lam=0,1,2,5,10"], halving=[25, 50])}
+    return small(folder, arms=arms, seeds=[0], **changes)
+
+
+def try_out(study, steps, right):
+    """Candidates of a rung, by lambda, each with so many validation problems right."""
+    found = jobs(study)
+    for lam, count in right.items():
+        job = found[f"fpa, lam={lam},steps={steps}"]
+        assert f"trainer.total_training_steps={steps}" in job.words
+        make_run(job.folder, [1, 1], validation=[0, count], command=job.words)
+        keep_snapshot(job.folder, 1)
+
+
+def test_the_better_half_goes_on_for_longer(tmp_path):
+    """Five candidates, then three, of which one is taken: the best of the last rung, whatever the first said."""
+    study = halved(tmp_path)
+    assert [name for name in jobs(study) if "steps" in name] == [
+        *(f"fpa, lam={lam},steps=25" for lam in (0, 1, 2, 5, 10)),
+        *(f"fpa, place {place},steps=50" for place in (1, 2, 3)),
+    ]
+    assert {"fpa, lam=0,steps=25", "snapshots of candidates"} <= set(jobs(study)["fpa, place 3,steps=50"].needs)
+    try_out(study, 25, {0: 1, 1: 4, 2: 2, 5: 3, 10: 0})
+    assert [name for name in jobs(study) if "steps=50" in name] == [f"fpa, lam={lam},steps=50" for lam in (1, 2, 5)]
+    assert jobs(study)["fpa, seed 0"].command is None
+    try_out(study, 50, {1: 2, 2: 4, 5: 3})
+    words = jobs(study)["fpa, seed 0"].words
+    assert "scale.lam=2" in words
+    assert "total_training_steps" not in words
+
+
+def test_a_halved_candidate_is_a_command_that_hydra_composes(tmp_path):
+    job = jobs(halved(tmp_path))["fpa, lam=5,steps=25"]
+    config = composed(job.recipe, *job.command.overrides[1:])
+    assert config.trainer.total_training_steps == 25
+    assert config.run_dir == str(tmp_path / "search" / "fpa,lam=5,steps=25")
+
+
+def test_what_was_chosen_and_what_the_search_took_is_printed_and_written(tmp_path):
+    study = halved(tmp_path)
+    try_out(study, 25, {0: 1, 1: 4, 2: 2, 5: 3, 10: 0})
+    try_out(study, 50, {1: 2, 2: 4, 5: 3})
+    console = Console(file=StringIO(), width=120)
+    write_choices(study, console)
+    # Each run trained for 900 and evaluated for 10,000 seconds on 2 devices.
+    assert f"{8 * 2 * 10_900 / 60:.2f} device-minutes" in console.file.getvalue()
+    lines = (tmp_path / "report" / "choosing.md").read_text().splitlines()
+    assert [line for line in lines if "chosen |" in line] == ["| lam=2 | 1 | 1 | 100.0 | 363.33 | chosen |"]
+    assert sum(line.startswith("| lam=") for line in lines) == 8
+
+
+def candidate(folder, name, right):
+    """One that got so many of 40 validation problems right, the first of them."""
+    make_run(folder / name, [1, 1], validation=[0, 0])
+    record_evaluation(folder / name, attempt=1, step=2, problems={"toy/validation": outcomes(right, 40)})
+    return tried(Candidate((f"lr={name}",), words=f"lr={name}"), folder / name)
+
+
+def test_of_candidates_that_chance_cannot_tell_apart_the_first_is_taken(tmp_path):
+    """Of 40 problems 24 and 25: they differ in one, whose error is as large as the difference. 10 is another matter."""
+    weak, gentle, strong = (candidate(tmp_path, name, right) for name, right in (("a", 10), ("b", 24), ("c", 25)))
+    assert take([weak, gentle, strong]) is strong
+    assert take([weak, gentle, strong], within=1.01) is gentle
+    assert take([weak, strong, gentle], within=1.01) is strong
+    assert take([weak, gentle, strong], within=0.5) is strong
+    assert take([gentle, gentle]) is gentle
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=9))
+def test_half_and_no_better_one_is_left_behind(right):
+    of = [SimpleNamespace(accuracy=count) for count in right]
+    kept = better_half(of)
+    assert len(kept) == half_of(len(of)) == math.ceil(len(of) / 2)
+    assert min(one.accuracy for one in kept) >= sorted(right)[-len(kept)]
+    assert kept == [one for one in of if any(one is other for other in kept)]
 
 
 def test_parts_have_folders_overrides_and_jobs_of_their_own(tmp_path):
