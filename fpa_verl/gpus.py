@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from fpa_verl.errors import ConfigError
 
+# GiB of a GPU that are set aside for what is no tensor of a step: CUDA contexts, NCCL, CUDA graphs of a sleeping
+# engine, and what the allocator cannot hand out. Assumed, not measured.
+SET_ASIDE = 8
+
 
 @dataclass(frozen=True)
 class Gpu:

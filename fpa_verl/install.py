@@ -9,6 +9,8 @@ from fpa_verl.errors import IntegrationError
 # From a clone of the repository.
 GPU = "pip install -c constraints-gpu.txt '.[gpu]'"
 CPU = "make setup"
+# Of those that constraints-gpu.txt has, and verl alone does not pin.
+TRIED_FOR_GPUS = {"torch": "2.11", "transformers": "5.9", "vllm": "0.24", "ray": "2.60"}
 # An index has its sources alone; verl keeps a wheel for Python 3.12 and the torch of the extra.
 FLASH_ATTENTION = (
     "pip install --no-deps --only-binary :all: --extra-index-url "

@@ -42,6 +42,8 @@ def test_no_page_names_a_command_that_cannot_work():
 def test_the_constraints_are_those_of_the_versions_that_verl_pins():
     for name, version in {"torch": "2.11.0", "vllm": "0.24.0", "verl": "0.9.1", "transformers": "5.9.0"}.items():
         assert f"\n{name}=={version}\n" in CONSTRAINTS
+    for name, version in install.TRIED_FOR_GPUS.items():
+        assert f"\n{name}=={version}." in CONSTRAINTS
     assert "flash" not in re.sub(r"flashinfer[\w-]*", "", CONSTRAINTS.replace("flash-attn is", ""))
 
 

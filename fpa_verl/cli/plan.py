@@ -28,13 +28,13 @@ def plan(
     ] = 650.0,
     prompt_tokens: Annotated[float, typer.Option(min=0, help="Mean length of a prompt.")] = 150.0,
     problems: Annotated[int, typer.Option(min=1, help="Problems, those held out included.")] = 12_000,
-    held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of the problems that never train.")] = 0.05,
+    held_out: Annotated[float, typer.Option(min=0, max=0.99, help="Share of the problems that never train.")] = 0.05,
     rollouts: Annotated[int, typer.Option(min=1, help="Rollouts a problem.")] = 8,
     trained_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of trajectories in groups with right and wrong ones.")
     ] = 1.0,
-    epochs: Annotated[float, typer.Option(min=0, help="Times that the offline run goes through them.")] = 3.0,
-    online_steps: Annotated[int, typer.Option(min=0, help="Steps of GRPO.")] = 1_500,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Times that the offline run goes through them.")] = 3.0,
+    online_steps: Annotated[int, typer.Option(min=1, help="Steps of GRPO.")] = 1_500,
     online_prompts: Annotated[
         list[int] | None,
         typer.Option(
@@ -173,7 +173,9 @@ def size_of(model: str, parameters: float | None, tokens: float | None) -> Model
         install.require("torch", "transformers")
         from fpa_verl.integration.memory.models import configuration
 
-        found = configuration(model)
+        # The hub's library would tell of each time that it tries.
+        with quiet():
+            found = configuration(model)
     except FpaError:
         if parameters is None or tokens is not None:
             raise

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fpa_verl.errors import ConfigError
-from fpa_verl.gpus import Gpu
+from fpa_verl.gpus import SET_ASIDE, Gpu
 
 GIB = 2**30
 # Of a rollout engine: sequences at a time, as recipes/hardware/h200x2.yaml has it, and its share of a GPU beside
-# training, as recipes/recipe/grpo_baseline.yaml has it.
-SEQUENCES, ENGINE_SHARE = 512, 0.6
-# Bytes a parameter: in the engine, in bfloat16; and trained, with its gradient and Adam's two moments, all in float32.
-SERVED, TRAINED = 2, 16
+# training, as recipes/recipe/grpo_baseline.yaml has it; and that of the offline recipes, which validate with one.
+SEQUENCES, ENGINE_SHARE, LEAST_SHARE = 512, 0.6, 0.4
+# Bytes a parameter: in the engine, in bfloat16; trained, with its gradient and Adam's two moments, all in float32; and
+# what of that stays between two steps.
+SERVED, TRAINED, STAYS = 2, 16, 12
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,18 @@ def sequences_at_once(gpu: Gpu, size: ModelSize) -> int:
 
 def misfit(gpu: Gpu, size: ModelSize, devices: int) -> str | None:
     """Why so many GPUs cannot train all weights, in words; None where they may."""
-    needed = TRAINED * size.parameters / devices / GIB
+    each = size.parameters / devices / GIB
+    trained, awake = TRAINED * each, STAYS * each + LEAST_SHARE * gpu.gib
+    needed = max(trained, awake) + SET_ASIDE
     if needed <= gpu.gib:
         return None
+    why = (
+        f"{TRAINED} bytes a parameter"
+        if trained > awake
+        else f"{STAYS} bytes a parameter beside the rollout engine's share of {LEAST_SHARE:g}"
+    )
     return (
-        f"This does not fit on {devices} {gpu.model}: to train all weights takes {TRAINED} bytes a parameter at the "
-        f"least, {needed:,.0f} GiB a GPU of {gpu.gib:.0f}. Give more --devices or a larger --gpu; LoRA takes less, and "
-        "its cost is not reckoned here."
+        f"This does not fit on {devices} {gpu.model}: to train all weights takes {why} at the least, and {SET_ASIDE} "
+        f"GiB set aside: {needed:,.0f} GiB a GPU of {gpu.gib:.0f}. Give more --devices or a larger --gpu; LoRA takes less, "
+        "and its cost is not reckoned here."
     )

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from fpa_verl import cli
 from fpa_verl.install import COMMANDS, CPU, GPU
 from fpa_verl.integration.command import doctor, preflight
+from fpa_verl.integration.command.checks import gpu
 from fpa_verl.integration.safety import one_engine
 from tests.integration.running import DEMO
 from tests.rollouts.conftest import change_manifest
@@ -66,6 +67,29 @@ def test_an_engine_that_is_missing_is_said_with_what_to_type(monkeypatch, built_
     found = examined()
     assert found["packages"].detail == f"{engine} is missing: in a clone of fpa-verl {GPU if built_for else CPU}"
     assert found["accelerator"].detail == f"vllm is not installed: {COMMANDS}"
+
+
+def test_a_torch_for_cpus_beside_a_gpu_may_be_meant_or_not(monkeypatch, tmp_path):
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.54.15  Tue Mar  5\n")
+    monkeypatch.setattr(gpu, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(doctor, "installed", lambda name: None if name == "ray" else "9")
+    monkeypatch.setattr(doctor, "requires", lambda _: [])
+    assert examined()["packages"].detail == f"ray is missing: {COMMANDS}"
+
+
+def test_versions_for_gpus_that_nobody_tried_are_noted(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    tried = {"torch": "2.11.0+cu130", "vllm": "0.24.1", "transformers": "5.9.2", "ray": "2.60.0"}
+    monkeypatch.setattr(doctor, "requires", lambda _: [])
+    monkeypatch.setattr(doctor, "installed", lambda name: tried.get(name, "9"))
+    assert "versions" not in examined()
+    tried["vllm"] = "0.30.0"
+    found = examined()["versions"]
+    assert found.state == "note"
+    assert "tried with: vllm 0.30.0 (with 0.24); in a clone" in found.detail
+    assert GPU in found.detail
 
 
 def test_gpus_are_counted_in_gib_as_the_documents_do(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 from contextlib import nullcontext
@@ -218,6 +219,25 @@ def test_a_gpu_that_this_torch_cannot_use(check, monkeypatch, driver, built_for,
     (found,) = [one for one in doctor.examine([], with_ray=False) if one.subject == "accelerator"]
     assert found.state == "wrong"
     assert re.search(message, found.detail)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("echo 550.90; echo 550.90", r"\(driver 550.90\).* it wants driver 580"),
+        ("true", r"\(driver of unknown version\).*the driver may be too old"),
+        ("echo it has failed; exit 9", "no GPU on this machine: add hardware=cpu"),
+    ],
+)
+def test_a_driver_that_only_its_program_tells_of(check, monkeypatch, tmp_path, program, message):
+    """In WSL, and in containers that hide the rest."""
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{program}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(gpu, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(IntegrationError, match=message):
+        check(*ON_GPUS)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from fpa_verl.study.rates import (
     runs_alike,
     training_estimate,
 )
-from fpa_verl.study.room import ENGINE_SHARE, SEQUENCES, ModelSize, misfit, sequences_at_once
+from fpa_verl.study.room import ENGINE_SHARE, LEAST_SHARE, SEQUENCES, ModelSize, misfit, sequences_at_once
 from tests.runs.directories import make_run, settings
 
 DATASET = {
@@ -151,13 +151,20 @@ def test_the_engine_is_the_recipes():
         for file in ("hardware/h200x2.yaml", "recipe/grpo_baseline.yaml")
     ]
     assert (rollouts[0].max_num_seqs, rollouts[1].gpu_memory_utilization) == (SEQUENCES, ENGINE_SHARE)
+    assert rollouts[0].gpu_memory_utilization == LEAST_SHARE
 
 
 def test_weights_that_training_has_no_room_for_are_told():
     assert misfit(gpu_named("h200"), ModelSize(4e9, 4e9), 1) is None
-    # 16 x 28.9e9 / 2^30 = 430.6.
-    assert "431 GiB a GPU of 79" in (misfit(gpu_named("a100"), ModelSize(28.9e9, 28.9e9), 1) or "")
-    assert misfit(gpu_named("a100"), ModelSize(28.9e9, 28.9e9), 8) is None
+    # 16 x 28.9e9 / 2^30 + 8 = 438.6.
+    assert "16 bytes a parameter at the least, and 8 GiB set aside: 439 GiB a GPU of 79" in (
+        misfit(gpu_named("a100"), ModelSize(28.9e9, 28.9e9), 1) or ""
+    )
+    # While an engine is awake: 12 x 4.02e9 / 2^30 + 0.4 x 79 + 8 = 84.5, and on two 62.1.
+    assert "12 bytes a parameter beside the rollout engine's share of 0.4" in (
+        misfit(gpu_named("h100"), ModelSize(4.02e9, 4.02e9), 1) or ""
+    )
+    assert misfit(gpu_named("h100"), ModelSize(4.02e9, 4.02e9), 2) is None
 
 
 @pytest.mark.parametrize("gpu", GPUS)

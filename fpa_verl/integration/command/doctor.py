@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from fpa_verl.commands import Command
 from fpa_verl.errors import FpaError, IntegrationError
 from fpa_verl.findings import Finding
-from fpa_verl.install import COMMANDS, CPU, GPU, installed, missing
+from fpa_verl.install import COMMANDS, CPU, GPU, TRIED_FOR_GPUS, installed, missing
 
 if TYPE_CHECKING:
     from fpa_verl.integration.config.facts import RunFacts
@@ -77,8 +77,12 @@ def _extra() -> tuple[str, str]:
         is_for_gpus = _has_gpu() or _built_for() is not None
     except ImportError:
         return "cpu", COMMANDS
-    extra, command = ("gpu", GPU) if is_for_gpus else ("cpu", CPU)
-    return extra, f"in a clone of fpa-verl {command}"
+    if is_for_gpus:
+        return "gpu", f"in a clone of fpa-verl {GPU}"
+    from fpa_verl.integration.command.checks.gpu import driver_version
+
+    # Where there is a GPU all the same, either may be meant.
+    return "cpu", f"in a clone of fpa-verl {CPU}" if driver_version() is None else COMMANDS
 
 
 def packages() -> Iterator[Finding]:
@@ -101,6 +105,13 @@ def packages() -> Iterator[Finding]:
         yield Finding("packages", "wrong", f"{'; '.join(wrong)}: {command}")
         return
     yield Finding("packages", "fine", ", ".join(f"{name} {found[name]}" for name in names))
+    untried = [
+        f"{name} {found[name]} (with {version})"
+        for name, version in (TRIED_FOR_GPUS.items() if extra == "gpu" else ())
+        if not SpecifierSet(f"=={version}.*").contains(found[name] or "", prereleases=True)
+    ]
+    if untried:
+        yield Finding("versions", "note", f"not those that fpa-verl was tried with: {', '.join(untried)}; {command}")
 
 
 def plugin() -> Iterator[Finding]:

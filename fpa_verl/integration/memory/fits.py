@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fpa_verl.gpus import GPUS, Gpu
+from fpa_verl.gpus import GPUS, SET_ASIDE, Gpu
 from fpa_verl.tables import Table
 
 GIB = 2**30
-# Of a GPU, set aside for what is no tensor of the step: CUDA contexts, NCCL, CUDA graphs of a sleeping engine, and what
-# the allocator cannot hand out. Assumed, not measured.
-SET_ASIDE = 8
 ASSUMPTIONS = (
     f"{SET_ASIDE} GiB of each GPU are set aside for CUDA contexts, NCCL, CUDA graphs and fragmentation: assumed.",
     "All else is found by verl's engine and the recipe's loss on tensors that have shapes and no data, on no GPU.",

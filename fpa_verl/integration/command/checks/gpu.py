@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import FLASH, attention, joins_cluster
 from fpa_verl.integration.kernels.attention import NAME
 
-# What the driver says of itself, where there is one.
+# What the driver says of itself, where there is one; some containers, and WSL, have its program alone.
 DRIVER = Path("/proc/driver/nvidia/version")
+SMI, ANSWERS_WITHIN_S = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"), 10
+UNKNOWN_DRIVER = "of unknown version"
 # The first driver of each CUDA, with which all of its minor versions run (NVIDIA's "minor version compatibility").
 DRIVERS = {"13": 580, "12": 525}
 # Of transformers, beside those that are registered there.
@@ -50,10 +53,14 @@ def notes(facts: RunFacts) -> Iterator[str]:
 
 def driver_version() -> str | None:
     """That of the NVIDIA driver; None where there is none."""
-    if not DRIVER.exists():
+    if DRIVER.exists():
+        found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text())
+        return found[1] if found else UNKNOWN_DRIVER
+    try:
+        said = subprocess.run(SMI, capture_output=True, text=True, timeout=ANSWERS_WITHIN_S, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
         return None
-    found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text())
-    return found[1] if found else "of unknown version"
+    return next(iter(said.split()), UNKNOWN_DRIVER)
 
 
 def require_gpu() -> None:
