@@ -28,7 +28,7 @@ class Bounds:
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return False
         return (
-            -LARGEST < value < LARGEST
+            -LARGEST <= value <= LARGEST
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.at_most is None or value <= self.at_most)
@@ -88,7 +88,7 @@ def out_of_bounds(settings: Any) -> Iterator[tuple[str, Any, Bounds | Choice | N
     for field in dataclasses.fields(settings):
         value, bounds = getattr(settings, field.name), field.metadata.get("bounds")
         if bounds is not None and value not in bounds:
-            is_large = isinstance(bounds, Bounds) and isinstance(value, int | float) and abs(value) >= LARGEST
+            is_large = isinstance(bounds, Bounds) and isinstance(value, int | float) and abs(value) > LARGEST
             # The bound that all have is said where it is the reason.
             yield (
                 field.name,

@@ -11,7 +11,7 @@ from fpa_verl.bounds import LARGEST, Bounds, bounded, out_of_bounds
 @pytest.mark.parametrize(
     ("bounds", "within", "beyond"),
     [
-        (Bounds(at_least=0), [0, 0.5, 7], [-1e-9, math.nan, math.inf, LARGEST, "0", True, None]),
+        (Bounds(at_least=0), [0, 0.5, 7, LARGEST], [-1e-9, math.nan, math.inf, 1.01 * LARGEST, "0", True, None]),
         (Bounds(above=0, at_most=1), [1e-9, 1], [0, 1.1, None]),
         (Bounds(at_least=1, whole=True), [1, 8], [0, 2.0, 2.5, True, "2"]),
         (Bounds(at_least=1, whole=True, optional=True), [None, 1], [0]),
@@ -29,7 +29,7 @@ def test_bounds_in_words():
     assert str(Bounds()) == "a number"
 
 
-@pytest.mark.parametrize("value", [1e6, float("inf")])
+@pytest.mark.parametrize("value", [1.1e6, float("inf")])
 def test_the_bound_that_all_have_is_said_where_it_is_the_reason(value):
     @dataclass(frozen=True)
     class Settings:

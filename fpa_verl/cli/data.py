@@ -194,6 +194,8 @@ def import_(
     from fpa_verl.rollouts.record_files import record_files
     from fpa_verl.rollouts.traces import USUAL, Markers, one_mode
 
+    if out.suffix in (".jsonl", ".json", ".parquet"):
+        raise ConfigError(f"--out {out}: a dataset is a folder: name one, as {out.with_suffix('')}")
     files = record_files(sources, source, steps)
     put = read_prompt(prompt) if prompt is not None else BOXED
     manifest, notes = import_rollouts(
@@ -317,6 +319,7 @@ def _print_rows(dataset: RolloutDataset, names: list[str], model: str | None) ->
         name = f"{values['problem_id']}/{values['group']}/{values['sample']}"
         lines = {
             "row": f"{row} ({name}, {values['split']})",
+            "mode": f"{values['mode']}, {values['trace_tokens']} tokens of trace",
             "verdict": f"{values['status']}, score {values['score']:g}, finish_reason {values['finish_reason']}",
             "ground truth": values["ground_truth"],
             f"prompt ({len(values['prompt_ids'])} tokens)": decode(values["prompt_ids"]),

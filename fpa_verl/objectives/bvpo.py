@@ -58,10 +58,14 @@ class BVPO(Objective):
     def pair_loss(self) -> Objective:
         """The loss of a pair."""
         kind = OBJECTIVES[self.pairwise]
+        if not isinstance(self.of_pair, Mapping):
+            raise ValueError(f"of_pair={self.of_pair}: {self.name} needs names and values, as {{beta: 0.1}}")
         try:
             return kind(**self.of_pair)
         except TypeError as error:
             raise ValueError(f"of_pair={dict(self.of_pair)}: {self.pairwise} does not take that") from error
+        except ValueError as error:
+            raise ValueError(f"of_pair.{error}") from error
 
     @property
     def needs(self) -> frozenset[Needs]:

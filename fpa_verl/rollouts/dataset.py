@@ -17,7 +17,7 @@ from fpa_verl.rollouts.index import count, read_index
 from fpa_verl.rollouts.items import items_of
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
 from fpa_verl.rollouts.schema import MODES
-from fpa_verl.rollouts.selection import Selection, members_of, watched_rows
+from fpa_verl.rollouts.selection import MODES_OF_UNITS, Selection, members_of, watched_rows
 from fpa_verl.rollouts.shards import Shards
 
 
@@ -158,8 +158,7 @@ class RolloutDataset:
         """
         there = [mode for mode in MODES if (self._index["mode"] == mode).any()]
         if missing := [mode for mode in self.selection.modes if mode not in there]:
-            # A unit of both modes leaves no choice.
-            other = f"set data.selection.mode={there[0]}, or " if len(self.selection.modes) == 1 else ""
+            other = "" if self.selection.unit in MODES_OF_UNITS else f"set data.selection.mode={there[0]}, or "
             raise DatasetError(
                 f"{self.folder} has no responses of the mode {missing[0]}, which data.selection asks for (unit="
                 f"{self.selection.unit}), only of {' and '.join(there)}: {other}collect both, recipe=collect "

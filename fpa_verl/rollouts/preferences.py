@@ -110,6 +110,8 @@ def prompt_of(record: dict[str, Any], before: Chat, name: str, where: str) -> Ch
     chat = chat_of(record, "prompt", where)
     if chat and before and chat != before:
         raise DatasetError(f"{where}: '{name}' begins with other messages than 'prompt' has")
+    if before and isinstance(record.get("prompt"), str) and not _is_among(record["prompt"], before):
+        raise DatasetError(f"{where}: '{name}' begins with other messages than 'prompt' says")
     if found := chat or before:
         return found
     column = next((one for one in PROMPTS if record.get(one) is not None), None)
@@ -121,6 +123,12 @@ def prompt_of(record: dict[str, Any], before: Chat, name: str, where: str) -> Ch
     if not (text := str(text_of(record, column, where))).strip():
         raise DatasetError(f"{where}: '{column}' is empty: leave the record out")
     return text
+
+
+def _is_among(text: str, messages: Chat) -> bool:
+    """Whether a text is one of the messages, or has one in it, as a whole conversation in one text has."""
+    told = text.strip()
+    return any(content.strip() in told or told in content for _, content in messages)
 
 
 def chat_of(record: dict[str, Any], key: str, where: str) -> Chat | None:

@@ -24,6 +24,8 @@ ROLES: dict[Unit, Roles] = {
     "group": SINGLE,
     "pair_of_each_mode": PAIR_OF_EACH_MODE,
 }
+# Units that say themselves in which mode their trajectories were sampled.
+MODES_OF_UNITS: dict[Unit, str] = {"pair_of_each_mode": "both", "traces": THINKING}
 PAIRED = ("pair", "pair_of_each_mode", "traces")
 # Groups of which a right and a wrong trajectory are followed token by token.
 WATCHED_GROUPS = 4
@@ -65,6 +67,11 @@ class Selection:
                 f"data.selection.pairs_per_group={self.pairs_per_group}: at least 1, and for unit={' or '.join(PAIRED)}"
             )
         modes_of(self.mode, "data.selection.mode")
+        if self.unit in MODES_OF_UNITS and self.mode != THINKING:
+            raise ConfigError(
+                f"data.selection.mode={self.mode}: unit={self.unit} takes {MODES_OF_UNITS[self.unit]} whatever it "
+                "says; leave it out"
+            )
         if self.traces < 1:
             raise ConfigError(f"data.selection.traces={self.traces}: at least 1")
 
@@ -76,8 +83,7 @@ class Selection:
     @property
     def modes(self) -> tuple[str, ...]:
         """The modes in which its trajectories were sampled."""
-        named = {"pair_of_each_mode": "both", "traces": THINKING}
-        return modes_of(named.get(self.unit, self.mode), "data.selection.mode")
+        return modes_of(MODES_OF_UNITS.get(self.unit, self.mode), "data.selection.mode")
 
 
 @dataclass(frozen=True)

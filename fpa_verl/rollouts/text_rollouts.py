@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TRUTHS = ("ground_truth", "gts", "answer")
+# A column of some preferences, and the role of a message.
+SYSTEM = "system"
 IDS = ("problem_id", "id", "prompt_id")
 # Files that a message names.
 SHOWN = 5
@@ -241,6 +243,9 @@ class _Reader:
         # The usual instruction is for problems with an answer in a box.
         put = str if self._prompt.text == BOXED.text else self._prompt.of
         messages = (("user", put(prompt)),) if isinstance(prompt, str) else prompt
+        system = text_of(record, SYSTEM, where)
+        if system and system.strip() and messages[0][0] != SYSTEM:
+            messages = ((SYSTEM, system), *messages)
         truth = _truth(record, where) if TRUTHS[0] in record else ""
         return self._known(record, where, messages, _id(record, where) or digest(messages), truth, is_dump=is_dump)
 

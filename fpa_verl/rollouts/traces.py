@@ -40,8 +40,13 @@ class Markers:
     empty: str = "<think>\n\n</think>\n\n"
 
     def __post_init__(self) -> None:
-        if not self.start or not self.end:
-            raise ConfigError("thinking.start and thinking.end are texts of a character at least")
+        for name, value in asdict(self).items():
+            if not isinstance(value, str) or not value:
+                raise ConfigError(f"thinking.{name}={value}: a text of a character at least")
+        if self.start == self.end:
+            raise ConfigError(
+                f"thinking.start and thinking.end are both {self.end!r}: nothing tells one from the other"
+            )
         if not (self.empty.startswith(self.start) and self.empty.rstrip().endswith(self.end)):
             raise ConfigError(
                 f"thinking.empty={self.empty!r} is no empty trace: it begins with thinking.start, {self.start!r}, and "

@@ -51,11 +51,11 @@ class Progress:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds to the end at the present pace."""
+        """Seconds to the end at the present pace; None where that is not known, as before a run goes on."""
         if self.finished or self.stopped or self.total is None or self.seconds_a_step is None:
             return None
         left = (self.total - self.step) * self.seconds_a_step + self.seconds_of_evaluations
-        return max(0.0, left - self.silent_for)
+        return left - self.silent_for if left > self.silent_for else None
 
     @property
     def state(self) -> str:

@@ -77,6 +77,9 @@ def why_no_best_model(run: Run) -> str:
     if (run.folder / BEST_MODEL).is_dir():
         return ""
     if not run.info["evaluation"]["problem_sets"]:
+        if any((run.folder / SNAPSHOTS_FOLDER).glob("step_*")):
+            models = run.folder / SNAPSHOTS_FOLDER
+            return f"{run.folder}: no {BEST_MODEL}/, for nothing was evaluated; the models that it kept: {models}"
         return (
             f"{run.folder}: no {BEST_MODEL}/, for nothing was evaluated: snapshots.every=50 keeps the model every 50 "
             f"steps and at the end, in {SNAPSHOTS_FOLDER}/"

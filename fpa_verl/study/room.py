@@ -61,6 +61,6 @@ def misfit(gpu: Gpu, size: ModelSize, devices: int) -> str | None:
     )
     return (
         f"This does not fit on {devices} {gpu.model}: to train all weights takes {why} at the least, and {SET_ASIDE} "
-        f"GiB set aside: {needed:,.0f} GiB a GPU of {gpu.gib:.0f}. Give more --devices or a larger --gpu; LoRA takes less, "
-        "and its cost is not reckoned here."
+        f"GiB set aside: {needed:,.0f} GiB a GPU of {gpu.gib:.0f}. Give more --devices or a larger --gpu; LoRA takes "
+        "less, and its cost is not reckoned here."
     )

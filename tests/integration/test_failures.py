@@ -35,6 +35,12 @@ def test_a_node_that_died():
     assert "a process of the run died: node 1234 was terminated" in str(found)
 
 
+def test_a_machine_too_busy_for_ray_to_start_is_named():
+    """As `ray/_private/node.py` says it."""
+    found = first_cause(Exception("The current node timed out during startup. This could happen because some of ..."))
+    assert str(found) == f"Ray did not start within its half a minute: this machine may be too busy. {AGAIN}"
+
+
 @pytest.mark.parametrize("error", [ValueError("anything"), OSError(errno.ENOENT, "not there"), KeyError("x")])
 def test_what_is_not_known_keeps_its_trace(error):
     assert first_cause(in_two_tasks(error)) is None

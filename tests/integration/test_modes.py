@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from transformers import AutoTokenizer
 from verl.utils.tokenizer import hf_tokenizer
@@ -45,6 +47,20 @@ def test_a_mode_that_nobody_asks_for_answers_in_is_refused(base_model, recipe, k
         require_modes(facts(recipe, base_model, f"{key}=fast"))
     with pytest.raises(ConfigError, match=f"{key}=both: with an empty trace answers are asked of the servers directly"):
         require_modes(facts(recipe, base_model, f"{key}=both", "actor_rollout_ref.rollout.full_determinism=true"))
+
+
+@pytest.mark.parametrize(("recipe", "key"), [("evaluate", "evaluation.mode"), ("collect", "collect.mode")])
+def test_modes_whose_prompts_are_one_are_refused_before_anything_is_paid_for(tmp_path, base_model, recipe, key):
+    """A template that closes the trace, unless it is told to have one thought."""
+    shutil.copytree(base_model, tmp_path / "model")
+    closes = "{% if not enable_thinking | default(false) %}<think></think>{% endif %}"
+    template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}" + closes
+    (tmp_path / "model" / "chat_template.jinja").write_text(template)
+    with pytest.raises(ConfigError, match=rf"{key}=both: the chat template closes .* add \+data.*enable_thinking=true"):
+        require_modes(facts(recipe, tmp_path / "model", f"{key}=both"))
+    require_modes(facts(recipe, tmp_path / "model", f"{key}=empty"))
+    told = "+data.apply_chat_template_kwargs.enable_thinking=true"
+    require_modes(facts(recipe, tmp_path / "model", f"{key}=both", told))
 
 
 def test_a_run_on_one_mode_owes_its_share_of_a_dataset_of_both(base_model, of_both_modes):

@@ -25,7 +25,7 @@ def test_seeds_of_one_recipe_make_one_row_with_their_spread(tmp_path):
         make_run(tmp_path / f"fpa{seed}", [1, right], validation=[1, 2], seed=seed)
     make_run(tmp_path / "off", [1, 1], validation=[1, 1], recipe="off_rl", training=settings(objective="off_rl"))
     table = compare(tmp_path).tables()[0]
-    assert table.header == ["recipe", "seeds", "toy", "best val.", "validation"]
+    assert table.header == ["recipe", "seeds", "toy", "best val.", "validation", "device-min"]
     # 50, 75 and 100 %: standard deviation 25.
     assert table.rows == [
         ["fpa_offline", "3", "75.0 ± 25.0", "75.0 ± 25.0", "50.0"],
@@ -72,7 +72,7 @@ def test_several_problem_sets_are_averaged(tmp_path):
     for step, right in enumerate((0, 2)):
         record_evaluation(run, attempt=1, step=step, problems={"other": outcomes(right)})
     table = compare(tmp_path).tables()[0]
-    assert table.header == ["recipe", "seeds", "toy", "other", "mean", "best val.", "validation"]
+    assert table.header == ["recipe", "seeds", "toy", "other", "mean", "best val.", "validation", "device-min"]
     assert table.rows[0][2:5] == ["100.0", "50.0", "75.0"]
     assert compare(tmp_path, data_source="other").tables()[0].rows[0][2] == "50.0"
 

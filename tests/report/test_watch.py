@@ -66,6 +66,13 @@ def test_the_ledger_knows_the_steps_better_than_the_configuration(going):
     assert progress_of(read_run(going), now=1180.0).remaining == 24 * 30
 
 
+def test_nothing_is_foretold_of_a_run_that_was_silent_for_longer_than_it_had_left(going):
+    """As one that goes on after a night, before its first step."""
+    record = {"kind": "step", "time": 1180.0, "attempt": 2, "step": 6, "total_steps": 30, "seconds": {"training": 30}}
+    append_json_line(going / "ledger.jsonl", record)
+    assert progress_of(read_run(going), now=1180.0 + 24 * 30).remaining is None
+
+
 def test_evaluations_that_are_to_come_are_counted_apart(going):
     (going / "config.yaml").write_text("trainer:\n  total_training_steps: 20\n  test_freq: 3\n")
     record = {"kind": "step", "time": 1230.0, "attempt": 2, "step": 6}

@@ -70,6 +70,21 @@ def test_a_conversation_keeps_what_came_before(tmp_path, base_model):
     assert pairs_of(tmp_path / "d")[0][0] == "12\n1+1\n3\n4\n"
 
 
+def test_a_system_column_is_the_first_message_unless_there_is_one(tmp_path, base_model):
+    """As Intel's orca_dpo_pairs has it."""
+    asked = {"system": "12", "question": "1+1", "chosen": "2", "rejected": "3"}
+    told = {"system": "9", "chosen": [SYSTEM, ASKED, GOOD], "rejected": [SYSTEM, ASKED, BAD]}
+    without = {**asked, "system": " ", "question": "1+2"}
+    imported(tmp_path, base_model, [asked, told, without])
+    assert [prompt for prompt, *_ in pairs_of(tmp_path / "d")] == ["12\n1+1\n", "12\n1+1\n", "1+2\n"]
+
+
+def test_a_prompt_that_the_conversation_does_not_begin_with_is_refused(tmp_path, base_model):
+    record = {**FORMS["whole conversations"], "prompt": "7+7"}
+    with pytest.raises(DatasetError, match=r"line 1: 'chosen' begins with other messages than 'prompt' says"):
+        imported(tmp_path, base_model, [record])
+
+
 def test_a_prompt_has_nothing_put_around_it_but_what_is_asked_for(tmp_path, base_model):
     from fpa_verl.rollouts.prompts import Prompt
 

@@ -249,6 +249,26 @@ def test_a_trace_that_cannot_be_is_named(dataset, value, message):
         RolloutDataset(dataset).verify()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"end": 3}, "thinking.end=3: a text of a character"),
+        ({"empty": None}, "thinking.empty=None: a text"),
+        ({"start": "", "empty": "x"}, "thinking.start=: a text"),
+        ({"start": "=", "end": "=", "empty": "=="}, "thinking.start and thinking.end are both '='"),
+    ],
+)
+def test_texts_that_mark_no_trace_are_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
+        Markers(**given)
+
+
+@pytest.mark.parametrize("unit", ["traces", "pair_of_each_mode"])
+def test_a_unit_that_names_its_mode_takes_no_other(unit):
+    with pytest.raises(ConfigError, match=rf"data.selection.mode=empty: unit={unit} takes"):
+        Selection(unit=unit, mode="empty")
+
+
 # ---- import -------------------------------------------------------------------------------------------
 
 

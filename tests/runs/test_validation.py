@@ -50,6 +50,8 @@ def test_where_nothing_is_evaluated_there_are_snapshots(tmp_path):
     nothing = {"evaluation": {**INFO["evaluation"], "problem_sets": {}, "samples": {}}}
     run = read_run(make_run(tmp_path / "a", [], **nothing))
     assert "no best/, for nothing was evaluated: snapshots.every=50" in why_no_best_model(run)
+    (tmp_path / "a" / "snapshots" / "step_6").mkdir(parents=True)
+    assert f"nothing was evaluated; the models that it kept: {tmp_path}/a/snapshots" in why_no_best_model(run)
 
 
 def test_a_validation_of_which_nothing_could_be_scored_is_none(tmp_path):

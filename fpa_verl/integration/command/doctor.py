@@ -229,6 +229,7 @@ def recipe(command: Command) -> Iterator[Finding]:
     for note in preflight.notes(facts):
         yield Finding("recipe", "note", note)
     yield Finding("recipe", "fine", f"{config.recipe_name} can start")
+    yield Finding("reward", "fine", f"this recipe's: {facts.scorer.fingerprint}")
     if facts.kind.trains and facts.kind.reads_rollouts:
         yield dataset_and_recipe(facts)
 

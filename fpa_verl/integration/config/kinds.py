@@ -29,6 +29,7 @@ from fpa_verl.integration.say import say
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.reference_cache import CACHE_FILE, describe_cache, read_cache_file
+from fpa_verl.rollouts.traces import BOTH
 from fpa_verl.rollouts.writer import require_same_plan
 from fpa_verl.runs.accuracy_table import accuracy_table
 from fpa_verl.runs.ledger import read_spending
@@ -73,7 +74,9 @@ def _report_collected(facts: RunFacts) -> None:
     for line in collected(dataset):
         say(line)
     dataset.require_items(1)
-    for recipe in ("fpa_offline", "grpo_baseline"):
+    # Pairs of both modes, where there are both.
+    of_modes = ("bvpo",) if facts.config.collect.mode == BOTH else ()
+    for recipe in ("fpa_offline", *of_modes, "grpo_baseline"):
         say(f"next: {command_for(recipe)}")
 
 

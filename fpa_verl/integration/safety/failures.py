@@ -20,6 +20,8 @@ from fpa_verl.integration.safety.server_logs import first_error
 
 # What verl says of a step whose every request to the rollout servers failed.
 NOTHING_GENERATED = "no materializable trajectories"
+# What Ray says of itself where its own processes did not answer within half a minute.
+NOT_STARTED = "timed out during startup"
 DIED = (ActorDiedError, ActorUnavailableError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
 
 
@@ -39,6 +41,8 @@ def first_cause(error: Exception) -> FpaError | None:
         )
     if NOTHING_GENERATED in str(cause):
         return nothing_generated()
+    if NOT_STARTED in str(cause):
+        return IntegrationError(f"Ray did not start within its half a minute: this machine may be too busy. {AGAIN}")
     if isinstance(cause, DIED):
         return IntegrationError(f"{_who(cause)} died: {_why(cause)} {AGAIN}")
     if isinstance(cause, RayError) and not isinstance(cause, RayTaskError):

@@ -39,6 +39,8 @@ class Objectives(Comparison):
         has_validation = any(choice.chosen.validation() is not None for choice in self.choices)
         header = ["recipe", "seeds", *self.sources, *(["mean"] if several else [])]
         header += ["best val.", "validation"] if has_validation else []
+        unit = time_unit(max((_device_hours(choice.chosen) for choice in self.choices), default=0.0))
+        header.append(f"device-{unit.sign}")
         rows = []
         for choice in self.choices:
             one = choice.chosen
@@ -49,8 +51,10 @@ class Objectives(Comparison):
                 validation = one.validation()
                 cells.append(mean_and_spread(one.mean_accuracies(self.sources, best=True)))
                 cells.append("-" if validation is None else percent(validation))
+            cells.append(f"{_device_hours(one) * unit.an_hour:.2f}")
             rows.append([one.method, str(len(one.runs)), *cells])
-        return Table("Accuracy (%): mean over seeds ± standard deviation, at the last step", header, rows)
+        caption = "Accuracy (%): mean over seeds ± standard deviation, at the last step; what a run cost with its data"
+        return Table(caption, header, rows)
 
     def choice_table(self) -> Table:
         rows = [
@@ -66,24 +70,18 @@ class Objectives(Comparison):
     def settings_table(self) -> Table:
         """Every setting that was tried, and what a run of it cost, inputs included."""
         arms = arms_of(self.runs)
-        unit = time_unit(max((self._device_hours(one) for one in arms), default=0.0))
+        unit = time_unit(max((_device_hours(one) for one in arms), default=0.0))
         rows = [
             [
                 label,
                 str(len(one.runs)),
                 *(mean_and_spread(one.accuracies(source)) for source in self.sources),
-                f"{self._device_hours(one) * unit.an_hour:.2f}",
+                f"{_device_hours(one) * unit.an_hour:.2f}",
             ]
             for label, one in zip(labels(arms), arms, strict=True)
         ]
         header = ["setting", "seeds", *self.sources, f"device-{unit.word}"]
         return Table("Every setting: accuracy (%) at the last step, and what a run cost with its data", header, rows)
-
-    @staticmethod
-    def _device_hours(one: Arm) -> float:
-        """Mean over the seeds."""
-        spent = (run.spending.cost.device_seconds + run.data_cost.device_seconds for run in one.runs)
-        return mean(spent) / SECONDS_PER_HOUR
 
     def notes(self) -> list[str]:
         notes = list(self.left_out)
@@ -102,6 +100,12 @@ class Objectives(Comparison):
         return {"compare": self.name, "recipes": [_choice_json(choice, self.sources) for choice in self.choices]}
 
 
+def _device_hours(one: Arm) -> float:
+    """What a run of it cost with its data, mean over the seeds."""
+    spent = (run.spending.cost.device_seconds + run.data_cost.device_seconds for run in one.runs)
+    return mean(spent) / SECONDS_PER_HOUR
+
+
 def _choice_json(choice: Choice, sources: list[str]) -> dict[str, Any]:
     one = choice.chosen
     means = one.mean_accuracies(sources)
@@ -115,6 +119,7 @@ def _choice_json(choice: Choice, sources: list[str]) -> dict[str, Any]:
         "accuracy_at_best_validation": {source: one.accuracies(source, best=True) for source in sources},
         "mean": mean(means),
         "standard_deviation": stdev(means) if len(means) > 1 else None,
+        "device_hours": _device_hours(one),
     }
 
 

@@ -8,10 +8,11 @@ from omegaconf import OmegaConf
 
 from fpa_verl.errors import ConfigError, DatasetError, MismatchError
 from fpa_verl.integration.config.facts import RunFacts
-from fpa_verl.integration.config.settings import as_list
+from fpa_verl.integration.config.settings import as_list, markers_of
 from fpa_verl.integration.servers.direct import why_agent_loops
-from fpa_verl.rollouts.schema import EMPTY, is_validation
-from fpa_verl.rollouts.traces import modes_of
+from fpa_verl.rollouts.prompts import render
+from fpa_verl.rollouts.schema import EMPTY, MODES, is_validation
+from fpa_verl.rollouts.traces import SWITCH, modes_of
 from fpa_verl.runs.names import RUN_FILE, SNAPSHOTS_FOLDER
 from fpa_verl.runs.run import Run, read_run
 from fpa_verl.runs.snapshots import snapshots_of
@@ -66,6 +67,17 @@ def require_modes(facts: RunFacts) -> None:
                 f"{key}={mode}: with an empty trace answers are asked of the servers directly, and here verl's agent "
                 f"loops would ask ({why}): set it to thinking"
             )
+        if modes == MODES and is_closed_already(facts):
+            raise ConfigError(
+                f"{key}={mode}: the chat template closes the trace of every prompt, so that there is one mode alone, "
+                f"empty: add +data.apply_chat_template_kwargs.{SWITCH}=true, or set {key}=empty"
+            )
+
+
+def is_closed_already(facts: RunFacts) -> bool:
+    """Whether a prompt of the thinking mode has an empty trace in it already."""
+    chat = [{"role": "user", "content": "?"}]
+    return render(facts.tokenizer, chat, facts.chat).rstrip().endswith(markers_of(facts.config).end)
 
 
 def require_base(facts: RunFacts, folder: Path) -> None:
