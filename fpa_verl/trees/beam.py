@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from fpa_verl.bounds import bounded
@@ -47,7 +47,6 @@ class Beam:
         return tuple(token for step in self.steps for token in step.token_ids)
 
 
-@dataclass
 class BeamSearch:
     """The search for one problem's solution; a `driver.Search` that is scored by V and knows no outcome.
 
@@ -58,19 +57,21 @@ class BeamSearch:
     Where the authors' code does otherwise:
         1. Their loop takes entries out of the list that it goes through, and so passes over the next; ours does not.
 
+    Args:
+        settings: how it is decoded.
+        problem: that is solved.
+        prompt_ids: as the model sees it.
+
     Attributes:
         finished: solutions that ended by themselves, in order of their ends.
         generated_tokens: all that were sampled, those that were not kept among them.
     """
 
-    settings: BeamSettings
-    problem: Problem
-    prompt_ids: tuple[int, ...]
-    finished: list[Beam] = field(default_factory=list)
-    generated_tokens: int = 0
-
-    def __post_init__(self) -> None:
-        self._width = self.settings.width
+    def __init__(self, settings: BeamSettings, problem: Problem, prompt_ids: Sequence[int]) -> None:
+        self._settings, self.problem, self._prompt_ids = settings, problem, tuple(prompt_ids)
+        self.finished: list[Beam] = []
+        self.generated_tokens = 0
+        self._width = settings.width
         self._beams = [Beam((), 0.0)]
 
     @property
@@ -82,10 +83,10 @@ class BeamSearch:
         return [self._request(place, beam) for place, beam in enumerate(self._beams)]
 
     def _request(self, place: int, beam: Beam) -> Request:
-        settings, response_ids = self.settings, beam.response_ids
+        settings, response_ids = self._settings, beam.response_ids
         return Request(
             self.problem,
-            self.prompt_ids,
+            self._prompt_ids,
             response_ids,
             n=settings.samples if beam.steps else settings.width * settings.samples,
             max_tokens=min(settings.max_step_tokens, settings.max_response_tokens - len(response_ids)),
@@ -112,7 +113,7 @@ class BeamSearch:
             step,
             len(steps),
             sum(len(one.token_ids) for one in steps),
-            deepest=self.settings.depth,
-            max_response_tokens=self.settings.max_response_tokens,
+            deepest=self._settings.depth,
+            max_response_tokens=self._settings.max_response_tokens,
         )
         return Beam(steps, value, end)

@@ -11,7 +11,7 @@ from fpa_verl.bounds import bounded
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.trees.driver import Answer, Request, generator_of, seed_of
 from fpa_verl.trees.settings import StepSettings
-from fpa_verl.trees.tree import OPEN, ROOT, UNSCORED, Tree, end_of
+from fpa_verl.trees.tree import BY_ITSELF, OPEN, ROOT, UNSCORED, Tree, end_of
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,9 @@ class TreeSearch:
                 deepest=settings.depth,
                 max_response_tokens=settings.max_response_tokens,
             )
-            self._hang(tree.add(leaf, step, end, None if end == OPEN else status or UNSCORED))
+            if end in BY_ITSELF and status is None:
+                raise ValueError("a solution ended and nobody scored it: a tree search needs a judge")
+            self._hang(tree.add(leaf, step, end, status if end in (OPEN, *BY_ITSELF) else UNSCORED))
 
     def _hang(self, child: int) -> None:
         """Close a child that is terminal, and back up its outcome."""

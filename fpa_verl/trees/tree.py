@@ -33,12 +33,21 @@ class Step:
         log_probs: one a token, under the policy that sampled it.
         text: what the tokens say, the delimiter among it.
         finish_reason: `DELIMITED`, or one of `FINISH_REASONS`.
+
+    Raises:
+        ValueError: it has no tokens, or not a log-prob for each.
     """
 
     token_ids: tuple[int, ...]
     log_probs: tuple[float, ...]
     text: str
     finish_reason: str
+
+    def __post_init__(self) -> None:
+        if not self.token_ids or len(self.token_ids) != len(self.log_probs):
+            raise ValueError(
+                f"a step of {len(self.token_ids)} tokens with {len(self.log_probs)} log-probs: one a token"
+            )
 
     @property
     def prior(self) -> float:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from fpa_verl.trees import BeamSearch, BeamSettings, Step, advance, in_flight
 from fpa_verl.trees.driver import Request
 from fpa_verl.trees.equal_tokens import majority, samples_within
-from tests.trees.test_search import Endless, toys
-from tests.trees.toy import NOTES, PROMPT, Complete, Drawn, Known, Toy, problem
+from tests.trees.toy import NOTES, PROMPT, Complete, Drawn, Endless, Known, Toy, problem, toys
 
 EXACT = {name: NOTES.best_value(name) for name in ["", *NOTES.names]}
 

@@ -15,8 +15,7 @@ from fpa_verl.trees import PairRules, SearchSettings, SolutionRules, Tree, solut
 from fpa_verl.trees.drawing import draw
 from fpa_verl.trees.pairs import to_table
 from fpa_verl.trees.tree import DELIMITED, RIGHT, WRONG, Step
-from tests.trees.test_search import TWO, toys
-from tests.trees.toy import NOTES, PROMPT, Drawn, Marks, number_of, problem, searched
+from tests.trees.toy import NOTES, PROMPT, TWO, Drawn, Marks, number_of, problem, searched, toys
 
 ANY = PairRules(outcome_filter=False, per_problem=None)
 

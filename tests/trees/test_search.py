@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from fpa_verl.errors import ConfigError
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED
 from fpa_verl.trees import SearchSettings, Step, Tree, TreeSearch, in_flight
-from fpa_verl.trees.driver import Answer, Request, generator_of
+from fpa_verl.trees.driver import Answer, Request, advance, generator_of
 from fpa_verl.trees.tree import DELIMITED, OPEN, ROOT, TOO_DEEP
 from tests.trees.toy import (
     NOTES,
     PROMPT,
+    TWO,
     Complete,
     Drawn,
+    Endless,
     Known,
     Marks,
     Toy,
@@ -28,10 +30,8 @@ from tests.trees.toy import (
     number_of,
     problem,
     searched,
+    toys,
 )
-
-TWO = SearchSettings(children=2, simulations=100)
-
 
 # ---- by hand ------------------------------------------------------------------------------------
 
@@ -94,17 +94,6 @@ def test_a_scorer_that_failed_says_nothing():
 # ---- what is broken off -------------------------------------------------------------------------
 
 
-class Endless:
-    """Steps that lead nowhere, of two tokens; of no end at all where `cut_off`."""
-
-    def __init__(self, *, cut_off: bool = False) -> None:
-        self.finish_reason, self.limits = CUT_OFF if cut_off else DELIMITED, []
-
-    async def steps(self, request: Request) -> list[Step]:
-        self.limits.append(request.max_tokens)
-        return [Step((1, 2), (-0.5, -0.5), f"{place}", self.finish_reason) for place in range(request.n)]
-
-
 def test_steps_that_never_end_are_wrong_and_are_not_scored():
     tree = searched(NOTES, TWO, sampler=Endless(cut_off=True))
     assert [(node.end, node.status, node.outcome) for node in tree.nodes[1:]] == [(CUT_OFF, "no_answer", -1)] * 2
@@ -154,6 +143,17 @@ def test_settings_out_of_bounds_are_named(key):
         SearchSettings(**{key: 0})
 
 
+def test_a_search_without_a_judge_is_refused():
+    with pytest.raises(ValueError, match="needs a judge"):
+        asyncio.run(advance(TreeSearch(TWO, problem(), PROMPT), Complete(NOTES)))
+
+
+@pytest.mark.parametrize("log_probs", [(), (-0.1, -0.2)])
+def test_a_step_without_a_log_prob_for_each_token_is_refused(log_probs):
+    with pytest.raises(ValueError, match="one a token"):
+        Step((1,), log_probs, "", DELIMITED)
+
+
 def test_a_value_beyond_1_is_refused():
     with pytest.raises(ValueError, match="between -1 and 1"):
         searched(NOTES, TWO, values=Known(NOTES, dict.fromkeys(["", "A", "B"], 1.5)))
@@ -178,25 +178,6 @@ def test_ties_are_broken_by_the_trees_own_seed():
 
 
 # ---- written another way ------------------------------------------------------------------------
-
-
-@st.composite
-def toys(draw, most: int = 3, deepest: int = 4) -> Toy:
-    """Any tree of some depth; steps are named by their way."""
-    below, right = {}, set()
-
-    def grow(name: str, depth: int) -> None:
-        count = draw(st.integers(1, most))
-        weights = [draw(st.integers(1, 9)) for _ in range(count)]
-        below[name] = {f"{name}{place}": weight / sum(weights) for place, weight in enumerate(weights)}
-        for child in below[name]:
-            if depth < deepest and draw(st.booleans()):
-                grow(child, depth + 1)
-            elif draw(st.booleans()):
-                right.add(child)
-
-    grow("", 1)
-    return Toy(below, frozenset(right))
 
 
 def puct_of_the_notes(toy: Toy, *, simulations: int, c: float, ties: random.Random, values: dict[str, float]):

@@ -40,8 +40,7 @@ from fpa_verl.trees.pairs import to_table as pairs_table
 from fpa_verl.trees.schema import rows_of_trees, to_table, tree_of
 from fpa_verl.trees.tree import Step
 from tests.rollouts.conftest import finish as finish_rollouts
-from tests.trees.test_search import toys
-from tests.trees.toy import NOTES, PROMPT, Drawn, Marks, problem, searched
+from tests.trees.toy import NOTES, PROMPT, Drawn, Marks, problem, searched, toys
 
 SEARCH = SearchSettings(children=3, simulations=6, trees=4)
 PLAN = {"fingerprints": {"model": "m"}, "search": asdict(SEARCH), "sampling": {"top_p": 1.0, "top_k": -1}}
@@ -166,7 +165,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from fpa_verl.trees import TreeWriter, grow
 from tests.trees.test_store import PLAN, PROBLEMS, SEARCH
-from tests.trees.toy import NOTES, Drawn, Marks
+from tests.trees.toy import toys, NOTES, Drawn, Marks
 
 class Dying(Drawn):
     asked = 0

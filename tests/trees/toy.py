@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from hypothesis import strategies as st
 
 from fpa_verl.rollouts.problems import Problem
-from fpa_verl.rollouts.schema import ENDED
+from fpa_verl.rollouts.schema import CUT_OFF, ENDED
 from fpa_verl.trees import SearchSettings, Step, Tree, TreeSearch
 from fpa_verl.trees.driver import Request, advance
 from fpa_verl.trees.tree import DELIMITED, ROOT
@@ -72,6 +73,28 @@ NOTES = Toy(
 )
 
 
+@st.composite
+def toys(draw, most: int = 3, deepest: int = 4) -> Toy:
+    """Any tree of some depth; steps are named by their way."""
+    below, right = {}, set()
+
+    def grow(name: str, depth: int) -> None:
+        count = draw(st.integers(1, most))
+        weights = [draw(st.integers(1, 9)) for _ in range(count)]
+        below[name] = {f"{name}{place}": weight / sum(weights) for place, weight in enumerate(weights)}
+        for child in below[name]:
+            if depth < deepest and draw(st.booleans()):
+                grow(child, depth + 1)
+            elif draw(st.booleans()):
+                right.add(child)
+
+    grow("", 1)
+    return Toy(below, frozenset(right))
+
+
+TWO = SearchSettings(children=2, simulations=100)
+
+
 def problem(name: str = "p0") -> Problem:
     return Problem.from_text(name, "a problem", "3", "toy")
 
@@ -100,6 +123,17 @@ class Drawn:
         children = self.toy.below[self.toy.name(request.response_ids)]
         names = random.Random(request.seed).choices(list(children), list(children.values()), k=request.n)
         return [self.toy.step(name, children[name]) for name in names]
+
+
+class Endless:
+    """Steps that lead nowhere, of two tokens; of no end at all where `cut_off`."""
+
+    def __init__(self, *, cut_off: bool = False) -> None:
+        self.finish_reason, self.limits = CUT_OFF if cut_off else DELIMITED, []
+
+    async def steps(self, request: Request) -> list[Step]:
+        self.limits.append(request.max_tokens)
+        return [Step((1, 2), (-0.5, -0.5), f"{place}", self.finish_reason) for place in range(request.n)]
 
 
 async def shuffled(waits: random.Random | None) -> None:
