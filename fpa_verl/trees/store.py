@@ -23,7 +23,7 @@ from fpa_verl.rollouts.manifest import (
     require_inside,
     require_whole,
 )
-from fpa_verl.rollouts.parquet import read_table
+from fpa_verl.rollouts.parquet import open_file, read_table
 from fpa_verl.rollouts.schema import schema_difference
 from fpa_verl.rollouts.sealed_json import read_sealed_json, write_sealed_json
 from fpa_verl.rollouts.writer import PartWriter
@@ -104,17 +104,9 @@ class TreeWriter(PartWriter):
         Raises:
             DatasetError: a part is damaged; it says where.
         """
-        shards: list[FileRecord] = []
-
-        def trees() -> Iterator[Tree]:
-            for part in self._parts():
-                rows = 0
-                for tree in _read(part):
-                    rows += len(tree.nodes)
-                    yield tree
-                shards.append(FileRecord.of(part, rows))
-
-        result = TreeManifest(counts=count(trees()), shards=shards, **manifest)
+        counts = count(tree for part in self._parts() for tree in _read(part))
+        shards = [FileRecord.of(part, open_file(part).metadata.num_rows) for part in self._parts()]
+        result = TreeManifest(counts=counts, shards=shards, **manifest)
         write_sealed_json(self.folder / MANIFEST_FILE, asdict(result))
         return result
 

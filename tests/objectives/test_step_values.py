@@ -1,4 +1,4 @@
-"""SVPO's terms: closed forms (section 5 of its notes), what is masked, and gradients by finite differences."""
+"""SVPO's terms: closed forms, what is masked, and gradients by finite differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step-level beam search on the toy of the notes, and what a value function that errs costs."""
+"""Step-level beam search on a toy, and what a value function that errs costs."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from tests.trees.toy import (
 
 def test_t1_backup():
     tree = searched(NOTES, TWO)
-    # Own work of the notes: every expansion backs up V = 0, every end its outcome.
+    # Every expansion backs up V = 0, every end its outcome.
     assert counts(tree) == {
         "": (11, -2),
         "A": (5, -1),
@@ -180,8 +180,8 @@ def test_ties_are_broken_by_the_trees_own_seed():
 # ---- written another way ------------------------------------------------------------------------
 
 
-def puct_of_the_notes(toy: Toy, *, simulations: int, c: float, ties: random.Random, values: dict[str, float]):
-    """(N, W) of every step by name: section 3, with dictionaries and recursion, on all children that there are."""
+def written_anew(toy: Toy, *, simulations: int, c: float, ties: random.Random, values: dict[str, float]):
+    """(N, W) of every step by name: with dictionaries and recursion, on all children that there are."""
     visits, totals, closed, expanded = {"": 0}, {"": 0.0}, set(), set()
 
     def up(name: str, value: float) -> None:
@@ -242,10 +242,10 @@ class Whole:
 
 
 @given(st.data(), toys(), st.integers(1, 30), st.sampled_from([0.0, 0.5, 1.25, 3.0]))
-def test_it_is_the_search_of_the_notes(data, toy, simulations, c):
+def test_it_is_the_search_written_anew(data, toy, simulations, c):
     values = {name: data.draw(st.floats(-1, 1)) for name in toy.below}
     search = SearchSettings(children=3, simulations=simulations, c=c, depth=9)
-    expected = puct_of_the_notes(
+    expected = written_anew(
         toy, simulations=simulations, c=c, ties=generator_of(0, problem().problem_id, 0), values=values
     )
     found = counts(Whole(toy, search, values).tree())

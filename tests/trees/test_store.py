@@ -264,6 +264,26 @@ def test_a_damaged_row_is_named(folder, column, row, value, said):
     assert said in str(error.value)
 
 
+@given(st.data(), toys())
+def test_rows_with_anything_in_them_are_named_or_make_a_tree(data, toy):
+    """No other error than a fault, whatever a cell holds and whichever rows are there."""
+    tree = searched(toy, SearchSettings(children=2, simulations=6), sampler=Drawn(toy))
+    rows = to_table([tree]).to_pylist()
+    odd = st.sampled_from([None, -1, 0, 1, 2, 10**6, float("nan"), float("inf"), -0.5])
+    row = data.draw(st.sampled_from(rows))
+    column = data.draw(st.sampled_from(list(row)))
+    if isinstance(row[column], list):
+        row[column] = data.draw(st.one_of(st.none(), st.lists(odd, max_size=3)))
+    elif isinstance(row[column], str) or column == "status":
+        row[column] = data.draw(st.sampled_from([None, "", "right", "open", "stop", "x"]))
+    else:
+        row[column] = data.draw(odd)
+    if data.draw(st.booleans()):
+        del rows[data.draw(st.integers(0, len(rows) - 1))]
+    if rows and not list(faults(rows)):
+        assert len(tree_of(rows).nodes) == len(rows)
+
+
 def test_a_missing_column_and_a_flipped_byte_are_named(folder):
     part = folder / "part-00001.parquet"
     data = bytearray(part.read_bytes())

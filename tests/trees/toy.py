@@ -60,7 +60,7 @@ class Toy:
         return max(map(self.best_value, self.below[name]))
 
 
-# Section 8 of the notes.
+# Small enough to work out by hand what a search counts.
 NOTES = Toy(
     below={
         "": {"A": 0.6, "B": 0.4},
