@@ -30,7 +30,7 @@ test: setup  ## The quick tests, real trainers for a few steps among them
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Mathematics, data, runs, reports, scorer: no Ray, no engine.
-FAST := tests/objectives tests/rollouts tests/data_check tests/evaluation tests/runs tests/report tests/study tests/reward
+FAST := tests/objectives tests/rollouts tests/trees tests/data_check tests/evaluation tests/runs tests/report tests/study tests/reward
 
 test-fast: setup  ## What of the tests takes under a minute: before every push
 	$(BIN)/python -m pytest -q -m "not slow and not patient" -n $(WORKERS) --dist loadfile $(FAST) tests/test_*.py

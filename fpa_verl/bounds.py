@@ -70,7 +70,7 @@ class NumberOrWord:
 
 def bounded(default: Any, **bounds: Any) -> Any:
     """A dataclass field that holds a number within `Bounds(**bounds)`; unset by default, it may stay so."""
-    return dataclasses.field(default=default, metadata={"bounds": Bounds(**bounds, optional=default is None)})
+    return dataclasses.field(default=default, metadata={"bounds": Bounds(**{"optional": default is None} | bounds)})
 
 
 def one_of(*words: str) -> Any:

@@ -86,7 +86,7 @@ def test_a_folder_imports_what_its_row_says_and_nothing_else(folder):
     ("folder", "never"),
     [
         *((name, (*HEAVY, "torch", "transformers")) for name in ("runs", "report", "study", "reward")),
-        ("evaluation", (*HEAVY, "torch")),
+        *((name, (*HEAVY, "torch")) for name in ("evaluation", "trees")),
         *((name, HEAVY) for name in ("rollouts", "objectives", "data_check", "tasks", "demo", "cli")),
     ],
 )

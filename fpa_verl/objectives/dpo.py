@@ -36,9 +36,13 @@ class DPO(Objective):
         """What the difference of the two log-ratios is multiplied by."""
         return self.beta
 
-    def losses(self, batch: Trajectories) -> torch.Tensor:
+    def margins(self, batch: Trajectories) -> torch.Tensor:
+        """What the loss is the log-sigmoid of, (pairs,)."""
         chosen, rejected = self.by_role(batch.log_ratio())
-        return -logsigmoid(self.strength * (chosen - rejected))
+        return self.strength * (chosen - rejected)
+
+    def losses(self, batch: Trajectories) -> torch.Tensor:
+        return -logsigmoid(self.margins(batch))
 
 
 @dataclass(frozen=True)

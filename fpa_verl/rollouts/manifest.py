@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,18 +135,32 @@ def read_manifest(folder: Path, collecting: str | None = None) -> Manifest:
     if is_sealed != (version == FORMAT_VERSION):
         raise DatasetError(f"{file} is damaged (its checksum is gone): {REMEDY}")
     try:
-        files = {"index": _record(raw["index"]), "shards": [_record(shard) for shard in raw["shards"]]}
+        files = {"index": file_record(raw["index"]), "shards": [file_record(shard) for shard in raw["shards"]]}
         manifest = Manifest(**{**raw, **files})
         _require_sense(manifest)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{file} is damaged ({error!r}): {REMEDY}") from error
-    for record in (manifest.index, *manifest.shards):
-        if not FILE_NAME.fullmatch(record.file):
-            raise DatasetError(f"{file} names {record.file!r}, which lies outside the dataset: {REMEDY}")
+    require_inside(file, [manifest.index, *manifest.shards])
     return manifest
 
 
-def _record(raw: dict[str, Any]) -> FileRecord:
+def require_inside(manifest: Path, records: Iterable[FileRecord]) -> None:
+    """Refuse a manifest that names files elsewhere.
+
+    Raises:
+        DatasetError: naming the first.
+    """
+    for record in records:
+        if not FILE_NAME.fullmatch(record.file):
+            raise DatasetError(f"{manifest} names {record.file!r}, which lies outside the dataset: {REMEDY}")
+
+
+def file_record(raw: dict[str, Any]) -> FileRecord:
+    """A file of a manifest's.
+
+    Raises:
+        TypeError: it is not what `FileRecord.of` makes.
+    """
     record = FileRecord(**raw)
     kinds = {"file": str, "rows": int, "bytes": int, "sha256": str}
     for name, kind in kinds.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -67,14 +67,17 @@ def _read_plan(file: Path) -> dict[str, Any]:
     return plan
 
 
-class RolloutWriter:
-    """Writes `part-NNNNN.parquet` files under `folder`, then the index and the manifest.
+class PartWriter:
+    """Writes `part-NNNNN.parquet` files under `folder`.
 
     Args:
         folder: created if absent.
         plan: what is being made (fingerprints, sampling). Kept beside the shards: going on with
             another plan would mix two datasets and is refused.
     """
+
+    # Rows that are read together; None: all of a file.
+    row_group: ClassVar[int | None] = None
 
     def __init__(self, folder: Path, plan: dict[str, Any]) -> None:
         self.folder = folder
@@ -88,22 +91,37 @@ class RolloutWriter:
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))
 
+    def _done(self, *columns: str) -> set[tuple[Any, ...]]:
+        """What the rows on disk have in these columns."""
+        tables = (read_table(part, columns, remedy=REMEDY) for part in self._parts())
+        return {
+            values for table in tables for values in zip(*(table[name].to_pylist() for name in columns), strict=True)
+        }
+
+    def _write(self, number: int, table: pa.Table) -> None:
+        write_table(self.folder / f"part-{number:05d}.parquet", table, row_group_size=self.row_group)
+
+    def _append(self, table: pa.Table) -> None:
+        self._write(self._next, table)
+        self._next += 1
+
+
+class RolloutWriter(PartWriter):
+    """Writes the shards of a rollout dataset, then its index and its manifest."""
+
+    row_group = ROW_GROUP
+
     def problems_done(self) -> set[str]:
         """Problems whose rollouts are already on disk."""
-        return {
-            problem_id
-            for part in self._parts()
-            for problem_id in read_table(part, ["problem_id"], remedy=REMEDY)["problem_id"].to_pylist()
-        }
+        return {problem_id for (problem_id,) in self._done("problem_id")}
 
     def add(self, trajectories: list[Trajectory]) -> None:
         """Write one shard. All rollouts of a problem belong in one call."""
-        self.replace_part(self._next, trajectories)
-        self._next += 1
+        self._append(to_table(trajectories))
 
     def replace_part(self, number: int, trajectories: list[Trajectory]) -> None:
         """Write shard `number`, over one of an earlier attempt if there is one."""
-        write_table(self.folder / f"part-{number:05d}.parquet", to_table(trajectories), row_group_size=ROW_GROUP)
+        self._write(number, to_table(trajectories))
 
     def finish(self, **manifest: Any) -> Manifest:
         """Index and digest the shards, and write the manifest from `manifest`'s other fields."""
