@@ -98,7 +98,7 @@ def plan_notes(study: Study, jobs: Sequence[Job]) -> list[str]:
     notes = [f"~: what the study's file says{source}; measured here once a command of the kind was run."]
     tried = {}
     for part, name, arm in study.all_arms():
-        tried[f"{part}/{name}" if part else name] = len(arm.candidates()) if arm.choose else 1
+        tried[f"{part}/{name}" if part else name] = len(arm.candidates())
     if len(set(tried.values())) > 1:
         notes.append(
             "Settings are chosen from different numbers of candidates, which favours whoever has more: "

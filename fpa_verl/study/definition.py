@@ -51,11 +51,38 @@ class HandedOver:
 
     Attributes:
         arm: whose run of the same seed it goes on from.
-        step: of the snapshot that it takes; unset, the run's best model, where runs validate themselves.
+        step: of the snapshot that it takes; of several, one is chosen as settings are; unset, the run's best model,
+            where runs validate themselves.
     """
 
     arm: str = MISSING
-    step: Optional[int] = None  # noqa: UP045
+    # int | list[int] | None: OmegaConf has no such union.
+    step: Any = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the step is still to be chosen."""
+        return isinstance(self.step, list)
+
+    @property
+    def steps(self) -> list[int | None]:
+        """Those that it may take."""
+        return list(self.step) if self.is_open else [self.step]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Settings that an arm may have.
+
+    Attributes:
+        overrides: those of `Arm.choose`.
+        step: of the snapshot that it goes on from; None: from the base model, or from a best one.
+        words: what sets it apart from the arm's others.
+    """
+
+    overrides: tuple[str, ...] = ()
+    step: int | None = None
+    words: str = ""
 
 
 @dataclass
@@ -66,7 +93,8 @@ class Arm:
         recipe: as in `recipe=NAME`.
         overrides: as one types them.
         choose: overrides with several values each, `KEY=A,B`: every combination is trained with `Study.choosing_seed`,
-            and the one of the highest accuracy on the validation problems is the arm's.
+            and the one of the highest accuracy on the validation problems is the arm's. So is the step of `start_from`
+            where it names several.
         seeds: the study's, unless given.
         snapshots: steps between two models that are kept, the study's, unless given.
         start_from: an arm that it goes on from; unset, it begins with the base model.
@@ -79,11 +107,27 @@ class Arm:
     snapshots: Optional[int] = None  # noqa: UP045
     start_from: Optional[HandedOver] = None  # noqa: UP045
 
-    def candidates(self) -> list[tuple[str, ...]]:
-        """The combinations that are tried; one that is empty where there is nothing to choose."""
+    @property
+    def chooses(self) -> bool:
+        """Whether settings are chosen, or where it begins."""
+        return bool(self.choose) or (self.start_from is not None and self.start_from.is_open)
+
+    def candidates(self) -> list[Candidate]:
+        """The combinations that are tried; a single one where there is nothing to choose."""
         keys = [word.partition("=")[0] for word in self.choose]
         values = [word.partition("=")[2].split(",") for word in self.choose]
-        return [tuple(map("=".join, zip(keys, chosen, strict=True))) for chosen in itertools.product(*values)]
+        names = [key.split(".")[-1] for key in keys]
+        steps = self.start_from.steps if self.start_from else [None]
+        is_open = self.start_from is not None and self.start_from.is_open
+        return [
+            Candidate(
+                tuple(map("=".join, zip(keys, chosen, strict=True))),
+                step,
+                ",".join([*([f"step={step}"] if is_open else []), *map("=".join, zip(names, chosen, strict=True))]),
+            )
+            for step in steps
+            for chosen in itertools.product(*values)
+        ]
 
 
 @dataclass
@@ -260,12 +304,21 @@ def _broken_handovers(study: Study, part: Part) -> Iterator[str]:
             yield f"arm {name}: start_from {arm.start_from.arm}: name an arm that begins with the base model itself"
         elif set(arm.seeds or study.seeds) - set(other.seeds or study.seeds):
             yield f"arm {name}: {arm.start_from.arm} has not all of its seeds"
-        elif arm.choose:
-            yield f"arm {name}: choose: settings of an arm that goes on from another are given, not chosen"
         elif study.evaluation.snapshots and arm.start_from.step is None:
             yield f"arm {name}: start_from: name the step of a snapshot, for runs of this study choose no best model"
-        elif (step := arm.start_from.step) is not None:
-            every = study.evaluation.snapshots and (other.snapshots or study.evaluation.snapshots)
-            if not every or step % every:
-                kept = f"keeps one every {every} steps" if every else "keeps no snapshots (evaluation.snapshots)"
-                yield f"arm {name}: start_from: no snapshot of step {step}: {arm.start_from.arm} {kept}"
+        else:
+            yield from (f"arm {name}: start_from: {wrong}" for wrong in _wrong_steps(study, arm.start_from, other))
+
+
+def _wrong_steps(study: Study, start: HandedOver, other: Arm) -> Iterator[str]:
+    steps = start.steps
+    if start.step is not None and (not steps or any(type(step) is not int for step in steps)):
+        yield f"step {start.step}: a whole number, or a list of several to choose from"
+        return
+    if len(set(steps)) < len(steps):
+        yield f"step {start.step}: each once"
+    every = study.evaluation.snapshots and (other.snapshots or study.evaluation.snapshots)
+    kept = f"keeps one every {every} steps" if every else "keeps no snapshots (evaluation.snapshots)"
+    for step in steps:
+        if step is not None and (not every or step % every):
+            yield f"no snapshot of step {step}: {start.arm} {kept}"

@@ -22,7 +22,7 @@ from fpa_verl.runs.names import BEST_MODEL, RUN_FILE
 from fpa_verl.runs.run import read_run
 from fpa_verl.runs.snapshots import not_evaluated, snapshot_folder, snapshots_of
 from fpa_verl.runs.validation import best_step, validation_accuracy, validation_sources
-from fpa_verl.study.definition import Arm, Part, Study
+from fpa_verl.study.definition import Arm, Candidate, Part, Study
 
 Kind = Literal["prepare", "collect", "cache_reference", "base", "run", "snapshots", "benchmarks"]
 SEARCH = "search"
@@ -134,7 +134,8 @@ class PartJobs:
         )
         yield from self.caches.values()
         yield self._evaluate_base()
-        if candidates := [job for arm in self.part.arms for job in self.candidates(arm)]:
+        yield from self._handing_over
+        if candidates := [job for arm in self._in_order for job in self.candidates(arm)]:
             yield from candidates
             yield from self._snapshots("snapshots of candidates", candidates)
         runs = [self._run(arm, seed) for seed in self._seeds for arm in self._in_order if seed in self._seeds_of(arm)]
@@ -222,64 +223,96 @@ class PartJobs:
         )
         return self._job("base model", "base", self.folder / BASE, command, needs=(self._label("collect"),))
 
-    def _training(self, arm: Arm, folder: Path, seed: int, chosen: tuple[str, ...]) -> Command:
+    def _training(self, arm: Arm, folder: Path, seed: int, chosen: Candidate, earlier: Path | None) -> Command:
         of_study, samples = self.study.evaluation.snapshots, self.study.evaluation.samples
         every = of_study and (arm.snapshots or of_study)
         return self._common(
             arm.recipe,
             override("run_dir", str(folder)),
             f"data.seed={seed}",
-            *self._beginning(arm, seed),
+            *self._beginning(earlier, chosen.step),
             *([f"evaluation.samples={samples}"] if samples else []),
             *([f"snapshots.every={every}", *WITHOUT_VALIDATION] if every else []),
             *arm.overrides,
-            *chosen,
+            *chosen.overrides,
         )
 
-    def _beginning(self, arm: Arm, seed: int) -> tuple[str, ...]:
+    def _beginning(self, earlier: Path | None, step: int | None) -> tuple[str, ...]:
         """What the run begins with: the base model, whose accuracy is known, or what another has come to."""
-        if arm.start_from is None:
+        if earlier is None:
             return (override("evaluation.base", str(self.folder / BASE)),)
-        earlier = self.run_dir(arm.start_from.arm, seed)
-        step = arm.start_from.step
         start = earlier if step is None else snapshot_folder(earlier, step)
         # That is evaluated as a snapshot of the other run.
         return (override("start_from", str(start)), *(("trainer.val_before_train=false",) if step is not None else ()))
 
-    def _needs(self, arm: Arm, seed: int | None = None) -> tuple[str, ...]:
+    def _needs(self, arm: Arm, *more: str) -> tuple[str, ...]:
         caches = [job.name for source, job in self.caches.items() if source == self._source(arm)]
-        earlier = [self._label(f"{arm.start_from.arm}, seed {seed}")] if arm.start_from else []
-        return (self._label("collect"), self._label("base model"), *caches, *earlier)
+        return (self._label("collect"), self._label("base model"), *caches, *more)
 
     # ---- choosing settings ------------------------------------------------------------------------
 
     def candidates(self, name: str) -> list[Job]:
         """The runs by which an arm's settings are chosen; none where there is nothing to choose."""
         arm, seed = self.part.arms[name], self.study.choosing_seed
-        if not arm.choose:
+        if not arm.chooses:
             return []
+        earlier = self._run_to_choose_by(arm.start_from.arm) if arm.start_from else None
+        needs = self._needs(arm, *(self._choosing(arm.start_from.arm, earlier) if arm.start_from else ()))
         found = []
-        for chosen in arm.candidates():
-            words = ",".join(f"{word.partition('=')[0].split('.')[-1]}={word.partition('=')[2]}" for word in chosen)
-            folder = self.folder / SEARCH / f"{name},{words}"
-            command = self._training(arm, folder, seed, chosen)
-            title = f"{name}, {words}"
-            found.append(self._job(title, "run", folder, command, arm=name, seed=seed, needs=self._needs(arm)))
+        for one in arm.candidates():
+            folder = self.folder / SEARCH / f"{name},{one.words}"
+            is_open = arm.start_from is not None and earlier is None
+            command = None if is_open else self._training(arm, folder, seed, one, earlier and earlier.folder)
+            title = f"{name}, {one.words}"
+            found.append(self._job(title, "run", folder, command, arm=name, seed=seed, recipe=arm.recipe, needs=needs))
         return found
 
-    def chosen(self, name: str) -> tuple[str, ...] | None:
-        """The overrides that validation chose for an arm; None where that is still open."""
+    def _choosing(self, name: str, run: Job | None) -> tuple[str, ...]:
+        """The jobs that a run of an arm waits for; where its settings are open, those that choose them."""
+        if run is not None:
+            return (run.name,)
+        return (*(job.name for job in self.candidates(name)), self._label("snapshots of candidates"))
+
+    def _run_to_choose_by(self, name: str) -> Job | None:
+        """An arm's run with the choosing seed, which candidates go on from; None where its settings are still open."""
+        arm, seed = self.part.arms[name], self.study.choosing_seed
+        if seed in self._seeds_of(name):
+            return self._run(name, seed)
+        chosen = self.chosen(name)
+        if chosen is None:
+            return None
+        if arm.chooses:
+            return self.candidates(name)[arm.candidates().index(chosen)]
+        folder = self.folder / SEARCH / name
+        command = self._training(arm, folder, seed, chosen, None)
+        return self._job(f"{name}, to choose by", "run", folder, command, arm=name, seed=seed, needs=self._needs(arm))
+
+    @property
+    def _handing_over(self) -> list[Job]:
+        """Runs that candidates go on from and that are nothing else: no candidate, and of no seed of their arm."""
+        starts = dict.fromkeys(arm.start_from.arm for arm in self.part.arms.values() if arm.start_from and arm.chooses)
+        return [
+            run
+            for name in starts
+            if not self.part.arms[name].chooses
+            and self.study.choosing_seed not in self._seeds_of(name)
+            and (run := self._run_to_choose_by(name))
+        ]
+
+    def chosen(self, name: str) -> Candidate | None:
+        """The settings that validation chose for an arm; None where that is still open."""
         arm = self.part.arms[name]
-        if not arm.choose:
-            return ()
+        if not arm.chooses:
+            (only,) = arm.candidates()
+            return only
         accuracies = []
-        for job, words in zip(self.candidates(name), arm.candidates(), strict=True):
-            if not job.is_done or not_evaluated(job.folder):
+        for job, candidate in zip(self.candidates(name), arm.candidates(), strict=True):
+            if job.command is None or not job.is_done or not_evaluated(job.folder):
                 return None
             run = read_run(job.folder)
             if not validation_sources(run) or not run.points:
                 return None
-            accuracies.append((validation_accuracy(run, best_step(run)), words))
+            accuracies.append((validation_accuracy(run, best_step(run)), candidate))
         # The first of equals.
         return max(accuracies, key=lambda one: one[0])[1]
 
@@ -287,8 +320,11 @@ class PartJobs:
 
     def _run(self, name: str, seed: int) -> Job:
         arm, chosen, folder = self.part.arms[name], self.chosen(name), self.run_dir(name, seed)
-        command = None if chosen is None else self._training(arm, folder, seed, chosen)
-        choosing = (*(job.name for job in self.candidates(name)), self._label("snapshots of candidates"))
+        start = arm.start_from
+        earlier = self.run_dir(start.arm, seed) if start else None
+        command = None if chosen is None else self._training(arm, folder, seed, chosen, earlier)
+        before = (self._label(f"{start.arm}, seed {seed}"),) if start else ()
+        choosing = self._choosing(name, None) if chosen is None else ()
         return self._job(
             f"{name}, seed {seed}",
             "run",
@@ -297,7 +333,7 @@ class PartJobs:
             arm=name,
             seed=seed,
             recipe=arm.recipe,
-            needs=(*self._needs(arm, seed), *(choosing if arm.choose and chosen is None else ())),
+            needs=(*self._needs(arm, *before), *choosing),
         )
 
     def _snapshots(self, name: str, runs: list[Job]) -> list[Job]:

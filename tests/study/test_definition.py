@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fpa_verl.errors import ConfigError
-from fpa_verl.study.definition import STUDIES, Arm, known_studies, read_study
+from fpa_verl.study.definition import STUDIES, Arm, Candidate, known_studies, read_study
 from fpa_verl.study.ending import require_reports
 
 SMALL = "folder: f\narms: {fpa: {recipe: fpa_offline}}\n"
@@ -71,6 +71,24 @@ def test_what_is_left_out_has_a_value(tmp_path):
             "folder: f\narms: {b: {recipe: sft}, a: {recipe: dpo, start_from: {arm: b, step: 5}}}\n",
             "keeps no snapshots",
         ),
+        (
+            "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"
+            "  a: {recipe: dpo, start_from: {arm: b, step: [5, 7]}}\n",
+            "no snapshot of step 7",
+        ),
+        (
+            "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"
+            "  a: {recipe: dpo, start_from: {arm: b, step: [5, 5]}}\n",
+            "each once",
+        ),
+        *(
+            (
+                "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"
+                f"  a: {{recipe: dpo, start_from: {{arm: b, step: {step}}}}}\n",
+                "a whole number, or a list of several",
+            )
+            for step in ("[]", "last", "[5, last]")
+        ),
         ("folder: f\ncollect: [mode]\narms: {a: {recipe: sft}}\n", "collect: 'mode' is no override"),
         ("folder: [\n", "study.yaml"),
     ],
@@ -99,11 +117,29 @@ def test_an_unknown_report_is_refused_before_anything_runs(tmp_path):
 
 
 def test_candidates_are_all_combinations():
-    arm = Arm("fpa_offline", choose=["lr=1e-5,3e-5", "lam=1,2"])
-    assert arm.candidates() == [
-        ("lr=1e-5", "lam=1"),
-        ("lr=1e-5", "lam=2"),
-        ("lr=3e-5", "lam=1"),
-        ("lr=3e-5", "lam=2"),
+    arm = Arm("fpa_offline", choose=["a.lr=1e-5,3e-5", "lam=1,2"])
+    assert [(one.overrides, one.words) for one in arm.candidates()] == [
+        (("a.lr=1e-5", "lam=1"), "lr=1e-5,lam=1"),
+        (("a.lr=1e-5", "lam=2"), "lr=1e-5,lam=2"),
+        (("a.lr=3e-5", "lam=1"), "lr=3e-5,lam=1"),
+        (("a.lr=3e-5", "lam=2"), "lr=3e-5,lam=2"),
     ]
-    assert Arm("fpa_offline").candidates() == [()]
+    assert Arm("fpa_offline").candidates() == [Candidate()]
+
+
+def test_where_an_arm_goes_on_from_another_is_chosen_as_settings_are(tmp_path):
+    text = """
+folder: f
+evaluation: {snapshots: 25}
+arms:
+  fpa: {recipe: fpa_offline}
+  then: {recipe: grpo_baseline, choose: [lr=1], start_from: {arm: fpa, step: [25, 100]}}
+  at_once: {recipe: grpo_baseline, start_from: {arm: fpa, step: 25}}
+"""
+    arms = study(tmp_path, text).arms
+    assert [(one.step, one.words) for one in arms["then"].candidates()] == [
+        (25, "step=25,lr=1"),
+        (100, "step=100,lr=1"),
+    ]
+    assert not arms["at_once"].chooses
+    assert arms["at_once"].candidates() == [Candidate(step=25)]

@@ -17,6 +17,7 @@ from fpa_verl.study.ending import patterns
 from fpa_verl.study.jobs import Jobs
 from fpa_verl.study.launching import Launcher
 from fpa_verl.study.state import Diary, Past, phase_of
+from fpa_verl.study.status import status_table
 from tests.integration.running import composed
 from tests.runs.directories import make_run, outcomes
 
@@ -61,6 +62,80 @@ def test_an_arm_goes_on_from_another_s_run_of_the_same_seed(tmp_path):
     config = composed(job.recipe, *job.command.overrides[1:])
     assert config.trainer.val_before_train is False
     assert config.start_from == f"{tmp_path}/fpa_seed1/snapshots/step_50"
+
+
+def handed_over(folder, fpa, **changes):
+    then = Arm("grpo_baseline", start_from=HandedOver("fpa", [50, 100]))
+    return small(folder, arms={"then": then, "fpa": fpa}, seeds=[0], **changes)
+
+
+def finish_candidate(job, step, right):
+    make_run(job.folder, [1, right], validation=[1, right], command=job.words)
+    keep_snapshot(job.folder, 1)
+    assert job.is_done, step
+
+
+def test_where_an_arm_takes_over_is_chosen_on_validation_problems_from_the_choosing_seed_s_run(tmp_path):
+    study = handed_over(tmp_path, Arm("fpa_offline"))
+    found = jobs(study)
+    candidates = ["then, step=50", "then, step=100"]
+    assert list(found)[2:] == [
+        "fpa, to choose by",
+        *candidates,
+        "snapshots of candidates",
+        "fpa, seed 0",
+        "then, seed 0",
+        "snapshots",
+    ]
+    first = found["fpa, to choose by"]
+    assert (first.folder, first.is_candidate) == (tmp_path / "search" / "fpa", True)
+    assert {"data.seed=1000", f"evaluation.base={tmp_path}/base"} <= set(first.command.overrides)
+    for step, name in zip((50, 100), candidates, strict=True):
+        assert "fpa, to choose by" in found[name].needs
+        assert f"start_from={tmp_path}/search/fpa/snapshots/step_{step}" in found[name].words
+        assert "data.seed=1000" in found[name].words
+    assert composed(found[candidates[0]].recipe, *found[candidates[0]].command.overrides[1:]).data.seed == 1000
+    # Open until both were evaluated, and then the same for all seeds.
+    assert found["then, seed 0"].command is None
+    assert {*candidates, "snapshots of candidates", "fpa, seed 0"} <= set(found["then, seed 0"].needs)
+    finish_candidate(found[candidates[0]], 50, right=2)
+    assert jobs(study)["then, seed 0"].command is None
+    finish_candidate(found[candidates[1]], 100, right=3)
+    assert f"start_from={tmp_path}/fpa_seed0/snapshots/step_100" in jobs(study)["then, seed 0"].words
+    # No report takes a run that settings were chosen by for a seed.
+    make_run(tmp_path / "fpa_seed0", [1, 2])
+    make_run(tmp_path / "search" / "fpa", [1, 2])
+    assert patterns(study, "", Jobs(study).all(), "wallclock") == [f"fpa={tmp_path}/fpa_seed[0-9]*"]
+
+
+def test_the_choosing_run_of_an_arm_whose_settings_are_chosen_is_one_of_its_candidates(tmp_path):
+    study = handed_over(tmp_path, Arm("fpa_offline", choose=["scale.lam=1,2"]))
+    found = jobs(study)
+    assert "fpa, to choose by" not in found
+    assert found["then, step=50"].command is None
+    assert {"fpa, lam=1", "fpa, lam=2", "snapshots of candidates"} <= set(found["then, step=50"].needs)
+    for lam in (1, 2):
+        finish_candidate(found[f"fpa, lam={lam}"], 1, right=lam)
+    job = jobs(study)["then, step=50"]
+    assert f"start_from='{tmp_path}/search/fpa,lam=2/snapshots/step_50'" in job.command.overrides
+    assert "fpa, lam=2" in job.needs
+
+
+def test_the_choosing_run_is_the_seed_s_own_where_it_is_one_of_them(tmp_path):
+    found = jobs(handed_over(tmp_path, Arm("fpa_offline"), choosing_seed=0))
+    assert "fpa, to choose by" not in found
+    assert "fpa, seed 0" in found["then, step=50"].needs
+    assert f"start_from={tmp_path}/fpa_seed0/snapshots/step_50" in found["then, step=50"].words
+
+
+def test_the_plan_and_the_status_know_what_is_chosen_from(tmp_path):
+    study = handed_over(tmp_path, Arm("fpa_offline"))
+    assert any("then 2, fpa 1" in note for note in plan_notes(study, Jobs(study).all()))
+    rows = {row[0]: row for row in plan_table(study, Jobs(study).all(), Diary(tmp_path / "study.json")).rows}
+    # Two candidates and a seed; the run to choose by and a seed.
+    assert (rows["then"][1], rows["fpa"][1]) == ("3", "2")
+    names = [row[0] for row in status_table(study, 0.0).rows]
+    assert {"fpa, to choose by", "then, step=50", "then, step=100"} <= set(names)
 
 
 def test_hydra_composes_the_evaluation_of_candidates(tmp_path):
