@@ -70,7 +70,7 @@ def test_a_sound_recipe_passes(check):
         (["actor_rollout_ref.actor.policy_loss._target_=verl.workers.config.PolicyLossConfig",
           *(f"~actor_rollout_ref.actor.policy_loss.{key}"
             for key in ("lam", "scoring_temperature", "forward_kl_coef", "forward_kl_over", "forward_kl_estimate",
-                        "track_reference", "reference", "reference_cache"))],
+                        "track_reference", "reference", "reference_cache", "reference_model"))],
          ConfigError, "policy_loss._target_: the offline trainer needs"),
         (["actor_rollout_ref.actor.use_kl_loss=true"], ConfigError, "forward_kl_coef"),
         (["actor_rollout_ref.rollout.n=8"], ConfigError, "rollout.n=8: an item.*set it to 1"),

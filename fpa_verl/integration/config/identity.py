@@ -20,7 +20,7 @@ from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.policy_losses import FORWARD_KL, OfflinePolicyLossConfig
 from fpa_verl.objectives import Needs
 from fpa_verl.rollouts import Selection
-from fpa_verl.rollouts.fingerprint import digest, first_difference
+from fpa_verl.rollouts.fingerprint import digest, first_difference, model_fingerprint
 from fpa_verl.rollouts.problems import problems_fingerprint
 from fpa_verl.rollouts.prompts import name_of
 from fpa_verl.rollouts.reference_cache import read_cache_file
@@ -213,6 +213,8 @@ def _offline_settings(facts: RunFacts) -> dict[str, Any]:
         "scoring_temperature": policy_loss.scoring_temperature,
         # Only what changes the result: the other sources are exact.
         **_approximation(facts),
+        # Where it is another than the model that the run begins with.
+        **({"reference_model": model_fingerprint(facts.reference_path)} if facts.reference_path else {}),
         "selection": _selection(facts),
         **({"mixing": dataclasses.asdict(facts.mixing)} if estimates_weight(facts) else {}),
     }
