@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.runs.names import RUN_FILE
-from fpa_verl.runs.rounds import has_rounds, read_run_in_rounds
-from fpa_verl.runs.run import Run, read_logged_run, read_run
+from fpa_verl.runs.rounds import has_rounds, whole_run
+from fpa_verl.runs.run import Run, read_logged_run
 from fpa_verl.runs.verl_logs import find_logs, whole_runs
 
 
@@ -51,7 +51,8 @@ def find_runs(
                     # Wandb links the latest run to a second place.
                     logs.setdefault(log.resolve(), (log, label))
     # A pattern may match a run in rounds and its rounds.
-    runs = [_read(folder, label) for folder, label in labels.items() if apart or folder.parent not in labels]
+    found = [whole_run(folder, label) for folder, label in labels.items() if apart or folder.parent not in labels]
+    runs = [run for run in found if run is not None]
     runs = [run for run in runs if with_evaluations or not run.only_evaluates]
     logs_of_runs = whole_runs(log for log, _ in logs.values())
     label_of = dict(logs.values())
@@ -64,10 +65,6 @@ def find_runs(
 def _as_one(folders: Sequence[Path], given: Path) -> list[Path]:
     """The run directories at or below a folder that was given, those of a run in rounds as the one that holds them."""
     return list(dict.fromkeys(one.parent if one != given and has_rounds(one.parent) else one for one in folders))
-
-
-def _read(folder: Path, label: str | None) -> Run:
-    return read_run_in_rounds(folder, label) if has_rounds(folder) else read_run(folder, label)
 
 
 def _is_in_a_run(path: Path) -> bool:

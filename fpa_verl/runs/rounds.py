@@ -102,6 +102,18 @@ def step_of_round(run: Run, number: int) -> int:
     return best_step(round_) if read_rounds(run.folder).hands_over == "best" else evaluated_steps(round_)[-1]
 
 
+def whole_run(folder: Path, label: str | None = None) -> Run | None:
+    """The run in a folder, in rounds or not, finished or not; None where none has begun."""
+    if has_rounds(folder):
+        return read_run_in_rounds(folder, label) if round_folders(folder) else None
+    return read_run(folder, label) if (folder / RUN_FILE).exists() else None
+
+
+def ledger_folders(folder: Path) -> list[Path]:
+    """Where what a run spent is written down: of one in rounds, also what it collected."""
+    return sorted(file.parent for file in folder.rglob(LEDGER_FILE)) if has_rounds(folder) else [folder]
+
+
 # ---- one run of several ---------------------------------------------------------------------------
 
 

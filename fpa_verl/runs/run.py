@@ -111,7 +111,7 @@ class Run:
         if self.log:
             return self.log.files
         if self.rounds:
-            return [file for one in self.rounds for file in one.files]
+            return [self.folder / ROUNDS_FILE, *(file for one in self.rounds for file in one.files)]
         return [file for pattern in REPORTED_FILES for file in sorted(self.folder.glob(pattern))]
 
     @property

@@ -17,9 +17,8 @@ from typing import Literal
 from fpa_verl.commands import Command, override, override_list, quoted
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.reference_cache import CACHE_FILE, cache_folder
-from fpa_verl.runs.ledger import read_spending
-from fpa_verl.runs.names import BEST_MODEL, RUN_FILE
-from fpa_verl.runs.run import read_run
+from fpa_verl.runs.names import BEST_MODEL
+from fpa_verl.runs.rounds import run_directories, whole_run
 from fpa_verl.runs.snapshots import not_evaluated, snapshot_folder, snapshots_of
 from fpa_verl.runs.validation import best_step, validation_accuracy, validation_sources
 from fpa_verl.study.definition import Arm, Candidate, Part, Study
@@ -81,9 +80,9 @@ class Job:
     @property
     def _is_finished_as_asked(self) -> bool:
         """Another command may go on from what this one left, or be refused: it is not done by it."""
-        if not (self.folder / RUN_FILE).exists() or not read_spending(self.folder).finished:
+        run = whole_run(self.folder)
+        if run is None or not run.finished:
             return False
-        run = read_run(self.folder)
         return self.command is None or run.command == self.command
 
     @property
@@ -307,10 +306,10 @@ class PartJobs:
             return only
         accuracies = []
         for job, candidate in zip(self.candidates(name), arm.candidates(), strict=True):
-            if job.command is None or not job.is_done or not_evaluated(job.folder):
+            if job.command is None or not job.is_done or any(map(not_evaluated, run_directories(job.folder))):
                 return None
-            run = read_run(job.folder)
-            if not validation_sources(run) or not run.points:
+            run = whole_run(job.folder)
+            if run is None or not validation_sources(run) or not run.points:
                 return None
             accuracies.append((validation_accuracy(run, best_step(run)), candidate))
         # The first of equals.
@@ -340,7 +339,7 @@ class PartJobs:
         """One evaluation of all that these runs kept; one that failed and kept nothing holds up none."""
         if not self.study.evaluation.snapshots:
             return []
-        there = tuple(job.folder for job in runs if snapshots_of(job.folder))
+        there = tuple(one for job in runs for one in run_directories(job.folder) if snapshots_of(one))
         folder = self.folder / ("evaluated_candidates" if "candidates" in name else "evaluated")
         samples = self.study.evaluation.samples
         command = self._common(
@@ -361,10 +360,10 @@ class PartJobs:
             ("base model", None, self.folder / "benchmarks" / BASE, self._label("base model"))
         ]
         models += [
-            (job.name, job.folder / BEST_MODEL, self._benchmark_folder(job), job.name)
+            (job.name, model, self._benchmark_folder(job), job.name)
             for job in runs
             # A run that never got better than the base model has kept no other.
-            if not job.is_done or (job.folder / BEST_MODEL).exists()
+            if (model := _best_model(job)).exists() or not job.is_done
         ]
         for name, model, folder, needed in models:
             command = self._common("evaluate", override("run_dir", str(folder)), override_list("data.val_files", files))
@@ -376,3 +375,8 @@ class PartJobs:
 
     def _benchmark_folder(self, job: Job) -> Path:
         return self.folder / "benchmarks" / job.folder.name
+
+
+def _best_model(job: Job) -> Path:
+    """Of a run in rounds, the last one's."""
+    return (run_directories(job.folder) or [job.folder])[-1] / BEST_MODEL

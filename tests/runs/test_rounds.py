@@ -18,6 +18,7 @@ from fpa_verl.runs.run import read_run
 from tests.runs.directories import INFO, make_run
 from tests.runs.test_handing_over import DATA, keep, owed
 
+COMMAND = "python -m verl.trainer.main recipe=fpa_offline rounds=2"
 LATER = {**INFO["fingerprints"], "model": "m after a round"}
 
 
@@ -31,9 +32,20 @@ def dataset(folder, seconds: float) -> Input:
     return Input(DATASET, str(folder), f"d of {folder.parent.name}", "m", seconds, cost_)
 
 
-def in_rounds(run, first, second, *, rounds=2, hands_over="last", of=4, reference="start", validation=(None, None)):
+def in_rounds(
+    run,
+    first,
+    second,
+    *,
+    rounds=2,
+    hands_over="last",
+    of=4,
+    reference="start",
+    validation=(None, None),
+    command=COMMAND,
+):
     """Two rounds, each step of which takes 900 s on 2 devices; each dataset took 1 device-hour."""
-    Rounds(rounds, reference, hands_over, "python -m verl.trainer.main recipe=fpa_offline rounds=2").write(run)
+    Rounds(rounds, reference, hands_over, command).write(run)
     one, other = (round_folder(run, number) for number in (1, 2))
     make_run(one, first, of=of, without=["dataset"], inputs=[DATA.as_json()], validation=validation[0])
     if second is not None:

@@ -88,7 +88,7 @@ class Chain:
     def _has_held_out_problems(self) -> bool:
         """What is missing is the first round's to say."""
         files = [name for name in as_list(self.config.data.val_files) if Path(name).expanduser().exists()]
-        return any(is_validation(problem.data_source) for problem in read_problems(files))
+        return bool(files) and any(is_validation(problem.data_source) for problem in read_problems(files))
 
     @cached_property
     def manifest(self) -> Manifest:

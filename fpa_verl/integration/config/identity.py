@@ -213,8 +213,7 @@ def _offline_settings(facts: RunFacts) -> dict[str, Any]:
         "scoring_temperature": policy_loss.scoring_temperature,
         # Only what changes the result: the other sources are exact.
         **_approximation(facts),
-        # Where it is another than the model that the run begins with.
-        **({"reference_model": model_fingerprint(facts.reference_path)} if facts.reference_path else {}),
+        **_other_reference(facts),
         "selection": _selection(facts),
         **({"mixing": dataclasses.asdict(facts.mixing)} if estimates_weight(facts) else {}),
     }
@@ -254,6 +253,12 @@ def _forward_kl(policy_loss: OfflinePolicyLossConfig) -> dict[str, str]:
     return {
         name: value for name, value in chosen.items() if policy_loss.forward_kl_coef and value != FORWARD_KL[name][0]
     }
+
+
+def _other_reference(facts: RunFacts) -> dict[str, str]:
+    """The reference, where it is another than the model that the run begins with."""
+    found = model_fingerprint(facts.reference_path) if facts.reference_path else facts.model["model"]
+    return {} if found == facts.model["model"] else {"reference_model": found}
 
 
 def _approximation(facts: RunFacts) -> dict[str, Any]:
