@@ -261,7 +261,7 @@ class PartJobs:
         for one in arm.candidates():
             folder = self.folder / SEARCH / f"{name},{one.words}"
             is_open = arm.start_from is not None and earlier is None
-            command = None if is_open else self._training(arm, folder, seed, one, earlier and earlier.folder)
+            command = None if is_open else self._training(arm, folder, seed, one, earlier.folder if earlier else None)
             title = f"{name}, {one.words}"
             found.append(self._job(title, "run", folder, command, arm=name, seed=seed, recipe=arm.recipe, needs=needs))
         return found
@@ -360,10 +360,10 @@ class PartJobs:
             ("base model", None, self.folder / "benchmarks" / BASE, self._label("base model"))
         ]
         models += [
-            (job.name, model, self._benchmark_folder(job), job.name)
+            (job.name, _best_model(job), self._benchmark_folder(job), job.name)
             for job in runs
             # A run that never got better than the base model has kept no other.
-            if (model := _best_model(job)).exists() or not job.is_done
+            if _best_model(job).exists() or not job.is_done
         ]
         for name, model, folder, needed in models:
             command = self._common("evaluate", override("run_dir", str(folder)), override_list("data.val_files", files))

@@ -149,6 +149,8 @@ class Chain:
 
     def _require_same_problems(self) -> None:
         """Later rounds collect on `problems.train` less those held out: they are to be the first dataset's."""
+        if OmegaConf.is_missing(self.config.problems, "train"):
+            raise ConfigError("problems.train names no file: name the one that the first round's dataset was made from")
         manifest, problems = self.manifest, str(self.config.problems.train)
         if manifest.fingerprints.get("problems") != problems_fingerprint(read_problems([problems])):
             raise MismatchError(
