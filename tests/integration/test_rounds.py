@@ -131,6 +131,7 @@ def test_a_round_hands_over_its_best_model_where_it_validates(chain):
         (["rounds=0"], "fpa_offline", "rounds=0: a whole number of at least 1"),
         (["rounds=many"], "fpa_offline", "rounds=many: a whole number"),
         (["rounds=2", "rounds_reference=last"], "fpa_offline", "rounds_reference=last: one of start, base"),
+        (["rounds=2", *LAST, "problems.train='???'"], "fpa_offline", "problems.train names no file"),
         (["rounds=2"], "grpo_baseline", "recipe=grpo_baseline does not learn from stored rollouts"),
         (["rounds=2"], "collect", "recipe=collect does not learn"),
         (

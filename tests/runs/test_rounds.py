@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from fpa_verl.files import append_json_line
 from fpa_verl.report.comparisons import cost, wallclock
 from fpa_verl.report.statistics.curves import paid_by
 from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.handing_over import model_of
 from fpa_verl.runs.inputs import DATASET, Input
 from fpa_verl.runs.names import RUN_FILE
 from fpa_verl.runs.rounds import Rounds, handed_over, read_run_in_rounds, round_folder, round_folders
@@ -144,6 +146,15 @@ def test_a_round_hands_over_its_best_model_or_its_last_snapshot(tmp_path):
         file.write_text(f'{{"step": {step}, "attempt": 1}}')
     assert handed_over(tmp_path, "best") == best
     assert handed_over(tmp_path, "last").name == "step_10"
+
+
+def test_start_from_a_run_in_rounds_takes_the_last_one_s_model(tmp_path):
+    run = in_rounds(tmp_path / "fpa", [1, 2], [2, 3])
+    for number in (1, 2):
+        by = owed(run / f"round_{number}", 1, 1800.0)
+        about = {"step": 1, "attempt": 1, "made_by": by.as_json()}
+        (keep(run / f"round_{number}" / "snapshots" / "step_1", by) / "fpa_verl.json").write_text(json.dumps(about))
+    assert model_of(str(run)) == run / "round_2" / "snapshots" / "step_1"
 
 
 def rows(comparison) -> list[list[str]]:
