@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.files import write_json
-from fpa_verl.rollouts import reference_cache
 from fpa_verl.runs.ledger import Cost, Spending, add_up, read_ledger
 from fpa_verl.runs.names import BEST_MODEL, LEDGER_FILE, ROUNDS_FILE, RUN_FILE
 from fpa_verl.runs.run import Point, Run, read_run
@@ -158,7 +157,7 @@ def read_run_in_rounds(folder: Path, label: str | None = None) -> Run:
 def ledgers_before(run: Run) -> list[Path]:
     """Folders with the ledgers of what was made for a later round: its dataset, and caches of its reference."""
     dataset = run.folder / ROLLOUTS
-    return [dataset, *sorted(file.parent for file in dataset.glob(f"{reference_cache.FOLDER}/*/{LEDGER_FILE}"))]
+    return sorted({dataset, *(file.parent for file in dataset.rglob(LEDGER_FILE))})
 
 
 def _lost_ledgers(rounds: list[Run]) -> str:

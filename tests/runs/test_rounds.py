@@ -93,6 +93,17 @@ def test_rounds_are_one_run_that_pays_for_all_of_them(tmp_path):
     assert dict(zip(by_phase.header, by_phase.rows[0], strict=True))["gen."] == "1.00"
 
 
+def test_a_cache_of_a_later_round_s_reference_is_paid_for(tmp_path):
+    run = in_rounds(tmp_path / "fpa", [1, 2], [2, 3])
+    ledger, attempt = run / "round_2" / "rollouts" / "reference" / "topk" / "ledger.jsonl", {"time": 0, "attempt": 1}
+    append_json_line(ledger, {"kind": "attempt", "devices": 2, **attempt})
+    append_json_line(ledger, {"kind": "end", "step": 1, "seconds": {"reference": 450.0}, **attempt})
+    (found,) = find_runs([run])
+    # Device-hours: a step and a collection as before, and a quarter for the cache.
+    assert [paid_by(found, point).device_seconds / 3600 for point in found.of_source("toy")] == [0.0, 1.5, 3.25]
+    assert [row[1] for row in rows(wallclock.compare([found]))] == ["1.00", "1.25"]
+
+
 def test_one_that_has_further_to_go_is_not_finished(tmp_path):
     run = read_run_in_rounds(in_rounds(tmp_path / "a", [1, 2], None))
     assert (run.method, run.finished) == ("fpa_offline, 2 rounds", False)
