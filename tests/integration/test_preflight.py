@@ -67,7 +67,9 @@ def test_a_sound_recipe_passes(check):
         (["actor_rollout_ref.actor.policy_loss.lam=-1"], ConfigError, "lam=-1: fpa needs a number of at least 0"),
         (["actor_rollout_ref.actor.policy_loss.loss_mode=vanilla"], ConfigError, "the offline trainer has a_star_po, "),
         (["actor_rollout_ref.actor.policy_loss.loss_mode=off_rl"], ConfigError, "lam=2.0 does not apply to off_rl"),
+        # hydra deletes nothing that is null.
         (["actor_rollout_ref.actor.policy_loss._target_=verl.workers.config.PolicyLossConfig",
+          "actor_rollout_ref.actor.policy_loss.reference_model=x",
           *(f"~actor_rollout_ref.actor.policy_loss.{key}"
             for key in ("lam", "scoring_temperature", "forward_kl_coef", "forward_kl_over", "forward_kl_estimate",
                         "track_reference", "reference", "reference_cache", "reference_model"))],

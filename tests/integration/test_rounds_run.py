@@ -67,7 +67,7 @@ def words(recipe: str, folder: Path, *more: str) -> list[str]:
 
 
 def in_rounds(*more: str) -> tuple[str, ...]:
-    length = (f"scale.offline.steps={STEPS}", "scale.offline.batch=16", "scale.offline.lr=1e-3", "data.seed=3")
+    length = (f"scale.offline.steps={STEPS}", "scale.offline.batch=8", "scale.offline.lr=1e-4", "data.seed=3")
     unevaluated = ("trainer.test_freq=-1", "trainer.val_before_train=false", f"snapshots.every={STEPS}")
     return ("rollouts=first", *length, *unevaluated, *more)
 
