@@ -59,6 +59,7 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
             does not ask for it. Costs one forward a step where it is not cached.
         reference: source of the reference: "forward", or that of a cache.
         reference_cache: the cache's folder.
+        reference_model: of another reference than the model that the run begins with.
     """
 
     objective: Objective | None = None
@@ -69,6 +70,7 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
     track_reference: bool = False
     reference: str = "forward"
     reference_cache: str | None = None
+    reference_model: str | None = None
 
     def __post_init__(self) -> None:
         if not self.scoring_temperature > 0:

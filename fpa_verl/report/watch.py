@@ -177,7 +177,7 @@ def watched(given: Sequence[str]) -> tuple[list[Run], list[Path]]:
         DatasetError: there is nothing but logs of verl.
     """
     there = [one for one in given if Path(one).exists() or glob(one.partition("=")[2] or one, recursive=True)]
-    found = find_runs(there) if there else []
+    found = find_runs(there, apart=True) if there else []
     runs = [run for run in found if not run.log]
     if found and not runs:
         raise DatasetError(f"{found[0].folder}: a log of verl does not say how far its run is: give run directories")

@@ -50,6 +50,9 @@ class Cost:
     device_seconds: float = 0.0
     wall_seconds: float = 0.0
 
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.device_seconds + other.device_seconds, self.wall_seconds + other.wall_seconds)
+
 
 @dataclass(frozen=True)
 class Spending:

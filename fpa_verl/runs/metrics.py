@@ -41,6 +41,17 @@ def read_metrics(folder: Path) -> Metrics:
     return found
 
 
+def one_after_another(runs: Iterable[tuple[Metrics, int]]) -> Metrics:
+    """Those of several runs, each with the number of its last step, as if they were one."""
+    found: Metrics = {}
+    before = 0
+    for metrics, last_step in runs:
+        for name, by_step in metrics.items():
+            found.setdefault(name, {}).update({before + step: value for step, value in by_step.items()})
+        before += last_step
+    return found
+
+
 # Comparisons of one report read the same files; the size tells whether a live run has gone on.
 @lru_cache(maxsize=256)
 def _read_file(file: Path, size: int) -> Metrics:

@@ -12,6 +12,8 @@ log.txt             what verl, Ray, vLLM and the workers printed, one attempt af
 samples/            the answers of `recipe=evaluate`; of a run that trains in a folder for each attempt and step
 checkpoints/        verl's checkpoints
 best/               the model of the highest validation accuracy, in Hugging Face format
+round_N/            of a run in rounds, which has `rounds.json` and none of the others: the run directory of a round
+                    (`fpa_verl.runs.rounds`)
 snapshots/          the model every so many steps, in Hugging Face format (`fpa_verl.runs.snapshots`)
 """
 
@@ -27,6 +29,7 @@ LOG_FILE = "log.txt"
 ANSWERS_FOLDER = "samples"
 BEST_MODEL = "best"
 SNAPSHOTS_FOLDER = "snapshots"
+ROUNDS_FILE = "rounds.json"
 
 # `kind` in the run.json of `recipe=evaluate`; training runs have none.
 EVALUATION_KIND = "evaluation"

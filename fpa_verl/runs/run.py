@@ -16,8 +16,8 @@ from fpa_verl.files import read_json_lines
 from fpa_verl.runs.inputs import DATASET, RUN, Input, everything_owed, read_inputs, root_of
 from fpa_verl.runs.ledger import Cost, Spending, add_up, read_ledger
 from fpa_verl.runs.ledger_gaps import missing_from_ledger
-from fpa_verl.runs.metrics import Metrics, by_metric, read_metrics
-from fpa_verl.runs.names import EVALUATION_KIND, EVALUATIONS_FILE, LEDGER_FILE, REPORTED_FILES, RUN_FILE
+from fpa_verl.runs.metrics import Metrics, by_metric, one_after_another, read_metrics
+from fpa_verl.runs.names import EVALUATION_KIND, EVALUATIONS_FILE, LEDGER_FILE, REPORTED_FILES, ROUNDS_FILE, RUN_FILE
 from fpa_verl.runs.verl_logs import VerlLog, read_log
 from fpa_verl.runs.verl_metrics import (
     accuracies,
@@ -77,6 +77,7 @@ class Run:
         log: None for a run directory.
         missing_cost: what its ledger lacks, in words; empty where the cost of every step is known.
         chosen_step: that it took for its best, where step 0 is no longer what it measured there itself.
+        rounds: of a run in rounds, the runs that it is put together from; empty for any other.
     """
 
     folder: Path
@@ -87,10 +88,14 @@ class Run:
     log: VerlLog | None = None
     missing_cost: str = ""
     chosen_step: int | None = None
+    rounds: tuple[Run, ...] = ()
 
     @property
     def name(self) -> str:
-        return self.log.name if self.log else self.folder.name
+        if self.log:
+            return self.log.name
+        in_rounds = (self.folder.parent / ROUNDS_FILE).exists()
+        return f"{self.folder.parent.name}/{self.folder.name}" if in_rounds else self.folder.name
 
     @property
     def command(self) -> Command | None:
@@ -105,6 +110,8 @@ class Run:
         """What reports read of it."""
         if self.log:
             return self.log.files
+        if self.rounds:
+            return [self.folder / ROUNDS_FILE, *(file for one in self.rounds for file in one.files)]
         return [file for pattern in REPORTED_FILES for file in sorted(self.folder.glob(pattern))]
 
     @property
@@ -132,6 +139,8 @@ class Run:
     def metrics(self) -> Metrics:
         if self.log:
             return by_metric((record.step, record.metrics) for record in self.log.records)
+        if self.rounds:
+            return one_after_another([(one.metrics, one.spending.last_step) for one in self.rounds])
         return read_metrics(self.folder)
 
     @property

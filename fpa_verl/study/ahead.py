@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from fpa_verl.commands import Command, key_of
 from fpa_verl.study.definition import Study
 from fpa_verl.study.jobs import Job
 from fpa_verl.study.state import Diary, phase_of
@@ -30,7 +31,7 @@ class Ahead:
         took = [
             past.seconds
             for one in jobs
-            if (one.recipe, one.kind) == (job.recipe, job.kind)
+            if _alike(one) == _alike(job)
             and (past := self.diary.jobs.get(one.name)) is not None
             and past.seconds is not None
             and not past.error
@@ -47,6 +48,12 @@ class Ahead:
         """Seconds that some of the jobs take one after the other; None where that of one is not known."""
         expected = [self.expected(job, jobs)[0] for job in some]
         return None if None in expected else sum(seconds for seconds in expected if seconds is not None)
+
+
+def _alike(job: Job) -> tuple[str, str, str]:
+    """What jobs have in common that take as long: recipe, kind, and how many rounds they go."""
+    words = job.command.overrides if isinstance(job.command, Command) else ()
+    return job.recipe, job.kind, next((word for word in words if key_of(word) == "rounds"), "")
 
 
 def plan_table(study: Study, jobs: Sequence[Job], diary: Diary) -> Table:

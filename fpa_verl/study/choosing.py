@@ -10,7 +10,8 @@ from pathlib import Path
 from fpa_verl.evaluation.accuracy import Outcomes
 from fpa_verl.evaluation.paired import paired_difference
 from fpa_verl.runs.ledger import read_spending
-from fpa_verl.runs.run import Run, read_run
+from fpa_verl.runs.rounds import ledger_folders, run_directories, whole_run
+from fpa_verl.runs.run import Run
 from fpa_verl.runs.snapshots import not_evaluated
 from fpa_verl.runs.validation import best_step, evaluated_steps, point_at, validation_accuracy, validation_sources
 from fpa_verl.study.definition import Candidate
@@ -49,15 +50,16 @@ class Tried:
     @property
     def device_seconds(self) -> float:
         """What trying it took, start-up and evaluation included."""
-        return sum(read_spending(self.run.folder).device_seconds.values())
+        ledgers = map(read_spending, ledger_folders(self.run.folder))
+        return sum(sum(ledger.device_seconds.values()) for ledger in ledgers)
 
 
 def tried(candidate: Candidate, folder: Path) -> Tried | None:
     """The candidate with the run that it left in a folder; None where it is not judged yet."""
-    if not_evaluated(folder):
+    if any(map(not_evaluated, run_directories(folder))):
         return None
-    run = read_run(folder)
-    return Tried(candidate, run) if validation_sources(run) and run.points else None
+    run = whole_run(folder)
+    return Tried(candidate, run) if run and validation_sources(run) and run.points else None
 
 
 def take(candidates: Sequence[Tried], within: float = 0.0) -> Tried:

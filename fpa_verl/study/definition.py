@@ -323,6 +323,9 @@ def _broken_handovers(study: Study, part: Part) -> Iterator[str]:
 
 def _wrong_steps(study: Study, start: HandedOver, other: Arm) -> Iterator[str]:
     steps = start.steps
+    if start.step is not None and any(key_of(word) == "rounds" for word in other.overrides):
+        yield f"{start.arm} goes in rounds, each with steps of its own: leave step out, for its last model"
+        return
     if start.step is not None and (not steps or any(type(step) is not int for step in steps)):
         yield f"step {start.step}: a whole number, or a list of several to choose from"
         return

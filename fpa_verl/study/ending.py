@@ -14,6 +14,7 @@ from fpa_verl.report.output import write_report
 from fpa_verl.report.provenance import command_line
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.names import EVALUATIONS_FILE
+from fpa_verl.runs.rounds import run_directories
 from fpa_verl.study.definition import Study
 from fpa_verl.study.jobs import BASE, Job, Jobs, PartJobs
 from fpa_verl.tables import as_markdown, for_terminal
@@ -67,7 +68,8 @@ def patterns(study: Study, part: str, jobs: list[Job], name: str) -> list[str]:
     """What of a part a report reads, as one types it: the runs that were evaluated, and no candidate."""
     folder = study.part_folder(part)
     runs = [job for job in jobs if job.kind == "run" and not job.is_candidate]
-    arms = dict.fromkeys(job.arm for job in runs if (job.folder / EVALUATIONS_FILE).exists())
+    evaluated = [job for job in runs if any((one / EVALUATIONS_FILE).exists() for one in run_directories(job.folder))]
+    arms = dict.fromkeys(job.arm for job in evaluated)
     found = [f"{arm}={folder}/{arm}_seed[0-9]*" if name in BY_ARM else f"{folder}/{arm}_seed[0-9]*" for arm in arms]
     if name == WITH_EVALUATIONS:
         found += [str(path) for path in (folder / BASE, folder / "benchmarks") if path.exists()]

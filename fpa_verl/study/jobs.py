@@ -17,9 +17,8 @@ from typing import Literal
 from fpa_verl.commands import Command, override, override_list, quoted
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.reference_cache import CACHE_FILE, cache_folder
-from fpa_verl.runs.ledger import read_spending
-from fpa_verl.runs.names import BEST_MODEL, RUN_FILE
-from fpa_verl.runs.run import read_run
+from fpa_verl.runs.names import BEST_MODEL
+from fpa_verl.runs.rounds import run_directories, whole_run
 from fpa_verl.runs.snapshots import not_evaluated, snapshot_folder, snapshots_of
 from fpa_verl.study.choosing import Tried, better_half, choosing_table, half_of, take, tried
 from fpa_verl.study.definition import Arm, Candidate, Part, Study
@@ -82,9 +81,9 @@ class Job:
     @property
     def _is_finished_as_asked(self) -> bool:
         """Another command may go on from what this one left, or be refused: it is not done by it."""
-        if not (self.folder / RUN_FILE).exists() or not read_spending(self.folder).finished:
+        run = whole_run(self.folder)
+        if run is None or not run.finished:
             return False
-        run = read_run(self.folder)
         return self.command is None or run.command == self.command
 
     @property
@@ -286,7 +285,11 @@ class PartJobs:
         words = ",".join([one.words if one else place, *([f"steps={steps}"] if steps else [])])
         folder = self.folder / SEARCH / f"{name},{words}"
         is_open = one is None or (arm.start_from is not None and earlier is None)
-        command = None if is_open or one is None else self._training(arm, folder, seed, one, earlier and earlier.folder)
+        command = (
+            None
+            if is_open or one is None
+            else self._training(arm, folder, seed, one, earlier.folder if earlier else None)
+        )
         if command and steps:
             command = command.with_values({"trainer.total_training_steps": str(steps)})
         before = self._choosing(arm.start_from.arm, earlier) if arm.start_from else ()
@@ -376,7 +379,7 @@ class PartJobs:
         """One evaluation of all that these runs kept; one that failed and kept nothing holds up none."""
         if not self.study.evaluation.snapshots:
             return []
-        there = tuple(job.folder for job in runs if snapshots_of(job.folder))
+        there = tuple(one for job in runs for one in run_directories(job.folder) if snapshots_of(one))
         folder = self.folder / ("evaluated_candidates" if "candidates" in name else "evaluated")
         samples = self.study.evaluation.samples
         command = self._common(
@@ -397,10 +400,10 @@ class PartJobs:
             ("base model", None, self.folder / "benchmarks" / BASE, self._label("base model"))
         ]
         models += [
-            (job.name, job.folder / BEST_MODEL, self._benchmark_folder(job), job.name)
+            (job.name, _best_model(job), self._benchmark_folder(job), job.name)
             for job in runs
             # A run that never got better than the base model has kept no other.
-            if not job.is_done or (job.folder / BEST_MODEL).exists()
+            if _best_model(job).exists() or not job.is_done
         ]
         for name, model, folder, needed in models:
             command = self._common("evaluate", override("run_dir", str(folder)), override_list("data.val_files", files))
@@ -419,3 +422,8 @@ def _judged(rung: Sequence[tuple[Candidate | None, Job]]) -> list[Tried] | None:
     found = [tried(one, job.folder) if one and job.command and job.is_done else None for one, job in rung]
     known = [one for one in found if one is not None]
     return known if len(known) == len(rung) else None
+
+
+def _best_model(job: Job) -> Path:
+    """Of a run in rounds, the last one's."""
+    return (run_directories(job.folder) or [job.folder])[-1] / BEST_MODEL

@@ -15,8 +15,8 @@ import psutil
 from fpa_verl.errors import FpaError
 from fpa_verl.files import write_json
 from fpa_verl.runs.ledger import read_spending
-from fpa_verl.runs.names import RUN_FILE
-from fpa_verl.runs.run import Run, read_run
+from fpa_verl.runs.rounds import ledger_folders, whole_run
+from fpa_verl.runs.run import Run
 from fpa_verl.runs.state import Reader, accuracy
 from fpa_verl.runs.summary import SECONDS_PER_HOUR
 from fpa_verl.study.jobs import Job
@@ -102,10 +102,10 @@ def reached(job: Job) -> str:
 
 def left_by(job: Job, *kinds: str) -> Run | None:
     """The run that a job of one of these kinds has left so far; None where there is none that can be read."""
-    if job.kind not in kinds or not (job.folder / RUN_FILE).exists():
+    if job.kind not in kinds:
         return None
     with suppress(FpaError):
-        return read_run(job.folder)
+        return whole_run(job.folder)
     return None
 
 
@@ -117,5 +117,5 @@ def reader_of(job: Job, diary: Diary, now: float) -> Reader:
 
 def device_hours(jobs: Iterable[Job]) -> float:
     """What all of them spent so far, as the ledgers have it: start-up and evaluation included, for they are paid."""
-    folders = dict.fromkeys(job.folder for job in jobs if job.kind != "prepare")
+    folders = dict.fromkeys(one for job in jobs if job.kind != "prepare" for one in ledger_folders(job.folder))
     return sum(sum(read_spending(folder).device_seconds.values()) for folder in folders) / SECONDS_PER_HOUR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -234,6 +235,33 @@ def test_the_reference_can_be_held_for_the_dynamics_alone(base_model, chained_ad
     assert "wrong/log_prob_change" not in plain
     assert tracked["wrong/log_prob_change"] != 0
     assert tracked["loss"] == plain["loss"]
+
+
+def test_another_reference_is_the_model_that_is_named(base_model, chained_additions, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    base, moved = (AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32) for _ in "bm")
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in moved.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=generator))
+    shutil.copytree(base_model, tmp_path / "moved")
+    moved.save_pretrained(tmp_path / "moved")
+    rows, data = batch(chained_additions)
+
+    def log_prob(model, row) -> float:
+        labels = torch.tensor(row["response_ids"])[:, None]
+        return logits_of(model, row).log_softmax(-1).gather(-1, labels).sum().item()
+
+    changes = {"right": 0.0, "wrong": 0.0}
+    for row in rows:
+        changes["right" if row["status"] == "right" else "wrong"] += log_prob(moved, row) - log_prob(base, row)
+    fixed = update(worker(tmp_path / "moved", "fpa_offline", f"reference.model={base_model}"), data)
+    own = update(worker(tmp_path / "moved", "fpa_offline"), batch(chained_additions)[1])
+    for side, change in changes.items():
+        assert abs(change) > 0.1
+        assert fixed[f"{side}/log_prob_change"] == pytest.approx(change, rel=1e-3, abs=1e-3)
+        assert own[f"{side}/log_prob_change"] == pytest.approx(0, abs=1e-3)
 
 
 def test_the_policy_is_exported_as_a_hugging_face_model(base_model, chained_additions, tmp_path):

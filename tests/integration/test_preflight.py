@@ -68,10 +68,12 @@ def test_a_sound_recipe_passes(check):
         (["actor_rollout_ref.actor.policy_loss.lam=-1"], ConfigError, "lam=-1: fpa needs a number of at least 0"),
         (["actor_rollout_ref.actor.policy_loss.loss_mode=vanilla"], ConfigError, "the offline trainer has a_star_po, "),
         (["actor_rollout_ref.actor.policy_loss.loss_mode=off_rl"], ConfigError, "lam=2.0 does not apply to off_rl"),
+        # hydra deletes nothing that is null.
         (["actor_rollout_ref.actor.policy_loss._target_=verl.workers.config.PolicyLossConfig",
+          "actor_rollout_ref.actor.policy_loss.reference_model=x",
           *(f"~actor_rollout_ref.actor.policy_loss.{key}"
             for key in ("lam", "scoring_temperature", "forward_kl_coef", "forward_kl_over", "forward_kl_estimate",
-                        "track_reference", "reference", "reference_cache"))],
+                        "track_reference", "reference", "reference_cache", "reference_model"))],
          ConfigError, "policy_loss._target_: the offline trainer needs"),
         (["actor_rollout_ref.actor.use_kl_loss=true"], ConfigError, "forward_kl_coef"),
         (["actor_rollout_ref.rollout.n=8"], ConfigError, "rollout.n=8: an item.*set it to 1"),

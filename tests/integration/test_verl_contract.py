@@ -213,6 +213,9 @@ PIECES = [
     ("verl.trainer.ppo.v1.trainer_base", "if self.trainer_mode != \"sync\":", "trainers/loops.py"),
     ("verl.trainer.ppo.v1.agent_loop_tq", 'prompt.pop("__do_sample__"', "trainers/loops.py"),
     ("verl.utils.dataset.rl_dataset", "if not self.serialize_dataset", "trainers/static_rollouts.py"),
+    # Where the reference's weights come from.
+    (WORKERS, "self.ref = self.ref_worker_cls(config=ref_training_config)", "workers/actor.py"),
+    (FSDP, "pretrained_model_name_or_path=self.model_config.local_path", "workers/actor.py"),
     # Metrics that reports read, of logs of verl's own as well.
     ("verl.trainer.ppo.metric_utils", 'f"timing_s/{name}"', "runs/verl_metrics.py"),
     ("verl.trainer.ppo.metric_utils", '"perf/total_num_tokens"', "runs/metrics.py"),

@@ -28,8 +28,8 @@ def test_seeds_of_one_recipe_make_one_row_with_their_spread(tmp_path):
     assert table.header == ["recipe", "seeds", "toy", "best val.", "validation", "device-min"]
     # 50, 75 and 100 %: standard deviation 25.
     assert table.rows == [
-        ["fpa_offline", "3", "75.0 ± 25.0", "75.0 ± 25.0", "50.0"],
-        ["off_rl", "1", "25.0", "25.0", "25.0"],
+        ["fpa_offline", "3", "75.0 ± 25.0", "75.0 ± 25.0", "50.0", "30.00"],
+        ["off_rl", "1", "25.0", "25.0", "25.0", "30.00"],
     ]
 
 

@@ -90,6 +90,11 @@ def test_what_is_left_out_has_a_value(tmp_path):
             "  a: {recipe: dpo, start_from: {arm: b, step: [5, 5]}}\n",
             "each once",
         ),
+        (
+            "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft, overrides: [rounds=2]}\n"
+            "  a: {recipe: dpo, start_from: {arm: b, step: 5}}\n",
+            "b goes in rounds",
+        ),
         *(
             (
                 "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"

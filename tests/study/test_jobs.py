@@ -23,10 +23,11 @@ from fpa_verl.study.definition import Arm, Candidate, Evaluation, HandedOver, Pa
 from fpa_verl.study.ending import patterns, write_choices
 from fpa_verl.study.jobs import Jobs
 from fpa_verl.study.launching import Launcher
-from fpa_verl.study.state import Diary, Past, phase_of
+from fpa_verl.study.state import Diary, Past, device_hours, phase_of
 from fpa_verl.study.status import status_table
 from tests.integration.running import composed
 from tests.runs.directories import make_run, outcomes
+from tests.runs.test_rounds import in_rounds
 
 
 def small(folder, **changes):
@@ -309,6 +310,25 @@ def test_half_and_no_better_one_is_left_behind(right):
     assert len(kept) == half_of(len(of)) == math.ceil(len(of) / 2)
     assert min(one.accuracy for one in kept) >= sorted(right)[-len(kept)]
     assert kept == [one for one in of if any(one is other for other in kept)]
+
+
+def test_an_arm_in_rounds_is_a_run_whose_rounds_are_evaluated(tmp_path):
+    arms = {"off": Arm("off_rl"), "anew": Arm("fpa_offline", overrides=["rounds=2"])}
+    study = small(tmp_path, arms=arms, seeds=[0])
+    job = jobs(study)["anew, seed 0"]
+    run = in_rounds(job.folder, [1, 2], [2, 3], command=job.words)
+    assert job.is_done
+    assert not Jobs(small(tmp_path, seeds=[0])).all()[-2].is_done
+    for number in (1, 2):
+        keep_snapshot(run / f"round_{number}", 1)
+    words = jobs(study)["snapshots"].words
+    assert f"evaluation.runs=[{run}/round_1,{run}/round_2]" in words
+    # Two steps of 900 s and a collection of 500 + 1,800 s, all on 2 devices; evaluations of 10,000 s after each step.
+    assert device_hours([job]) == pytest.approx(2 * (2 * 900 + 2300 + 2 * 10_000) / 3600)
+    assert patterns(study, "", Jobs(study).all(), "wallclock") == [f"anew={tmp_path}/anew_seed[0-9]*"]
+    # More rounds are another command.
+    study.arms["anew"].overrides = ["rounds=3"]
+    assert not jobs(study)["anew, seed 0"].is_done
 
 
 def test_parts_have_folders_overrides_and_jobs_of_their_own(tmp_path):

@@ -87,10 +87,7 @@ def hand_over(config: DictConfig) -> None:
 
 
 def place_outputs(config: DictConfig) -> None:
-    """Make all paths absolute, and run_dir one of its own for each job of a multirun."""
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode == RunMode.MULTIRUN and not is_named("run_dir"):
-        config.run_dir = hydra_config.runtime.output_dir
+    """Make all paths absolute."""
     config.run_dir = str(Path(config.run_dir).expanduser().absolute())
     config.rollouts = _absolute(config.rollouts)
     for split in ("train", "test"):
@@ -104,8 +101,18 @@ def place_outputs(config: DictConfig) -> None:
         evaluation.base = _absolute(evaluation.base)
     if "runs" in evaluation:
         evaluation.runs = [_absolute(name) for name in as_list(evaluation.runs)]
+    reference = OmegaConf.select(config, "reference.model")
+    if reference and Path(reference).expanduser().is_dir():
+        config.reference.model = _absolute(reference)
     for files in ("train_files", "val_files"):
         config.data[files] = [_absolute(name) for name in as_list(config.data[files])]
+
+
+def choose_run_dir(config: DictConfig) -> None:
+    """One of its own for each job of a multirun."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode == RunMode.MULTIRUN and not is_named("run_dir"):
+        config.run_dir = hydra_config.runtime.output_dir
 
 
 def is_named(key: str) -> bool:
@@ -172,6 +179,7 @@ def prepare(config: DictConfig, started_at: float) -> RunFacts:
         FpaError: the recipe cannot be run as given.
     """
     hand_over(config)
+    choose_run_dir(config)
     model = str(config.actor_rollout_ref.model.path)
     # What a download shows of itself is not shown.
     from_hub = f" ({model}: from the hub, if it is not here yet)" if is_hub_name(model) else ""
@@ -206,6 +214,8 @@ def run(config: DictConfig, started_at: float, verls_main: Callable[[DictConfig]
         FpaError: the recipe cannot be run as given, or a worker stopped with such an error.
     """
     require_recipe(config)
+    if runs_in_rounds(config):
+        return
     from fpa_verl.integration.command.terminal import Terminal
     from fpa_verl.integration.forkserver.start import forked_workers
 
@@ -217,6 +227,21 @@ def run(config: DictConfig, started_at: float, verls_main: Callable[[DictConfig]
                 (verls_main or call_verl)(config)
             facts = what_was_made(config)
     facts.kind.report(facts)
+
+
+def runs_in_rounds(config: DictConfig) -> bool:
+    """Do all of it in other processes where the command asks for rounds; whether it does.
+
+    Raises:
+        FpaError: it cannot be done, or one of them failed.
+    """
+    if config.rounds == 1:
+        return False
+    from fpa_verl.integration.command import rounds
+
+    choose_run_dir(config)
+    rounds.run(config, typed_job(config))
+    return True
 
 
 def has_work(facts: RunFacts) -> bool:

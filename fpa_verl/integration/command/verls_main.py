@@ -57,6 +57,8 @@ class AroundVerlsMain(Callback):
         started_at = psutil.Process().create_time()
         with said_in_one_line():
             launch.require_recipe(config)
+            if launch.runs_in_rounds(config):
+                sys.exit(0)
             with ExitStack() as around:
                 terminal = around.enter_context(Terminal(verbose=bool(config.verbose)))
                 around.enter_context(forked_workers(config))

@@ -255,6 +255,12 @@ class RunFacts:
         )
 
     @property
+    def reference_path(self) -> str | None:
+        """Another reference than the model that the run begins with; None: that one."""
+        named = OmegaConf.select(self.config, "reference.model")
+        return None if named is None else str(named)
+
+    @property
     def cache_folder(self) -> Path:
         """Where that cache is, or would be."""
         return cache_folder(Path(self.config.rollouts).expanduser(), self.config.reference.source)

@@ -20,7 +20,7 @@ from fpa_verl.integration.config.versions import installed_versions
 from fpa_verl.integration.policy_losses import FORWARD_KL, OfflinePolicyLossConfig
 from fpa_verl.objectives import Needs
 from fpa_verl.rollouts import Selection
-from fpa_verl.rollouts.fingerprint import digest, first_difference
+from fpa_verl.rollouts.fingerprint import digest, first_difference, model_fingerprint
 from fpa_verl.rollouts.problems import problems_fingerprint
 from fpa_verl.rollouts.prompts import name_of
 from fpa_verl.rollouts.reference_cache import read_cache_file
@@ -212,6 +212,7 @@ def _offline_settings(facts: RunFacts) -> dict[str, Any]:
         "scoring_temperature": policy_loss.scoring_temperature,
         # Only what changes the result: the other sources are exact.
         **_approximation(facts),
+        **_other_reference(facts),
         "selection": _selection(facts),
         **({"mixing": dataclasses.asdict(facts.mixing)} if estimates_weight(facts) else {}),
     }
@@ -245,6 +246,12 @@ def _forward_kl(policy_loss: OfflinePolicyLossConfig) -> dict[str, str]:
     return {
         name: value for name, value in chosen.items() if policy_loss.forward_kl_coef and value != FORWARD_KL[name][0]
     }
+
+
+def _other_reference(facts: RunFacts) -> dict[str, str]:
+    """The reference, where it is another than the model that the run begins with."""
+    found = model_fingerprint(facts.reference_path) if facts.reference_path else facts.model["model"]
+    return {} if found == facts.model["model"] else {"reference_model": found}
 
 
 def _approximation(facts: RunFacts) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fpa_verl.bounds import bounded, out_of_bounds
+from fpa_verl.bounds import bounded, one_of, out_of_bounds
 from fpa_verl.errors import ConfigError
 from fpa_verl.reward.function import VERLS_OWN, RewardFunction
 from fpa_verl.rollouts.traces import USUAL, Markers
@@ -60,6 +60,14 @@ class Snapshots:
     """`snapshots`. every: steps between two that are kept; unset, there is none."""
 
     every: int | None = bounded(None, at_least=1, whole=True)
+
+
+@dataclass(frozen=True)
+class InRounds:
+    """A run in rounds: how many, and whose model the reference of each is, its own start or the first one's."""
+
+    rounds: int = bounded(1, at_least=1, whole=True)
+    rounds_reference: str = one_of("start", "base")
 
 
 @dataclass(frozen=True)

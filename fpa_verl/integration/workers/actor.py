@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.torch_dtypes import PrecisionType
+from verl.workers.config import TrainingWorkerConfig
+from verl.workers.engine_workers import TrainingWorker
 
 from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.config.settings import compute_dtype, trains_adapter
@@ -31,6 +34,7 @@ from fpa_verl.integration.workers.reference import (
     take_buffers,
 )
 from fpa_verl.objectives import Needs
+from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.reference_cache import ReferenceCache, part_name, write_part
 from fpa_verl.runs.metrics import SIDES, dynamics_metric
 
@@ -54,6 +58,12 @@ class CacheRequest:
     source: str
     k: int
     samples: int
+
+
+def _worker_of_model(path: str, config: TrainingWorkerConfig) -> TrainingWorker:
+    """Verl's worker with the weights of another model of the same architecture."""
+    config.model_config.local_path = str(local_model_dir(path))
+    return TrainingWorker(config=config)
 
 
 class OfflineActorWorker(ExportingActorWorker):
@@ -80,6 +90,8 @@ class OfflineActorWorker(ExportingActorWorker):
             # verl's init_model goes by substrings of the role; "actor_ref" and "actor_rollout_ref"
             # build the reference with verl's own code, without a second worker group.
             self.role += "_ref"
+        if self._policy_loss.reference_model:
+            self.ref_worker_cls = partial(_worker_of_model, self._policy_loss.reference_model)
         super().init_model()
         self._reference = self._open_reference() if self._policy_loss.needs_reference else None
         engine = self.actor.engine

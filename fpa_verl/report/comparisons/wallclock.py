@@ -21,6 +21,7 @@ from fpa_verl.report.comparable import (
 )
 from fpa_verl.report.comparison import Comparison, Headline
 from fpa_verl.report.comparisons import wallclock_tables
+from fpa_verl.report.comparisons.rounds import rounds_json, rounds_notes
 from fpa_verl.report.comparisons.wallclock_headline import headline
 from fpa_verl.report.statistics.arms import arms_of
 from fpa_verl.report.statistics.base import base_notes, pooled_points
@@ -64,7 +65,7 @@ class WallClock(CostCurves, Comparison):
             if run.unscored
         ]
         base = base_notes(self.runs, [self.data_source])
-        found = [*self.left_out, *base, *self._target_notes(), *imported, *unscored]
+        found = [*self.left_out, *rounds_notes(self), *base, *self._target_notes(), *imported, *unscored]
         return [*found, *notes_on(self.runs), *self._statistics_notes()]
 
     def _target_notes(self) -> list[str]:
@@ -116,6 +117,7 @@ class WallClock(CostCurves, Comparison):
             "method": curve.name,
             "runs": [run.name for run in curve.runs],
             "dataset_hours": curve.data,
+            **({"rounds": rounds} if (rounds := rounds_json(self, curve.name)) else {}),
             "curve": [
                 dict(zip(names, (column.item() for column in point), strict=True))
                 for point in zip(*columns, lower, upper, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fpa_verl.report.comparisons.rounds import rounds_tables
 from fpa_verl.report.statistics.bootstrap import LEVEL, REPLICATES, Estimate
 from fpa_verl.report.statistics.cost_curves import CostCurves
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, MethodCurve
@@ -17,12 +18,13 @@ AT_START = "base"
 
 
 def tables(comparison: CostCurves) -> list[Table]:
-    """Methods, targets, ratios and reused data where there is something to compare with, runs."""
+    """Methods, rounds, targets, ratios and reused data where there is something to compare with, runs."""
+    first = [method_table(comparison), *rounds_tables(comparison)]
     beside = [ratio_table(comparison)] if comparison.against and len(comparison.methods) > 1 else []
     reused = [reuse_table(comparison)] if any(time.break_even for time in comparison.times) else []
     if not comparison.targets:
-        return [method_table(comparison), run_table(comparison)]
-    return [method_table(comparison), target_table(comparison), *beside, *reused, run_table(comparison)]
+        return [*first, run_table(comparison)]
+    return [*first, target_table(comparison), *beside, *reused, run_table(comparison)]
 
 
 def method_table(comparison: CostCurves) -> Table:

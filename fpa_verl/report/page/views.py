@@ -71,7 +71,9 @@ def read_views(runs: list[Run], sampling: dict[int, list[float] | None]) -> View
     views = Views()
     for row, log_probs in sampling.items():
         views.add(row, SAMPLING, log_probs)
-    found = [(run, read_token_log_probs(run.folder)) for run in _first_seeds_first(runs)]
+    # Of a run in rounds the first one learned from the dataset.
+    folders = [(run, run.rounds[0].folder if run.rounds else run.folder) for run in _first_seeds_first(runs)]
+    found = [(run, read_token_log_probs(folder)) for run, folder in folders]
     noted = [(run, rows) for run, rows in found if rows.keys() & sampling.keys()]
     for number, (run, rows) in enumerate(noted[:RUNS]):
         for row in rows.keys() & sampling.keys():
@@ -96,8 +98,12 @@ def _first_seeds_first(runs: list[Run]) -> list[Run]:
 
 
 def _reference_key(run: Run) -> str:
-    """All runs share the reference, the base model, so that one may have noted it for another; not its temperature."""
-    return f"reference, scored at temperature {run.training.get('scoring_temperature', 1.0):g}"
+    """Runs share the reference, the model that sampled the dataset, so that one may have noted it for another.
+
+    Not its temperature, nor one that was named (`reference.model`).
+    """
+    other = f" {run.training['reference_model']}" if "reference_model" in run.training else ""
+    return f"reference{other}, scored at temperature {run.training.get('scoring_temperature', 1.0):g}"
 
 
 def _add(views: Views, row: int, steps: list[TokenLogProbs], run: str, reference: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fpa_verl.report.statistics.bootstrap import LEVEL, TOLERANCE, Replicates, resample
 from fpa_verl.report.statistics.curves import Curve, Floats, MethodCurve
+from fpa_verl.report.statistics.rounds import Round, rounds_of
 from fpa_verl.report.statistics.targets import TimeToTarget, times_to_targets
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import TimeUnit, time_unit
@@ -51,6 +52,12 @@ class CostCurves:
     @cached_property
     def times(self) -> list[TimeToTarget]:
         return times_to_targets(self.methods, self.replicates, self.targets, self.against)
+
+    @cached_property
+    def rounds(self) -> dict[str, list[Round]]:
+        """By name of the method, of those that went in rounds."""
+        found = {curve.name: rounds_of(curve, self.data_source) for curve in self.methods}
+        return {name: rounds for name, rounds in found.items() if rounds}
 
     @property
     def unit(self) -> TimeUnit:

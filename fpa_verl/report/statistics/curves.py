@@ -67,8 +67,7 @@ def paid_by(run: Run, point: Point) -> Cost:
     """
     if not point.step:
         return run.start_cost
-    data = run.data_cost
-    return Cost(data.device_seconds + point.cost.device_seconds, data.wall_seconds + point.cost.wall_seconds)
+    return run.data_cost + point.cost
 
 
 def curve_of(run: Run, data_source: str) -> Curve:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transformers import AutoConfig
+
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.identity import reference_input, require_same_model
 from fpa_verl.integration.config.mixing import require_estimate
-from fpa_verl.integration.config.settings import KeptTokens, as_list, require_bounds
+from fpa_verl.integration.config.settings import KeptTokens, as_list, require_bounds, trains_adapter
+from fpa_verl.integration.config.weightless import without_weights
+from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.reference_cache import SOURCES
+from fpa_verl.runs.inputs import Input, everything_owed, made_by
 
 # Bytes of a dataset that are read through before anything starts, which takes seconds. Of a larger one
 # every shard is checked when a run first reads it.
@@ -33,6 +38,8 @@ def check_rollouts(facts: RunFacts) -> None:
     require_same_model(facts)
     require_dataset(facts)
     require_reference_weights(facts)
+    if facts.reference_path is not None:
+        require_reference_model(facts, facts.reference_path)
     if facts.kind.trains:
         require_whole_items(facts)
         require_steps(facts)
@@ -96,6 +103,38 @@ def require_reference_weights(facts: RunFacts) -> None:
         raise ConfigError(
             "reference.source=hidden needs the weights of FSDP2: set actor_rollout_ref.actor.strategy=fsdp2"
         )
+
+
+def require_reference_model(facts: RunFacts, path: str) -> None:
+    """Another reference than the model that the run begins with is asked, it is like that one, and paid for."""
+    said, source = f"reference.model={path}", facts.config.reference.source
+    if trains_adapter(facts.config.actor_rollout_ref.model):
+        raise ConfigError(f"{said}: with LoRA the reference is the model without its adapter; leave it out")
+    if facts.kind.makes_cache or source != "forward":
+        raise ConfigError(
+            f"{said}: a cache is of the model that sampled the rollouts; set reference.source=forward, or leave "
+            "reference.model out"
+        )
+    if not facts.policy_loss.needs_reference:
+        raise ConfigError(f"{said}: {facts.policy_loss.loss_mode} asks no reference; leave reference.model out")
+    if _shapes(path) != _shapes(facts.model_path):
+        raise ConfigError(f"{said} is another architecture than {facts.model_path}: name a model that it descends from")
+    by, owed = made_by(local_model_dir(path)), {one.fingerprint for one in _owed_by_model(facts)}
+    if by is not None and by.fingerprint not in owed:
+        raise ConfigError(
+            f"{said} was trained by {by.folder}, which {facts.model_path} does not descend from, and nobody would be "
+            "charged for it: name the base model, or one that it descends from"
+        )
+
+
+def _owed_by_model(facts: RunFacts) -> list[Input]:
+    return list(everything_owed([facts.made_by])) if facts.made_by else []
+
+
+def _shapes(path: str) -> dict[str, tuple[int, ...]]:
+    """Of every weight."""
+    model = without_weights(AutoConfig.from_pretrained(local_model_dir(path)))
+    return {name: tuple(weight.shape) for name, weight in model.named_parameters()}
 
 
 def require_cache_source(facts: RunFacts) -> None:

@@ -1,0 +1,300 @@
+"""`rounds=R`: after each round the policy collects anew on the same problems, and trains on that.
+
+A chain of ordinary commands, one process after the other, each of which could be typed:
+
+    recipe=NAME run_dir=RUN/round_1
+    recipe=collect start_from=RUN/round_1 rollouts=RUN/round_2/rollouts
+    recipe=cache_reference start_from=RUN/round_1 rollouts=RUN/round_2/rollouts
+    recipe=NAME start_from=RUN/round_1 rollouts=RUN/round_2/rollouts run_dir=RUN/round_2
+
+The third where the reference is read from a cache; the first learns from the dataset that `rollouts` names.
+What is done is not repeated, so that the same command goes on wherever it was killed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from fpa_verl.bounds import out_of_bounds
+from fpa_verl.commands import CACHING, Command, key_of
+from fpa_verl.errors import AGAIN, ConfigError, FpaError, MismatchError
+from fpa_verl.files import hold
+from fpa_verl.integration.config.settings import InRounds, as_list, trains_adapter
+from fpa_verl.processes import end_with_parent
+from fpa_verl.rollouts.manifest import Manifest, read_manifest
+from fpa_verl.rollouts.problems import problems_fingerprint, read_problems
+from fpa_verl.rollouts.schema import THINKING, is_validation
+from fpa_verl.runs.handing_over import model_of
+from fpa_verl.runs.ledger import read_spending
+from fpa_verl.runs.names import RUN_FILE
+from fpa_verl.runs.rounds import ROLLOUTS, HandsOver, Rounds, handed_over, has_rounds, read_rounds, round_folder
+from fpa_verl.runs.run import read_run
+from fpa_verl.runs.validation import why_no_best_model
+
+# How far the seeds of two rounds' rollouts lie apart.
+SEEDS_A_ROUND = 1000
+OFFLINE = "offline"
+
+
+def run(config: DictConfig, command: Command) -> None:
+    """Do what is missing of a run in rounds.
+
+    Args:
+        config: the configuration as hydra composed it, run_dir one of the job's own.
+        command: that makes this run and no other.
+
+    Raises:
+        FpaError: it cannot be run in rounds, or a command of the chain failed.
+    """
+    chain = Chain(config, command)
+    chain.require()
+    with hold(chain.folder, patience_s=1.0):
+        chain.begin()
+        chain.run()
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The commands of a run in rounds.
+
+    Attributes:
+        config: as hydra composed it.
+        command: as it was typed.
+    """
+
+    config: DictConfig
+    command: Command
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.run_dir).expanduser()
+
+    @cached_property
+    def about(self) -> Rounds:
+        config = self.config
+        chooses = config.trainer.test_freq > 0 and config.keep_best and self._has_held_out_problems
+        hands_over: HandsOver = "best" if chooses else "last"
+        return Rounds(self.config.rounds, self.config.rounds_reference, hands_over, str(self.command))
+
+    @property
+    def _has_held_out_problems(self) -> bool:
+        """What is missing is the first round's to say."""
+        files = [name for name in as_list(self.config.data.val_files) if Path(name).expanduser().exists()]
+        return bool(files) and any(is_validation(problem.data_source) for problem in read_problems(files))
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Of the first round's dataset."""
+        collecting = self.command.for_recipe("collect")
+        return read_manifest(Path(self.config.rollouts).expanduser(), str(collecting))
+
+    # ---- what is refused --------------------------------------------------------------------------
+
+    def require(self) -> None:
+        """Refuse what would only fail in a later round.
+
+        Raises:
+            FpaError: saying what is wrong and what to type.
+        """
+        for name, value, bounds in out_of_bounds(InRounds(self.config.rounds, self.config.rounds_reference)):
+            raise ConfigError(f"{name}={value}: {bounds}")
+        if self.config.trainer.v1.trainer_mode != OFFLINE:
+            raise ConfigError(
+                f"rounds={self.config.rounds}: recipe={self.config.recipe_name} does not learn from stored rollouts; "
+                "rounds are of the recipes that do, such as fpa_offline and dpo"
+            )
+        self._require_folders()
+        self._require_model_to_hand_over()
+        self._require_reference()
+        self._require_same_problems()
+
+    def _require_folders(self) -> None:
+        config = self.config
+        for key, own in (("data.train_files", config.rollouts), ("trainer.default_local_dir", None)):
+            value = OmegaConf.select(config, key)
+            if as_list(value) != as_list(own or f"{config.run_dir}/checkpoints"):
+                raise ConfigError(
+                    f"{key}={value}: each round has its own; leave it out, and name the first round's dataset with "
+                    "rollouts=FOLDER and everything else's place with run_dir=FOLDER"
+                )
+        if (self.folder / RUN_FILE).exists():
+            raise MismatchError(f"{self.folder} holds a run without rounds: choose run_dir=FOLDER, or delete it")
+
+    def _require_model_to_hand_over(self) -> None:
+        if self.about.hands_over == "last" and not self.config.snapshots.every:
+            raise ConfigError(
+                f"rounds={self.config.rounds}: without validation a round hands over its last snapshot, and none is "
+                "kept: set snapshots.every=50; or trainer.test_freq=10 and keep_best=true, with held-out problems to "
+                "choose by"
+            )
+
+    def _require_reference(self) -> None:
+        if self.about.reference == "start":
+            return
+        if OmegaConf.select(self.config, "reference.model"):
+            raise ConfigError("rounds_reference=base sets reference.model: leave that out, or rounds_reference")
+        if trains_adapter(self.config.actor_rollout_ref.model):
+            raise ConfigError(
+                "rounds_reference=base: with LoRA the reference is the model without its adapter, that of the round's "
+                "start; leave rounds_reference out"
+            )
+
+    def _require_same_problems(self) -> None:
+        """Later rounds collect on `problems.train` less those held out: they are to be the first dataset's."""
+        if OmegaConf.is_missing(self.config.problems, "train"):
+            raise ConfigError("problems.train names no file: name the one that the first round's dataset was made from")
+        manifest, problems = self.manifest, str(self.config.problems.train)
+        if manifest.fingerprints.get("problems") != problems_fingerprint(read_problems([problems])):
+            raise MismatchError(
+                f"{self.config.rollouts} was not made from problems.train={problems}, on which later rounds would "
+                "collect: name the file that it was made from, or collect the first dataset from this one"
+            )
+        held_out = {name: self.config.validation[name] for name in ("fraction", "seed")}
+        if {name: manifest.validation.get(name) for name in held_out} != held_out:
+            given = " ".join(f"validation.{name}={value}" for name, value in manifest.validation.items())
+            raise MismatchError(f"{self.config.rollouts} holds out other problems than later rounds would: add {given}")
+
+    # ---- commands ---------------------------------------------------------------------------------
+
+    def commands(self, number: int, start: str | None) -> Iterator[Command]:
+        """The commands of a round; the last of them trains.
+
+        Args:
+            number: from 1.
+            start: run directory or model that it goes on from; None: what was typed.
+        """
+        if start is None:
+            yield self._training(number, {})
+            return
+        shared = {"start_from": start, "rollouts": f"{self._shown(number)}/{ROLLOUTS}"}
+        yield self._collecting(number, shared)
+        if self.config.reference.source != "forward":
+            yield self.command.for_recipe(CACHING, {"rounds": "1", **shared}, caches=True)
+        yield self._training(number, {**shared, **self._of_later_rounds})
+
+    def _shown(self, number: int) -> str:
+        """A round's folder as it is typed."""
+        return str(round_folder(Path(str(self.config.run_dir)), number))
+
+    def _collecting(self, number: int, values: dict[str, str]) -> Command:
+        seed = self.config.data.seed + SEEDS_A_ROUND * (number - 1)
+        return self.command.for_recipe("collect", {"rounds": "1", **values, "data.seed": str(seed), **self._sampling})
+
+    @cached_property
+    def _sampling(self) -> dict[str, str]:
+        """How the first dataset was sampled, where `recipe=collect` would sample otherwise; nothing of an import."""
+        sampled, rollout = self.manifest.sampling, self.config.actor_rollout_ref.rollout
+        usual = {
+            "actor_rollout_ref.rollout.n": ("rollouts_per_problem", self.config.scale.rollouts_per_problem),
+            **{
+                f"actor_rollout_ref.rollout.{name}": (name, rollout[name]) for name in ("temperature", "top_p", "top_k")
+            },
+            "collect.mode": ("mode", THINKING),
+        }
+        return {key: str(sampled[name]) for key, (name, value) in usual.items() if sampled.get(name, value) != value}
+
+    def _training(self, number: int, values: dict[str, str]) -> Command:
+        reference = {"reference.model": self._base} if self.about.reference == "base" else {}
+        kept = tuple(word for word in self.command.overrides if key_of(word) != "rounds_reference")
+        command = replace(self.command, overrides=kept, several=False)
+        return command.with_values({**values, **reference, "rounds": "1", "run_dir": self._shown(number)})
+
+    @cached_property
+    def _base(self) -> str:
+        """The model that the first round starts with."""
+        start = self.config.start_from
+        return str(model_of(str(start)) if start else self.config.actor_rollout_ref.model.path)
+
+    @property
+    def _of_later_rounds(self) -> dict[str, str]:
+        """What is known of the base model says nothing of what they start with."""
+        base = {"evaluation.base": "null"} if self.config.evaluation.base else {}
+        # Its start was a snapshot of the round before.
+        return {**base, **({} if self.about.hands_over == "best" else {"trainer.val_before_train": "false"})}
+
+    # ---- running them -----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Write down what the rounds are, unless others are there.
+
+        Raises:
+            MismatchError: naming what differs.
+        """
+        if has_rounds(self.folder):
+            before = read_rounds(self.folder)
+            for name in ("reference", "hands_over"):
+                mine, other = getattr(self.about, name), getattr(before, name)
+                if mine != other:
+                    raise MismatchError(
+                        f"{self.folder} holds other rounds (their {name} is {other}, and now {mine}): choose "
+                        "run_dir=FOLDER, or delete it"
+                    )
+        self.about.write(self.folder)
+
+    def run(self) -> None:
+        """One command after the other; ends before the last round where one hands no model over.
+
+        Raises:
+            FpaError: a command failed.
+        """
+        start = None
+        for number in range(1, self.about.rounds + 1):
+            self._round(number, start)
+            if number == self.about.rounds:
+                break
+            folder = round_folder(self.folder, number)
+            if handed_over(folder, self.about.hands_over) is None:
+                replace(self.about, ended_after=number).write(self.folder)
+                _say(f"no round {number + 1}: {why_no_best_model(read_run(folder))}")
+                break
+            start = self._start_of_next(number)
+        _say(f"next: fpa-verl report {Path(str(self.config.run_dir)).parent}")
+
+    def _start_of_next(self, number: int) -> str:
+        """What `start_from` is to name: the round, for its best model, or a snapshot of it."""
+        if self.about.hands_over == "best":
+            return self._shown(number)
+        model = handed_over(round_folder(self.folder, number), "last")
+        assert model is not None
+        return f"{self._shown(number)}/{model.parent.name}/{model.name}"
+
+    def _round(self, number: int, start: str | None) -> None:
+        commands, folder = list(self.commands(number, start)), round_folder(self.folder, number)
+        if _is_done(commands[-1], folder):
+            _say(f"round {number} of {self.about.rounds}: done before, {self._shown(number)}")
+            return
+        for command in commands:
+            _say(f"round {number} of {self.about.rounds}: {command}")
+            status = _do(command)
+            if status:
+                raise FpaError(f"round {number} of {self.about.rounds} ended with exit status {status}. {AGAIN}")
+
+
+def _is_done(command: Command, folder: Path) -> bool:
+    """Whether the run in a folder came to its end by this very command."""
+    if not (folder / RUN_FILE).exists() or not read_spending(folder).finished:
+        return False
+    return read_run(folder).command == command
+
+
+def _do(command: Command) -> int:
+    """Run a command, which prints as if it had been typed; its exit status."""
+    process = subprocess.Popen([sys.executable, *command.start[1:], *command.arguments], preexec_fn=end_with_parent)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # It was told as well, and writes down how far it came.
+        process.wait()
+        raise
+
+
+def _say(line: str) -> None:
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,161 @@
+"""Two rounds by the real commands on the demo's task: killed within the second, and which reference each had."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fpa_verl.demo import make, task
+from fpa_verl.report.comparisons import wallclock
+from fpa_verl.rollouts.importing import import_rollouts
+from fpa_verl.rollouts.manifest import read_manifest
+from fpa_verl.rollouts.problems import Problem, write_problems
+from fpa_verl.rollouts.prompts import BARE
+from fpa_verl.rollouts.record_files import record_files
+from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.run import read_run
+from tests.integration.running import DEMO, metrics
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+STEPS = 3
+PATIENCE_S = 1500
+# Another test may have the machine's.
+ENGINE_TAKEN = "another run with a rollout engine"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    """The demo's base model, which solves about half, 48 of its problems, and answers to them that somebody wrote."""
+    folder = tmp_path_factory.mktemp("rounds")
+    make.place_base_model(folder, "habit")
+    train, test = make.problems("habit", tests=16)
+    for split, found in (("train", train[:48]), ("test", test)):
+        posed = [
+            Problem.from_text(f"{split}/{i}", one.text, one.answer, task.DATA_SOURCE) for i, one in enumerate(found)
+        ]
+        write_problems(folder / f"{split}.parquet", posed, split)
+    answers = [
+        {"problem": p.text, "ground_truth": p.answer, "id": f"train/{i}", "source": task.DATA_SOURCE, "response": text}
+        for i, p in enumerate(train[:48])
+        for text in (p.solution({}), p.solution({0: 1}), p.solution({1: 1}))
+    ]
+    (folder / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    import_rollouts(
+        record_files([folder / "answers.jsonl"]),
+        str(folder / "base_model"),
+        folder / "first",
+        prompt=BARE,
+        validation_fraction=0.125,
+        max_response_tokens=64,
+    )
+    return folder
+
+
+def words(recipe: str, folder: Path, *more: str) -> list[str]:
+    shared = (*DEMO, "scale.rollouts_per_problem=4", "actor_rollout_ref.model.path=base_model")
+    files = ("problems.train=train.parquet", "problems.test=test.parquet")
+    return [sys.executable, "-m", "verl.trainer.main", f"recipe={recipe}", *shared, *files, *more]
+
+
+def in_rounds(*more: str) -> tuple[str, ...]:
+    length = (f"scale.offline.steps={STEPS}", "scale.offline.batch=8", "scale.offline.lr=1e-4", "data.seed=3")
+    unevaluated = ("trainer.test_freq=-1", "trainer.val_before_train=false", f"snapshots.every={STEPS}")
+    return ("rollouts=first", *length, *unevaluated, *more)
+
+
+def run(folder: Path, recipe: str, *more: str) -> subprocess.CompletedProcess:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        done = subprocess.run(
+            words(recipe, folder, *more), cwd=folder, env=os.environ, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        if ENGINE_TAKEN not in done.stderr or time.monotonic() > deadline:
+            break
+        time.sleep(5)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+CHAIN = in_rounds("rounds=2", "rounds_reference=base", "run_dir=run")
+
+
+def kill_when_there_is(file: Path, folder: Path) -> None:
+    """Kill the command that was typed, and wait for the end of what it had started."""
+    process, deadline = None, time.monotonic() + PATIENCE_S
+    while not file.exists() and time.monotonic() < deadline:
+        if process is None or process.poll() is not None:
+            process = subprocess.Popen(words("fpa_offline", folder, *CHAIN), cwd=folder, stdout=subprocess.DEVNULL)
+        time.sleep(0.2)
+    assert process is not None
+    assert file.exists()
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not psutil.wait_procs(started, timeout=120)[1]
+
+
+@pytest.fixture(scope="module")
+def chained(demo) -> str:
+    """What the command printed that ended it, after it was killed while the second round collected."""
+    kill_when_there_is(demo / "run" / "round_2" / "rollouts" / "ledger.jsonl", demo)
+    return run(demo, "fpa_offline", *CHAIN).stdout
+
+
+def test_a_chain_that_was_killed_goes_on_and_repeats_no_round(chained, demo):
+    assert "round 1 of 2: done before, run/round_1" in chained
+    assert "recipe=collect" in chained
+    assert [read_run(demo / "run" / f"round_{number}").finished for number in (1, 2)] == [True, True]
+    again = run(demo, "fpa_offline", *CHAIN).stdout
+    assert all(f"round {number} of 2: done before" in again for number in (1, 2))
+    assert "recipe=" not in again
+
+
+def test_the_second_round_learns_from_what_the_first_one_s_model_sampled(chained, demo):
+    first, second = (read_run(demo / "run" / f"round_{number}") for number in (1, 2))
+    assert second.earlier.about == {"recipe": "fpa_offline", "step": STEPS}
+    assert second.base_model == first.base_model == first.info["fingerprints"]["model"]
+    anew = read_manifest(demo / "run" / "round_2" / "rollouts")
+    assert anew.fingerprints["model"] == second.info["fingerprints"]["model"] != first.base_model
+    before = read_manifest(demo / "first")
+    assert anew.fingerprints["problems"] == before.fingerprints["problems"]
+    assert (anew.sampling["seed"], anew.sampling["rollouts_per_problem"]) == (1003, 4)
+
+
+@pytest.mark.parametrize("side", ["right", "wrong"])
+def test_a_fixed_reference_is_the_base_model_in_every_round(chained, demo, side):
+    name = f"dynamics/{side}/log_prob_change"
+    assert metrics(demo / "run" / "round_1")[1][name] == pytest.approx(0, abs=1e-4)
+    assert abs(metrics(demo / "run" / "round_2")[1][name]) > 0.01
+
+
+def test_by_default_it_is_the_model_that_the_round_starts_with(chained, demo):
+    """The second round once more, as it is typed without a fixed reference."""
+    start = f"start_from=run/round_1/snapshots/step_{STEPS}"
+    run(demo, "fpa_offline", *in_rounds(start, "run_dir=moved")[1:], "rollouts=run/round_2/rollouts")
+    for side in ("right", "wrong"):
+        assert metrics(demo / "moved")[1][f"dynamics/{side}/log_prob_change"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_report_shows_one_method_that_has_paid_for_everything(chained, demo):
+    shutil.rmtree(demo / "moved", ignore_errors=True)
+    (found,) = find_runs([demo])
+    assert (found.method, found.finished) == ("fpa_offline, 2 rounds", True)
+    collected = read_manifest(demo / "run" / "round_2" / "rollouts").device_seconds
+    trained = [one.spending.cost.device_seconds for one in found.rounds]
+    assert found.spending.cost.device_seconds == pytest.approx(sum(trained) + collected)
+    # The first dataset was imported.
+    assert not found.data_cost_is_known
+    run(demo, "evaluate_snapshots", "evaluation.runs=[run/round_1,run/round_2]", "rollouts=first", "run_dir=evaluated")
+    comparison = wallclock.compare(find_runs([demo]))
+    (curve,) = comparison.methods
+    assert curve.steps.tolist() == [STEPS, 2 * STEPS]
+    assert [one.number for one in comparison.rounds[curve.name]] == [1, 2]
