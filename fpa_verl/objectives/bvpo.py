@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from fpa_verl.bounds import number_or, one_of
-from fpa_verl.objectives.objective import OBJECTIVES, Needs, Objective
+from fpa_verl.objectives.objective import AUTO, OBJECTIVES, Needs, Objective
 from fpa_verl.objectives.trajectories import Trajectories
 from fpa_verl.roles import PAIR_OF_EACH_MODE
 
-AUTO = "auto"
 # What the closed form of alpha is known for: a loss of the log-ratios alone, which a marginal one can stand for.
 OF_LOG_RATIOS = ("dpo", "dpo_fpa")
 
@@ -72,7 +71,7 @@ class BVPO(Objective):
         return self.pair_loss.needs | ({Needs.MIXING_WEIGHT} if self.alpha == AUTO else set())
 
     @property
-    def extrapolation(self) -> float:
+    def extrapolation(self) -> float | None:
         return self.pair_loss.extrapolation
 
     def losses(self, batch: Trajectories) -> torch.Tensor:

@@ -39,6 +39,9 @@ _FIELDS = {
     Needs.MIXING_WEIGHT: "mixing_weight",
 }
 
+# In the place of a number: the one that is found while a run trains.
+AUTO = "auto"
+
 OBJECTIVES: dict[str, type[Objective]] = {}
 
 
@@ -80,8 +83,11 @@ class Objective(ABC):
         return frozenset()
 
     @property
-    def extrapolation(self) -> float:
-        """Lambda of the future policy whose weights are among the `needs` (Eq. 4); 0: it needs none."""
+    def extrapolation(self) -> float | None:
+        """Lambda of the future policy whose weights are among the `needs` (Eq. 4); 0: it needs none.
+
+        None: it is found while a run trains, and comes with every batch.
+        """
         return 0.0
 
     def reference_point(self, mean_log_ratio: torch.Tensor) -> torch.Tensor:

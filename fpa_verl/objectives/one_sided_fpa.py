@@ -16,7 +16,7 @@ class OneSidedFPA(FPA):
     """FPA whose future policy weights right, or wrong, trajectories; the others keep Off-RL's own weight.
 
     Attributes:
-        lam: extrapolation strength of the future policy (Eq. 4). 0 is Off-RL.
+        lam: extrapolation strength of the future policy (Eq. 4), as in `FPA`. 0 is Off-RL.
         future_weight_on: "right" (Cor. Only) or "wrong" (Incor. Only).
     """
 

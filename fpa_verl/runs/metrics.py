@@ -13,6 +13,8 @@ from fpa_verl.files import read_json_lines
 DYNAMICS = "dynamics/"
 # Of a run that mixes two gradients: the weight, and their bias and variance (docs/bvpo.md).
 MIXING = "mixing/"
+# How well a policy was foreseen (docs/foresight.md).
+FORESIGHT = "foresight/"
 # Trajectories by what the scorer says of them.
 SIDES = ("right", "wrong")
 GRADIENT_NORM = "actor/grad_norm"
@@ -72,7 +74,7 @@ def by_metric(logged: Iterable[tuple[int, Mapping[str, Any]]]) -> Metrics:
 
 @lru_cache(maxsize=64)
 def _wanted(names: frozenset[str]) -> list[str]:
-    return sorted(name for name in names if name in _SINGLE or name.startswith((DYNAMICS, MIXING)))
+    return sorted(name for name in names if name in _SINGLE or name.startswith((DYNAMICS, MIXING, FORESIGHT)))
 
 
 def generated_tokens(metrics: Metrics) -> float | None:

@@ -7,6 +7,7 @@ evaluations.jsonl   accuracy by step and problem set, with the outcome of every 
 metrics.N.jsonl     metrics of every step of attempt N, as verl logs them
 batches.jsonl       rows of the rollout dataset that each step of an offline run trained on
 tokens.N.jsonl      log-probs of a few trajectories, token by token, as worker N trained on them (`runs.tokens`)
+foresight/          of an offline run that is not at its end: logits of a few trajectories (docs/foresight.md)
 progress.json       how much of what is counted there is: answers, batches of a cache (`fpa_verl.runs.progress`)
 log.txt             what verl, Ray, vLLM and the workers printed, one attempt after the other
 samples/            the answers of `recipe=evaluate`; of a run that trains in a folder for each attempt and step
@@ -30,6 +31,7 @@ ANSWERS_FOLDER = "samples"
 BEST_MODEL = "best"
 SNAPSHOTS_FOLDER = "snapshots"
 ROUNDS_FILE = "rounds.json"
+FORESIGHT_FOLDER = "foresight"
 
 # `kind` in the run.json of `recipe=evaluate`; training runs have none.
 EVALUATION_KIND = "evaluation"

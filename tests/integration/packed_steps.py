@@ -2,7 +2,7 @@
 
     RANK=0 WORLD_SIZE=2 ... python -m tests.integration.packed_steps MODEL DATASET CACHES
 
-prints a JSON line for every source of the reference: the metrics of one FPA step.
+prints a JSON line for every source of the reference: the metrics of one FPA step. Logits are noted in CACHES/looks.
 
 verl divides sequences around flash attention, which needs a GPU. Here the kernel alone is another, the CPU
 platform's. The all-to-all before and after it, the slices, the padding and the gathering of outputs are verl's.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,9 +25,11 @@ from transformers.masking_utils import flash_attention_mask
 from verl.models.transformers import monkey_patch
 
 from fpa_verl.integration.kernels.attention import packed_sdpa
-from tests.integration.stepping import batch, drift, from_cache, update, worker
+from tests.integration.stepping import batch, drift, from_cache, note, update, worker
 
 NAME = "packed_among_processes"
+# Beside the caches, where the policy's logits are noted.
+LOOKS = "looks"
 
 
 def packed_attention(
@@ -89,6 +92,8 @@ def main() -> None:
             *(() if source == "forward" else from_cache(source, f"{caches}/{source}")),
         )
         drift(actor)
+        if source == "forward":
+            note(actor, dataset, Path(caches) / LOOKS)
         found = update(actor, batch(dataset)[1])
         if found:
             print(json.dumps({"source": source, **found}), flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from omegaconf import OmegaConf
@@ -10,6 +12,7 @@ from verl.utils import tensordict_utils as tu
 
 from fpa_verl.integration.servers.transfer import trajectory_fields
 from fpa_verl.integration.workers.actor import CACHE_REQUEST, CacheRequest, OfflineActorWorker
+from fpa_verl.integration.workers.foresight import LOOK, Look
 from fpa_verl.rollouts import RolloutDataset, Selection, reference_cache
 from fpa_verl.rollouts.reference_cache import CacheKey
 from tests.integration.running import DEMO, composed
@@ -72,6 +75,13 @@ def update(actor, data) -> dict[str, float]:
     return {
         name: float(value.aggregate() if hasattr(value, "aggregate") else value[0]) for name, value in metrics.items()
     }
+
+
+def note(actor, dataset, folder, step=0) -> None:
+    """A look at the policy, on the rows of `batch`."""
+    _, data = batch(dataset)
+    tu.assign_non_tensor(data, **{LOOK: Look(Path(folder), step, positions=3, right=frozenset())})
+    actor.foresee(data)
 
 
 def drift(actor) -> None:

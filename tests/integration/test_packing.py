@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.kernels.attention import NAME, packed_sdpa
-from tests.integration.stepping import batch, cached, drift, from_cache, update, worker
+from fpa_verl.integration.workers.foresight import NotedLook, evenly, look_files
+from tests.integration.packed_steps import LOOKS
+from tests.integration.stepping import batch, cached, drift, from_cache, note, update, worker
 
 SOURCES = {"hidden": (0, 0), "topk": (4, 4)}
 
@@ -76,6 +79,19 @@ def test_processes_that_share_every_sequence_take_the_padded_step(
     assert [found["source"] for found in steps] == ["forward", *SOURCES]
     for found in steps:
         require_same(found, padded[found["source"]])
+    # What each process noted of its part of every sequence is what one process notes of all of them.
+    actor = worker(base_model, "fpa_offline")
+    drift(actor)
+    note(actor, chained_additions, tmp_path)
+    rows = [(row["row"], evenly(3, len(row["response_ids"]))) for row in batch(chained_additions)[0]]
+    places = [(row, place) for row, found in rows for place in found]
+    parts = look_files(caches / LOOKS, 0)
+    counts = [len(load_file(part)["places"]) for part in parts]
+    assert len(counts) == shares
+    assert min(counts) > 0
+    assert sum(counts) == len(places)
+    among, alone = (NotedLook(folder, 0).logits(places) for folder in (caches / LOOKS, tmp_path))
+    torch.testing.assert_close(among, alone, rtol=1e-4, atol=1e-4)
 
 
 def one_sequence(length: int) -> dict[str, torch.Tensor]:

@@ -119,8 +119,8 @@ def test_signed_reward():
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("fpa", {"lam": -1.0}, r"policy_loss\.lam=-1.0: fpa needs a number of at least 0"),
-        ("fpa", {"lam": None}, "lam=None: fpa needs a number"),
+        ("fpa", {"lam": -1.0}, r"policy_loss\.lam=-1.0: fpa needs auto, or a number of at least 0"),
+        ("fpa", {"lam": None}, "lam=None: fpa needs auto, or a number"),
         ("fpa", {"beta": 0.1}, r"policy_loss\.beta=0.1 does not apply to fpa, which takes lam: remove it"),
         ("fpa_one_sided", {"future_weight_on": "correct"}, "fpa_one_sided needs one of right, wrong"),
         ("off_rl", {"lam": 1.0}, "does not apply to off_rl, which takes no hyper-parameter"),

@@ -65,7 +65,7 @@ def test_a_sound_recipe_passes(check):
         (["rollouts=nowhere"], DatasetError, "no rollout dataset at nowhere.*recipe=collect"),
         (["data.train_batch_size=4096"], DatasetError, "fewer than one batch of 4096.*Lower data.train_batch_size"),
         (["actor_rollout_ref.model.path=/nowhere"], ConfigError, "no model at /nowhere"),
-        (["actor_rollout_ref.actor.policy_loss.lam=-1"], ConfigError, "lam=-1: fpa needs a number of at least 0"),
+        (["actor_rollout_ref.actor.policy_loss.lam=-1"], ConfigError, "lam=-1: fpa needs auto, or a number"),
         (["actor_rollout_ref.actor.policy_loss.loss_mode=vanilla"], ConfigError, "the offline trainer has a_star_po, "),
         (["actor_rollout_ref.actor.policy_loss.loss_mode=off_rl"], ConfigError, "lam=2.0 does not apply to off_rl"),
         # hydra deletes nothing that is null.
@@ -356,7 +356,7 @@ def test_a_disk_without_room_for_the_checkpoints(check, monkeypatch, base_model)
     for free, fits in ((room, True), (room - 1, False)):
         monkeypatch.setattr(disk.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
         with nullcontext() if fits else pytest.raises(ConfigError, match=r"take up to .* GB, .* more than are free"):
-            check("trainer.save_freq=10")
+            check("trainer.save_freq=10", "foresight.looks=0")
         # Half of it, or none at all.
         check("trainer.save_freq=-1")
         check("trainer.save_freq=10", "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora_alpha=16")
@@ -364,7 +364,8 @@ def test_a_disk_without_room_for_the_checkpoints(check, monkeypatch, base_model)
 
 def test_a_disk_without_room_for_all_checkpoints(check, monkeypatch, base_model, chained_additions):
     """`null` keeps all of them; how many that are, the epochs say."""
-    small = ("data.train_batch_size=4", "trainer.total_training_steps=null", "trainer.save_freq=2")
+    steps = ("trainer.total_training_steps=null", "trainer.save_freq=2", "foresight.looks=0")
+    small = ("data.train_batch_size=4", *steps)
     parameters = disk.parameters_of(str(base_model))
     for epochs in (1, 3):
         words = (*small, f"trainer.total_epochs={epochs}", "trainer.max_actor_ckpt_to_keep=null", "keep_best=false")

@@ -438,15 +438,24 @@ def test_a_weight_that_is_estimated_comes_with_the_batch(example):
     torch.testing.assert_close(BVPO(alpha="auto")(replace(batch, mixing_weight=0.25)), BVPO(alpha=0.25)(batch))
 
 
+@pytest.mark.parametrize("kind", [FPA, OneSidedFPA, SimPERFPA])
+def test_a_lambda_that_is_found_comes_with_the_weights(example, kind):
+    auto, fixed = kind(lam="auto"), kind(lam=2.0)
+    assert auto.extrapolation is None
+    assert auto.needs == fixed.needs
+    batch = example.batch(fixed.roles)
+    torch.testing.assert_close(auto(batch), fixed(batch))
+
+
 # ---- what is refused ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: FPA(lam=-1.0), "lam=-1.0: fpa needs a number of at least 0"),
-        (lambda: FPA(lam=math.nan), "lam=nan: fpa needs a number"),
-        (lambda: FPA(lam="2"), "lam=2: fpa needs a number"),
+        (lambda: FPA(lam=-1.0), "lam=-1.0: fpa needs auto, or a number of at least 0"),
+        (lambda: FPA(lam=math.nan), "lam=nan: fpa needs auto, or a number"),
+        (lambda: FPA(lam="2"), "lam=2: fpa needs auto, or a number"),
         (lambda: DPO(beta=0.0), "beta=0.0: dpo needs a number above 0"),
         (lambda: DPO(beta=True), "beta=True: dpo needs a number"),
         (lambda: RPO(alpha=-0.1), "alpha"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
@@ -17,7 +17,15 @@ from verl.workers.config import ActorConfig
 from fpa_verl.commands import CACHING
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
-from fpa_verl.integration.config.settings import Mixing, as_list, compute_dtype, markers_of, scorer_of, validates
+from fpa_verl.integration.config.settings import (
+    Foresight,
+    Mixing,
+    as_list,
+    compute_dtype,
+    markers_of,
+    scorer_of,
+    validates,
+)
 from fpa_verl.integration.config.typed_command import command_for, typed_command
 from fpa_verl.integration.policy_losses import KEY, OfflinePolicyLossConfig
 from fpa_verl.integration.safety.divergence import CollapseRule
@@ -30,6 +38,8 @@ from fpa_verl.rollouts.reference_cache import CacheKey, cache_folder
 from fpa_verl.rollouts.schema import THINKING, VALIDATION, plain_source
 from fpa_verl.rollouts.traces import modes_of
 from fpa_verl.runs.inputs import Input, made_by
+
+Section = TypeVar("Section")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,11 +288,22 @@ class RunFacts:
         Raises:
             ConfigError: a value is no key of it.
         """
-        section = self.config.get("mixing") or {}
+        return self._section(Mixing, "mixing")
+
+    @cached_property
+    def foresight(self) -> Foresight:
+        """How it is measured whether the future policy comes true.
+
+        Raises:
+            ConfigError: a value is no key of it.
+        """
+        return self._section(Foresight, "foresight")
+
+    def _section(self, kind: type[Section], name: str) -> Section:
         try:
-            return Mixing(**section)
+            return kind(**(self.config.get(name) or {}))
         except TypeError as error:
-            raise ConfigError(f"mixing: {error}") from error
+            raise ConfigError(f"{name}: {error}") from error
 
     @cached_property
     def collapse(self) -> CollapseRule:

@@ -13,6 +13,7 @@ from omegaconf import ListConfig
 from fpa_verl.commands import CACHING
 from fpa_verl.errors import MismatchError
 from fpa_verl.integration.config.facts import RunFacts
+from fpa_verl.integration.config.foresight import finds_lambda
 from fpa_verl.integration.config.mixing import estimates_weight
 from fpa_verl.integration.config.settings import markers_of, trains_adapter
 from fpa_verl.integration.config.typed_command import typed_command
@@ -215,6 +216,7 @@ def _offline_settings(facts: RunFacts) -> dict[str, Any]:
         **_other_reference(facts),
         "selection": _selection(facts),
         **({"mixing": dataclasses.asdict(facts.mixing)} if estimates_weight(facts) else {}),
+        **({"foresight": dataclasses.asdict(facts.foresight)} if finds_lambda(facts) else {}),
     }
 
 

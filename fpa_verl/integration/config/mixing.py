@@ -9,8 +9,9 @@ import numpy as np
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import Mixing
-from fpa_verl.objectives.bvpo import AUTO, BVPO, OF_LOG_RATIOS
+from fpa_verl.objectives.bvpo import BVPO, OF_LOG_RATIOS
 from fpa_verl.objectives.dpo import DPO
+from fpa_verl.objectives.objective import AUTO
 from fpa_verl.rollouts import RolloutDataset, Selection
 
 # Pairs of a kind, fewer than which say nothing.

@@ -98,6 +98,26 @@ class Mixing:
 
 
 @dataclass(frozen=True)
+class Foresight:
+    """`foresight`: how it is measured whether the future policy comes true, and what lambda=auto goes by.
+
+    Attributes:
+        looks: at the policy, evenly over the run, beside that before the first update; 0: none at all.
+        trajectories: that are looked at, half of them right.
+        positions: of each.
+        first: lambda until one is found.
+        low, high: what a lambda that is found is clipped to.
+    """
+
+    looks: int = bounded(5, at_least=0, whole=True)
+    trajectories: int = bounded(64, at_least=2, whole=True)
+    positions: int = bounded(16, at_least=1, whole=True)
+    first: float = bounded(2.0, at_least=0)
+    low: float = bounded(0.0, at_least=0)
+    high: float = bounded(10.0, at_least=0)
+
+
+@dataclass(frozen=True)
 class Batches:
     """`data`: items of a batch, and tokens of a prompt and a response."""
 

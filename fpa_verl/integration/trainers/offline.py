@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import register_trainer
@@ -12,10 +13,12 @@ from fpa_verl.files import append_json_line
 from fpa_verl.integration.config.mixing import mixing_objective
 from fpa_verl.integration.safety.divergence import RIGHT_WEIGHT, CoarseCacheWatch, CollapseWatch
 from fpa_verl.integration.say import warn
+from fpa_verl.integration.trainers.foresight import LAMBDA, SECONDS, ForesightLooks
 from fpa_verl.integration.trainers.mixing import MixingWeight
 from fpa_verl.integration.trainers.offline_loop import OfflineLoop
 from fpa_verl.integration.trainers.snapshots import SnapshotKeepingTrainer
 from fpa_verl.integration.workers.dynamics import trajectory_means
+from fpa_verl.integration.workers.foresight import FUTURE_LAMBDA
 from fpa_verl.integration.workers.mixing import MIXING_WEIGHT
 from fpa_verl.integration.workers.tokens import NOTE_TOKENS, NoteRequest
 from fpa_verl.runs import ledger as phases
@@ -29,15 +32,19 @@ class OfflineTrainer(SnapshotKeepingTrainer, OfflineLoop):
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         step, attempt = self.global_steps, self.ledger.attempt
+        if self._mixing is not None:
+            metrics.update(self._mix(batch, step))
+        self._foresee(step - 1, metrics)
+        if self._foresight.finds_lambda:
+            batch.extra_info[FUTURE_LAMBDA] = metrics[LAMBDA] = self._foresight.lam(step)
         if (every := self.config.gradient_norms.every) and step % every == 0:
             # A look at the run, and no part of what training costs.
             with self.ledger.phase(phases.EVALUATION):
                 metrics.update(self._gradient_norms(batch))
-        if self._mixing is not None:
-            metrics.update(self._mix(batch, step))
         if self.config.note_tokens:
             batch.extra_info[NOTE_TOKENS] = NoteRequest(str(self.run_dir), attempt, step)
         batch = super()._update_actor(batch, metrics)
+        self._foresee(step, metrics)
         metrics.update(trajectory_means(metrics))
         for watch in (self._collapse_watch, self._cache_watch):
             if warning := watch.see(step, metrics):
@@ -56,6 +63,31 @@ class OfflineTrainer(SnapshotKeepingTrainer, OfflineLoop):
         if mixing.is_estimated:
             batch.extra_info[MIXING_WEIGHT] = mixing.at(step)
         return found
+
+    def _foresee(self, step: int, metrics: dict) -> None:
+        """Look at the policy after so many updates, where that is due."""
+        if not self._foresight.is_due(step):
+            return
+        with self.ledger.phase(phases.TRAINING if self._foresight.finds_lambda else phases.EVALUATION):
+            found = self._foresight.look(step, self._saved_step)
+        # Before the first update and after it may be the same step.
+        metrics.update({**found, SECONDS: found[SECONDS] + metrics.get(SECONDS, 0.0)})
+
+    def _compute_metrics(self, *args: Any, **kwargs: Any) -> None:
+        super()._compute_metrics(*args, **kwargs)
+        if self.global_steps >= self.total_training_steps:
+            self._foresight.end()
+
+    @cached_property
+    def _foresight(self) -> ForesightLooks:
+        return ForesightLooks(
+            self.facts,
+            self.run_dir,
+            self.actor_rollout_wg,
+            steps=self.total_training_steps,
+            begins=self.global_steps,
+            logged=read_metrics(self.run_dir),
+        )
 
     @cached_property
     def _mixing(self) -> MixingWeight | None:

@@ -22,6 +22,15 @@ from verl.workers.engine_workers import TrainingWorker
 from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.config.settings import compute_dtype, trains_adapter
 from fpa_verl.integration.workers.export import ExportingActorWorker
+from fpa_verl.integration.workers.foresight import (
+    LOOK,
+    LogitsRecorder,
+    Look,
+    foreseen,
+    foresight_metrics,
+    merged,
+    write_look,
+)
 from fpa_verl.integration.workers.gradients import gradient_norm
 from fpa_verl.integration.workers.heads import require_plain_head
 from fpa_verl.integration.workers.loss import REFERENCE_POINT, LogRatios, OfflineLoss
@@ -131,22 +140,26 @@ class OfflineActorWorker(ExportingActorWorker):
         What and where is the `CacheRequest` that the batch carries under `CACHE_REQUEST`.
         """
         request: CacheRequest = tu.get_non_tensor_data(data, key=CACHE_REQUEST, default=None)
-        tu.assign_non_tensor(
-            data, distillation_use_topk=True, temperature=self._policy_loss.scoring_temperature, force_group_size=1
-        )
         model = self.actor.engine.module if request.source == "hidden" else None
         if model is not None:
             require_plain_head(model)
         compare = None if self._head_is_plain else self._policy_loss.scoring_temperature
         recorder = Recorder(request.source, request.k, request.samples, model, compare)
         try:
-            self._pass_with(recorder, data, no_lora_adapter=trains_adapter(self.config.model))
+            self._record(recorder, data, no_lora_adapter=trains_adapter(self.config.model))
         finally:
             recorder.close()
         self._head_is_plain = True
         file = Path(request.folder) / part_name(request.batch, self.actor.engine.get_data_parallel_rank())
         write_part(file, recorder.rows, recorder.lengths, recorder.arrays())
         return tu.get_tensordict({}, non_tensor_dict={"metrics": {"tokens": sum(recorder.lengths)}})
+
+    def _record(self, recorder: Any, data: TensorDict, *, no_lora_adapter: bool = False) -> None:
+        """A pass whose logits, at the temperature that they are scored at, go to the recorder, row by row."""
+        tu.assign_non_tensor(
+            data, distillation_use_topk=True, temperature=self._policy_loss.scoring_temperature, force_group_size=1
+        )
+        self._pass_with(recorder, data, no_lora_adapter=no_lora_adapter)
 
     def _pass_with(self, loss: Any, data: TensorDict, *, no_lora_adapter: bool = False) -> None:
         """A forward pass without gradient whose outputs go to `loss`; `no_lora_adapter` is verl's."""
@@ -182,16 +195,24 @@ class OfflineActorWorker(ExportingActorWorker):
         """Moments of the gradients of the pairs that the batch's `Probe` names, as metrics, in every worker alike."""
         assert self._reference is not None
         probe: Probe = tu.get_non_tensor_data(data, key=PROBE, default=None)
-        self._prepare(data)
-        tu.assign_non_tensor(data, force_group_size=1)
         temperature = self._policy_loss.scoring_temperature
         recorder = ScoreRecorder(self.actor.engine.module, self._reference, probe.projections, temperature)
         try:
-            self._pass_with(recorder, data)
+            self._record(recorder, data)
         finally:
             recorder.close()
-        found = gathered(recorder.found, self.actor.engine.get_data_parallel_group())
+        found = {row: value for part in gathered(recorder.found) for row, value in part.items()}
         return tu.get_tensordict({}, non_tensor_dict={"metrics": mixing_metrics(estimate_of(probe, found), probe)})
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
+    def foresee(self, data: TensorDict) -> TensorDict:
+        """Note the policy as the batch's `Look` says, and how it was foreseen, as metrics, in every worker alike."""
+        look: Look = tu.get_non_tensor_data(data, key=LOOK, default=None)
+        recorder = LogitsRecorder(look.positions)
+        self._record(recorder, data)
+        write_look(look, torch.distributed.get_rank(), recorder.logits)
+        parts = gathered(foreseen(look, recorder))
+        return tu.get_tensordict({}, non_tensor_dict={"metrics": foresight_metrics(look, merged(parts))})
 
     def _prepare(self, data: TensorDict) -> None:
         """What the loss wants to find in a batch."""

@@ -20,6 +20,7 @@ from verl.workers.utils.padding import no_padding_2_padding
 from fpa_verl.errors import DivergenceError, IntegrationError
 from fpa_verl.integration.policy_losses import OfflinePolicyLossConfig, global_mean
 from fpa_verl.integration.workers.dynamics import trajectory_sums
+from fpa_verl.integration.workers.foresight import FUTURE_LAMBDA
 from fpa_verl.integration.workers.mixing import MIXING_WEIGHT
 from fpa_verl.integration.workers.reference import Reference, ResponsePositions
 from fpa_verl.integration.workers.tokens import note_tokens
@@ -82,12 +83,21 @@ class OfflineLoss:
         reference = self._reference.at(data, positions)
         outputs = {"ref_log_probs": reference.log_probs()}
         if Needs.FUTURE_POLICY in policy_loss.needs:
-            assert policy_loss.objective is not None
-            selected = positions.select(logits.detach())
-            outputs |= reference.future_policy(selected, policy_loss.objective.extrapolation)
+            outputs |= reference.future_policy(positions.select(logits.detach()), self._lambda(data))
         if policy_loss.forward_kl_coef and policy_loss.forward_kl_estimate == "whole":
             outputs["forward_kl"] = reference.forward_kl(logits)
         return {name: positions.scatter(values) for name, values in outputs.items()}
+
+    def _lambda(self, data: TensorDict) -> float:
+        """Strength of the extrapolation: the recipe's number, or what came with the batch where that is found."""
+        objective = self._policy_loss.objective
+        assert objective is not None
+        if objective.extrapolation is not None:
+            return objective.extrapolation
+        found = tu.get_non_tensor_data(data, key=FUTURE_LAMBDA, default=None)
+        if found is None:
+            raise ValueError(f"{objective.name} got no lambda, which is found while a run trains (lam=auto)")
+        return float(found)
 
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
         values = {name: no_padding_2_padding(model_output[name], data) for name in OUTPUTS if name in model_output}

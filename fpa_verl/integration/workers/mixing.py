@@ -64,11 +64,11 @@ class ScoreRecorder:
         self._hidden.close()
 
 
-def gathered(found: dict[int, Any], group: torch.distributed.ProcessGroup | None) -> dict[int, Any]:
-    """What all workers of the group found, by row."""
-    parts: list[dict[int, Any]] = [{} for _ in range(torch.distributed.get_world_size(group))]
-    torch.distributed.all_gather_object(parts, found, group=group)
-    return {row: value for part in parts for row, value in part.items()}
+def gathered(found: dict[int, Any]) -> list[dict[int, Any]]:
+    """What all workers found."""
+    parts: list[dict[int, Any]] = [{} for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(parts, found)
+    return parts
 
 
 def estimate_of(probe: Probe, found: dict[int, tuple[float, torch.Tensor]]) -> Estimate:

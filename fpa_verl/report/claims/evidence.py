@@ -13,7 +13,7 @@ from fpa_verl.commands import Command
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.seeds import Array
 from fpa_verl.report.claims.statements import SEEDS, Demand, Part, command
-from fpa_verl.report.statistics.arms import Arm, choose, flat, one_a_seed
+from fpa_verl.report.statistics.arms import Arm, choose, finds_lambda, flat, one_a_seed
 from fpa_verl.runs.run import Point, Run
 
 # The name under which several problem sets are put together.
@@ -43,6 +43,7 @@ class UnsuitedError(DatasetError):
 
 def candidates(part: Part, arms: list[Arm]) -> tuple[list[Arm], list[Arm]]:
     """The arms of the part's method, at its lambda, and of the one that it is measured by."""
+    arms = [arm for arm in arms if not finds_lambda(arm.settings)]
     own = [arm for arm in arms if arm.method == part.method and part.lam in (None, trained_lambda(arm.runs[0]))]
     return own, [arm for arm in arms if arm.method == part.against]
 

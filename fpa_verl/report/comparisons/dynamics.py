@@ -8,6 +8,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import require_runs
 from fpa_verl.report.comparison import Comparison
+from fpa_verl.report.comparisons.foresight import foreseen, foresight_tables
 from fpa_verl.report.comparisons.mixing import mixed, mixing_table
 from fpa_verl.report.statistics.collapse import CLEAR, Trend, trend
 from fpa_verl.report.statistics.series import Series, read_series
@@ -42,8 +43,13 @@ class Dynamics(Comparison):
 
     def tables(self) -> list[Table]:
         watched = [self.collapse_table()] if any(self.trends()) else []
-        of_two = mixed(self.series)
-        return [self.tail_table(), *watched, *([mixing_table(of_two)] if of_two else [])]
+        of_two, ahead = mixed(self.series), foreseen(self.series)
+        return [
+            self.tail_table(),
+            *watched,
+            *([mixing_table(of_two)] if of_two else []),
+            *(foresight_tables(ahead, self.runs) if ahead else []),
+        ]
 
     def tail_table(self) -> Table:
         """Where every run ended up."""

@@ -9,7 +9,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.report.comparable import finished, notes_on, problem_sets, require_comparable
 from fpa_verl.report.comparison import Comparison
-from fpa_verl.report.statistics.arms import Arm, arms_of
+from fpa_verl.report.statistics.arms import Arm, arms_of, finds_lambda
 from fpa_verl.runs.run import Run, command_beside
 from fpa_verl.tables import Table, mean_and_spread, percent
 
@@ -101,7 +101,7 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
     sweeps: dict[tuple[str, str], dict[float, Arm]] = {}
     for arm in everything:
         lam = arm.settings.get("hyper_parameters", {}).get("lam")
-        if lam is not None:
+        if lam is not None and not finds_lambda(arm.settings):
             sweeps.setdefault(_without_lambda(arm), {})[lam] = arm
     if not sweeps:
         lambdas = "actor_rollout_ref.actor.policy_loss.lam=0.5,1,2,5"

@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fpa_verl.report.comparisons.dynamics import PANELS, RIGHT_ALONE, Dynamics
+from fpa_verl.report.comparisons.foresight import foreseen
 from fpa_verl.report.comparisons.mixing import mixed
 from fpa_verl.report.figures.drawing import SIDE_DASHES, draw, finish, new_figure, shortened, style_of
+from fpa_verl.report.figures.foresight import draw_foresight
 from fpa_verl.report.figures.mixing import draw_mixing
 from fpa_verl.report.statistics.arms import arms_of, labels
 from fpa_verl.report.statistics.series import mean_curve
@@ -48,12 +50,16 @@ def draw_dynamics(comparison: Dynamics) -> dict[str, Figure]:
     for side, dashes in zip(SIDES, SIDE_DASHES, strict=True):
         handles.append(Line2D([], [], color="0.3", linestyle=dashes, label=f"{side} trajectories"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    of_two = {run.run.folder for run in mixed(comparison.series)}
-    if not of_two:
-        return {comparison.name: figure}
-    measured = {
-        name: [values_of[run.folder] for run in one.runs if run.folder in of_two]
-        for name, one in zip(styles, everything, strict=True)
-    }
-    mixes = draw_mixing({name: seeds for name, seeds in measured.items() if seeds}, styles)
-    return {comparison.name: figure, "mixing": mixes}
+    figures = {comparison.name: figure}
+    for name, measured, draw_them in (
+        ("mixing", mixed(comparison.series), draw_mixing),
+        ("foresight", foreseen(comparison.series), draw_foresight),
+    ):
+        folders = {series.run.folder for series in measured}
+        of_method = {
+            label: [values_of[run.folder] for run in arm.runs if run.folder in folders]
+            for label, arm in zip(styles, everything, strict=True)
+        }
+        if folders:
+            figures[name] = draw_them({label: seeds for label, seeds in of_method.items() if seeds}, styles)
+    return figures

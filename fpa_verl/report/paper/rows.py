@@ -28,7 +28,7 @@ from fpa_verl.report.paper.published import (
     published_tables,
 )
 from fpa_verl.report.paper.settings import deviations
-from fpa_verl.report.statistics.arms import arms_of, choose, one_a_seed
+from fpa_verl.report.statistics.arms import arms_of, choose, finds_lambda, one_a_seed
 from fpa_verl.report.statistics.base import with_pooled_base
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.schema import is_validation
@@ -126,7 +126,7 @@ def method_of(run: Run) -> str | None:
     training = run.training
     hyper = training.get("hyper_parameters") or {}
     objective, row = ROW_OF.get(run.recipe, (None, None))
-    if row is None or run.earlier or training.get("objective") != objective:
+    if row is None or run.earlier or finds_lambda(training) or training.get("objective") != objective:
         return None
     # With a penalty an objective is another, and without one w/ KL is Off-RL.
     if bool(training.get("forward_kl_coef")) != (row == WITH_KL):

@@ -6,6 +6,7 @@ Of several arms of a method validation chooses one.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
@@ -41,6 +42,11 @@ class Arm:
     def step_of(self, run: Run, *, best: bool) -> int:
         """The last step evaluated, or the one that validation chooses where there is one."""
         return best_step(run) if best and validation_sources(run) else evaluated_steps(run)[-1]
+
+
+def finds_lambda(training: Mapping[str, Any]) -> bool:
+    """Whether runs of these settings found their lambda on the way: none of a sweep, nor of the paper."""
+    return isinstance((training.get("hyper_parameters") or {}).get("lam"), str)
 
 
 def arms_of(runs: list[Run]) -> list[Arm]:

@@ -9,7 +9,7 @@ from statistics import mean
 import numpy as np
 import pandas as pd
 
-from fpa_verl.runs.metrics import DYNAMICS, GRADIENT_NORM, MIXING, dynamics_metric
+from fpa_verl.runs.metrics import DYNAMICS, FORESIGHT, GRADIENT_NORM, MIXING, dynamics_metric
 from fpa_verl.runs.run import Run
 
 # The beginning and the end of a run are this share of its steps each.
@@ -45,7 +45,7 @@ def read_series(run: Run) -> Series:
     values = {
         name: by_step
         for name, by_step in run.metrics.items()
-        if name.startswith((DYNAMICS, MIXING)) or name == GRADIENT_NORM
+        if name.startswith((DYNAMICS, MIXING, FORESIGHT)) or name == GRADIENT_NORM
     }
     return Series(run, sorted({step for by_step in values.values() for step in by_step}), values)
 

@@ -8,6 +8,7 @@ from transformers import AutoConfig
 
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.integration.config.facts import RunFacts
+from fpa_verl.integration.config.foresight import require_foresight
 from fpa_verl.integration.config.identity import reference_input, require_same_model
 from fpa_verl.integration.config.mixing import require_estimate
 from fpa_verl.integration.config.settings import KeptTokens, as_list, require_bounds, trains_adapter
@@ -44,6 +45,7 @@ def check_rollouts(facts: RunFacts) -> None:
         require_whole_items(facts)
         require_steps(facts)
         require_estimate(facts)
+        require_foresight(facts)
         if facts.reads_cache:
             reference_input(facts)
     if facts.kind.makes_cache:

@@ -1,4 +1,4 @@
-"""Room on the disk for what this very recipe keeps: checkpoints, snapshots and the best model, or a reference cache."""
+"""Room on the disk for what this very recipe keeps: checkpoints, snapshots, the best model and logits, or a cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from verl.utils.torch_dtypes import PrecisionType
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
-from fpa_verl.integration.config.settings import trains_adapter
+from fpa_verl.integration.config.settings import compute_dtype, trains_adapter
 from fpa_verl.integration.config.weightless import without_weights
 from fpa_verl.rollouts import RolloutDataset, Selection
 from fpa_verl.rollouts.fingerprint import local_model_dir
@@ -38,7 +38,7 @@ def check(facts: RunFacts) -> None:
         _require_room(
             Path(trainer.default_local_dir).expanduser().absolute(),
             bytes_needed(facts),
-            f"run_dir={facts.run_dir}: checkpoints, snapshots and the best model take up to",
+            f"run_dir={facts.run_dir}: checkpoints, snapshots, the best model and noted logits take up to",
             f"choose run_dir on another disk, or set trainer.max_actor_ckpt_to_keep=1 (it is {kept}) or "
             "trainer.save_freq=-1",
         )
@@ -70,7 +70,16 @@ def bytes_needed(facts: RunFacts) -> int:
     moments = 0 if trains_adapter(facts.config.actor_rollout_ref.model) else MOMENTS
     best = EXPORTED * EXPORTS if facts.config.keep_best else 0
     snapshots = _each(facts, facts.config.snapshots.every)
-    return parameters * (_checkpoints(facts) * (WEIGHTS + moments) + best + EXPORTED * snapshots)
+    model = _checkpoints(facts) * (WEIGHTS + moments) + best + EXPORTED * snapshots
+    return parameters * model + (noted_bytes(facts) if facts.kind.reads_rollouts else 0)
+
+
+def noted_bytes(facts: RunFacts) -> int:
+    """Logits of all looks of an offline run (`foresight`); few of those of before the newest checkpoint are kept."""
+    settings = facts.foresight
+    dtype = PrecisionType.to_dtype(compute_dtype(facts.config.actor_rollout_ref.actor))
+    of_a_look = settings.trajectories * settings.positions * facts.vocabulary * dtype.itemsize
+    return (settings.looks + 1) * of_a_look if settings.looks else 0
 
 
 def cache_bytes(facts: RunFacts) -> int:

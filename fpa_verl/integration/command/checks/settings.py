@@ -9,6 +9,7 @@ from fpa_verl.integration.config.settings import (
     Checkpoints,
     EarlyStopping,
     Evaluation,
+    Foresight,
     GradientNorms,
     Length,
     Mixing,
@@ -40,10 +41,9 @@ def check(facts: RunFacts) -> None:
     require_bounds(Snapshots, config.snapshots, "snapshots")
     require_bounds(Reward, config.reward, "reward")
     require_bounds(Evaluation, config.evaluation, "evaluation")
-    if "gradient_norms" in config:
-        require_bounds(GradientNorms, config.gradient_norms, "gradient_norms")
-    if "mixing" in config:
-        require_bounds(Mixing, config.mixing, "mixing")
+    for kind, name in ((GradientNorms, "gradient_norms"), (Mixing, "mixing"), (Foresight, "foresight")):
+        if name in config:
+            require_bounds(kind, config[name], name)
     require_bounds(Checkpoints, config.trainer, "trainer")
     if facts.kind.trains:
         require_bounds(Length, config.trainer, "trainer")
