@@ -77,6 +77,7 @@ def test_places_are_evenly_spread_over_a_response():
     ("words", "message"),
     [
         ((AUTO, "foresight.looks=1"), r"policy_loss\.lam=auto is found by foresight\.looks, of which there are 1"),
+        ((AUTO, "reference.model=elsewhere"), r"since the run's start, and the reference is another, .*=elsewhere"),
         (("foresight.low=3", "foresight.high=2"), r"foresight\.low=3 is above foresight\.high=2: exchange them"),
     ],
 )

@@ -41,7 +41,7 @@ def finds_lambda(facts: RunFacts) -> bool:
 
 
 def own_lambda(facts: RunFacts) -> float | None:
-    """The number that the recipe extrapolates by, from the model that it begins with; None where it does no such thing."""
+    """The number that the recipe extrapolates by, from the model that it begins with; None where it does not."""
     if facts.reference_path is not None:
         return None
     # That of DPO with the future policy needs no weights, and is no `extrapolation`.
