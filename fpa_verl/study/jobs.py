@@ -264,8 +264,9 @@ class PartJobs:
         if not arm.chooses:
             return []
         going: list[Candidate | None] = list(arm.candidates())
-        found = []
-        for steps in arm.halving or [None]:
+        found: list[list[tuple[Candidate | None, Job]]] = []
+        steps_of_rungs: list[int | None] = [*arm.halving] or [None]
+        for steps in steps_of_rungs:
             waits_for = [job.name for _, job in found[-1]] if found else []
             rung = [
                 (one, self._candidate(name, one, steps, f"place {place}", waits_for))
