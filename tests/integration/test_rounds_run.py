@@ -130,11 +130,12 @@ def test_the_second_round_learns_from_what_the_first_one_s_model_sampled(chained
     assert (anew.sampling["seed"], anew.sampling["rollouts_per_problem"]) == (1003, 4)
 
 
-@pytest.mark.parametrize("side", ["right", "wrong"])
-def test_a_fixed_reference_is_the_base_model_in_every_round(chained, demo, side):
-    name = f"dynamics/{side}/log_prob_change"
-    assert metrics(demo / "run" / "round_1")[1][name] == pytest.approx(0, abs=1e-4)
-    assert abs(metrics(demo / "run" / "round_2")[1][name]) > 0.01
+def test_a_fixed_reference_is_the_base_model_in_every_round(chained, demo):
+    names = [f"dynamics/{side}/log_prob_change" for side in ("right", "wrong")]
+    first, second = (metrics(demo / "run" / f"round_{number}")[1] for number in (1, 2))
+    assert [first[name] for name in names] == pytest.approx([0, 0], abs=1e-4)
+    # Means, in which trajectories that rose and fell may cancel out on one side.
+    assert max(abs(second[name]) for name in names) > 0.01
 
 
 def test_by_default_it_is_the_model_that_the_round_starts_with(chained, demo):
