@@ -213,7 +213,7 @@ def test_what_cannot_train_is_said_and_what_cannot_generate_refused(tmp_path):
     assert joined(done.output).startswith(
         "This does not fit on 1 A100: to train all weights takes 16 bytes a parameter"
     )
-    assert "431 GiB a GPU of 79." in joined(done.output)
+    assert "439 GiB a GPU of 79." in joined(done.output)
     assert "28.90e9, is taken for all weights." in joined(done.output)
     error = planned(
         tmp_path, AutoConfig.for_model("qwen3", **SMALL_MODEL), "--parameters", "28.9e9", *sizes[:4]
