@@ -140,6 +140,7 @@ def test_a_round_hands_over_its_best_model_where_it_validates(chain):
             "last snapshot, and none is kept: set snapshots",
         ),
         (["rounds=2", *LAST, "trainer.default_local_dir=x"], "fpa_offline", "trainer.default_local_dir=x: each round"),
+        (["rounds=2", *LAST, "trainer.resume_mode=resume_path"], "fpa_offline", "names one checkpoint, and each round"),
         (["rounds=2", *LAST, "data.train_files=x"], "fpa_offline", r"data\.train_files=x: .*rollouts=FOLDER"),
         (
             ["rounds=2", *LAST, "rounds_reference=base", "actor_rollout_ref.model.lora_rank=8"],

@@ -125,6 +125,11 @@ class Chain:
                     f"{key}={value}: each round has its own; leave it out, and name the first round's dataset with "
                     "rollouts=FOLDER and everything else's place with run_dir=FOLDER"
                 )
+        if config.trainer.resume_mode == "resume_path":
+            raise ConfigError(
+                "trainer.resume_mode=resume_path names one checkpoint, and each round has its own: leave it out; the "
+                "same command goes on where it stopped"
+            )
         if (self.folder / RUN_FILE).exists():
             raise MismatchError(f"{self.folder} holds a run without rounds: choose run_dir=FOLDER, or delete it")
 
