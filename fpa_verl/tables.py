@@ -19,6 +19,7 @@ LONG = 40
 WIDTH, GAP, NAME = 80, 2, 8
 # Cells of what nobody wrote down, and of what never happens.
 UNKNOWN, NEVER = "?", "never"
+SECONDS_A_MINUTE = 60
 
 
 class TimeUnit(NamedTuple):

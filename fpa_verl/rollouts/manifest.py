@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,11 @@ def require_whole(folder: Path, record: FileRecord, *, checksum: bool = False) -
     return path
 
 
+def digest_of(shards: Sequence[FileRecord]) -> str:
+    """One of all shards of a dataset, by their names and checksums."""
+    return digest([[shard.file, shard.sha256] for shard in shards])
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Everything known about a dataset except its rows.
@@ -94,7 +99,7 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """Digest of the dataset's shards."""
-        return digest([[shard.file, shard.sha256] for shard in self.shards])
+        return digest_of(self.shards)
 
     @property
     def vocabulary_size(self) -> int | None:

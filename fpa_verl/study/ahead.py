@@ -10,9 +10,7 @@ from fpa_verl.commands import Command, key_of
 from fpa_verl.study.definition import Study
 from fpa_verl.study.jobs import Job
 from fpa_verl.study.state import Diary, phase_of
-from fpa_verl.tables import UNKNOWN, Table, time_unit
-
-SECONDS_A_MINUTE = 60
+from fpa_verl.tables import SECONDS_A_MINUTE, UNKNOWN, Table, time_unit
 
 
 @dataclass(frozen=True)

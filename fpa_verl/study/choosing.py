@@ -15,9 +15,7 @@ from fpa_verl.runs.run import Run
 from fpa_verl.runs.snapshots import not_evaluated
 from fpa_verl.runs.validation import best_step, evaluated_steps, point_at, validation_accuracy, validation_sources
 from fpa_verl.study.definition import Candidate
-from fpa_verl.tables import Table, percent
-
-SECONDS_A_MINUTE = 60
+from fpa_verl.tables import SECONDS_A_MINUTE, Table, percent
 
 
 @dataclass(frozen=True)

@@ -285,26 +285,22 @@ class PartJobs:
         earlier = self._run_to_choose_by(arm.start_from.arm) if arm.start_from else None
         words = ",".join([one.words if one else place, *([f"steps={steps}"] if steps else [])])
         folder = self.folder / SEARCH / f"{name},{words}"
-        is_open = one is None or (arm.start_from is not None and earlier is None)
-        command = (
-            None
-            if is_open or one is None
-            else self._training(arm, folder, seed, one, earlier.folder if earlier else None)
-        )
-        if command and steps:
-            command = command.with_values({"trainer.total_training_steps": str(steps)})
+        command = None
+        if one is not None and (earlier is not None or arm.start_from is None):
+            command = self._training(arm, folder, seed, one, earlier.folder if earlier else None)
+            command = command.with_values({"trainer.total_training_steps": str(steps)} if steps else {})
         before = self._choosing(arm.start_from.arm, earlier) if arm.start_from else ()
         choosing = (*waits_for, self._label("snapshots of candidates")) if one is None else ()
-        return self._job(
-            f"{name}, {words}",
-            "run",
-            folder,
-            command,
-            arm=name,
-            seed=seed,
-            recipe=arm.recipe,
-            needs=self._needs(arm, *before, *choosing),
-        )
+        return self._run_job(name, words, folder, command, seed, (*before, *choosing))
+
+    def _run_job(
+        self, name: str, words: str, folder: Path, command: Command | None, seed: int, more: Sequence[str] = ()
+    ) -> Job:
+        """A run of an arm, told from its others by `words`, which needs `more` than every run of it does."""
+        arm = self.part.arms[name]
+        needs = self._needs(arm, *more)
+        title = f"{name}, {words}"
+        return self._job(title, "run", folder, command, arm=name, seed=seed, recipe=arm.recipe, needs=needs)
 
     def _choosing(self, name: str, run: Job | None) -> tuple[str, ...]:
         """The jobs that a run of an arm waits for; where its settings are open, those that choose them."""
@@ -324,7 +320,7 @@ class PartJobs:
             return self.candidates(name)[arm.candidates().index(chosen)]
         folder = self.folder / SEARCH / name
         command = self._training(arm, folder, seed, chosen, None)
-        return self._job(f"{name}, to choose by", "run", folder, command, arm=name, seed=seed, needs=self._needs(arm))
+        return self._run_job(name, "to choose by", folder, command, seed)
 
     @property
     def _handing_over(self) -> list[Job]:
@@ -365,16 +361,7 @@ class PartJobs:
         command = None if chosen is None else self._training(arm, folder, seed, chosen, earlier)
         before = (self._label(f"{start.arm}, seed {seed}"),) if start else ()
         choosing = self._choosing(name, None) if chosen is None else ()
-        return self._job(
-            f"{name}, seed {seed}",
-            "run",
-            folder,
-            command,
-            arm=name,
-            seed=seed,
-            recipe=arm.recipe,
-            needs=(*self._needs(arm, *before), *choosing),
-        )
+        return self._run_job(name, f"seed {seed}", folder, command, seed, (*before, *choosing))
 
     def _snapshots(self, name: str, runs: list[Job]) -> list[Job]:
         """One evaluation of all that these runs kept; one that failed and kept nothing holds up none."""

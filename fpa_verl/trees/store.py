@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.manifest import (
     MANIFEST_FILE,
     REMEDY,
     FileRecord,
+    digest_of,
     file_record,
     require_inside,
     require_whole,
@@ -66,7 +66,7 @@ class TreeManifest:
     @property
     def fingerprint(self) -> str:
         """Digest of the dataset's parts."""
-        return digest([[shard.file, shard.sha256] for shard in self.shards])
+        return digest_of(self.shards)
 
 
 def count(trees: Iterable[Tree]) -> dict[str, int]:
