@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fpa_verl.rollouts import RolloutDataset
     from fpa_verl.rollouts.record_files import RecordFiles
     from fpa_verl.rollouts.scored_by import Scorer
+    from fpa_verl.rollouts.traces import Markers
 
 # How problems are put where a command makes them, and where it meets some that are there.
 NewPrompt = Annotated[
@@ -192,7 +193,7 @@ def import_(
     from fpa_verl.rollouts.prompts import BOXED, read_prompt
     from fpa_verl.rollouts.ranked import Pairing
     from fpa_verl.rollouts.record_files import record_files
-    from fpa_verl.rollouts.traces import USUAL, Markers, one_mode
+    from fpa_verl.rollouts.traces import USUAL, one_mode
 
     if out.suffix in (".jsonl", ".json", ".parquet"):
         raise ConfigError(f"--out {out}: a dataset is a folder: name one, as {out.with_suffix('')}")
@@ -210,11 +211,20 @@ def import_(
         pairing=Pairing(pairs, margin, scores),
         skip_bad=skip_bad,
         mode=one_mode(mode, "--mode"),
-        markers=Markers.around(*markers) if markers else USUAL,
+        markers=_markers(*markers) if markers else USUAL,
     )
     _print_counts(out, manifest.counts)
     for note in notes:
         console.print(f"  {note}", highlight=False, markup=False)
+
+
+def _markers(start: str, end: str) -> Markers:
+    from fpa_verl.rollouts.traces import Markers
+
+    try:
+        return Markers.around(start, end)
+    except ConfigError as error:
+        raise ConfigError(f"--markers {start!r} {end!r}: {error}") from error
 
 
 def _scorer(

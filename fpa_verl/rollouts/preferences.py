@@ -111,7 +111,10 @@ def prompt_of(record: dict[str, Any], before: Chat, name: str, where: str) -> Ch
     if chat and before and chat != before:
         raise DatasetError(f"{where}: '{name}' begins with other messages than 'prompt' has")
     if before and isinstance(record.get("prompt"), str) and not _is_among(record["prompt"], before):
-        raise DatasetError(f"{where}: '{name}' begins with other messages than 'prompt' says")
+        raise DatasetError(
+            f"{where}: '{name}' begins with other messages than 'prompt' says: correct the one that is wrong, or leave "
+            "'prompt' out"
+        )
     if found := chat or before:
         return found
     column = next((one for one in PROMPTS if record.get(one) is not None), None)
@@ -128,7 +131,7 @@ def prompt_of(record: dict[str, Any], before: Chat, name: str, where: str) -> Ch
 def _is_among(text: str, messages: Chat) -> bool:
     """Whether a text is one of the messages, or has one in it, as a whole conversation in one text has."""
     told = text.strip()
-    return any(content.strip() in told or told in content for _, content in messages)
+    return any(said in told or told in said for _, content in messages if (said := content.strip()))
 
 
 def chat_of(record: dict[str, Any], key: str, where: str) -> Chat | None:

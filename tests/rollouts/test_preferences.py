@@ -81,8 +81,11 @@ def test_a_system_column_is_the_first_message_unless_there_is_one(tmp_path, base
 
 def test_a_prompt_that_the_conversation_does_not_begin_with_is_refused(tmp_path, base_model):
     record = {**FORMS["whole conversations"], "prompt": "7+7"}
-    with pytest.raises(DatasetError, match=r"line 1: 'chosen' begins with other messages than 'prompt' says"):
-        imported(tmp_path, base_model, [record])
+    silent = {"role": "system", "content": " "}
+    without = {**record, "chosen": [silent, ASKED, GOOD], "rejected": [silent, ASKED, BAD]}
+    for one in (record, without):
+        with pytest.raises(DatasetError, match=r"line 1: 'chosen' begins with other messages than 'prompt' says"):
+            imported(tmp_path, base_model, [one])
 
 
 def test_a_prompt_has_nothing_put_around_it_but_what_is_asked_for(tmp_path, base_model):

@@ -332,6 +332,14 @@ def test_traces_between_other_texts_are_imported_with_their_markers(tmp_path, th
     assert dataset.manifest.sampling["thinking"] == {"start": "[[", "end": "]]", "empty": "[[\n\n]]\n\n"}
 
 
+def test_markers_that_mark_nothing_are_refused_as_they_were_typed(tmp_path, thinker):
+    (tmp_path / "r.jsonl").write_text(json.dumps({"prompt": "1+1?", "chosen": "2", "rejected": "3"}))
+    words = [str(tmp_path / "r.jsonl"), "--model", str(thinker), "--out", str(tmp_path / "d")]
+    error = CliRunner().invoke(app, ["data", "import", *words, "--markers", "|", "|"]).exception
+    assert isinstance(error, ConfigError)
+    assert str(error).startswith("--markers '|' '|': thinking.start and thinking.end are both '|'")
+
+
 def test_scored_responses_of_two_modes_make_no_pair_together(tmp_path, thinker):
     """Best against worst of each mode: a prompt that closes a trace is another prompt."""
     answers = [("<think>a</think>2", 0.9, "thinking"), ("<think>b</think>3", 0.4, "thinking"), ("2", 0.8, "Empty")]
