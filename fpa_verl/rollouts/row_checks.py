@@ -59,6 +59,7 @@ def faults(table: pa.Table, vocabulary_size: int | None = None) -> Iterator[Faul
     for column in TOKENS:
         yield from _tokens(table, column, vocabulary_size)
     yield from _log_probs(table)
+    yield from _steps(table)
     yield from _verdicts(table)
 
 
@@ -150,6 +151,20 @@ def _lengths(table: pa.Table) -> Iterator[Fault]:
     for row in np.flatnonzero((log_probs != -1) & (response != -1) & (log_probs != response)):
         what = f"has {log_probs[row]} values for {response[row]} response tokens"
         yield Fault("lengths", int(row), LOG_PROBS, what)
+    step_ends, values = _list_lengths(table, "step_ends"), _list_lengths(table, "step_values")
+    for row in np.flatnonzero((step_ends != -1) & (values != -1) & (step_ends != values)):
+        yield Fault("lengths", int(row), "step_values", f"has {values[row]} values for {step_ends[row]} step ends")
+
+
+def _steps(table: pa.Table) -> Iterator[Fault]:
+    """Ends of steps rise, and lie within prompt and response; values lie between -1 and 1."""
+    tokens = _list_lengths(table, "prompt_ids") + _list_lengths(table, "response_ids")
+    for row in np.flatnonzero(_list_lengths(table, "step_ends") > 0):
+        ends = table["step_ends"][row].as_py()
+        if None in ends or ends[0] < 0 or ends[-1] >= tokens[row] or any(np.diff(ends) <= 0):
+            what = f"is {ends}: places that rise, from 0 to {tokens[row] - 1}, are wanted"
+            yield Fault("values", int(row), "step_ends", what)
+    yield from _elements(table, "step_values", "values", lambda values: ~(np.abs(values) <= 1), "not between -1 and 1")
 
 
 def _elements(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -45,10 +46,14 @@ SCHEMA = pa.schema(
         # How the problem was put (one of MODES), and how many tokens at the beginning of the response are its trace.
         ("mode", pa.dictionary(pa.int8(), pa.string())),
         ("trace_tokens", pa.int32()),
+        # Of solution steps whose value is known: places of their last tokens in prompt and response together, in order,
+        # and their values, from -1 to 1.
+        ("step_ends", pa.list_(pa.int32())),
+        ("step_values", pa.list_(pa.float32())),
     ]
 )
 # Columns that datasets of earlier versions do not have, and what they would hold there.
-LATER_COLUMNS: dict[str, Any] = {"mode": THINKING, "trace_tokens": 0}
+LATER_COLUMNS: dict[str, Any] = {"mode": THINKING, "trace_tokens": 0, "step_ends": (), "step_values": ()}
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class Trajectory:
     max_response_tokens: int
     mode: str = LATER_COLUMNS["mode"]
     trace_tokens: int = LATER_COLUMNS["trace_tokens"]
+    step_ends: Sequence[int] = LATER_COLUMNS["step_ends"]
+    step_values: Sequence[float] = LATER_COLUMNS["step_values"]
 
 
 def is_validation(data_source: str) -> bool:

@@ -151,6 +151,8 @@ CELLS: dict[str, list[Any]] = {
     **{name: [None, -1, 2**31 - 1] for name in ("group", "prompt_tokens", "response_tokens", "trace_tokens")},
     **{name: [None, [], [None], [-1]] for name in ("prompt_ids", "response_ids")},
     "behaviour_log_probs": [[], [None], [float("nan")], [0.5], [-float("inf")]],
+    "step_ends": [None, [0], [None], [-1], [2**31 - 1]],
+    "step_values": [None, [0.5], [None], [float("nan")], [1.5]],
     "score": [None, float("nan"), float("inf"), 0.5, -0.5],
 }
 
