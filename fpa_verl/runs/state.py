@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fpa_verl.runs.names import EVALUATIONS_FILE, LEDGER_FILE, RUN_FILE
 from fpa_verl.runs.progress import Progress, duration, progress_of, read_count
+from fpa_verl.runs.rounds import has_rounds, ledger_folders, read_rounds
 from fpa_verl.runs.run import Run, read_run
 from fpa_verl.runs.validation import best_step, latest_accuracy, validation_accuracy, validation_sources
 from fpa_verl.tables import percent
@@ -49,9 +50,13 @@ class Reader:
         self._run: Run | None = None
         self._accuracy = ""
         self._progress: tuple[float, Progress] | None = None
+        # Of a run in rounds: whoever follows the round, or its collection, that is under way.
+        self._round: Reader | None = None
 
     def state(self, now: float) -> State:
         """How far it is at unix time `now`."""
+        if has_rounds(self._folder):
+            return self._state_of_round(now)
         run, count = self._latest_run(), read_count(self._folder)
         if count is not None and count.time < self._since:
             count = None
@@ -67,6 +72,17 @@ class Reader:
         doing = f"{count.doing} {count.done:,}/{count.total:,}" if count else _left(remaining)
         note = ", ".join(part for part in (self._accuracy, doing) if part)
         return State(run.name, progress.step, progress.total, "steps", note)
+
+    def _state_of_round(self, now: float) -> State:
+        """That of the part which last wrote its ledger."""
+        folder = max(ledger_folders(self._folder), key=lambda one: (one / LEDGER_FILE).stat().st_mtime, default=None)
+        if folder is None:
+            return State("starting")
+        if self._round is None or self._round._folder != folder:
+            self._round = Reader(folder, self._since)
+        number = folder.relative_to(self._folder).parts[0].removeprefix("round_")
+        state = self._round.state(now)
+        return replace(state, doing=f"round {number} of {read_rounds(self._folder).rounds}, {state.doing}")
 
     def _latest_run(self) -> Run | None:
         """Read anew where it has gone on."""

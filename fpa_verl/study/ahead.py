@@ -12,6 +12,9 @@ from fpa_verl.study.jobs import Job
 from fpa_verl.study.state import Diary, phase_of
 from fpa_verl.tables import SECONDS_A_MINUTE, UNKNOWN, Table, time_unit
 
+# Keys that say how far a run goes: rounds, and the steps of a rung of successive halving.
+LENGTHS = ("rounds", "trainer.total_training_steps")
+
 
 @dataclass(frozen=True)
 class Ahead:
@@ -48,10 +51,10 @@ class Ahead:
         return None if None in expected else sum(seconds for seconds in expected if seconds is not None)
 
 
-def _alike(job: Job) -> tuple[str, str, str]:
-    """What jobs have in common that take as long: recipe, kind, and how many rounds they go."""
+def _alike(job: Job) -> tuple[str, ...]:
+    """What jobs have in common that take as long: recipe, kind, and how far they go."""
     words = job.command.overrides if isinstance(job.command, Command) else ()
-    return job.recipe, job.kind, next((word for word in words if key_of(word) == "rounds"), "")
+    return job.recipe, job.kind, *sorted(word for word in words if key_of(word) in LENGTHS)
 
 
 def plan_table(study: Study, jobs: Sequence[Job], diary: Diary) -> Table:

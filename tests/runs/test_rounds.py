@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -14,9 +15,10 @@ from fpa_verl.report.statistics.curves import paid_by
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.handing_over import model_of
 from fpa_verl.runs.inputs import DATASET, Input
-from fpa_verl.runs.names import RUN_FILE
+from fpa_verl.runs.names import LEDGER_FILE, RUN_FILE
 from fpa_verl.runs.rounds import Rounds, handed_over, read_run_in_rounds, round_folder, round_folders
 from fpa_verl.runs.run import read_run
+from fpa_verl.runs.state import Reader
 from tests.runs.directories import INFO, make_run
 from tests.runs.test_handing_over import DATA, keep, owed
 
@@ -225,3 +227,14 @@ def test_seeds_of_one_command_are_seeds_of_one_method(tmp_path):
         "fpa_offline, 2 rounds rounds_reference=start": 2,
         "fpa_offline, 2 rounds rounds_reference=base": 1,
     }
+
+
+def test_whoever_follows_a_run_in_rounds_is_told_of_the_round_under_way(tmp_path):
+    run = tmp_path / "fpa"
+    Rounds(2, "start", "last", COMMAND).write(run)
+    reader = Reader(run, since=0.0)
+    assert str(reader.state(1000.0)) == "starting"
+    in_rounds(run, [1, 2], [2, 3], validation=([1, 2], [2, 3]))
+    for number in (1, 2):
+        os.utime(round_folder(run, number) / LEDGER_FILE, (2e9 + number, 2e9 + number))
+        assert reader.state(1000.0).doing == f"round {number} of 2, {read_run(round_folder(run, number)).name}"

@@ -17,7 +17,7 @@ from fpa_verl.files import append_json_line, write_json
 from fpa_verl.runs.inputs import MODEL_FILE
 from fpa_verl.runs.record import record_evaluation
 from fpa_verl.runs.snapshots import snapshot_folder
-from fpa_verl.study.ahead import plan_notes, plan_table
+from fpa_verl.study.ahead import Ahead, plan_notes, plan_table
 from fpa_verl.study.choosing import better_half, half_of, take, tried
 from fpa_verl.study.definition import Arm, Candidate, Evaluation, HandedOver, Part, Preparation, Study
 from fpa_verl.study.ending import patterns, write_choices
@@ -387,6 +387,15 @@ def test_the_plan_goes_by_what_was_measured_here_and_else_by_the_file(tmp_path):
     diary = Diary(tmp_path / "study.json", jobs={job.name: Past(0.0, 30.0)})
     row = plan_table(study, Jobs(study).all(), diary).rows[2]
     assert row == ["off", "2", "1", "0.5", "0.5"]
+
+
+def test_a_rung_is_not_taken_to_last_as_long_as_a_whole_run(tmp_path):
+    study = halved(tmp_path, minutes={"fpa_offline": 3.0})
+    every = Jobs(study).all()
+    found, rung = {job.name: job for job in every}, "fpa, lam=0,steps=25"
+    ahead = Ahead(study, Diary(tmp_path / "study.json", jobs={rung: Past(0.0, 30.0)}))
+    assert ahead.expected(found["fpa, lam=1,steps=25"], every) == (30.0, True)
+    assert ahead.expected(found["fpa, seed 0"], every) == (180.0, False)
 
 
 def test_what_nobody_knows_is_said_to_be_unknown(tmp_path):
