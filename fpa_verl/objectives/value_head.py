@@ -12,7 +12,8 @@ from torch import nn
 from fpa_verl.errors import ConfigError
 from fpa_verl.files import atomic_path
 
-FILE = "value_head.safetensors"
+# In a folder of its own: vLLM takes every file of that kind beside a model for weights of the model.
+FILE = "value_head/weights.safetensors"
 DROPOUT = "dropout"
 
 
@@ -42,6 +43,7 @@ class ValueHead(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the head beside a model in Hugging Face format, atomically."""
         state = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
+        (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(folder / FILE) as temporary:
             save_file(state, temporary, metadata={DROPOUT: repr(self.dropout.p)})
 
