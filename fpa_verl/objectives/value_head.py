@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.functional import linear
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.files import atomic_path
@@ -35,9 +36,14 @@ class ValueHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Values of hidden states, (..., H) -> (...), in the head's own precision."""
-        raw = self.linear(self.dropout(hidden.to(self.linear.weight.dtype)))
-        return torch.tanh(raw).squeeze(-1)
+        """Values of hidden states, (..., H) -> (...), in the head's own precision, and in single precision at least.
+
+        Near its ends V has a step of 0.004 in bfloat16, whatever the trunk is computed in.
+        """
+        precision = torch.promote_types(self.linear.weight.dtype, torch.float32)
+        weight, bias = self.linear.weight.to(precision), self.linear.bias.to(precision)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return torch.tanh(linear(self.dropout(hidden.to(precision)), weight, bias)).squeeze(-1)
 
     def save(self, folder: Path) -> None:
         """Write the head beside a model in Hugging Face format, atomically."""
