@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
@@ -90,11 +90,14 @@ def write_hugging_face(
             shutil.copyfile(generation, unfinished / GENERATION_FILE)
         if head is not None:
             head.save(unfinished)
-            _name_weight_files(unfinished, weights)
+            _name_weight_file(unfinished)
         write_json(unfinished / MODEL_FILE, about)
 
 
-def _name_weight_files(folder: Path, weights: Iterable[str]) -> None:
+def _name_weight_file(folder: Path) -> None:
     """Say which file holds the model's weights, so that vLLM, which reads every one there is, leaves the head out."""
-    if not (folder / WEIGHTS_INDEX).exists():
-        write_json(folder / WEIGHTS_INDEX, {"metadata": {}, "weight_map": dict.fromkeys(weights, WEIGHTS)})
+    if (folder / WEIGHTS_INDEX).exists():
+        return
+    with safe_open(folder / WEIGHTS, framework="pt") as stored:
+        names = list(stored.keys())
+    write_json(folder / WEIGHTS_INDEX, {"metadata": {}, "weight_map": dict.fromkeys(names, WEIGHTS)})

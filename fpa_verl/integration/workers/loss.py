@@ -24,7 +24,7 @@ from fpa_verl.integration.workers.foresight import FUTURE_LAMBDA
 from fpa_verl.integration.workers.mixing import MIXING_WEIGHT
 from fpa_verl.integration.workers.reference import Reference, ResponsePositions
 from fpa_verl.integration.workers.tokens import note_tokens
-from fpa_verl.integration.workers.value_head import VALUES, StateValues, step_ends
+from fpa_verl.integration.workers.value_head import VALUES, StateValues, step_ends, values_by_row
 from fpa_verl.objectives import (
     Needs,
     Trajectories,
@@ -107,8 +107,7 @@ class OfflineLoss:
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
         values = {name: no_padding_2_padding(model_output[name], data) for name in OUTPUTS if name in model_output}
         if VALUES in model_output:
-            # Of prompt and response together, as steps' ends are counted.
-            values[VALUES] = model_output[VALUES].to_padded_tensor(0.0)
+            values[VALUES] = values_by_row(model_output[VALUES], data)
         if self._side is not None:
             values = _one_sided(values, self._side, data)
         if self._reference is not None and "ref_log_probs" not in values:

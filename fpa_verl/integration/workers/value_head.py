@@ -8,6 +8,7 @@ head's weights there, and its gradient is reduced with the others'.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,7 @@ VALUES = "step_end_values"
 
 def worker_with_head(config: TrainingWorkerConfig) -> TrainingWorker:
     """verl's worker whose engine builds a model with a head."""
-    config.model_type = MODEL_TYPE
-    return TrainingWorker(config=config)
+    return TrainingWorker(config=replace(config, model_type=MODEL_TYPE))
 
 
 @EngineRegistry.register(model_type=MODEL_TYPE, backend=["fsdp2"], device=["cuda", "npu"])
@@ -143,9 +143,19 @@ class StateValues:
         return packed(values, data).unsqueeze(0)
 
 
+def values_by_row(values: torch.Tensor, data: TensorDict) -> torch.Tensor:
+    """What the engine unpadded, as (B, L): prompt and response together, as the ends of steps are counted."""
+    # Of a nested tensor of offsets alone the longest row is not known, and all would be as wide as the batch has tokens.
+    return torch.nested.to_padded_tensor(values, 0.0, output_size=tuple(_targets(data).shape))
+
+
+def _targets(data: TensorDict) -> torch.Tensor:
+    return data[TARGETS].to_padded_tensor(torch.nan)
+
+
 def step_ends(values: torch.Tensor, data: TensorDict) -> StepEnds:
-    """What an objective sees of the head: (B, L) values of prompt and response together, and a micro-batch."""
-    targets = data[TARGETS].to_padded_tensor(torch.nan)
+    """What an objective sees of the head: its values, (B, L), of a micro-batch, and what they are to be."""
+    targets = _targets(data)
     return StepEnds(values, targets, ~targets.isnan(), tu.get_non_tensor_data(data, key=ENDS_PER_PAIR, default=None))
 
 
@@ -156,7 +166,7 @@ def ends_per_pair(data: TensorDict, group: torch.distributed.ProcessGroup | None
         data: this worker's part of the batch.
         group: the workers that have the other parts.
     """
-    targets = data[TARGETS].to_padded_tensor(torch.nan)
+    targets = _targets(data)
     found = torch.tensor([(~targets.isnan()).sum(), len(targets) / 2], device=get_device_id())
     torch.distributed.all_reduce(found, group=group)
     ends, pairs = found.tolist()
