@@ -26,12 +26,19 @@ class ValueHead(nn.Module):
         hidden_size: H, of the trunk.
         dropout: share of h that is dropped in training; 0.1 in the authors' module.
         initializer_range: the trunk's own, as its configuration has it.
+        dtype: of its weights; None: torch's default.
     """
 
-    def __init__(self, hidden_size: int, dropout: float = 0.1, initializer_range: float = 0.02) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        dropout: float = 0.1,
+        initializer_range: float = 0.02,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(hidden_size, 1)
+        self.linear = nn.Linear(hidden_size, 1, dtype=dtype)
         nn.init.normal_(self.linear.weight, std=initializer_range)
         nn.init.zeros_(self.linear.bias)
 
@@ -65,7 +72,7 @@ class ValueHead(nn.Module):
             with safe_open(file, framework="pt") as stored:
                 state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
                 dropout = float(stored.metadata()[DROPOUT])
-            head = cls(state["linear.weight"].shape[-1], dropout).to(state["linear.weight"].dtype)
+            head = cls(state["linear.weight"].shape[-1], dropout, dtype=state["linear.weight"].dtype)
             head.load_state_dict(state)
         # RuntimeError: other names or shapes than a head has.
         except (SafetensorError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:

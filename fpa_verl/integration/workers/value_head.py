@@ -51,7 +51,8 @@ class FSDPEngineWithValueHead(FSDPEngineWithLMHead):
         # What verl builds is a language model, and it asks for no other word.
         self.model_config.model_type = LANGUAGE_MODEL
         model = super()._build_module()
-        add_head(model, first_head(model.config, Path(self.model_config.local_path), self.engine_config.seed))
+        folder, dtype = Path(self.model_config.local_path), next(model.parameters()).dtype
+        model.add_module(NAME, first_head(model.config, folder, self.engine_config.seed, dtype))
         return model
 
     def get_per_tensor_param(self, **kwargs: Any) -> Any:
@@ -68,13 +69,14 @@ def _without_head(weights: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...
     return (weight for weight in weights if not weight[0].startswith(f"{NAME}."))
 
 
-def first_head(config: Any, folder: Path, seed: int) -> ValueHead:
+def first_head(config: Any, folder: Path, seed: int, dtype: torch.dtype = torch.float32) -> ValueHead:
     """The head that a run begins with: the one beside the model, or a new one that the seed alone decides.
 
     Args:
         config: the model's.
         folder: the model's.
         seed: the run's.
+        dtype: of the model's weights: FSDP keeps weights of one dtype together.
 
     Raises:
         ConfigError: the head that is there is damaged, or of a model of another size.
@@ -84,19 +86,14 @@ def first_head(config: Any, folder: Path, seed: int) -> ValueHead:
         # Not from the generator of the process, which the ranks may have used differently.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return ValueHead(text.hidden_size, initializer_range=getattr(text, "initializer_range", 0.02))
-    head = ValueHead.load(folder)
+            return ValueHead(text.hidden_size, initializer_range=getattr(text, "initializer_range", 0.02), dtype=dtype)
+    head = ValueHead.load(folder).to(dtype)
     if head.linear.in_features != text.hidden_size:
         raise ConfigError(
             f"{folder / FILE} is of a model of hidden size {head.linear.in_features}, and the one beside it has "
             f"{text.hidden_size}: restore it, or take it away for a new one"
         )
     return head
-
-
-def add_head(model: Any, head: ValueHead) -> None:
-    """Make the head a part of the model, in the model's precision: FSDP keeps weights of one dtype together."""
-    model.add_module(NAME, head.to(next(model.parameters()).dtype))
 
 
 def head_of(engine: BaseEngine) -> ValueHead | None:
@@ -115,7 +112,7 @@ def whole_head(engine: BaseEngine) -> ValueHead | None:
         # An offloaded one is on the host, where collectives of a GPU's backend are not.
         placed: Any = value.to(get_device_id())
         weights[name] = (placed.full_tensor() if isinstance(placed, DTensor) else placed).to("cpu", copy=True)
-    apart = ValueHead(head.linear.in_features, head.dropout.p).to(weights["linear.weight"].dtype)
+    apart = ValueHead(head.linear.in_features, head.dropout.p, dtype=weights["linear.weight"].dtype)
     apart.load_state_dict(weights)
     return apart
 
