@@ -10,6 +10,7 @@ import pytest
 from fpa_verl.demo import task
 from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.rollouts.prompts import BARE
+from tests.integration.step_pairs import write_step_pairs
 
 
 @pytest.fixture
@@ -109,46 +110,8 @@ def of_both_modes(tmp_path_factory, base_model) -> Path:
 
 @pytest.fixture(scope="session")
 def step_pairs(tmp_path_factory, base_model) -> Path:
-    """A right and a slipped step behind each prefix of chained additions, and what they and the prefix are worth."""
-    from transformers import AutoTokenizer
-
-    from fpa_verl.rollouts import RolloutWriter, Trajectory
-    from fpa_verl.rollouts.fingerprint import base_fingerprints
-
-    folder, tokenizer = tmp_path_factory.mktemp("step_pairs"), AutoTokenizer.from_pretrained(base_model)
-    sampling = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "max_response_tokens": 64}
-
-    def step(number: int, problem: task.Problem, place: int, sample: int) -> Trajectory:
-        """Of two, the right one first; behind the problem alone nothing ends."""
-        put = tokenizer.apply_chat_template([{"role": "user", "content": problem.text}], tokenize=False)
-        steps, _ = problem.steps({place: sample})
-        before = "".join(f"{one};" for one in steps[:place])
-        prompt, own = (tokenizer.encode(text, add_special_tokens=False) for text in (put + before, f"{steps[place]};"))
-        end = len(prompt) + len(own) - 1
-        return Trajectory(
-            problem_id=f"p{number}",
-            group=place,
-            sample=sample,
-            split="train",
-            data_source="toy",
-            ground_truth=problem.answer,
-            prompt_ids=prompt,
-            response_ids=own,
-            behaviour_log_probs=[-1.0] * len(own),
-            score=float(not sample),
-            status="wrong" if sample else "right",
-            finish_reason="stop_text",
-            step_ends=[len(prompt) - 1, end] if place else [end],
-            step_values=[0.25, *[0.5 - sample]] if place else [0.75 - sample],
-            **sampling,
-        )
-
-    fingerprints = {**base_fingerprints(str(base_model), tokenizer), "scorer": "s", "problems": "p"}
-    writer = RolloutWriter(folder / "d", {"fingerprints": fingerprints, "sampling": sampling})
-    for number, problem in enumerate(task.distinct_problems(16, seed=0)):
-        writer.add([step(number, problem, place, sample) for place in range(3) for sample in range(2)])
-    writer.finish(fingerprints=fingerprints, sampling=sampling, validation={}, cost={}, origin={}, versions={})
-    return folder / "d"
+    """A right and a slipped step behind each prefix of chained additions, for the random base model."""
+    return write_step_pairs(tmp_path_factory.mktemp("step_pairs") / "d", base_model)
 
 
 @pytest.fixture(scope="module")
