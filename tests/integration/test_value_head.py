@@ -1,4 +1,4 @@
-"""The value head in verl's own FSDP2 engine: what a step computes, how it is divided, kept, exported and gone on with."""
+"""The value head in verl's own FSDP2 engine: what a step computes, how it is divided, kept and gone on with."""
 
 from __future__ import annotations
 

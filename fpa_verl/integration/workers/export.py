@@ -42,8 +42,8 @@ class ExportingActorWorker(ActorRolloutRefWorker):
     def export_hugging_face(self, folder: str, about: dict[str, Any]) -> None:
         """Write the policy to `folder`, in the base model's dtype, whole or not at all, and `about` it beside.
 
-        An adapter is merged: what is written is an ordinary model, and a value head beside it. All ranks take part in gathering the weights; rank
-        0 holds them in host memory and writes.
+        An adapter is merged: what is written is an ordinary model, and a value head beside it. All ranks take part in
+        gathering the weights; rank 0 holds them in host memory and writes.
         """
         config, weights, engine = self.actor.model_config, {}, self.actor.engine
         ends = Path(config.local_path) / GENERATION_FILE

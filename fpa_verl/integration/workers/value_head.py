@@ -39,7 +39,7 @@ VALUES = "step_end_values"
 
 
 def worker_with_head(config: TrainingWorkerConfig) -> TrainingWorker:
-    """verl's worker whose engine builds a model with a head."""
+    """Verl's worker whose engine builds a model with a head."""
     return TrainingWorker(config=replace(config, model_type=MODEL_TYPE))
 
 
@@ -103,7 +103,10 @@ def head_of(engine: BaseEngine) -> ValueHead | None:
 
 @torch.no_grad()
 def whole_head(engine: BaseEngine) -> ValueHead | None:
-    """The head with whole weights on the host, apart from the engine's; None where there is none. All ranks take part."""
+    """The head with whole weights on the host, apart from the engine's; None where it has none.
+
+    All ranks are to take part.
+    """
     head = head_of(engine)
     if head is None:
         return None
@@ -142,7 +145,7 @@ class StateValues:
 
 def values_by_row(values: torch.Tensor, data: TensorDict) -> torch.Tensor:
     """What the engine unpadded, as (B, L): prompt and response together, as the ends of steps are counted."""
-    # Of a nested tensor of offsets alone the longest row is not known, and all would be as wide as the batch has tokens.
+    # Of a nested tensor of offsets alone the longest row is not known: each would be as wide as all of them together.
     return torch.nested.to_padded_tensor(values, 0.0, output_size=tuple(_targets(data).shape))
 
 

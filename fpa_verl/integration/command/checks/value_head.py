@@ -34,12 +34,11 @@ def check_dataset(facts: RunFacts) -> None:
     """Raise DatasetError where a row that trains has no value at the end of its own step."""
     if not trains_head(facts):
         return
-    row = facts.dataset.first_without_own_value()
+    row, loss = facts.dataset.first_without_own_value(), facts.policy_loss.loss_mode
     if row is not None:
         raise DatasetError(
-            f"{facts.dataset.folder}, row {row}: no value at its last token, which {facts.policy_loss.loss_mode} learns "
-            "from: give rollouts=FOLDER of a dataset of steps, as recipe=collect_tree writes it (TREES/steps), or train "
-            "on this one with recipe=dpo"
+            f"{facts.dataset.folder}, row {row}: no value at its last token, which {loss} learns from: give "
+            "rollouts=FOLDER of a dataset of steps, as recipe=collect_tree makes it, or take recipe=dpo"
         )
 
 
