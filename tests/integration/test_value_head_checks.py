@@ -40,7 +40,6 @@ def test_a_dataset_of_steps_trains(check):
         ),
         ([f"{ACTOR}.policy_loss.rank=margin"], "rank=margin: svpo needs one of hinge, logistic"),
         ([f"{ACTOR}.policy_loss.dropout=1"], "dropout=1: svpo needs a number of at least 0 and of at most 0.9"),
-        (["data.selection.unit=trajectory"], "data.selection.unit=trajectory: svpo learns from pairs"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(check, overrides, message):

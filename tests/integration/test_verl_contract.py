@@ -130,7 +130,7 @@ CALLABLES = {
     (f"{WORKERS}:TrainingWorker.set_loss_fn", "self, loss_fn"): "workers/actor.py",
     (f"{WORKERS}:TrainingWorker.infer_batch", "self, data"): "workers/actor.py",
     # workers/: a model type of ours, and what an engine builds and gives away of the model
-    ("verl.workers.engine.base:EngineRegistry.register", "cls, model_type, backend, device, vendor"): (
+    ("verl.workers.engine.base:EngineRegistry.register", "model_type, backend, device, vendor"): (
         "workers/value_head.py"
     ),
     (f"{FSDP}:FSDPEngine._build_module", "self"): "workers/value_head.py, memory/engine.py",
