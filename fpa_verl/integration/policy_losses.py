@@ -98,7 +98,12 @@ class OfflinePolicyLossConfig(PolicyLossConfig):
     @property
     def needs_reference(self) -> bool:
         """Whether the step must ask the reference for anything."""
-        return not self.needs <= {Needs.PASS_RATES, Needs.MEAN_LENGTH, Needs.MIXING_WEIGHT}
+        return not self.needs <= {Needs.PASS_RATES, Needs.MEAN_LENGTH, Needs.MIXING_WEIGHT, Needs.STEP_VALUES}
+
+    @property
+    def trains_value_head(self) -> bool:
+        """Whether the actor has a value head, which learns from the values of steps."""
+        return Needs.STEP_VALUES in self.needs
 
     @property
     def passes_reference(self) -> bool:

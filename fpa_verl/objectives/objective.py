@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ class Needs(Enum):
     MEAN_LENGTH = "tokens a trajectory of the global batch"
     PASS_RATES = "share of right trajectories in the group of each"
     MIXING_WEIGHT = "weight of the gradient of traces, estimated from both gradients"
+    STEP_VALUES = "values of a head on the trunk, and what they are to be, at the ends of steps"
 
     @property
     def field(self) -> str:
@@ -37,6 +39,7 @@ _FIELDS = {
     Needs.MEAN_LENGTH: "mean_length",
     Needs.PASS_RATES: "pass_rates",
     Needs.MIXING_WEIGHT: "mixing_weight",
+    Needs.STEP_VALUES: "step_ends",
 }
 
 # In the place of a number: the one that is found while a run trains.
@@ -110,6 +113,10 @@ class Objective(ABC):
     @abstractmethod
     def losses(self, batch: Trajectories) -> torch.Tensor:
         """The loss of every item, (B / roles,)."""
+
+    def metrics(self, batch: Trajectories) -> Mapping[str, torch.Tensor]:
+        """What is told of a batch beside its loss, each (B / roles,): means over the global batch are logged."""
+        return {}
 
     def __call__(self, batch: Trajectories) -> torch.Tensor:
         """`losses`, where an item with an empty response adds zero and still back-propagates.

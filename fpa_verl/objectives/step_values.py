@@ -3,50 +3,24 @@
     L = L_pref + c_sft L_sft + c_mse L_mse + c_rank L_rank
 
 Step-level DPO is `dpo` on pairs whose prompt is the common prefix and whose response is the step: the response mask
-covers the step's own tokens and no other, and nothing else is needed. With the likelihood term it is `rpo`. Here is
-what comes on top: the value head's terms, and the sum.
+covers the step's own tokens and no other, and nothing else is needed. With the likelihood term it is `rpo`. `svpo` has
+what comes on top, the value head's terms, and the sum.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import logsigmoid
 
-from fpa_verl.bounds import bounded, one_of, out_of_bounds
+from fpa_verl.bounds import bounded, one_of
 from fpa_verl.objectives.dpo import DPO
+from fpa_verl.objectives.objective import Needs, Objective
+from fpa_verl.objectives.step_ends import StepEnds
 from fpa_verl.objectives.trajectories import Trajectories
-
-
-@dataclass(frozen=True)
-class StepEnds:
-    """What the value head says of the rows of a batch of pairs; L positions of a row, padded on either side.
-
-    Attributes:
-        values: V at every position, (B, L); the head's, with gradient.
-        targets: Q of the step that ends there, (B, L); anything where none ends.
-        mask: where a step ends that has a target, (B, L). The last of a row is the end of its own step.
-        per_pair: scored step ends of the global batch over its pairs. None: those of this batch.
-    """
-
-    values: torch.Tensor
-    targets: torch.Tensor
-    mask: torch.Tensor
-    per_pair: float | None = None
-
-    def squared_errors(self) -> torch.Tensor:
-        """Sum of (V - Q)^2 over the step ends of each row, (B,)."""
-        # where() before the square: padding may hold inf or NaN, whose gradient would be NaN even behind a mask.
-        errors = torch.where(self.mask.bool(), self.values - self.targets, self.values.new_zeros(()))
-        return errors.square().sum(-1)
-
-    def own(self) -> torch.Tensor:
-        """V at the end of each row's own step, (B,); 0 of a row without any."""
-        places = torch.arange(self.mask.shape[-1], device=self.mask.device).expand_as(self.mask)
-        last = torch.where(self.mask.bool(), places, -1).max(-1, keepdim=True).values
-        found = self.values.gather(-1, last.clamp(min=0)).squeeze(-1)
-        return torch.where(last.squeeze(-1) >= 0, found, found.new_zeros(()))
+from fpa_verl.roles import PAIR
 
 
 @dataclass(frozen=True)
@@ -61,7 +35,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class StepValuePreference:
+class StepValuePreference(Objective):
     """The terms of SVPO and their weights. A value of 0 leaves a term out.
 
         preference  -log sigmoid(m),  m = beta (log-ratio(w|s) - log-ratio(l|s)); + e m for a share e of wrong labels
@@ -80,11 +54,11 @@ class StepValuePreference:
         rank: form of the ranking term.
         margin: gamma of the hinge.
         scale: tau of the logistic form.
-
-    Raises:
-        ValueError: one of them is out of its bounds.
+        dropout: of the head's input, in training; AlphaMath's.
     """
 
+    name = "svpo"
+    roles = PAIR
     beta: float = bounded(0.1, above=0)
     sft_weight: float = bounded(0.1, at_least=0)
     mse_weight: float = bounded(0.1, at_least=0)
@@ -92,10 +66,34 @@ class StepValuePreference:
     rank: str = one_of("hinge", "logistic")
     margin: float = bounded(0.5, above=0, at_most=2)
     scale: float = bounded(1.0, above=0)
+    dropout: float = bounded(0.1, at_least=0, at_most=0.9)
 
-    def __post_init__(self) -> None:
-        for name, value, bounds in out_of_bounds(self):
-            raise ValueError(f"{name}={value}: the step-value loss needs {bounds}")
+    @property
+    def needs(self) -> frozenset[Needs]:
+        return frozenset({Needs.REFERENCE, Needs.STEP_VALUES})
+
+    def losses(self, batch: Trajectories) -> torch.Tensor:
+        assert batch.step_ends is not None
+        return self.terms(batch, batch.step_ends).total
+
+    def metrics(self, batch: Trajectories) -> Mapping[str, torch.Tensor]:
+        """The terms; and of V the mean absolute error over step ends, and whether it has the pair in its order."""
+        assert batch.step_ends is not None
+        ends, terms = batch.step_ends, self.terms(batch, batch.step_ends)
+        chosen, rejected = self.by_role(ends.own())
+        return {
+            "preference": terms.preference,
+            "likelihood": terms.likelihood,
+            "value_regression": terms.regression,
+            "value_ranking": terms.ranking,
+            "value_error": self._mean_over_ends(ends.errors().abs().sum(-1), ends),
+            "values_in_order": (chosen > rejected).to(chosen.dtype),
+        }
+
+    def _mean_over_ends(self, sums: torch.Tensor, ends: StepEnds) -> torch.Tensor:
+        """Sums over the step ends of each row, (B,), by pair, so that the mean over pairs is that over step ends."""
+        pairs = torch.stack(self.by_role(sums)).sum(0)
+        return pairs / (ends.mask.sum().clamp(min=1) / len(pairs) if ends.per_pair is None else ends.per_pair)
 
     def terms(self, batch: Trajectories, ends: StepEnds, wrong_labels: torch.Tensor | None = None) -> Terms:
         """All terms of a batch of pairs.
@@ -113,12 +111,10 @@ class StepValuePreference:
         if wrong_labels is not None:
             # -log sigmoid(-m) is m more than -log sigmoid(m).
             preference = preference + wrong_labels * dpo.margins(batch)
-        likelihood = -dpo.by_role(batch.mean_log_prob())[0]
-        pairs = len(preference)
-        per_pair = ends.mask.sum().clamp(min=1) / pairs if ends.per_pair is None else ends.per_pair
-        regression = torch.stack(dpo.by_role(ends.squared_errors())).sum(0) / per_pair
-        chosen_ends, rejected_ends = dpo.by_role(ends.mask.any(-1))
-        ranking = self.ranking(*dpo.by_role(ends.own()))
+        likelihood = -self.by_role(batch.mean_log_prob())[0]
+        regression = self._mean_over_ends(ends.squared_errors(), ends)
+        chosen_ends, rejected_ends = self.by_role(ends.mask.any(-1))
+        ranking = self.ranking(*self.by_role(ends.own()))
         ranking = torch.where(chosen_ends & rejected_ends, ranking, ranking.new_zeros(()))
         weighted = ((self.sft_weight, likelihood), (self.mse_weight, regression), (self.rank_weight, ranking))
         total = preference + sum(weight * term for weight, term in weighted if weight)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from fpa_verl.objectives.step_ends import StepEnds
 from fpa_verl.roles import Roles
 
 
@@ -39,7 +40,7 @@ class Trajectories:
     """A batch of scored trajectories; |y| is the number of response tokens under the mask.
 
     Attributes:
-        log_probs: log pi_theta of the response tokens, (B, T); the only input that carries gradient.
+        log_probs: log pi_theta of the response tokens, (B, T); with `step_ends` the only input that carries gradient.
         response_mask: which of them count, (B, T).
         rewards: R in {+1, -1}, (B,): +1 where the scorer says right.
         ref_log_probs: log pi_ref of the same tokens, (B, T); pi_ref is the base model, which also
@@ -49,6 +50,7 @@ class Trajectories:
         mean_length: response tokens of the global batch over its trajectories. None where nobody counted.
         pass_rates: share of right trajectories in the whole group of each, (B,). None unless asked for.
         mixing_weight: alpha of BVPO, where it is estimated while a run trains. None unless asked for.
+        step_ends: a value head's word at the ends of steps, with gradient. None unless asked for.
         roles: B of them, what each row is in its item; needed where an item is several rows.
     """
 
@@ -61,6 +63,7 @@ class Trajectories:
     mean_length: float | None = None
     pass_rates: torch.Tensor | None = None
     mixing_weight: float | None = None
+    step_ends: StepEnds | None = None
     roles: Roles | None = None
 
     def of_rows(self, rows: torch.Tensor) -> Trajectories:
@@ -68,7 +71,8 @@ class Trajectories:
         by_row = ("log_probs", "response_mask", "rewards", "ref_log_probs", "future_weights", "pass_rates")
         taken = {name: value[rows] for name in by_row if (value := getattr(self, name)) is not None}
         roles = None if self.roles is None else tuple(self.roles[row] for row in rows.tolist())
-        return replace(self, **taken, roles=roles)
+        ends = None if self.step_ends is None else self.step_ends.of_rows(rows)
+        return replace(self, **taken, roles=roles, step_ends=ends)
 
     def log_prob(self) -> torch.Tensor:
         """Log-probability of each trajectory under the policy, (B,)."""

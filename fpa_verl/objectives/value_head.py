@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.functional import linear
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.files import atomic_path
@@ -26,19 +27,31 @@ class ValueHead(nn.Module):
         hidden_size: H, of the trunk.
         dropout: share of h that is dropped in training; 0.1 in the authors' module.
         initializer_range: the trunk's own, as its configuration has it.
+        dtype: of its weights; None: torch's default.
     """
 
-    def __init__(self, hidden_size: int, dropout: float = 0.1, initializer_range: float = 0.02) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        dropout: float = 0.1,
+        initializer_range: float = 0.02,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(hidden_size, 1)
+        self.linear = nn.Linear(hidden_size, 1, dtype=dtype)
         nn.init.normal_(self.linear.weight, std=initializer_range)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Values of hidden states, (..., H) -> (...), in the head's own precision."""
-        raw = self.linear(self.dropout(hidden.to(self.linear.weight.dtype)))
-        return torch.tanh(raw).squeeze(-1)
+        """Values of hidden states, (..., H) -> (...), in the head's own precision, and in single precision at least.
+
+        Near its ends V has a step of 0.004 in bfloat16, whatever the trunk is computed in.
+        """
+        precision = torch.promote_types(self.linear.weight.dtype, torch.float32)
+        weight, bias = self.linear.weight.to(precision), self.linear.bias.to(precision)
+        with torch.autocast(hidden.device.type, enabled=False):
+            return torch.tanh(linear(self.dropout(hidden.to(precision)), weight, bias)).squeeze(-1)
 
     def save(self, folder: Path) -> None:
         """Write the head beside a model in Hugging Face format, atomically."""
@@ -61,7 +74,7 @@ class ValueHead(nn.Module):
             with safe_open(file, framework="pt") as stored:
                 state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
                 dropout = float(stored.metadata()[DROPOUT])
-            head = cls(state["linear.weight"].shape[-1], dropout).to(state["linear.weight"].dtype)
+            head = cls(state["linear.weight"].shape[-1], dropout, dtype=state["linear.weight"].dtype)
             head.load_state_dict(state)
         # RuntimeError: other names or shapes than a head has.
         except (SafetensorError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.reward.verdicts import SCORER_STATUSES
@@ -99,6 +100,16 @@ class RolloutDataset:
             f"{self.folder} has no trajectory '{name}': give PROBLEM/GROUP/SAMPLE, or a row from 0 to "
             f"{len(self._index) - 1}"
         )
+
+    def first_without_own_value(self) -> int | None:
+        """The first row of an item that has no value where its response ends; None where all have one."""
+        step_ends = self._shards.column("step_ends")
+        numbers = pc.fill_null(pc.list_value_length(step_ends), 0).to_numpy()
+        last = np.full(len(self._index), -1)
+        last[numbers > 0] = step_ends.flatten().to_numpy()[(np.cumsum(numbers) - 1)[numbers > 0]]
+        rows = np.unique(self.items.rows)
+        without = rows[last[rows] != self.lengths()[rows] - 1]
+        return int(without[0]) if len(without) else None
 
     def lengths(self) -> np.ndarray:
         """Tokens of prompt and response of every row of the dataset."""

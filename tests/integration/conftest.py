@@ -10,6 +10,7 @@ import pytest
 from fpa_verl.demo import task
 from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.rollouts.prompts import BARE
+from tests.integration.step_pairs import write_step_pairs
 
 
 @pytest.fixture
@@ -105,6 +106,12 @@ def of_both_modes(tmp_path_factory, base_model) -> Path:
         )
     writer.finish(fingerprints=fingerprints, sampling=sampling, validation={}, cost={}, origin={}, versions={})
     return folder / "d"
+
+
+@pytest.fixture(scope="session")
+def step_pairs(tmp_path_factory, base_model) -> Path:
+    """A right and a slipped step behind each prefix of chained additions, for the random base model."""
+    return write_step_pairs(tmp_path_factory.mktemp("step_pairs") / "d", base_model)
 
 
 @pytest.fixture(scope="module")

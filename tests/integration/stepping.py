@@ -42,7 +42,8 @@ def batch(dataset, unit="trajectory", **selection):
 
 
 def column_batch(rows):
-    fields = [trajectory_fields(row) for row in rows]
+    valued = all(row["step_ends"] for row in rows)
+    fields = [trajectory_fields(row, step_values=valued) for row in rows]
     for row, field in zip(rows, fields, strict=True):
         field["advantages"] = torch.full((len(row["response_ids"]),), 1.0 if row["status"] == "right" else -1.0)
     data = tu.get_tensordict(

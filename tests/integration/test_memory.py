@@ -98,6 +98,14 @@ def test_old_log_probs_come_with_the_entropy_which_takes_logits_twice_more():
     assert small("grpo_baseline", coefficient).forward > small("grpo_baseline").forward + logits
 
 
+def test_a_value_head_takes_its_weights_and_what_it_reads():
+    """The last hidden states once more in single precision, and as many again after dropout."""
+    without, found = small("dpo"), small("svpo")
+    assert 0 < found.parameters - without.parameters <= 257 * 4 + 1024
+    states = 2_048 * 256 * 4
+    assert states < found.forward - without.forward < 4 * states
+
+
 def test_every_layer_adds_the_same():
     """By which 36 layers are reckoned from 2 and 3."""
     for recipe in ("fpa_offline", "grpo_baseline"):

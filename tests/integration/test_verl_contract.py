@@ -129,6 +129,15 @@ CALLABLES = {
     (f"{WORKERS}:ActorRolloutRefWorker.update_actor", "self, data"): "workers/actor.py",
     (f"{WORKERS}:TrainingWorker.set_loss_fn", "self, loss_fn"): "workers/actor.py",
     (f"{WORKERS}:TrainingWorker.infer_batch", "self, data"): "workers/actor.py",
+    # workers/: a model type of ours, and what an engine builds and gives away of the model
+    ("verl.workers.engine.base:EngineRegistry.register", "model_type, backend, device, vendor"): (
+        "workers/value_head.py"
+    ),
+    (f"{FSDP}:FSDPEngine._build_module", "self"): "workers/value_head.py, memory/engine.py",
+    (f"{FSDP}:FSDPEngine.get_per_tensor_param", "self, layered_summon, base_sync_done, kwargs"): (
+        "workers/value_head.py"
+    ),
+    (f"{FSDP}:FSDPEngine.get_per_tensor_param_shard", "self, kwargs"): "workers/value_head.py",
     (f"{FSDP}:FSDPEngineWithLMHead.forward_step", "self, micro_batch, loss_function, forward_only"): (
         "workers/reference.py"
     ),
@@ -216,6 +225,13 @@ PIECES = [
     # Where the reference's weights come from.
     (WORKERS, "self.ref = self.ref_worker_cls(config=ref_training_config)", "workers/actor.py"),
     (FSDP, "pretrained_model_name_or_path=self.model_config.local_path", "workers/actor.py"),
+    # How an engine of ours is chosen, and what it may not call the model that it builds.
+    (WORKERS, "self.actor = self.actor_worker_cls(config=actor_training_config)", "workers/value_head.py"),
+    (WORKERS, "model_type=self.config.model_type,", "workers/value_head.py"),
+    (FSDP, 'if self.model_config.model_type == "language_model":', "workers/value_head.py"),
+    # vLLM's, of which weight files of a folder are the model's.
+    ("vllm.model_executor.model_loader.weight_utils", "[f for f in hf_weights_files if f in weight_files_in_index]",
+     "workers/export.py"),
     # Metrics that reports read, of logs of verl's own as well.
     ("verl.trainer.ppo.metric_utils", 'f"timing_s/{name}"', "runs/verl_metrics.py"),
     ("verl.trainer.ppo.metric_utils", '"perf/total_num_tokens"', "runs/metrics.py"),

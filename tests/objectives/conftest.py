@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fpa_verl.objectives import Trajectories, future_log_probs, trajectory_weights
+from fpa_verl.objectives.step_ends import StepEnds
 from fpa_verl.roles import PAIR, Roles
 
 # Rows for items of one, two and four.
@@ -35,6 +36,10 @@ class Example:
         self.labels = torch.randint(V, (B, T), generator=generator)
         self.mask = torch.arange(T) < torch.tensor([9, 1, 4, 7, 2, 5, 3, 8, 1, 6, 9, 2])[:, None]
         self.rewards = torch.tensor([1.0, -1], dtype=torch.float64).repeat(B // 2)
+        self.values = torch.rand(B, T + 2, generator=generator, dtype=torch.float64) * 2 - 1
+        self.targets = torch.rand(B, T + 2, generator=generator, dtype=torch.float64) * 2 - 1
+        self.ends = torch.arange(T + 2) == self.mask.sum(-1, keepdim=True) + 1
+        self.ends[:, 1] = True
         self.pass_rates = torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64).repeat_interleave(2).repeat(B // 6)
 
     def batch(self, roles: Roles = PAIR, *, at_reference: bool = False) -> Trajectories:
@@ -50,6 +55,7 @@ class Example:
             future_weights=trajectory_weights(future, self.mask),
             pass_rates=self.pass_rates,
             mean_length=self.mask.sum().item() / B,
+            step_ends=StepEnds(self.values, self.targets, self.ends, self.ends.sum().item() / (B // 2)),
             roles=roles * (B // len(roles)),
         )
         return replace(batch, reference_point=batch.log_ratio().detach().mean())

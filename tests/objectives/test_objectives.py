@@ -20,6 +20,7 @@ from fpa_verl.objectives.one_sided_fpa import OneSidedFPA
 from fpa_verl.objectives.rpo import RPO, RPOFPA
 from fpa_verl.objectives.sft import SFT
 from fpa_verl.objectives.simper import SimPER, SimPERFPA
+from fpa_verl.objectives.step_ends import StepEnds
 from fpa_verl.objectives.topr import TOPR
 from fpa_verl.roles import PAIR, PAIR_OF_EACH_MODE, Roles, of_traces
 from tests.objectives.conftest import B, T, future_of, log_probs_of, one_pair
@@ -326,7 +327,7 @@ def items(objective: Objective, batch: Trajectories, rows: list[int]) -> Traject
     parts = {name: getattr(batch, name) for name in ("log_probs", "response_mask", "rewards")}
     parts |= {name: getattr(batch, name) for name in ("ref_log_probs", "future_weights", "pass_rates")}
     taken = {name: value[index] for name, value in parts.items()}
-    return replace(batch, **taken, roles=objective.roles * len(rows))
+    return replace(batch, **taken, step_ends=batch.step_ends.of_rows(index), roles=objective.roles * len(rows))
 
 
 def test_one_loss_an_item(objective, example):
@@ -369,6 +370,7 @@ def test_a_step_against_the_gradient_favours_the_right_one(objective):
     point = torch.zeros((), dtype=torch.float64)
     log_probs = math.log(1 / 2)
     held = {"future_weights": weights, "reference_point": point, "pass_rates": weights, "mean_length": 1.0}
+    held["step_ends"] = StepEnds(weights[:, None], weights[:, None], torch.ones(2, 1).bool())
     batch = one_pair([1 / 2], [1 / 2], [log_probs], [log_probs], **held)
     if objective.rows_per_item > 2:
         batch = as_item(batch, objective.roles)

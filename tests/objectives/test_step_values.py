@@ -15,7 +15,8 @@ from fpa_verl.errors import ConfigError
 from fpa_verl.objectives import Trajectories
 from fpa_verl.objectives.dpo import DPO
 from fpa_verl.objectives.rpo import RPO
-from fpa_verl.objectives.step_values import StepEnds, StepValuePreference
+from fpa_verl.objectives.step_ends import StepEnds
+from fpa_verl.objectives.step_values import StepValuePreference
 from fpa_verl.objectives.value_head import FILE, ValueHead
 from fpa_verl.roles import PAIR
 from tests.objectives.conftest import B, T, log_probs_of, one_pair
@@ -285,7 +286,7 @@ def test_a_term_of_no_weight_is_left_out_whatever_it_is(example, steps):
 @pytest.mark.parametrize("changes", [{"beta": 0}, {"mse_weight": -1}, {"margin": 2.5}, {"scale": 0}, {"rank": "x"}])
 def test_settings_out_of_bounds_are_named(changes):
     ((name, value),) = changes.items()
-    with pytest.raises(ValueError, match=f"{name}={value}: the step-value loss needs"):
+    with pytest.raises(ValueError, match=f"{name}={value}: svpo needs"):
         StepValuePreference(**changes)
 
 

@@ -318,3 +318,66 @@ def test_a_resumed_writer_adds_shards(tmp_path):
     for problem in ("a", "b"):
         RolloutWriter(tmp_path / "d", PLAN).add([trajectory(problem)])
     assert sorted(p.name for p in (tmp_path / "d").glob("part-*")) == ["part-00000.parquet", "part-00001.parquet"]
+
+
+# ---- values of steps -----------------------------------------------------------------------------
+
+
+def of_steps(folder, *rows: dict) -> RolloutDataset:
+    """A group of a right and a wrong row for each two, of five tokens, two of them prompt."""
+    writer = RolloutWriter(folder, PLAN)
+    for i in range(0, len(rows), 2):
+        statuses = zip(("right", "wrong"), rows[i : i + 2], strict=True)
+        writer.add([trajectory(f"p{i}", n, status, **row) for n, (status, row) in enumerate(statuses)])
+    finish(writer)
+    return RolloutDataset(folder, Selection(unit="pair"))
+
+
+OWN = {"step_ends": [4], "step_values": [0.5]}
+
+
+def test_values_of_steps_come_back_as_written(tmp_path):
+    before = {"step_ends": [1, 4], "step_values": [-0.25, 1.0]}
+    opened = of_steps(tmp_path / "d", OWN, before)
+    opened.verify()
+    assert [(row["step_ends"], row["step_values"]) for row in opened.rows(0)] == [([4], [0.5]), ([1, 4], [-0.25, 1.0])]
+    assert opened.first_without_own_value() is None
+
+
+@pytest.mark.parametrize("lacking", [{}, {"step_ends": [1], "step_values": [0.5]}], ids=["none", "the prefix's"])
+def test_the_first_row_without_a_value_of_its_own_is_found(tmp_path, lacking):
+    assert of_steps(tmp_path / "d", OWN, OWN, OWN, lacking).first_without_own_value() == 3
+
+
+def test_only_rows_that_train_need_a_value(tmp_path):
+    writer = RolloutWriter(tmp_path / "d", PLAN)
+    writer.add([trajectory("p", 0, "right", **OWN), trajectory("p", 1, "wrong", **OWN)])
+    writer.add([trajectory("all_right", i, "right") for i in range(2)])
+    finish(writer)
+    assert RolloutDataset(tmp_path / "d").first_without_own_value() is None
+
+
+def test_a_dataset_from_before_there_were_values_has_none(dataset):
+    rewrite(dataset, lambda table: table.drop_columns(["step_ends", "step_values"]))
+    opened = RolloutDataset(dataset)
+    assert all_rows(opened)[0]["step_ends"] == []
+    assert opened.first_without_own_value() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"step_ends": [5]}, r"column 'step_ends' is \[5\]: places that rise, from 0 to 4, are wanted"),
+        ({"step_ends": [-1]}, r"column 'step_ends' is \[-1\]"),
+        ({"step_ends": [3, 3], "step_values": [0.5, 0.5]}, r"'step_ends' is \[3, 3\]: places that rise"),
+        ({"step_ends": [4, 3], "step_values": [0.5, 0.5]}, r"'step_ends' is \[4, 3\]: places that rise"),
+        ({"step_ends": [3, 4]}, "column 'step_values' has 1 values for 2 step ends"),
+        ({"step_values": []}, "column 'step_values' has 0 values for 1 step ends"),
+        ({"step_values": [1.5]}, "column 'step_values' holds 1.5, not between -1 and 1"),
+        ({"step_values": [float("nan")]}, "column 'step_values' holds null or NaN, not between -1 and 1"),
+    ],
+)
+def test_wrong_values_of_steps_are_named(tmp_path, changes, message):
+    opened = of_steps(tmp_path / "d", OWN, {**OWN, **changes})
+    with pytest.raises(DatasetError, match=rf"row 1: .*{message}"):
+        opened.verify()

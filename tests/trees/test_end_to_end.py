@@ -13,7 +13,8 @@ import torch
 from fpa_verl.objectives import Trajectories
 from fpa_verl.objectives.dpo import DPO
 from fpa_verl.objectives.sft import SFT
-from fpa_verl.objectives.step_values import StepEnds, StepValuePreference
+from fpa_verl.objectives.step_ends import StepEnds
+from fpa_verl.objectives.step_values import StepValuePreference
 from fpa_verl.objectives.value_head import ValueHead
 from fpa_verl.roles import PAIR, SINGLE
 from fpa_verl.rollouts.problems import Problem

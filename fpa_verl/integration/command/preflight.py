@@ -16,6 +16,7 @@ from fpa_verl.integration.command.checks import (
     prompt,
     reward,
     settings,
+    value_head,
     wiring,
 )
 from fpa_verl.integration.command.checks.together import together
@@ -32,8 +33,9 @@ def check(facts: RunFacts) -> None:
     """
     settings.require_reading(facts)
     machine.check(facts)
-    together(facts, wiring.check, settings.check, adapter.check, engine.check, engine.check_batches)
+    together(facts, wiring.check, settings.check, adapter.check, engine.check, engine.check_batches, value_head.check)
     data.check(facts)
+    value_head.check_dataset(facts)
     engine.check_sizes(facts)
     machine.check_model(facts)
     evaluation.check(facts)

@@ -27,6 +27,7 @@ from fpa_verl.bounds import out_of_bounds
 from fpa_verl.commands import CACHING, Command, key_of
 from fpa_verl.errors import AGAIN, ConfigError, FpaError, MismatchError
 from fpa_verl.files import hold
+from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.settings import InRounds, as_list, trains_adapter
 from fpa_verl.processes import end_with_parent
 from fpa_verl.rollouts.manifest import Manifest, read_manifest
@@ -111,10 +112,20 @@ class Chain:
                 f"rounds={self.config.rounds}: recipe={self.config.recipe_name} does not learn from stored rollouts; "
                 "rounds are of the recipes that do, such as fpa_offline and dpo"
             )
+        self._require_rewards_alone()
         self._require_folders()
         self._require_model_to_hand_over()
         self._require_reference()
         self._require_same_problems()
+
+    def _require_rewards_alone(self) -> None:
+        """What is collected anew is solutions with scores, and no steps with values."""
+        loss = facts_of(self.config).policy_loss
+        if loss.trains_value_head:
+            raise ConfigError(
+                f"rounds={self.config.rounds}: {loss.loss_mode} learns from the values of steps, which recipe=collect "
+                "does not find; set rounds=1"
+            )
 
     def _require_folders(self) -> None:
         config = self.config

@@ -11,6 +11,7 @@ from verl.utils import tensordict_utils as tu
 
 from fpa_verl.integration.memory.shapes import Shapes
 from fpa_verl.integration.workers.loss import REFERENCE_POINT
+from fpa_verl.integration.workers.value_head import TARGETS
 from fpa_verl.roles import Roles
 from fpa_verl.rollouts.reference_cache import arrays_of
 
@@ -18,8 +19,11 @@ from fpa_verl.rollouts.reference_cache import arrays_of
 PROMPT_SHARE = 8
 
 
-def rank_batch(sequences: int, length: int, roles: Roles) -> TensorDict:
-    """So many sequences of one length as verl's worker has them, with all that a loss of ours or GRPO's looks for."""
+def rank_batch(sequences: int, length: int, roles: Roles, *, step_values: bool = False) -> TensorDict:
+    """So many sequences of one length as verl's worker has them, with all that a loss of ours or GRPO's looks for.
+
+    With the values of steps, where the loss learns from those.
+    """
     prompt = max(1, length // PROMPT_SHARE)
     response = length - prompt
 
@@ -35,6 +39,7 @@ def rank_batch(sequences: int, length: int, roles: Roles) -> TensorDict:
             "response_mask": column(response),
             "loss_mask": column(response),
             **{name: column(response, dtype=torch.float32) for name in ("advantages", "old_log_probs", "ref_log_prob")},
+            **({TARGETS: column(length, dtype=torch.float32)} if step_values else {}),
             "row": np.arange(sequences).astype(object),
             "response_tokens": np.full(sequences, response, dtype=object),
             "pass_rate": np.full(sequences, 0.5, dtype=object),

@@ -23,7 +23,9 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from fpa_verl.integration.config.settings import FLASH, attention
 from fpa_verl.integration.memory import kernels
 from fpa_verl.integration.memory.shapes import Shapes
+from fpa_verl.integration.workers.value_head import NAME
 from fpa_verl.objectives import logits
+from fpa_verl.objectives.value_head import ValueHead
 
 FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
 
@@ -66,6 +68,7 @@ class EngineOfShapes(FSDPEngineWithLMHead):
         model: `actor_rollout_ref.model` of a recipe.
         engine: its engine's configuration.
         optimizer: its optimizer's.
+        value_head: whether the model has a value head.
     """
 
     def __init__(
@@ -75,8 +78,10 @@ class EngineOfShapes(FSDPEngineWithLMHead):
         model: DictConfig,
         engine: FSDPEngineConfig,
         optimizer: FSDPOptimizerConfig,
+        *,
+        value_head: bool = False,
     ) -> None:
-        self._shapes = shapes
+        self._shapes, self._value_head = shapes, value_head
         asked = attention(model)
         self._attention = kernels.NAME if asked == FLASH else asked
         super().__init__(_described(model, hf_config), engine, optimizer, checkpoint_config=None)
@@ -96,6 +101,8 @@ class EngineOfShapes(FSDPEngineWithLMHead):
             module = AutoModelForCausalLM.from_config(
                 copy.deepcopy(self.model_config.hf_config), dtype=dtype, attn_implementation=self._attention
             )
+            if self._value_head:
+                module.add_module(NAME, ValueHead(module.config.get_text_config().hidden_size, dtype=dtype))
         if self.model_config.enable_gradient_checkpointing:
             module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         return module

@@ -22,6 +22,7 @@ from fpa_verl.integration.memory.shapes import Shapes
 from fpa_verl.integration.policy_losses import OfflinePolicyLossConfig
 from fpa_verl.integration.workers.loss import OfflineLoss
 from fpa_verl.integration.workers.reference import CachedReference, ForwardReference, Reference
+from fpa_verl.integration.workers.value_head import StateValues
 from fpa_verl.roles import SINGLE
 
 # Tokens, or a few more, of the sequences that a micro-batch is made of.
@@ -63,10 +64,11 @@ class _Measurement:
         self._policy_loss = self._actor_config.policy_loss
         self._offline = isinstance(self._policy_loss, OfflinePolicyLossConfig)
         self._roles = self._policy_loss.roles if self._offline else SINGLE
+        self._trains_value_head = self._offline and self._policy_loss.trains_value_head
 
     def taken(self) -> StepMemory:
         shapes = self._shapes
-        engine = self._engine(self._worker.actor)
+        engine = self._engine(self._worker.actor, value_head=self._trains_value_head)
         parameters = shapes.live
         loss = self._loss(engine)
         reference = shapes.live - parameters
@@ -89,17 +91,20 @@ class _Measurement:
             optimizer=shapes.peaks[OPTIMIZER],
         )
 
-    def _engine(self, section: DictConfig) -> EngineOfShapes:
+    def _engine(self, section: DictConfig, *, value_head: bool = False) -> EngineOfShapes:
         # As `ActorConfig` and verl's worker complete them.
         engine = omega_conf_to_dataclass(OmegaConf.merge(section.fsdp_config, {"strategy": section.strategy}))
         optimizer = omega_conf_to_dataclass(OmegaConf.merge(section.optim, {"total_training_steps": 1}))
-        return EngineOfShapes(self._shapes, self._hf_config, self._worker.model, engine, optimizer)
+        return EngineOfShapes(
+            self._shapes, self._hf_config, self._worker.model, engine, optimizer, value_head=value_head
+        )
 
     def _loss(self, actor: EngineOfShapes) -> Any:
         if not self._offline:
             return partial(ppo_loss, self._actor_config)
         reference = self._reference(actor) if self._policy_loss.needs_reference else None
-        return OfflineLoss(self._actor_config, reference)
+        values = StateValues(actor.module) if self._trains_value_head else None
+        return OfflineLoss(self._actor_config, reference, values=values)
 
     def _reference(self, actor: EngineOfShapes) -> Reference:
         source = self._policy_loss.reference
@@ -124,7 +129,7 @@ class _Measurement:
     def _batch(self, limit: int) -> TensorDict:
         """Two full micro-batches of so many tokens."""
         count = max(1, limit // SEQUENCE)
-        data = rank_batch(2 * count, limit // count, self._roles)
+        data = rank_batch(2 * count, limit // count, self._roles, step_values=self._trains_value_head)
         temperature = self._policy_loss.scoring_temperature if self._offline else self._worker.rollout.temperature
         tu.assign_non_tensor(
             data,

@@ -16,17 +16,27 @@ from fpa_verl.integration.servers.client import Output
 PARTITION, VALIDATION_PARTITION = "train", "val"
 
 
-def put_trajectories(keys: list[str], rows: list[dict[str, Any]], step: int) -> KVBatchMeta:
-    """Put rows of the dataset where the workers of training step `step` read them, under these keys."""
-    fields = [trajectory_fields(row) for row in rows]
+def put_trajectories(
+    keys: list[str], rows: list[dict[str, Any]], step: int, *, step_values: bool = False
+) -> KVBatchMeta:
+    """Put rows of the dataset where the workers of training step `step` read them.
+
+    Args:
+        keys: of the rows.
+        rows: of the dataset.
+        step: of training.
+        step_values: whether the objective learns from the values of steps.
+    """
+    fields = [trajectory_fields(row, step_values=step_values) for row in rows]
     tags = [{**trajectory_tag(field, step), "row": field["row"]} for field in fields]
     return tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id=PARTITION)
 
 
-def trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
-    """One stored row as the fields that verl's agent loop would have put into TransferQueue."""
+def trajectory_fields(row: dict[str, Any], *, step_values: bool = False) -> dict[str, Any]:
+    """One stored row as the fields that verl's agent loop would have put into TransferQueue, and ours."""
     return {
         **_tokens(row["prompt_ids"], row["response_ids"], row["score"]),
+        **({"step_targets": _step_targets(row)} if step_values else {}),
         "row": row["row"],
         # Known before the tokens are on a device, which nobody has to ask then.
         "response_tokens": len(row["response_ids"]),
@@ -36,6 +46,13 @@ def trajectory_fields(row: dict[str, Any]) -> dict[str, Any]:
         # verl's grouping key, and the name an error gives the trajectory.
         "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
     }
+
+
+def _step_targets(row: dict[str, Any]) -> torch.Tensor:
+    """Of every token of prompt and response the value of the step that ends there, NaN where none does."""
+    targets = torch.full((len(row["prompt_ids"]) + len(row["response_ids"]),), torch.nan)
+    targets[torch.tensor(row["step_ends"], dtype=torch.int64)] = torch.tensor(row["step_values"])
+    return targets
 
 
 def _tokens(prompt_ids: Sequence[int], response_ids: Sequence[int], score: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tensordict import TensorDict
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
+from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.settings import as_list, validates
 from fpa_verl.integration.servers.transfer import PARTITION, put_trajectories
 from fpa_verl.integration.trainers.loops import answers_by_loops
@@ -60,6 +62,10 @@ class StaticRolloutManager(AgentLoopManagerTQ):
     Workers are started for a validation whose answers come by agent loops, as those of our recipes do not.
     """
 
+    @cached_property
+    def _learns_from_step_values(self) -> bool:
+        return facts_of(self.config).policy_loss.trains_value_head
+
     async def _init_agent_loop_workers(self) -> None:
         self.agent_loop_workers: list[Any] = []
         if validates(self.config) and answers_by_loops(self.config):
@@ -74,5 +80,5 @@ class StaticRolloutManager(AgentLoopManagerTQ):
         for uid, trajectories in zip(uids, prompts["trajectories"], strict=True):
             keys += [f"{uid}_{session}_0" for session in range(len(trajectories))]
             rows += trajectories
-        put_trajectories(keys, rows, int(prompts["global_steps"]))
+        put_trajectories(keys, rows, int(prompts["global_steps"]), step_values=self._learns_from_step_values)
         tq.kv_batch_put(keys=uids, partition_id=PARTITION, tags=[{"status": "finished"}] * len(uids))

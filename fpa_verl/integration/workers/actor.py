@@ -42,7 +42,15 @@ from fpa_verl.integration.workers.reference import (
     Reference,
     take_buffers,
 )
+from fpa_verl.integration.workers.value_head import (
+    ENDS_PER_PAIR,
+    StateValues,
+    ends_per_pair,
+    head_of,
+    worker_with_head,
+)
 from fpa_verl.objectives import Needs
+from fpa_verl.objectives.step_values import StepValuePreference
 from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.reference_cache import ReferenceCache, part_name, write_part
 from fpa_verl.runs.metrics import SIDES, dynamics_metric
@@ -83,6 +91,8 @@ class OfflineActorWorker(ExportingActorWorker):
 
     # Whether logits made again from hidden states were compared with those of a forward pass.
     _head_is_plain = False
+    # Of the actor's value head.
+    _values: StateValues | None = None
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
@@ -101,13 +111,28 @@ class OfflineActorWorker(ExportingActorWorker):
             self.role += "_ref"
         if self._policy_loss.reference_model:
             self.ref_worker_cls = partial(_worker_of_model, self._policy_loss.reference_model)
+        if self._policy_loss.trains_value_head:
+            self.actor_worker_cls = worker_with_head
         super().init_model()
+        self._follow_value_head()
         self._reference = self._open_reference() if self._policy_loss.needs_reference else None
         engine = self.actor.engine
         # Under Ulysses several processes have the same trajectories.
         worker = engine.get_data_parallel_rank() if engine.is_mp_src_rank_with_outputs() else None
         self._actor_config = actor_config
-        self.actor.set_loss_fn(OfflineLoss(actor_config, self._reference, worker))
+        self.actor.set_loss_fn(OfflineLoss(actor_config, self._reference, worker, values=self._values))
+
+    def _follow_value_head(self) -> None:
+        """Have its values noted, and its dropout drawn as the seed says."""
+        head, objective = head_of(self.actor.engine), self._policy_loss.objective
+        if head is None:
+            return
+        assert isinstance(objective, StepValuePreference)
+        # What a head that is gone on with was trained with does not matter.
+        head.dropout.p = objective.dropout
+        self._values = StateValues(self.actor.engine.module)
+        # verl seeds the generators of deterministic runs alone, and every rank drops for trajectories of its own.
+        torch.manual_seed(self.config.actor.fsdp_config.seed + self.actor.engine.get_data_parallel_rank())
 
     def _open_reference(self) -> Reference:
         compiled = bool(self.config.actor.use_torch_compile)
@@ -184,7 +209,7 @@ class OfflineActorWorker(ExportingActorWorker):
         self._prepare(data)
         norms = {
             dynamics_metric(side, "gradient_norm"): gradient_norm(
-                self.actor, OfflineLoss(self._actor_config, self._reference, side=side), data
+                self.actor, OfflineLoss(self._actor_config, self._reference, side=side, values=self._values), data
             )
             for side in SIDES
         }
@@ -223,6 +248,9 @@ class OfflineActorWorker(ExportingActorWorker):
             # verl keeps this many neighbours in one micro-batch.
             force_group_size=len(self._policy_loss.roles),
         )
+        if self._values is not None:
+            found = ends_per_pair(data, self.actor.engine.get_data_parallel_group())
+            tu.assign_non_tensor(data, **{ENDS_PER_PAIR: found})
         if Needs.REFERENCE_POINT in self._policy_loss.needs:
             tu.assign_non_tensor(data, **{REFERENCE_POINT: self._reference_point(data)})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
@@ -16,9 +17,12 @@ from fpa_verl.files import atomic_folder, write_json
 from fpa_verl.integration.config.settings import trains_adapter
 from fpa_verl.integration.config.weightless import without_weights
 from fpa_verl.integration.workers.adapter import merged, require_inner_adapter
+from fpa_verl.integration.workers.value_head import whole_head
+from fpa_verl.objectives.value_head import ValueHead
 from fpa_verl.runs.inputs import MODEL_FILE
 
 GENERATION_FILE = "generation_config.json"
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class ExportingActorWorker(ActorRolloutRefWorker):
@@ -38,8 +42,8 @@ class ExportingActorWorker(ActorRolloutRefWorker):
     def export_hugging_face(self, folder: str, about: dict[str, Any]) -> None:
         """Write the policy to `folder`, in the base model's dtype, whole or not at all, and `about` it beside.
 
-        An adapter is merged: what is written is an ordinary model. All ranks take part in gathering the weights; rank
-        0 holds them in host memory and writes.
+        An adapter is merged: what is written is an ordinary model, and a value head beside it. All ranks take part in
+        gathering the weights; rank 0 holds them in host memory and writes.
         """
         config, weights, engine = self.actor.model_config, {}, self.actor.engine
         ends = Path(config.local_path) / GENERATION_FILE
@@ -48,8 +52,9 @@ class ExportingActorWorker(ActorRolloutRefWorker):
             for name, tensor in policy:
                 if self.rank == 0:
                     weights[name] = tensor.to(device="cpu", dtype=config.hf_config.dtype, copy=True)
+        head = whole_head(engine)
         if self.rank == 0:
-            write_hugging_face(Path(folder), config.hf_config, config.tokenizer, weights, about, ends)
+            write_hugging_face(Path(folder), config.hf_config, config.tokenizer, weights, about, ends, head)
 
 
 def write_hugging_face(
@@ -59,6 +64,7 @@ def write_hugging_face(
     weights: dict[str, torch.Tensor],
     about: dict[str, Any],
     generation: Path | None = None,
+    head: ValueHead | None = None,
 ) -> None:
     """Write a model of `config` with these weights, over one that is there; `config` stays as it is.
 
@@ -70,6 +76,7 @@ def write_hugging_face(
         about: what is to stand in `MODEL_FILE`.
         generation: the base model's generation_config.json, if it has one: which tokens end a response is said there,
             and may be more than its configuration says.
+        head: a value head that is saved beside it; None: there is none.
     """
     # Saving turns the dtype of the configuration it is given into a string.
     own = copy.deepcopy(config)
@@ -81,4 +88,16 @@ def write_hugging_face(
         tokenizer.save_pretrained(unfinished)
         if generation is not None and generation.is_file():
             shutil.copyfile(generation, unfinished / GENERATION_FILE)
+        if head is not None:
+            head.save(unfinished)
+            _name_weight_file(unfinished)
         write_json(unfinished / MODEL_FILE, about)
+
+
+def _name_weight_file(folder: Path) -> None:
+    """Say which file holds the model's weights, so that vLLM, which reads every one there is, leaves the head out."""
+    if (folder / WEIGHTS_INDEX).exists():
+        return
+    with safe_open(folder / WEIGHTS, framework="pt") as stored:
+        names = list(stored.keys())
+    write_json(folder / WEIGHTS_INDEX, {"metadata": {}, "weight_map": dict.fromkeys(names, WEIGHTS)})

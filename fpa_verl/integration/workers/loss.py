@@ -24,6 +24,7 @@ from fpa_verl.integration.workers.foresight import FUTURE_LAMBDA
 from fpa_verl.integration.workers.mixing import MIXING_WEIGHT
 from fpa_verl.integration.workers.reference import Reference, ResponsePositions
 from fpa_verl.integration.workers.tokens import note_tokens
+from fpa_verl.integration.workers.value_head import VALUES, StateValues, step_ends, values_by_row
 from fpa_verl.objectives import (
     Needs,
     Trajectories,
@@ -48,6 +49,7 @@ class OfflineLoss:
         reference: None where the policy loss needs none.
         worker: the number under which this process writes tokens down; None: another has the same trajectories.
         side: "right" or "wrong": no gradient flows through the others' log-probs. None: through all.
+        values: of the actor's value head; None where it has none.
     """
 
     def __init__(
@@ -56,11 +58,12 @@ class OfflineLoss:
         reference: Reference | None = None,
         worker: int | None = None,
         side: str | None = None,
+        values: StateValues | None = None,
     ) -> None:
         self._config = config
         self._policy_loss: OfflinePolicyLossConfig = config.policy_loss
         self._reference = reference
-        self._worker, self._side = worker, side
+        self._worker, self._side, self._values = worker, side, values
 
     def __call__(
         self,
@@ -77,16 +80,18 @@ class OfflineLoss:
         return self._loss(model_output, data)
 
     def _against_reference(self, logits: torch.Tensor, data: TensorDict) -> dict[str, torch.Tensor]:
-        """What the policy is compared with, at every response token; each (1, N)."""
+        """What the policy is compared with, at every response token, and a head's values everywhere; each (1, N)."""
         assert self._reference is not None
         policy_loss, positions = self._policy_loss, ResponsePositions.of(data)
+        # V is of the policy's pass, which is the latest one until the reference makes its own.
+        beside = {} if self._values is None else {VALUES: self._values.take(data)}
         reference = self._reference.at(data, positions)
         outputs = {"ref_log_probs": reference.log_probs()}
         if Needs.FUTURE_POLICY in policy_loss.needs:
             outputs |= reference.future_policy(positions.select(logits.detach()), self._lambda(data))
         if policy_loss.forward_kl_coef and policy_loss.forward_kl_estimate == "whole":
             outputs["forward_kl"] = reference.forward_kl(logits)
-        return {name: positions.scatter(values) for name, values in outputs.items()}
+        return beside | {name: positions.scatter(values) for name, values in outputs.items()}
 
     def _lambda(self, data: TensorDict) -> float:
         """Strength of the extrapolation: the recipe's number, or what came with the batch where that is found."""
@@ -101,6 +106,8 @@ class OfflineLoss:
 
     def _loss(self, model_output: dict[str, torch.Tensor], data: TensorDict) -> tuple[torch.Tensor, dict[str, Metric]]:
         values = {name: no_padding_2_padding(model_output[name], data) for name in OUTPUTS if name in model_output}
+        if VALUES in model_output:
+            values[VALUES] = values_by_row(model_output[VALUES], data)
         if self._side is not None:
             values = _one_sided(values, self._side, data)
         if self._reference is not None and "ref_log_probs" not in values:
@@ -149,13 +156,17 @@ class OfflineLoss:
             mean_length=data["batch_num_tokens"] / data["global_batch_size"],
             pass_rates=torch.tensor([float(rate) for rate in data["pass_rate"]], device=log_probs.device),
             mixing_weight=tu.get_non_tensor_data(data, key=MIXING_WEIGHT, default=None),
+            step_ends=step_ends(values[VALUES], data) if VALUES in values else None,
             roles=tuple(map(str, data["role"])),
         )
 
     def _objective_loss(self, batch: Trajectories, data: TensorDict) -> tuple[torch.Tensor, dict[str, Any]]:
         objective = self._policy_loss.objective
         if objective is not None:
-            return global_mean(objective(batch), objective.rows_per_item, data), {}
+            rows = objective.rows_per_item
+            with torch.no_grad():
+                told = {name: global_mean(value, rows, data) for name, value in objective.metrics(batch).items()}
+            return global_mean(objective(batch), rows, data), told
         # One of verl's own, which wants the batch's sizes in its configuration, and its own words for things.
         self._config.global_batch_info.update(
             dp_size=data["dp_size"],
@@ -175,7 +186,7 @@ class OfflineLoss:
 
 
 def _one_sided(values: dict[str, torch.Tensor], side: str, data: TensorDict) -> dict[str, torch.Tensor]:
-    """The same values, (B, T) each; those of trajectories of the other side without gradient."""
+    """The same values, (B, T) each, or a head's, (B, L); those of trajectories of the other side without gradient."""
     sign = 1 if side == SIDES[0] else -1
     mine = data["advantages"].to_padded_tensor(0.0)[:, :1] * sign > 0
     return {name: torch.where(mine, value, value.detach()) for name, value in values.items()}

@@ -280,7 +280,7 @@ class HiddenStates:
     def packed(self, data: TensorDict) -> torch.Tensor:
         """By packed position of the micro-batch, (N, d)."""
         assert self._states is not None
-        return _packed(self._states, data)
+        return packed(self._states, data)
 
     def close(self) -> None:
         self._hook.remove()
@@ -345,9 +345,10 @@ class Recorder:
             self._hidden.close()
 
 
-def _packed(hidden: torch.Tensor, data: TensorDict) -> torch.Tensor:
-    """(1, N, d) of an engine without padding, or (B, T, d) padded on the right, to (N, d)."""
+def packed(values: torch.Tensor, data: TensorDict) -> torch.Tensor:
+    """(1, N, ...) of an engine without padding, or (B, T, ...) padded on the right, to (N, ...)."""
+    # Of Ulysses' ranks each has a part of the sequence, and always one row.
+    if values.shape[0] == 1:
+        return values[0]
     lengths = data["input_ids"].offsets().diff().tolist()
-    if hidden.shape[0] == 1 and hidden.shape[1] >= sum(lengths):
-        return hidden[0]
-    return torch.cat([row[:length] for row, length in zip(hidden, lengths, strict=True)])
+    return torch.cat([row[:length] for row, length in zip(values, lengths, strict=True)])
