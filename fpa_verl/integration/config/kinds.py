@@ -244,8 +244,7 @@ CACHE_REFERENCE = RunKind(
     report=_report_cached,
 )
 
-KINDS = {
-    kind.name: kind for kind in (COLLECT, COLLECT_TREE, CACHE_REFERENCE, EVALUATE, EVALUATE_SNAPSHOTS, OFFLINE, ONLINE)
-}
+ROWS = (COLLECT, COLLECT_TREE, CACHE_REFERENCE, EVALUATE, EVALUATE_SNAPSHOTS, OFFLINE, ONLINE)
+KINDS = {kind.name: kind for kind in ROWS}
 # A trainer of verl's own: it does what verl does, and writes nothing down.
 VERLS_OWN = replace(ONLINE, name="", resumes=False, is_done=lambda _: False, report=_nothing_to_report)

@@ -1,4 +1,4 @@
-"""Steps of solutions from verl's rollout servers, and solutions scored by its reward loop, for those who await each alone.
+"""Steps of solutions from verl's rollout servers, and solutions scored by its reward loop, each awaited alone.
 
 Searches wait for nothing but their own answers; what many of them wait for at the same time travels together. The
 processes are those of `direct.DirectServers`.
