@@ -36,10 +36,8 @@ class TreeCollector(CollectingTrainer):
         require_single_turn(self.config, self.processor)
         servers = self.servers(agent_loop_manager)
         assert isinstance(servers, DirectServers)
-        self.settings = search_settings(self.config)
-        self.roots = {p.problem_id: (p, servers.prompts.ids(p)) for p in self.problems}
-        self.ledger.started()
-        left = self._search(servers)
+        self.set_out(servers)
+        left = self.search(servers)
         self.ledger.write("end", self._done)
         self.writer.finish(**self._about(trees_missing=left))
         self._write_datasets_of_trees()
@@ -47,7 +45,13 @@ class TreeCollector(CollectingTrainer):
     def _write_datasets_of_trees(self) -> None:
         """The rollout datasets that are made of the trees, `steps/` and `solutions/` in their folder."""
 
-    def _search(self, servers: DirectServers) -> int:
+    def set_out(self, servers: DirectServers) -> None:
+        """Render the problems, and have start-up behind."""
+        self.settings = search_settings(self.config)
+        self.roots = {p.problem_id: (p, servers.prompts.ids(p)) for p in self.problems}
+        self.ledger.started()
+
+    def search(self, servers: DirectServers) -> int:
         """Search the trees that are missing, those that a server gave up once more; how many are missing still.
 
         Raises:
