@@ -43,6 +43,7 @@ def main(folder: Path) -> None:
         f"problems.train={folder}/few.parquet",
         f"trees={folder}",
         "tree.simulations=5",
+        "tree.trees=2",
         # Steps that read the same have the same prior but for the last digits of their log-probs, which hang on who was
         # in a batch with whom; where both are kept, those digits break the tie.
         "tree.drop_identical=true",
