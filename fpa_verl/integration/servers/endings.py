@@ -25,13 +25,13 @@ class Endings:
         self._tokenizer = tokenizer
         self._end_ids, self.unnamed = end_ids(model, tokenizer), unnamed_ends(model, tokenizer)
 
-    def why(self, ids: Sequence[int], stop: Sequence[str]) -> str:
+    def why(self, ids: list[int], stop: Sequence[str]) -> str:
         """One of `FINISH_REASONS`; the texts are those of `stop`."""
         if ids[-1] in self._end_ids:
             return ENDED
         return STOPPED_AT_TEXT if any(self.at(ids, text) for text in stop) else CUT_OFF
 
-    def at(self, ids: Sequence[int], text: str) -> bool:
+    def at(self, ids: list[int], text: str) -> bool:
         """Whether the last token completes the text; it may go on behind that."""
         # A token is a byte at least.
         tail = str(self._tokenizer.decode(ids[-len(text.encode()) - 1 :]))

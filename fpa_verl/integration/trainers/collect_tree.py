@@ -17,6 +17,7 @@ from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.progress import Tally
 from fpa_verl.trees import Tree, TreeWriter, grow
 from fpa_verl.trees.growing import missing
+from fpa_verl.trees.tree import BY_ITSELF
 
 # Trees that are written together, and have a record in the ledger.
 PART = 64
@@ -74,16 +75,16 @@ class TreeCollector(CollectingTrainer):
 
     async def _grow(self, servers: DirectServers) -> None:
         self._first: list[Tree] | None = None if self._done else []
-        self._written_tokens = 0
+        self._stepping, self._written_tokens = Stepping(servers, self.config.tree.delimiter), 0
         try:
             with self.ledger.phase(phases.GENERATION):
-                async with Stepping(servers, self.config.tree.delimiter) as self._stepping:
+                async with self._stepping as stepping:
                     await grow(
                         self.roots,
                         self.writer,
                         self.settings,
-                        self._stepping,
-                        self._stepping,
+                        stepping,
+                        stepping,
                         at_once=trees_at_once(self.config, len(servers.servers)),
                         part=PART,
                         ended=self._count,
@@ -91,6 +92,7 @@ class TreeCollector(CollectingTrainer):
         finally:
             # Paid for, whether or not it came to an end.
             self._write_down()
+        self._look_at_first()
 
     def _count(self, tree: Tree) -> None:
         self._done += 1
@@ -110,7 +112,7 @@ class TreeCollector(CollectingTrainer):
         if self._first is None:
             return
         found, self._first = self._first, None
-        solutions = [(tree, n) for tree in found for n, node in enumerate(tree.nodes) if node.status is not None]
+        solutions = [(tree, n) for tree in found for n, node in enumerate(tree.nodes) if node.end in BY_ITSELF]
         silent = next(((tree, n) for tree, n in solutions if tree.nodes[n].status != "right"), None)
         text = "".join(step.text for step in silent[0].steps_to(silent[1])) if silent else ""
         self._say_what_the_scorer_misses([str(tree.nodes[n].status) for tree, n in solutions], text)
