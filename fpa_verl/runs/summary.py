@@ -60,7 +60,7 @@ def _cost(run: Run) -> str:
     own, data = run.spending.cost.device_seconds, run.data_cost.device_seconds
 
     def shown(seconds: float) -> str:
-        return _device_time(seconds, largest=max(own, data))
+        return device_time(seconds, largest=max(own, data))
 
     if not run.inputs:
         return f"cost: {shown(own)}, start-up and evaluation left out"
@@ -85,7 +85,7 @@ def collected(dataset: RolloutDataset) -> list[str]:
         f"ones; {counts['groups_all_right']:,} have only right ones, {counts['groups_all_wrong']:,} only wrong ones",
         *_traces(counts),
         *([f"{unscored:,} could not be scored: see `fpa-verl data check {dataset.folder}`"] if unscored else []),
-        f"cost: {_device_time(cost, largest=cost)}, start-up left out",
+        f"cost: {device_time(cost, largest=cost)}, start-up left out",
     ]
     return [f"{dataset.folder}:", *(f"  {line}" for line in lines)]
 
@@ -105,7 +105,7 @@ def _traces(counts: dict[str, int]) -> list[str]:
     return lines
 
 
-def _device_time(seconds: float, largest: float) -> str:
+def device_time(seconds: float, largest: float) -> str:
     """Device-time in the unit that fits the largest of those shown together."""
     unit = time_unit(largest / SECONDS_PER_HOUR)
     return f"{seconds / SECONDS_PER_HOUR * unit.an_hour:,.2f} device-{unit.word}"

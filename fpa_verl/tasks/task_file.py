@@ -97,6 +97,7 @@ validation:
   seed: {found.validation_seed}
 
 rollouts: {_text(task.dataset)}
+trees: {_text(f"{task.runs}/trees")}
 run_dir: {task.runs}/${{recipe_name}}
 {_prompt(measured)}{_reward(task, measured)}
 actor_rollout_ref:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from fpa_verl.rollouts.problems import Problem
@@ -10,6 +10,10 @@ from fpa_verl.trees.driver import Judge, Sampler, Values, in_flight
 from fpa_verl.trees.search import SearchSettings, TreeSearch
 from fpa_verl.trees.store import TreeWriter
 from fpa_verl.trees.tree import Tree
+
+
+def nobody(tree: Tree) -> None:
+    """Who has trees searched and does not watch them come."""
 
 
 def missing(
@@ -36,6 +40,7 @@ async def grow(
     *,
     at_once: int = 64,
     part: int = 64,
+    ended: Callable[[Tree], None] = nobody,
 ) -> None:
     """Search the trees that are missing and write them; those for which a step was missing are so still.
 
@@ -48,12 +53,14 @@ async def grow(
         values: V of leaves; 0 without it, as in a first round.
         at_once: searches that are under way at any time.
         part: trees that are written together; a kill costs those that are not written yet.
+        ended: is told of every tree that came to its end, before it is written.
     """
     searches = (TreeSearch(settings, *problems[name], number) for name, number in missing(problems, writer, settings))
     ready: list[Tree] = []
     try:
-        async with aclosing(in_flight(searches, sampler, judge, values, at_once=at_once)) as ended:
-            async for search in ended:
+        async with aclosing(in_flight(searches, sampler, judge, values, at_once=at_once)) as done:
+            async for search in done:
+                ended(search.tree)
                 ready.append(search.tree)
                 if len(ready) == part:
                     writer.add(ready)

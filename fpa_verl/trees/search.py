@@ -28,7 +28,7 @@ class SearchSettings(StepSettings):
             other branches go on.
     """
 
-    group: ClassVar = "search"
+    group: ClassVar = "tree"
     simulations: int = bounded(40, at_least=1, whole=True)
     children: int = bounded(5, at_least=1, whole=True)
     c: float = bounded(1.25, at_least=0)

@@ -9,16 +9,13 @@ import json
 import sys
 from pathlib import Path
 
-import ray
 import torch
 import transfer_queue as tq
-from omegaconf import OmegaConf
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from verl.utils import tensordict_utils as tu
 
 from fpa_verl.demo import task
 from fpa_verl.errors import ConfigError
-from fpa_verl.integration.command.launch import choose_cluster, set_environment
 from fpa_verl.integration.servers.agent_loops import AgentLoops, prompt_batch
 from fpa_verl.integration.servers.client import RolloutClient, SamplingRequest
 from fpa_verl.integration.servers.direct import DirectServers
@@ -26,6 +23,7 @@ from fpa_verl.integration.servers.transfer import PARTITION
 from fpa_verl.integration.trainers.loops import LoopsWhereNeeded
 from fpa_verl.integration.trainers.sampling_only import SamplingTrainer
 from fpa_verl.rollouts.problems import Problem
+from tests.integration.own_trainer import fitted
 from tests.integration.running import DEMO, composed
 
 PROBLEMS, N, STEP = 12, 3, 4
@@ -155,26 +153,9 @@ def main(folder: Path, model: str, *others: str) -> None:
         "actor_rollout_ref.rollout.val_kwargs.temperature=0",
         "prompt.stop=['7']",
     )
-    OmegaConf.set_struct(config, False)
-    set_environment(config)
-    choose_cluster(config)
-    OmegaConf.resolve(config)
-    ray.init(**OmegaConf.to_container(config.ray_kwargs.ray_init))
-    tq.init(config.transfer_queue)
-    trainer = BothWays(config)
-    trainer.others = others
-    trainer.init()
-    trainer.fit(
-        AgentLoopManagerTQ.create(
-            config=config,
-            llm_client=trainer.get_llm_client(),
-            teacher_client=trainer.get_teacher_client(),
-            reward_loop_worker_handles=trainer.get_reward_handles(),
-        )
-    )
+    BothWays.others = others
+    trainer = fitted(BothWays, config)
     (folder / "both.json").write_text(json.dumps(trainer.found))
-    tq.close()
-    ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_a_tree_that_is_exhausted_asks_for_nothing():
 
 @pytest.mark.parametrize("key", ["simulations", "children", "depth", "trees", "max_step_tokens"])
 def test_settings_out_of_bounds_are_named(key):
-    with pytest.raises(ConfigError, match=f"search.{key}=0: a whole number of at least 1"):
+    with pytest.raises(ConfigError, match=f"tree.{key}=0: a whole number of at least 1"):
         SearchSettings(**{key: 0})
 
 

@@ -89,7 +89,7 @@ def hand_over(config: DictConfig) -> None:
 def place_outputs(config: DictConfig) -> None:
     """Make all paths absolute."""
     config.run_dir = str(Path(config.run_dir).expanduser().absolute())
-    config.rollouts = _absolute(config.rollouts)
+    config.rollouts, config.trees = _absolute(config.rollouts), _absolute(config.trees)
     for split in ("train", "test"):
         if not OmegaConf.is_missing(config.problems, split) and config.problems[split] is not None:
             config.problems[split] = _absolute(config.problems[split])

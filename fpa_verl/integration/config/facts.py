@@ -55,6 +55,7 @@ class RunKind:
         holds_engine: it starts a training engine, to train or to compute.
         reads_rollouts: it reads a rollout dataset.
         reads_problems: it reads training problems.
+        searches: it searches trees, with the servers alone.
         makes_cache: it stores what the reference says of a rollout dataset.
         evaluates: it measures accuracy on problem sets.
         reads_runs: it measures that of models which other runs kept.
@@ -71,6 +72,7 @@ class RunKind:
     holds_engine: bool = False
     reads_rollouts: bool = False
     reads_problems: bool = False
+    searches: bool = False
     makes_cache: bool = False
     evaluates: bool = False
     reads_runs: bool = False
@@ -103,6 +105,11 @@ class RunFacts:
         """The rollout dataset that the run makes, reads or takes its problems from."""
         files = as_list(self.config.data.train_files)
         return Path(files[0] if self.kind.reads_rollouts else self.config.rollouts).expanduser()
+
+    @property
+    def trees(self) -> Path:
+        """The tree dataset."""
+        return Path(self.config.trees).expanduser()
 
     @property
     def folder(self) -> Path:

@@ -310,11 +310,7 @@ def describe_collection(facts: RunFacts) -> dict[str, Any]:
     """The plan of `recipe=collect`, which says of two datasets whether they are the same."""
     rollout = facts.config.actor_rollout_ref.rollout
     return {
-        "fingerprints": {
-            **facts.model,
-            "scorer": facts.scorer.fingerprint,
-            "problems": problems_fingerprint(facts.training_problems),
-        },
+        **made_with(facts),
         "sampling": {
             "temperature": rollout.temperature,
             "top_p": rollout.top_p,
@@ -325,6 +321,17 @@ def describe_collection(facts: RunFacts) -> dict[str, Any]:
             # What datasets of before there were modes do not say.
             **({"mode": mode} if (mode := facts.config.collect.mode) != THINKING else {}),
             **markers_of(facts.config).if_unusual,
+        },
+    }
+
+
+def made_with(facts: RunFacts) -> dict[str, Any]:
+    """Of whatever is sampled and scored to be learnt from: model, scorer, problems, and which of those never train."""
+    return {
+        "fingerprints": {
+            **facts.model,
+            "scorer": facts.scorer.fingerprint,
+            "problems": problems_fingerprint(facts.training_problems),
         },
         "validation": dict(facts.config.validation),
     }

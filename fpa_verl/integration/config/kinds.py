@@ -24,6 +24,7 @@ from fpa_verl.integration.config.identity import (
     require_same_scorer,
 )
 from fpa_verl.integration.config.next_commands import next_commands
+from fpa_verl.integration.config.trees import are_trees_collected, report_trees
 from fpa_verl.integration.config.typed_command import command_for
 from fpa_verl.integration.say import say
 from fpa_verl.rollouts import RolloutDataset
@@ -208,6 +209,15 @@ COLLECT = RunKind(
     is_done=_is_collected,
     report=_report_collected,
 )
+COLLECT_TREE = RunKind(
+    name="collect_tree",
+    generates=True,
+    reads_problems=True,
+    searches=True,
+    folder=lambda facts: facts.trees,
+    is_done=are_trees_collected,
+    report=report_trees,
+)
 EVALUATE = RunKind(
     name="evaluate",
     generates=True,
@@ -234,6 +244,7 @@ CACHE_REFERENCE = RunKind(
     report=_report_cached,
 )
 
-KINDS = {kind.name: kind for kind in (COLLECT, CACHE_REFERENCE, EVALUATE, EVALUATE_SNAPSHOTS, OFFLINE, ONLINE)}
+ROWS = (COLLECT, COLLECT_TREE, CACHE_REFERENCE, EVALUATE, EVALUATE_SNAPSHOTS, OFFLINE, ONLINE)
+KINDS = {kind.name: kind for kind in ROWS}
 # A trainer of verl's own: it does what verl does, and writes nothing down.
 VERLS_OWN = replace(ONLINE, name="", resumes=False, is_done=lambda _: False, report=_nothing_to_report)

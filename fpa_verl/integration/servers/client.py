@@ -14,11 +14,11 @@ from transformers import PreTrainedTokenizerBase
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.settings import markers_of
 from fpa_verl.integration.safety.failures import nothing_generated
+from fpa_verl.integration.servers.endings import Endings
 from fpa_verl.integration.servers.verdicts import note_failures, returned_by_scorer
-from fpa_verl.rollouts.ends import end_ids, unnamed_ends
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.prompts import stopping, stops_of
-from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
+from fpa_verl.rollouts.schema import CUT_OFF, ENDED
 from fpa_verl.rollouts.traces import TraceReader
 from fpa_verl.runs.progress import Tally
 
@@ -154,8 +154,7 @@ class RolloutClient:
         self._last_answered = last_answered
         self._stops = stops_of(config)
         self._traces = TraceReader(tokenizer, markers_of(config))
-        model = str(config.actor_rollout_ref.model.path)
-        self._end_ids, self._unnamed_ends = end_ids(model, tokenizer), unnamed_ends(model, tokenizer)
+        self._endings = Endings(str(config.actor_rollout_ref.model.path), tokenizer)
 
     def answers(
         self,
@@ -196,7 +195,7 @@ class RolloutClient:
             **vars(output),
             problem=problem,
             status=returned_by_scorer(output.verdict, "status", self._config),
-            finish_reason=self._why_it_ended(output.response_ids, self._stops),
+            finish_reason=self._endings.why(output.response_ids, self._stops),
             mode=self._traces.mode(output.prompt_ids),
             trace_tokens=self._traces.trace_tokens(output.prompt_ids, output.response_ids),
         )
@@ -268,27 +267,14 @@ class RolloutClient:
             "max_tokens": min(max_tokens, rollout.max_model_len - len(prompt_ids)),
             "logprobs": True,
         }
-        output = await self._servers.generate(prompt_ids, sampling | stopping(stop, self._unnamed_ends))
+        output = await self._servers.generate(prompt_ids, sampling | stopping(stop, self._endings.unnamed))
         if output.stop_reason in ABORTED:
             return None
         ids = list(output.token_ids)
-        why = self._why_it_ended(ids, stop)
+        why = self._endings.why(ids, stop)
         # It may know other ends than those that the model's files name.
         why = ENDED if why == CUT_OFF and len(ids) < sampling["max_tokens"] else why
         return Continuation(ids, list(output.log_probs or ()), why)
-
-    def _why_it_ended(self, ids: list[int], stop: list[str]) -> str:
-        """What verl does not pass on of the server's reason."""
-        if ids[-1] in self._end_ids:
-            return ENDED
-        return STOPPED_AT_TEXT if any(self._ends_at(ids, text) for text in stop) else CUT_OFF
-
-    def _ends_at(self, ids: list[int], text: str) -> bool:
-        """Whether the last token completes the text; it may go on behind that."""
-        # A token is a byte at least.
-        tail = str(self._tokenizer.decode(ids[-len(text.encode()) - 1 :]))
-        last = str(self._tokenizer.decode(ids[-1:]))
-        return text in tail[-len(last) - len(text) :]
 
 
 def in_batches(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -266,20 +266,13 @@ class Asking:
         for start in range(0, len(answers), share):
             part = answers[start : start + share]
             place = min(range(len(self._scored_by)), key=self._scored_by.__getitem__)
-            batch = batch_of([Response(answer.token_ids.tolist(), self._columns(answer)) for answer in part])
+            batch = batch_of([self._response(answer) for answer in part])
             self._scoring[self._of.scorers[place].compute_score.remote(batch)] = place, part
             self._scored_by[place] += len(part)
 
-    def _columns(self, answer: Answer) -> dict[str, Any]:
-        """What verl's agent loop hands to the reward manager of an answer, and that looks at."""
+    def _response(self, answer: Answer) -> Response:
         problem = self._problems[answer.number // self._request.n]
-        return {
-            "data_source": scored_as(problem),
-            "reward_model": {"style": "rule", "ground_truth": problem.ground_truth},
-            "extra_info": {**problem.extra_info, "problem_id": problem.problem_id},
-            "tool_extra_fields": _beside(answer),
-            "__num_turns__": 2,
-        }
+        return response_to(problem, answer.token_ids.tolist(), answer.extra)
 
     # ---- scores ------------------------------------------------------------------------------
 
@@ -307,12 +300,30 @@ class Asking:
             log_probs=[] if answer.log_probs is None else answer.log_probs.tolist(),
             score=float(scored["reward_score"]),
             verdict=scored["reward_extra_info"],
-            beside=_beside(answer),
+            beside=_beside(answer.extra),
         )
 
 
-def _beside(answer: Answer) -> dict[str, Any]:
+def response_to(problem: Problem, token_ids: Sequence[int], extra: Mapping[str, Any] | None = None) -> Response:
+    """A response with what verl's agent loop hands to the reward manager of one, and that looks at.
+
+    Args:
+        problem: that it answers.
+        token_ids: its own.
+        extra: what verl's server said beside them.
+    """
+    columns = {
+        "data_source": scored_as(problem),
+        "reward_model": {"style": "rule", "ground_truth": problem.ground_truth},
+        "extra_info": {**problem.extra_info, "problem_id": problem.problem_id},
+        "tool_extra_fields": _beside(extra),
+        "__num_turns__": 2,
+    }
+    return Response(token_ids, columns)
+
+
+def _beside(extra: Mapping[str, Any] | None) -> dict[str, Any]:
     """What verl's client of servers and its single turn add to what a server says beside the tokens."""
-    extra = answer.extra or {}
+    extra = extra or {}
     step = extra.get("global_steps")
     return {"min_global_steps": step, "max_global_steps": step, **extra, "turn_scores": [], "tool_rewards": []}

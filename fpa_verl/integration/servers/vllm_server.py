@@ -54,11 +54,12 @@ class vLLMHttpServer(verls.vLLMHttpServer):  # noqa: N801
             requests: each with a number of its own in the round.
             sampling: parameters of all of them, as verl's `generate` takes them.
         """
-        # Nobody looks at an answer before it is whole, and nobody reads the text unless it can end one.
-        lean = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": bool(sampling.get("stop"))}
         this = self._rounds.setdefault(name, Round())
         for request in requests:
-            task = asyncio.create_task(self._answer(this, request, {**sampling, **request.sampling, **lean}))
+            own = {**sampling, **request.sampling}
+            # Nobody looks at an answer before it is whole, and nobody reads the text unless it can end one.
+            lean = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": bool(own.get("stop"))}
+            task = asyncio.create_task(self._answer(this, request, {**own, **lean}))
             this.tasks.add(task)
             task.add_done_callback(this.tasks.discard)
 

@@ -3,6 +3,7 @@
 metered_sync      verl's synchronous trainer (GRPO and the like), written down
 offline           the same loop on stored rollouts: no generation, no old-log-prob pass
 collect           generation and scoring alone: no training engine
+collect_tree    the same, step by step: a search of trees
 evaluate          the same for any problem sets, several answers to each problem
 evaluate_snapshots  the same for the snapshots of runs, one after the other
 cache_reference   one forward pass of the base model over the dataset: no update, no rollout engine
@@ -13,6 +14,7 @@ Importing this package registers them. Each is `WatchedTrainer` (base.py) and, o
 
 import fpa_verl.integration.trainers.cache_reference
 import fpa_verl.integration.trainers.collect
+import fpa_verl.integration.trainers.collect_tree
 import fpa_verl.integration.trainers.evaluate
 import fpa_verl.integration.trainers.evaluate_snapshots
 import fpa_verl.integration.trainers.metered_sync

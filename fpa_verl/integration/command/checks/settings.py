@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fpa_verl.errors import ConfigError
+from fpa_verl.integration.command.checks.together import together
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import (
     Batches,
@@ -20,6 +21,8 @@ from fpa_verl.integration.config.settings import (
     TrainedSampling,
     require_bounds,
 )
+from fpa_verl.integration.config.trees import require_search
+from fpa_verl.integration.servers.stepping import require_single_turn
 
 
 def require_reading(facts: RunFacts) -> None:
@@ -44,6 +47,8 @@ def check(facts: RunFacts) -> None:
     for kind, name in ((GradientNorms, "gradient_norms"), (Mixing, "mixing"), (Foresight, "foresight")):
         if name in config:
             require_bounds(kind, config[name], name)
+    if facts.kind.searches:
+        together(facts, lambda _: require_search(config), lambda _: require_single_turn(config))
     require_bounds(Checkpoints, config.trainer, "trainer")
     if facts.kind.trains:
         require_bounds(Length, config.trainer, "trainer")
