@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ from fpa_verl.trees.tree import Tree
 
 # Rows of a shard, to the problem.
 SHARD_ROWS = 8192
+# Problems among whose trees a small one is looked for.
+LOOKED_AT = 64
 PROBLEM_FILES = tuple(f"{split}.parquet" for split in (TRAIN, VALIDATION))
 # What gives more pairs.
 LOOSER: dict[str, Any] = {"gap": 0.0, "visits": 1, "outcome_filter": False, "parents": "all"}
@@ -282,3 +284,26 @@ def count_pairs(folder: Path, manifest: Manifest) -> PairCounts:
 
 def _in_twos(values: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     return zip(values[::2], values[1::2], strict=True)
+
+
+# ---- looking at trees -------------------------------------------------------------------------------
+
+
+def pair_rules(trees: TreeDataset) -> PairRules:
+    """The rules by which pairs were made into the folder among the trees; without such, the usual ones."""
+    folder = trees.folder / STEPS
+    return PairRules(**read_manifest(folder).origin["rules"]) if (folder / MANIFEST_FILE).is_file() else PairRules()
+
+
+def small_tree(trees: TreeDataset, rules: PairRules) -> tuple[Tree, list[StepPair]]:
+    """A tree that a page has room for, and its problem's pairs.
+
+    Of the trees of the first problems it is that of the fewest nodes among those that give a pair, or among all.
+    """
+    found = []
+    for group in islice(trees.by_problem(), LOOKED_AT):
+        pairs = step_pairs(group, rules)
+        paired = {pair.tree for pair in pairs}
+        found += [(tree.number not in paired, len(tree.nodes), tree, pairs) for tree in group]
+    *_, tree, pairs = min(found, key=lambda one: one[:2])
+    return tree, pairs
