@@ -97,6 +97,7 @@ validation:
   seed: {found.validation_seed}
 
 rollouts: {_text(task.dataset)}
+trees: {task.runs}/trees
 run_dir: {task.runs}/${{recipe_name}}
 {_prompt(measured)}{_reward(task, measured)}
 actor_rollout_ref:
