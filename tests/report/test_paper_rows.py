@@ -90,6 +90,15 @@ def test_settings_as_in_the_paper_are_no_deviation(tmp_path):
     assert noted(found, "‡") == []
 
 
+def test_what_learned_from_a_search_stands_in_no_row(tmp_path):
+    searched = {"fingerprint": "d", "device_seconds": 1.0, "cost": {}, "trees": "t"}
+    dpo = {"recipe": "dpo", "training": settings(objective="dpo", hyper_parameters={"beta": 0.1})}
+    run_of(tmp_path / "sampled", {"math500": AS_PUBLISHED}, **dpo)
+    run_of(tmp_path / "searched", {"math500": AS_PUBLISHED}, **dpo, dataset=searched)
+    found = compare(tmp_path)
+    assert noted(found, "In no row")[0].endswith(": searched")
+
+
 def test_every_setting_that_deviates_is_named_and_its_cells_marked(tmp_path):
     other = {
         "learning_rate": 1e-3,
