@@ -9,6 +9,7 @@ from fpa_verl.report.paper.measured import measure, word_of
 from fpa_verl.report.paper.models import model_named
 from fpa_verl.report.paper.published import Value, published_tables
 from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.inputs import DATASET, Input
 from tests.report.paper_runs import (
     AS_PUBLISHED,
     LLAMA,
@@ -91,10 +92,10 @@ def test_settings_as_in_the_paper_are_no_deviation(tmp_path):
 
 
 def test_what_learned_from_a_search_stands_in_no_row(tmp_path):
-    searched = {"fingerprint": "d", "device_seconds": 1.0, "cost": {}, "trees": "t"}
+    searched = Input(DATASET, "/d", "d", None, 1.0, {}, {"trees": "t"}).as_json()
     dpo = {"recipe": "dpo", "training": settings(objective="dpo", hyper_parameters={"beta": 0.1})}
     run_of(tmp_path / "sampled", {"math500": AS_PUBLISHED}, **dpo)
-    run_of(tmp_path / "searched", {"math500": AS_PUBLISHED}, **dpo, dataset=searched)
+    run_of(tmp_path / "searched", {"math500": AS_PUBLISHED}, **dpo, inputs=[searched])
     found = compare(tmp_path)
     assert noted(found, "In no row")[0].endswith(": searched")
 
