@@ -11,6 +11,7 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from fpa_verl.demo import task
+from fpa_verl.integration.config.identity import device_description
 from fpa_verl.reward.function import OURS
 from fpa_verl.rollouts.fingerprint import base_fingerprints, vocabulary_size
 from fpa_verl.rollouts.problems import Problem, hold_out, problems_fingerprint, write_problems
@@ -20,7 +21,8 @@ from fpa_verl.trees.driver import Request
 from fpa_verl.trees.tree import DELIMITED
 
 SEARCH = SearchSettings(children=4, simulations=20, trees=2, drop_identical=True, max_response_tokens=64)
-COST = {"device_seconds": {"generation": 10.0, "startup": 2.0}, "devices": 1, "device": "d"}
+# On the device of the runs beside it.
+COST = {"device_seconds": {"generation": 10.0, "idle": 2.0}, "devices": 1, "device": device_description("cpu")}
 VALIDATION = {"fraction": 0.15, "seed": 0}
 
 

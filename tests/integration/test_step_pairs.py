@@ -130,7 +130,7 @@ def test_step_dpo_trains(runs):
 
 
 @pytest.mark.engine
-def test_a_report_counts_the_tokens_of_the_search(runs):
+def test_a_report_counts_the_tokens_of_the_search_and_draws_a_tree(runs):
     folders = [str(runs / "step_dpo"), str(runs / "kto")]
     words = ["report", *folders, "--compare", "cost", "--out", str(runs / "report")]
     assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
@@ -138,3 +138,6 @@ def test_a_report_counts_the_tokens_of_the_search(runs):
     for run in json.loads((runs / "report" / "cost.json").read_text())["runs"]:
         assert run["generated_tokens_a_device_second"] == pytest.approx(sampled / 10)
     assert RolloutDataset(runs / "trees" / "steps").manifest.counts["response_tokens"] != sampled
+    page = (runs / "report" / "report.html").read_text()
+    assert "A preferred step and one that is not, behind the same prefix" in page
+    assert 'aria-label="tree"' in page
