@@ -10,7 +10,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,10 @@ def write_solutions(trees: TreeDataset, folder: Path, rules: SolutionRules) -> M
         DatasetError: no problem has both a right and a wrong solution; it says what would help.
         MismatchError: something else was made there, or by other rules.
     """
-    sampling, search = _sampling(trees), SearchSettings(**trees.manifest.search)
+    # Whoever sampled the steps may have settings beside the search's.
+    known = {field.name for field in fields(SearchSettings)}
+    search = SearchSettings(**{name: value for name, value in trees.manifest.search.items() if name in known})
+    sampling = _sampling(trees)
 
     def rows(found: list[Tree]) -> list[Trajectory]:
         return solutions(found, rules, search, top_p=sampling["top_p"], top_k=sampling["top_k"])

@@ -41,7 +41,7 @@ class TreeManifest:
 
     Attributes:
         fingerprints: model, tokenizer, template, scorer, problems.
-        search: `SearchSettings` as a dictionary.
+        search: `SearchSettings` as a dictionary, and what else says how steps are sampled.
         sampling: top_p and top_k; the rest is the search's.
         counts: see `count`.
         cost: device_seconds by phase, devices, device.

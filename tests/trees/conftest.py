@@ -20,7 +20,7 @@ def searched_trees(folder: Path, toy: Toy = NOTES, search: SearchSettings = SEAR
     posed = [problem(f"p{place}") for place in range(problems)]
     plan = {
         "fingerprints": {"model": "m", "scorer": "s", "problems": problems_fingerprint([*posed, *HELD_OUT])},
-        "search": asdict(search),
+        "search": {**asdict(search), "delimiter": ";"},
         "sampling": {"top_p": 0.9, "top_k": 5},
         "validation": {"fraction": 0.2, "seed": 1},
     }
