@@ -23,6 +23,8 @@ REMEDY = "restore it, or collect or import again"
 # names of its folder among the trees, where recipes look for it.
 FROM_TREES = "tree"
 STEPS, SOLUTIONS = "steps", "solutions"
+# The kind that the manifest of the trees themselves names; others name none.
+OF_TREES = "trees"
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -145,6 +147,11 @@ def read_manifest(folder: Path, collecting: str | None = None) -> Manifest:
             "making it; it goes on where it stopped"
         )
     raw, is_sealed = read_sealed_json(file, REMEDY)
+    if raw.get("kind") == OF_TREES:
+        raise DatasetError(
+            f"{folder} holds searched trees, of which `fpa-verl data {STEPS} {folder}` and `fpa-verl data {SOLUTIONS} "
+            f"{folder}` make rollout datasets: name {folder / STEPS} or {folder / SOLUTIONS}"
+        )
     version = raw.get("format_version")
     if version not in (FORMAT_VERSION, UNSEALED_VERSION):
         raise DatasetError(

@@ -16,6 +16,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.manifest import (
     MANIFEST_FILE,
+    OF_TREES,
     REMEDY,
     FileRecord,
     digest_of,
@@ -31,7 +32,7 @@ from fpa_verl.trees.checks import faults
 from fpa_verl.trees.schema import SCHEMA, rows_of_trees, to_table, tree_of
 from fpa_verl.trees.tree import Tree
 
-KIND, FORMAT_VERSION = "trees", 1
+KIND, FORMAT_VERSION = OF_TREES, 1
 DICTS = ("fingerprints", "search", "sampling", "counts", "cost", "origin", "validation", "versions")
 
 

@@ -189,6 +189,11 @@ def test_other_rules_and_other_trees_are_refused(trees, tmp_path):
         write_steps(TreeDataset(trees), trees, ALL)
 
 
+def test_trees_in_the_place_of_a_dataset_say_what_to_name(trees):
+    with pytest.raises(DatasetError, match=f"data steps {trees}` and .*: name {trees}/steps or {trees}/solutions"):
+        RolloutDataset(trees)
+
+
 # ---- where nothing trains -----------------------------------------------------------------------
 
 
