@@ -1,7 +1,7 @@
 """Rollout datasets made from a tree dataset: pairs of steps, each a group of its own, or whole solutions.
 
-They are read, checked and trained on like any other. What they cost is what the search cost. Nothing of them hangs on
-when or where they are made: made again from the same trees by the same rules they are the same to the byte.
+They are read, checked and trained on like any other. What they cost is what the search cost. Made again from the same
+trees by the same rules, in the same place among them, they are the same to the byte.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from fpa_verl.trees.store import TreeDataset
 from fpa_verl.trees.targets import step_values
 from fpa_verl.trees.tree import Tree
 
-# Rows of a shard, to the problem.
+# Rows of a shard at most, where a problem has no more.
 SHARD_ROWS = 8192
 # Problems among whose trees a small one is looked for.
 LOOKED_AT = 64
