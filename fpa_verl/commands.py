@@ -17,7 +17,7 @@ VALUED = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
 SEVERAL = ("--multirun", "-m")
 # Files of the groups in recipes/, and keys that mean the same in every recipe: what goes from one command to the next.
 SHARED = (
-    *("hardware", "model", "task", "prompt", "rollouts", "data.max_prompt_length", "data.max_response_length"),
+    *("hardware", "model", "task", "prompt", "rollouts", "trees", "data.max_prompt_length", "data.max_response_length"),
     *("trainer.device", "trainer.nnodes", "trainer.n_gpus_per_node", "actor_rollout_ref.model", "problems"),
     *("prompt", "validation", "scale", "reward", "ray_kwargs", "hydra.searchpath", "verbose"),
     *("data.apply_chat_template_kwargs", "evaluation.samples", "evaluation.mode", "thinking"),

@@ -1,4 +1,4 @@
-"""`fpa-verl data`: problem files and rollout datasets."""
+"""`fpa-verl data`: problem files, rollout datasets and trees."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fpa_verl.cli.console import console
+from fpa_verl.cli.manifests import print_about, print_counts
 from fpa_verl.cli.options import RewardArgs, TemplateArgs, given_function, json_object
+from fpa_verl.cli.trees import show_trees, solutions, steps
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 
 if TYPE_CHECKING:
@@ -213,7 +215,7 @@ def import_(
         mode=one_mode(mode, "--mode"),
         markers=_markers(*markers) if markers else USUAL,
     )
-    _print_counts(out, manifest.counts)
+    print_counts(out, manifest.counts)
     for note in notes:
         console.print(f"  {note}", highlight=False, markup=False)
 
@@ -291,28 +293,37 @@ def check(
 
 @data_app.command("show")
 def show(
-    folder: Annotated[Path, typer.Argument(help="A rollout dataset.")],
+    folder: Annotated[Path, typer.Argument(help="A rollout dataset, or a tree dataset.")],
     row: Annotated[
         list[str] | None, typer.Option(help="A trajectory: PROBLEM/GROUP/SAMPLE or its row; may be repeated.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Where the dataset's model is, if no longer where its manifest says.")
     ] = None,
+    problem: Annotated[str | None, typer.Option(help="Of trees: the problem whose trees are drawn.")] = None,
+    tree: Annotated[int | None, typer.Option(help="Of --problem: which of its trees, from 0; default: all.")] = None,
 ) -> None:
-    """Verify a rollout dataset and print what is in it, or single trajectories with their text."""
-    from fpa_verl.rollouts import RolloutDataset
+    """Verify a dataset and print what is in it, or single trajectories with their text.
 
+    Trees are drawn, with Q, N, prior and outcome of each step, and which made pairs; without --problem a small one.
+    """
+    from fpa_verl.rollouts import RolloutDataset
+    from fpa_verl.trees.store import holds_trees
+
+    if holds_trees(folder):
+        if row or model:
+            raise ConfigError(f"{folder} holds trees, which have no rows: --problem ID shows those of a problem")
+        show_trees(folder, problem, tree)
+        return
+    if problem is not None or tree is not None:
+        raise ConfigError(f"{folder} holds no trees: --row PROBLEM/GROUP/SAMPLE shows a trajectory")
     dataset = RolloutDataset(folder)
     if row:
         _print_rows(dataset, row, model)
         return
     dataset.verify()
-    _print_counts(folder, dataset.manifest.counts)
-    for name, value in dataset.manifest.fingerprints.items():
-        console.print(f"  {name}: {value}", highlight=False)
-    manifest = dataset.manifest
-    cost = f"{manifest.device_seconds:,.0f} device-seconds" if manifest.cost else "not written down"
-    console.print(f"  cost: {cost}", highlight=False)
+    print_counts(folder, dataset.manifest.counts)
+    print_about(dataset.manifest.fingerprints, dataset.manifest.cost)
 
 
 def _print_rows(dataset: RolloutDataset, names: list[str], model: str | None) -> None:
@@ -339,10 +350,5 @@ def _print_rows(dataset: RolloutDataset, names: list[str], model: str | None) ->
             console.print(f"{title}: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_counts(folder: Path, counts: dict[str, int]) -> None:
-    from rich.table import Table
-
-    table = Table(title=str(folder), title_justify="left", show_header=False)
-    for name, value in counts.items():
-        table.add_row(name.replace("_", " "), f"{value:,}")
-    console.print(table)
+data_app.command("steps")(steps)
+data_app.command("solutions")(solutions)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -11,6 +13,8 @@ from fpa_verl.errors import ConfigError
 
 if TYPE_CHECKING:
     from fpa_verl.reward.function import RewardFunction
+
+Settings = TypeVar("Settings")
 
 RewardArgs = Annotated[
     str | None,
@@ -63,3 +67,25 @@ def given_function(
         if value is not None:
             raise ConfigError(f"{name} belongs to a function: give --reward FILE.py:FUNCTION{other} too")
     return None
+
+
+def settings_of(kind: type[Settings], words: Iterable[str]) -> Settings:
+    """Settings that are typed as KEY=VALUE, as `gap=0.3`, `per_problem=null`; the rest is as it is by default.
+
+    Args:
+        kind: a dataclass that checks its values.
+        words: as typed.
+
+    Raises:
+        ConfigError: a word is none, or of no field of `kind`; and what `kind` says of values.
+    """
+    known, found = [field.name for field in fields(kind)], {}  # type: ignore[arg-type]
+    for word in words:
+        name, is_given, value = word.partition("=")
+        if not is_given or name not in known:
+            raise ConfigError(f"{word}: write KEY=VALUE, with a key of {', '.join(known)}")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return kind(**found)

@@ -89,6 +89,9 @@ def check_dataset(
 
 def _verdicts(rows: _Rows, manifest: Manifest, model: str | None, scorer: RewardFunction | None) -> Iterator[Finding]:
     """Ground truths as far as the scorer says which it can use, and the sample scored anew."""
+    if manifest.holds_steps:
+        yield Finding("scores", "fine", "responses are single steps, which the search tells apart and no scorer")
+        return
     try:
         scorer = scorer or scorer_of(manifest)
     except DatasetError as error:
@@ -96,8 +99,10 @@ def _verdicts(rows: _Rows, manifest: Manifest, model: str | None, scorer: Reward
         return
     if scorer.is_ours:
         yield from check_ground_truths(rows.truths_at)
+    # A search breaks solutions off without asking the scorer.
+    sample = [one for one in rows.sample if not (manifest.is_from_trees and one.status == "no_answer")]
     if rows.sample_size:
-        yield from check_scores(rows.sample, rows.folder, manifest, model, scorer)
+        yield from check_scores(sample, rows.folder, manifest, model, scorer)
 
 
 def _of_manifest(manifest: Manifest) -> Finding:

@@ -19,6 +19,12 @@ FORMAT_VERSION = 3
 # The same without a checksum of its own: still read.
 UNSEALED_VERSION = 2
 REMEDY = "restore it, or collect or import again"
+# What `origin` says of a dataset that was made from searched trees (`trees/datasets.py`), and what was made: also the
+# names of its folder among the trees, where recipes look for it.
+FROM_TREES = "tree"
+STEPS, SOLUTIONS = "steps", "solutions"
+# The kind that the manifest of the trees themselves names; others name none.
+OF_TREES = "trees"
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -66,7 +72,7 @@ class Manifest:
         sampling: temperature, top_p, top_k, max_response_tokens, rollouts_per_problem.
         counts: trajectories by status, groups by outcome, tokens (see `index.count`).
         cost: device_seconds by phase, devices, device; empty for imported text.
-        origin: how the rollouts came about: "collect" or "import", from what, and the model's vocabulary_size.
+        origin: how the rollouts came about: "collect", "import" or "tree", from what, and the model's vocabulary_size.
         validation: fraction of problems held out and the seed that chose them.
         versions: package to version, of those that took part.
         format_version: `FORMAT_VERSION`, or `UNSEALED_VERSION` of a file that an earlier version wrote.
@@ -90,6 +96,16 @@ class Manifest:
     def is_imported(self) -> bool:
         """Whether its rollouts were made elsewhere, at a cost that is not known."""
         return bool(self.origin.get("kind") == "import")
+
+    @property
+    def is_from_trees(self) -> bool:
+        """Whether a search of trees found its rollouts, whose cost it has: they are no independent samples."""
+        return bool(self.origin.get("kind") == FROM_TREES)
+
+    @property
+    def holds_steps(self) -> bool:
+        """Whether its responses are single steps of solutions, which no scorer has scored."""
+        return self.is_from_trees and self.origin.get("made") == STEPS
 
     @property
     def device_seconds(self) -> float:
@@ -131,6 +147,11 @@ def read_manifest(folder: Path, collecting: str | None = None) -> Manifest:
             "making it; it goes on where it stopped"
         )
     raw, is_sealed = read_sealed_json(file, REMEDY)
+    if raw.get("kind") == OF_TREES:
+        raise DatasetError(
+            f"{folder} holds searched trees, of which `fpa-verl data {STEPS} {folder}` and `fpa-verl data {SOLUTIONS} "
+            f"{folder}` make rollout datasets: name {folder / STEPS} or {folder / SOLUTIONS}"
+        )
     version = raw.get("format_version")
     if version not in (FORMAT_VERSION, UNSEALED_VERSION):
         raise DatasetError(

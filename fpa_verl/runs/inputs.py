@@ -23,6 +23,7 @@ Kind = Literal["dataset", "reference_cache", "run"]
 DATASET: Kind = "dataset"
 REFERENCE_CACHE: Kind = "reference_cache"
 RUN: Kind = "run"
+TREES, SAMPLED = "trees", "sampled_tokens"
 # The keys of run.json that held inputs before there was a list.
 _BEFORE: dict[str, Kind] = {"dataset": DATASET, "reference": REFERENCE_CACHE}
 
@@ -40,8 +41,9 @@ class Input:
         device_seconds: what making it took, all phases together, without what it owes to others.
         cost: the same by phase under `device_seconds`, with the `devices` and the `device` that made it; empty where
             nobody wrote it down, as of imported text.
-        about: what else is known of it: `counts` of a dataset; `source`, `k`, `samples` and `bytes` of a cache; the
-            `step` up to which an earlier run is charged.
+        about: what else is known of it: `counts` of a dataset, and of one that was made from trees their fingerprint
+            (`TREES`) and how many tokens their search sampled (`SAMPLED`); `source`, `k`, `samples` and `bytes` of a
+            cache; the `step` up to which an earlier run is charged.
         inputs: what it owes to others.
     """
 
@@ -64,6 +66,11 @@ class Input:
         device = self.cost.get("device")
         return None if device is None else str(device)
 
+    @property
+    def paid_as(self) -> str:
+        """The same for inputs of a kind that were paid for together, as datasets made from the same trees are."""
+        return str(self.about.get(TREES, self.fingerprint))
+
     def paid(self, devices: int) -> Cost:
         """What it took by itself; on so many devices where it does not say."""
         return Cost(self.device_seconds, self.device_seconds / self.cost.get("devices", devices))
@@ -82,9 +89,9 @@ def everything_owed(inputs: Iterable[Input]) -> Iterator[Input]:
     while open_:
         one = open_.pop(0)
         open_ += one.inputs
-        before = found.setdefault((one.kind, one.fingerprint), one)
+        before = found.setdefault((one.kind, one.paid_as), one)
         if one.device_seconds > before.device_seconds:
-            found[one.kind, one.fingerprint] = one
+            found[one.kind, one.paid_as] = one
     yield from found.values()
 
 

@@ -1,6 +1,7 @@
-"""Trees of solution steps: searched, stored, drawn, and what is made of them: step pairs, solutions, value targets."""
+"""Trees of solution steps: searched, stored, drawn, and what is made of them."""
 
 from fpa_verl.trees.beam import BeamSearch, BeamSettings
+from fpa_verl.trees.datasets import write_solutions, write_steps
 from fpa_verl.trees.driver import Judge, Sampler, Values, advance, in_flight
 from fpa_verl.trees.growing import grow
 from fpa_verl.trees.pairs import PairRules, StepPair, step_pairs
@@ -33,4 +34,6 @@ __all__ = [
     "solutions",
     "step_pairs",
     "value_targets",
+    "write_solutions",
+    "write_steps",
 ]

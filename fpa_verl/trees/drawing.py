@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from fpa_verl.roles import CHOSEN, REJECTED
 from fpa_verl.trees.pairs import StepPair
 from fpa_verl.trees.tree import OPEN, ROOT, TOO_DEEP, Node, Tree
 
@@ -20,16 +21,21 @@ def draw(tree: Tree, title: str = "", pairs: Iterable[StepPair] = (), *, width: 
         pairs: of this tree and others.
         width: characters of a step that are shown.
     """
-    mine = [pair for pair in pairs if (pair.problem_id, pair.tree) == (tree.problem_id, tree.number)]
-    roles = {pair.rejected: "rejected" for pair in mine} | {pair.chosen: "chosen" for pair in mine}
-    rows = [(_shown(title or tree.problem_id, width), _facts(tree.nodes[ROOT]))]
+    roles = roles_of(tree, pairs)
+    rows = [(one_line(title or tree.problem_id, width), _facts(tree.nodes[ROOT]))]
     for number, lead in _below(tree, ROOT, ""):
         node = tree.nodes[number]
-        facts = [*_facts(node), f"p {node.prior:.2f}", _outcome(node), roles.get(number, "")]
-        rows.append((lead + _shown(node.text, width), facts))
+        said = [*_facts(node), f"p {node.prior:.2f}", _outcome(node), roles.get(number, "")]
+        rows.append((lead + one_line(node.text, width), said))
     edge = max(len(left) for left, _ in rows) + 2
-    lines = (f"{left:<{edge}}{'  '.join(filter(None, facts))}".rstrip() for left, facts in rows)
+    lines = (f"{left:<{edge}}{'  '.join(filter(None, said))}".rstrip() for left, said in rows)
     return "\n".join(lines) + "\n"
+
+
+def roles_of(tree: Tree, pairs: Iterable[StepPair]) -> dict[int, str]:
+    """The nodes of a tree that make pairs: `CHOSEN` where it is so in any of them, or else `REJECTED`."""
+    mine = [pair for pair in pairs if (pair.problem_id, pair.tree) == (tree.problem_id, tree.number)]
+    return {pair.rejected: REJECTED for pair in mine} | {pair.chosen: CHOSEN for pair in mine}
 
 
 def _below(tree: Tree, node: int, lead: str) -> Iterator[tuple[int, str]]:
@@ -53,7 +59,7 @@ def _outcome(node: Node) -> str:
     return f"{node.status} (too deep)" if node.end == TOO_DEEP else str(node.status)
 
 
-def _shown(text: str, width: int) -> str:
+def one_line(text: str, width: int) -> str:
     """A text on one line, its middle left out where it is long."""
     line = text.strip().replace("\n", "⏎")
     if len(line) <= width:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from fpa_verl.bounds import bounded, out_of_bounds
@@ -16,10 +16,10 @@ def cap(default: int | None) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """Fields with bounds.
+    """Fields with bounds, and switches.
 
     Raises:
-        ConfigError: one of them is out of its own.
+        ConfigError: a field is out of its bounds, or a switch neither on nor off.
     """
 
     group: ClassVar[str]
@@ -28,6 +28,10 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value, bounds in out_of_bounds(self):
             raise ConfigError(f"{self.group}.{name}={value}: {bounds} is wanted")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool) and not isinstance(value, bool):
+                raise ConfigError(f"{self.group}.{field.name}={value}: true or false is wanted")
 
 
 @dataclass(frozen=True)

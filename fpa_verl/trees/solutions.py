@@ -11,6 +11,7 @@ from fpa_verl.reward.verdicts import MODEL_STATUSES
 from fpa_verl.rollouts.schema import CUT_OFF, FINISH_REASONS, TRAIN, Trajectory
 from fpa_verl.trees.search import SearchSettings
 from fpa_verl.trees.settings import Settings, cap
+from fpa_verl.trees.targets import step_values
 from fpa_verl.trees.tree import OPEN, Tree
 
 
@@ -53,6 +54,7 @@ def solutions(
     found: list[Trajectory] = []
     for tree, node in _kept(trees, rules):
         steps, last = tree.steps_to(node), tree.nodes[node]
+        ends, values = step_values(tree, node)
         assert last.status is not None
         found.append(
             Trajectory(
@@ -72,6 +74,8 @@ def solutions(
                 top_p=top_p,
                 top_k=top_k,
                 max_response_tokens=search.max_response_tokens,
+                step_ends=ends,
+                step_values=values,
             )
         )
     return found

@@ -16,6 +16,7 @@ from typing import Any
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.manifest import (
     MANIFEST_FILE,
+    OF_TREES,
     REMEDY,
     FileRecord,
     digest_of,
@@ -31,7 +32,7 @@ from fpa_verl.trees.checks import faults
 from fpa_verl.trees.schema import SCHEMA, rows_of_trees, to_table, tree_of
 from fpa_verl.trees.tree import Tree
 
-KIND, FORMAT_VERSION = "trees", 1
+KIND, FORMAT_VERSION = OF_TREES, 1
 DICTS = ("fingerprints", "search", "sampling", "counts", "cost", "origin", "validation", "versions")
 
 
@@ -41,7 +42,7 @@ class TreeManifest:
 
     Attributes:
         fingerprints: model, tokenizer, template, scorer, problems.
-        search: `SearchSettings` as a dictionary.
+        search: `SearchSettings` as a dictionary, and what else says how steps are sampled.
         sampling: top_p and top_k; the rest is the search's.
         counts: see `count`.
         cost: device_seconds by phase, devices, device.
@@ -144,6 +145,22 @@ class TreeDataset:
             for name in [name for name in found if last[name] == part]:
                 yield sorted(found.pop(name), key=lambda tree: tree.number)
 
+    def of_problem(self, problem_id: str) -> list[Tree]:
+        """A problem's trees, by their numbers.
+
+        Raises:
+            DatasetError: there are none.
+        """
+        names = []
+        for trees in self.by_problem():
+            if trees[0].problem_id == problem_id:
+                return trees
+            names.append(trees[0].problem_id)
+        raise DatasetError(
+            f"{self.folder} has no tree of problem '{problem_id}': it has trees of {len(names):,} problems, such as "
+            f"{', '.join(names[:3])}"
+        )
+
     def verify(self) -> None:
         """Read everything and compare it with checksums and counts.
 
@@ -172,6 +189,12 @@ def _read(part: Path) -> Iterator[Tree]:
         for fault in faults(rows, first):
             raise DatasetError(f"{part}, row {fault.row}: {fault}; {REMEDY}")
         yield tree_of(rows)
+
+
+def holds_trees(folder: Path) -> bool:
+    """Whether a folder says that it is a tree dataset, whole or not."""
+    file = folder / MANIFEST_FILE
+    return file.is_file() and read_sealed_json(file, REMEDY)[0].get("kind") == KIND
 
 
 def read_tree_manifest(folder: Path) -> TreeManifest:

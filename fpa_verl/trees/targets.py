@@ -41,3 +41,14 @@ def value_targets(tree: Tree, visits: int = 1) -> Iterator[ValueTarget]:
         if number != ROOT and node.visits >= visits:
             ids = tree.prompt_ids + tree.response_ids(number)
             yield ValueTarget(tree.problem_id, tree.number, number, ids, len(ids) - 1, node.q, node.visits)
+
+
+def step_values(tree: Tree, node: int) -> tuple[list[int], list[float]]:
+    """Where the visited steps up to and with a node's end, in prompt and response together, and their Q."""
+    ends, values, last = [], [], len(tree.prompt_ids) - 1
+    for step in tree.steps_to(node):
+        last += len(step.token_ids)
+        if step.visits:
+            ends.append(last)
+            values.append(step.q)
+    return ends, values

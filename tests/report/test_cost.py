@@ -49,6 +49,13 @@ def test_phases_rates_and_what_is_missing(tmp_path):
     assert rows == [["a", "1.00", "?", "?", "0.56", "0.03", "?", "?", "?", "5.56"]]
 
 
+def test_of_searched_trees_all_tokens_that_were_sampled_are_counted(tmp_path):
+    """And not those of the few steps that train."""
+    make_run(tmp_path / "a", [1, 2], dataset={**DATASET, "trees": "t", "sampled_tokens": 300_000})
+    (found,) = costs(tmp_path).costs
+    assert found.generation_rate == 300_000 / 3000
+
+
 def test_missing_parts_are_named(tmp_path):
     make_run(tmp_path / "a", [1, 2], dataset={"fingerprint": "d", "device_seconds": 0.0, "cost": {}})
     assert costs(tmp_path).notes() == [

@@ -9,6 +9,7 @@ from fpa_verl.report.paper.measured import measure, word_of
 from fpa_verl.report.paper.models import model_named
 from fpa_verl.report.paper.published import Value, published_tables
 from fpa_verl.runs.find import find_runs
+from fpa_verl.runs.inputs import DATASET, Input
 from tests.report.paper_runs import (
     AS_PUBLISHED,
     LLAMA,
@@ -88,6 +89,15 @@ def test_settings_as_in_the_paper_are_no_deviation(tmp_path):
     found = compare(tmp_path)
     assert len(found.models[0].rows) == 7
     assert noted(found, "‡") == []
+
+
+def test_what_learned_from_a_search_stands_in_no_row(tmp_path):
+    searched = Input(DATASET, "/d", "d", None, 1.0, {}, {"trees": "t"}).as_json()
+    dpo = {"recipe": "dpo", "training": settings(objective="dpo", hyper_parameters={"beta": 0.1})}
+    run_of(tmp_path / "sampled", {"math500": AS_PUBLISHED}, **dpo)
+    run_of(tmp_path / "searched", {"math500": AS_PUBLISHED}, **dpo, inputs=[searched])
+    found = compare(tmp_path)
+    assert noted(found, "In no row")[0].endswith(": searched")
 
 
 def test_every_setting_that_deviates_is_named_and_its_cells_marked(tmp_path):

@@ -47,6 +47,16 @@ def test_the_list_and_what_stood_there_before_are_the_same_run(tmp_path):
         assert (run.generates, run.data_cost_is_known) == (False, True)
 
 
+def test_what_was_made_from_the_same_trees_is_paid_for_once():
+    """A run on step pairs goes on from one that learned from the solutions of the same search."""
+    steps, solutions, others = (
+        one(DATASET, name, 60.0, about={"trees": trees})
+        for name, trees in (("steps", "t"), ("solutions", "t"), ("others", "u"))
+    )
+    earlier = one(RUN, "fpa", 800.0, inputs=(solutions, others))
+    assert [each.fingerprint for each in everything_owed([earlier, steps])] == ["fpa", "steps", "others"]
+
+
 def test_an_earlier_run_is_charged_with_all_that_it_owed_itself_and_nothing_twice(tmp_path):
     """A run that goes on from FPA's step 4 and trains on its data: data 3,600, cache 100, training 800, once each."""
     earlier = one(RUN, "fpa", 800.0, about={"step": 4}, inputs=(DATA, CACHE))

@@ -116,6 +116,7 @@ class Chain:
         self._require_folders()
         self._require_model_to_hand_over()
         self._require_reference()
+        self._require_samples()
         self._require_same_problems()
 
     def _require_rewards_alone(self) -> None:
@@ -161,6 +162,14 @@ class Chain:
             raise ConfigError(
                 "rounds_reference=base: with LoRA the reference is the model without its adapter, that of the round's "
                 "start; leave rounds_reference out"
+            )
+
+    def _require_samples(self) -> None:
+        """Later rounds sample answers, and search no trees."""
+        if self.manifest.is_from_trees:
+            raise ConfigError(
+                f"rounds={self.config.rounds}: {self.config.rollouts} was made from searched trees, and later rounds "
+                "would sample answers without a search: leave rounds out, and go on from this run with start_from=RUN"
             )
 
     def _require_same_problems(self) -> None:

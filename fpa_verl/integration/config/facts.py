@@ -228,7 +228,15 @@ class RunFacts:
         Raises:
             DatasetError: there is no such dataset, or it is not finished.
         """
-        return read_manifest(self.rollouts, self.command_for("collect"))
+        return read_manifest(self.rollouts, self.making_rollouts)
+
+    @property
+    def making_rollouts(self) -> str:
+        """What to type for the dataset that the run reads: a collection, or a search where it is among trees."""
+        trees = OmegaConf.select(self.config, "trees")
+        if trees is None or self.rollouts.parent != Path(str(trees)).expanduser():
+            return self.command_for("collect")
+        return command_for("collect_tree", {"trees": str(trees)} if typed_command() is None else {})
 
     def command_for(self, recipe: str) -> str:
         """What to type for another recipe, so that it works on the dataset, and the cache, of this run."""
@@ -346,7 +354,7 @@ class RunFacts:
         is_there = held_out.exists()
         if not is_there and held_out in [Path(file).expanduser() for file in files]:
             raise DatasetError(
-                f"no {held_out}, the held-out problems to evaluate on: `{self.command_for('collect')}` makes it; or "
+                f"no {held_out}, the held-out problems to evaluate on: `{self.making_rollouts}` makes it; or "
                 "name problem files of your own with data.val_files=[FILE]"
             )
         try:

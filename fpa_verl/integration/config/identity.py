@@ -26,7 +26,7 @@ from fpa_verl.rollouts.problems import problems_fingerprint
 from fpa_verl.rollouts.prompts import name_of
 from fpa_verl.rollouts.reference_cache import read_cache_file
 from fpa_verl.rollouts.schema import MODES, THINKING
-from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, Input, root_of
+from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, SAMPLED, TREES, Input, root_of
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.names import EVALUATION_KIND
 from fpa_verl.runs.record import identity_of
@@ -121,6 +121,7 @@ def dataset_input(facts: RunFacts) -> Input:
             "counts": manifest.counts,
             "scorer": manifest.fingerprints.get("scorer"),
             **({"share": share} if share != 1 else {}),
+            **({name: manifest.origin[name] for name in (TREES, SAMPLED)} if manifest.is_from_trees else {}),
         },
         inputs=(facts.made_by,) if facts.made_by else (),
     )

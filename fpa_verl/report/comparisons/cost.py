@@ -8,6 +8,7 @@ from typing import Any
 from fpa_verl.report.comparable import notes_on, require_runs, require_same_device, require_same_device_as_data
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR
+from fpa_verl.runs.inputs import SAMPLED
 from fpa_verl.runs.ledger import (
     CHECKPOINTING,
     EVALUATION,
@@ -90,10 +91,12 @@ def run_cost(run: Run) -> RunCost:
         generated: float | None = run.spending.generated_tokens or generated_tokens(run.metrics)
         generation = spent.get(GENERATION)
     else:
-        generated = (run.dataset.about.get("counts") or {}).get("response_tokens")
+        about = run.dataset.about
+        # Of a dataset that was made from trees all that their search sampled, whose time it is.
+        generated = about.get(SAMPLED, (about.get("counts") or {}).get("response_tokens"))
         if generated is not None:
             # Of a dataset of both modes those of the run's, whose time it is.
-            generated *= run.dataset.about.get("share", 1)
+            generated *= about.get("share", 1)
         generation = run.dataset.cost.get("device_seconds", {}).get(GENERATION)
     return RunCost(
         run,

@@ -17,6 +17,7 @@ from fpa_verl.report import figures
 from fpa_verl.report.comparison import Comparison, Headline
 from fpa_verl.report.comparisons import COMPARISONS, Options
 from fpa_verl.report.page.samples import CLASSES, read_samples
+from fpa_verl.report.page.trees import read_tree
 from fpa_verl.report.provenance import Provenance
 from fpa_verl.runs.run import Run
 from fpa_verl.tables import Table
@@ -54,10 +55,13 @@ def render_page(shown: Comparison, drawn: dict[str, figures.Figure], source: Pro
     """The page as HTML: `shown` first, with its figures `drawn`, then every other comparison that its runs allow."""
     others, refused = other_sections(shown, options)
     script = _text("page.js")
+    tree = read_tree(shown.runs)
     return _ENVIRONMENT.get_template("page.html.j2").render(
         sections=[section(shown, drawn), *others],
         refused=refused,
         samples=read_samples(shown.runs),
+        tree=tree,
+        drawn_tree=inline_svg("tree", tree.figure) if tree and tree.figure else None,
         classes=CLASSES,
         runs=runs_table(shown.runs),
         device=shown.runs[0].info["hardware"]["device"],

@@ -62,11 +62,12 @@ class ProblemSamples:
 
 @dataclass(frozen=True)
 class Samples:
-    """What the page shows of trajectories; where that is none, `why_none`."""
+    """What the page shows of trajectories, or of single steps; where that is none, `why_none`."""
 
     problems: list[ProblemSamples] = field(default_factory=list)
     views: Views = field(default_factory=Views)
     why_none: str | None = None
+    are_steps: bool = False
 
 
 def read_samples(runs: list[Run]) -> Samples:
@@ -97,7 +98,8 @@ def _from_dataset(folder: Path, fingerprint: str, runs: list[Run]) -> Samples:
     if not pairs:
         return Samples(why_none="No problem of the dataset has both a right and a wrong trajectory.")
     sampling = {row["row"]: _log_probs(row) for pair in pairs for row in pair}
-    return Samples([_problem(*pair, decode) for pair in pairs], read_views(runs, sampling))
+    problems = [_problem(*pair, decode) for pair in pairs]
+    return Samples(problems, read_views(runs, sampling), are_steps=manifest.holds_steps)
 
 
 def _log_probs(row: dict[str, Any]) -> list[float] | None:

@@ -32,6 +32,7 @@ from fpa_verl.report.statistics.arms import arms_of, choose, finds_lambda, one_a
 from fpa_verl.report.statistics.base import with_pooled_base
 from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.schema import is_validation
+from fpa_verl.runs.inputs import TREES
 from fpa_verl.runs.record import identity_of
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import best_step, evaluated_steps, validation_sources
@@ -126,7 +127,9 @@ def method_of(run: Run) -> str | None:
     training = run.training
     hyper = training.get("hyper_parameters") or {}
     objective, row = ROW_OF.get(run.recipe, (None, None))
-    if row is None or run.earlier or finds_lambda(training) or training.get("objective") != objective:
+    # What a search found is no sample of the base model's.
+    is_searched = run.dataset is not None and TREES in run.dataset.about
+    if row is None or is_searched or run.earlier or finds_lambda(training) or training.get("objective") != objective:
         return None
     # With a penalty an objective is another, and without one w/ KL is Off-RL.
     if bool(training.get("forward_kl_coef")) != (row == WITH_KL):
