@@ -11,7 +11,7 @@ import itertools
 import logging
 import uuid
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -19,6 +19,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.safety.said_once import REQUEST_FAILED, SaidOnce
+from fpa_verl.integration.servers.awaiting import Background, bring
 from fpa_verl.integration.servers.batches import Answer, Generated, Request
 from fpa_verl.integration.servers.client import SamplingRequest
 from fpa_verl.integration.servers.direct import LOOK_EVERY_S, TOGETHER, DirectServers, response_to, why_agent_loops
@@ -56,55 +57,6 @@ def require_single_turn(config: DictConfig, processor: Any = None) -> None:
             f"recipe={config.recipe_name} asks plain single-turn vLLM servers for steps, and here verl's agent loops "
             f"would ask ({why}): leave that as recipes/base/common.yaml has it"
         )
-
-
-class Background:
-    """Tasks that fetch what others await; where one fails, so does everybody who waits."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._awaited: set[asyncio.Future[Any]] = set()
-        self._error: BaseException | None = None
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def awaited(self) -> asyncio.Future[Any]:
-        """Something that a task is to bring.
-
-        Raises:
-            Exception: what one has failed with.
-        """
-        if self._error is not None:
-            raise self._error
-        future = asyncio.get_running_loop().create_future()
-        self._awaited.add(future)
-        future.add_done_callback(self._awaited.discard)
-        return future
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        self._error = self._error or error
-        for future in list(self._awaited):
-            if not future.done():
-                future.set_exception(error)
-                # Who has been cancelled does not ask any more, and asyncio would complain.
-                future.exception()
-
-    async def end(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def bring(future: asyncio.Future[Any], value: Any) -> None:
-    """Hand over what is awaited, unless nobody waits any more."""
-    if not future.done():
-        future.set_result(value)
 
 
 class Draws:

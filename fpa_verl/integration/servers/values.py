@@ -1,13 +1,12 @@
-"""V of prefixes while the policy writes: the last hidden states of vLLM's pooling, and the value head saved beside a model."""
+"""V of prefixes while a policy writes: last hidden states by vLLM's pooling, and the value head beside the model."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
@@ -15,6 +14,7 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.utils.device import get_visible_devices_keyword
 
+from fpa_verl.integration.servers.awaiting import Background, bring
 from fpa_verl.objectives.value_head import ValueHead
 
 # Prefixes that are handed to a server together at most.
@@ -98,61 +98,39 @@ def start_value_servers(model: ValueModel, devices: Sequence[Device]) -> list[Ac
     return servers
 
 
-@dataclass
 class ValueClient:
     """The `driver.Values` of searches: what is asked for while servers are busy goes to them together.
 
-    Attributes:
+    Args:
         servers: of `start_value_servers`.
-        require_alive: raises who died, where one did.
+        background: where they are waited for.
     """
 
-    servers: Sequence[ActorHandle]
-    require_alive: Callable[[], None]
-    _waiting: list[tuple[Sequence[int], asyncio.Future[float]]] = field(default_factory=list)
-    _busy: set[asyncio.Task[None]] = field(default_factory=set)
-    _idle: list[ActorHandle] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._idle = list(self.servers)
+    def __init__(self, servers: Sequence[ActorHandle], background: Background) -> None:
+        self._background, self._idle = background, list(servers)
+        self._waiting: list[tuple[Sequence[int], asyncio.Future[float]]] = []
 
     async def value(self, prefix_ids: Sequence[int]) -> float:
-        """V of prompt and steps, between -1 and 1."""
-        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._waiting.append((prefix_ids, answer))
-        # Whoever else asks before the loop comes round travels along.
+        """V of prompt and steps, between -1 and 1.
+
+        Raises:
+            Exception: a server, or whoever else the run waits for, has died.
+        """
+        value = self._background.awaited()
+        self._waiting.append((prefix_ids, value))
+        # Whoever else asks in this turn of the loop travels along.
         asyncio.get_running_loop().call_soon(self._hand_over)
-        return await answer
+        return float(await value)
 
     def _hand_over(self) -> None:
         while self._waiting and self._idle:
             share = min(TOGETHER, -(-len(self._waiting) // len(self._idle)))
             taken, self._waiting = self._waiting[:share], self._waiting[share:]
-            task = asyncio.ensure_future(self._ask(self._idle.pop(), taken))
-            self._busy.add(task)
-            task.add_done_callback(self._busy.discard)
+            self._background.start(self._ask(self._idle.pop(), taken))
 
     async def _ask(self, server: ActorHandle, taken: list[tuple[Sequence[int], asyncio.Future[float]]]) -> None:
-        try:
-            found: Any = await server.values.remote([list(ids) for ids, _ in taken])
-        except Exception as error:  # whatever ends an actor or its engine
-            self._fail(taken, error)
-            return
-        finally:
-            self._idle.append(server)
-        for (_, answer), value in zip(taken, found, strict=True):
-            if not answer.done():
-                answer.set_result(value)
+        found = await server.values.remote([list(ids) for ids, _ in taken])
+        for (_, future), value in zip(taken, found, strict=True):
+            bring(future, value)
+        self._idle.append(server)
         self._hand_over()
-
-    def _fail(self, taken: list[tuple[Sequence[int], asyncio.Future[float]]], error: Exception) -> None:
-        """Everybody who waits hears of it; who died says the watchdog, where it knows."""
-        try:
-            self.require_alive()
-        except Exception as cause:
-            cause.__cause__ = error
-            error = cause
-        for _, answer in [*taken, *self._waiting]:
-            if not answer.done():
-                answer.set_exception(error)
-        self._waiting = []

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
+from fpa_verl.errors import DatasetError
 from fpa_verl.integration.config.trees import describe_trees, search_settings, trees_at_once
 from fpa_verl.integration.safety.failures import nothing_generated
+from fpa_verl.integration.say import say
 from fpa_verl.integration.servers.direct import DirectServers
 from fpa_verl.integration.servers.stepping import Stepping, require_single_turn
 from fpa_verl.integration.trainers.collecting import CollectingTrainer
+from fpa_verl.rollouts.manifest import SOLUTIONS, STEPS
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.progress import Tally
-from fpa_verl.trees import Tree, TreeWriter, grow
+from fpa_verl.trees import (
+    PairRules,
+    SolutionRules,
+    Tree,
+    TreeDataset,
+    TreeWriter,
+    grow,
+    write_solutions,
+    write_steps,
+)
 from fpa_verl.trees.growing import missing
 from fpa_verl.trees.tree import BY_ITSELF
 
@@ -44,7 +57,18 @@ class TreeCollector(CollectingTrainer):
         self._write_datasets_of_trees()
 
     def _write_datasets_of_trees(self) -> None:
-        """The rollout datasets that are made of the trees, `steps/` and `solutions/` in their folder."""
+        """The rollout datasets that are made of the trees by the usual rules, `steps/` and `solutions/` among them."""
+        trees = TreeDataset(self.writer.folder)
+        makers = {
+            STEPS: partial(write_steps, rules=PairRules()),
+            SOLUTIONS: partial(write_solutions, rules=SolutionRules()),
+        }
+        for name, write in makers.items():
+            try:
+                write(trees, trees.folder / name)
+            except DatasetError as error:
+                # The trees are there, and other rules may give some.
+                say(f"note: {error}")
 
     def set_out(self, servers: DirectServers) -> None:
         """Render the problems, and have start-up behind."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
@@ -22,7 +21,6 @@ from fpa_verl.objectives.value_head import ValueHead
 from fpa_verl.runs.inputs import MODEL_FILE
 
 GENERATION_FILE = "generation_config.json"
-WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class ExportingActorWorker(ActorRolloutRefWorker):
@@ -90,14 +88,4 @@ def write_hugging_face(
             shutil.copyfile(generation, unfinished / GENERATION_FILE)
         if head is not None:
             head.save(unfinished)
-            _name_weight_file(unfinished)
         write_json(unfinished / MODEL_FILE, about)
-
-
-def _name_weight_file(folder: Path) -> None:
-    """Say which file holds the model's weights, so that vLLM, which reads every one there is, leaves the head out."""
-    if (folder / WEIGHTS_INDEX).exists():
-        return
-    with safe_open(folder / WEIGHTS, framework="pt") as stored:
-        names = list(stored.keys())
-    write_json(folder / WEIGHTS_INDEX, {"metadata": {}, "weight_map": dict.fromkeys(names, WEIGHTS)})
