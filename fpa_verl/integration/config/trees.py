@@ -6,17 +6,22 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from fpa_verl.bounds import bounded
 from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.files import sha256_of
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.identity import made_with
 from fpa_verl.integration.config.settings import require_bounds
 from fpa_verl.integration.say import say
+from fpa_verl.objectives.value_head import FILE as HEAD_FILE
+from fpa_verl.objectives.value_head import ValueHead
 from fpa_verl.reward.verdicts import MODEL_STATUSES, SCORER_STATUSES
+from fpa_verl.rollouts.fingerprint import digest, local_model_dir, model_fingerprint
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.prompts import stops_of
 from fpa_verl.rollouts.writer import require_same_plan
@@ -26,6 +31,10 @@ from fpa_verl.tables import percent
 from fpa_verl.trees import SearchSettings
 from fpa_verl.trees.store import TreeManifest, read_tree_manifest
 
+# Keys of `tree` that are not the search's.
+BESIDE = ("delimiter", "at_once", "values", "values_memory")
+# Of a GPU's memory what engines on it may take together.
+MOST_MEMORY = 0.95
 # Requests in flight over those that the servers work on at a time: those on their way, and solutions being scored.
 IN_FLIGHT = 2
 
@@ -37,13 +46,20 @@ class AtOnce:
     at_once: int | None = bounded(None, at_least=1, whole=True)
 
 
+@dataclass(frozen=True)
+class ValuesMemory:
+    """`tree`. values_memory: of a GPU's memory, the share of the engine that says what leaves are worth."""
+
+    values_memory: float = bounded(0.3, above=0, at_most=1)
+
+
 def search_settings(config: DictConfig) -> SearchSettings:
     """The search that a recipe asks for.
 
     Raises:
         ConfigError: a value is out of its bounds, of another kind, or no key of it.
     """
-    given = {name: value for name, value in config.tree.items() if name not in ("delimiter", "at_once")}
+    given = {name: value for name, value in config.tree.items() if name not in BESIDE}
     for field in dataclasses.fields(SearchSettings):
         if isinstance(field.default, bool) and not isinstance(given[field.name], bool):
             raise ConfigError(f"tree.{field.name}={given[field.name]}: true or false is wanted")
@@ -62,6 +78,7 @@ def require_search(config: DictConfig) -> None:
     settings = search_settings(config)
     require_bounds(AtOnce, config.tree, "tree")
     require_delimiter(config)
+    require_values(config)
     rollout, data = config.actor_rollout_ref.rollout, config.data
     if rollout.max_model_len < (needed := data.max_prompt_length + settings.max_response_tokens):
         raise ConfigError(
@@ -88,15 +105,42 @@ def require_delimiter(config: DictConfig) -> None:
             )
 
 
+def require_values(config: DictConfig) -> None:
+    """Refuse a value model without a head, and one that the servers leave no room for."""
+    if config.tree.values is None:
+        return
+    require_bounds(ValuesMemory, config.tree, "tree")
+    ValueHead.load(values_folder(config))
+    policy, room = config.actor_rollout_ref.rollout.gpu_memory_utilization, MOST_MEMORY - config.tree.values_memory
+    if config.trainer.device != "cpu" and policy > room:
+        raise ConfigError(
+            f"tree.values_memory={config.tree.values_memory}: the engine that gives values shares the GPU with the "
+            f"policy's, which takes {policy} of it; set actor_rollout_ref.rollout.gpu_memory_utilization={room:.2g}"
+        )
+
+
+def values_folder(config: DictConfig) -> Path:
+    """The model whose head says what leaves are worth, where `tree.values` names one."""
+    return local_model_dir(str(config.tree.values))
+
+
 def describe_trees(facts: RunFacts) -> dict[str, Any]:
     """The plan of `recipe=collect_tree`, which says of two tree datasets whether they are the same."""
     rollout = facts.config.actor_rollout_ref.rollout
     search = dataclasses.asdict(search_settings(facts.config))
     return {
         **made_with(facts),
-        "search": {**search, "delimiter": facts.config.tree.delimiter},
+        "search": {**search, "delimiter": facts.config.tree.delimiter, **_values_of(facts.config)},
         "sampling": {"top_p": rollout.top_p, "top_k": rollout.top_k},
     }
+
+
+def _values_of(config: DictConfig) -> dict[str, str]:
+    """Whose values leaves have; nothing in a first round, where they have none."""
+    if config.tree.values is None:
+        return {}
+    folder = values_folder(config)
+    return {"values": digest(model_fingerprint(str(folder)), sha256_of(folder / HEAD_FILE))}
 
 
 def trees_at_once(config: DictConfig, servers: int) -> int:

@@ -196,6 +196,9 @@ class Stepping:
     Args:
         servers: who samples and scores.
         delimiter: the text that ends a step, and is part of it.
+
+    Attributes:
+        background: where whatever the search waits for is fetched.
     """
 
     def __init__(self, servers: DirectServers, delimiter: str) -> None:
@@ -203,10 +206,10 @@ class Stepping:
         self._of, self._delimiter, self._stops = servers, delimiter, stops_of(config)
         self._endings = Endings(str(config.actor_rollout_ref.model.path), self._tokenizer)
         self._longest = int(config.actor_rollout_ref.rollout.max_model_len)
-        self._background = Background()
+        self.background = Background()
         ends = stopping([*self._stops, delimiter], self._endings.unnamed)
         sampling = {**servers.sampling(SamplingRequest(n=1)), **ends, "logprobs": True}
-        self._draws, self._scores = Draws(servers, sampling, self._background), Scores(servers, self._background)
+        self._draws, self._scores = Draws(servers, sampling, self.background), Scores(servers, self.background)
         self._verdicts: list[dict[str, Any]] = []
 
     @property
@@ -216,11 +219,11 @@ class Stepping:
 
     async def __aenter__(self) -> Stepping:
         self._of.weights.require_whole()
-        self._background.start(self._look_after_servers())
+        self.background.start(self._look_after_servers())
         return self
 
     async def __aexit__(self, failed: object, *_: object) -> None:
-        await self._background.end()
+        await self.background.end()
         self._draws.end()
         if not failed:
             note_failures(self._verdicts, self._of.config)

@@ -80,6 +80,11 @@ class ValueServer:
         return [float(value) for value in self._head(hidden)]
 
 
+def devices_of(servers: Sequence[ActorHandle]) -> list[Device]:
+    """Where rollout servers are: of several GPUs that one has, the first is shared."""
+    return [Device(*found) for found in ray.get([server.device.remote() for server in servers])]
+
+
 def start_value_servers(model: ValueModel, devices: Sequence[Device]) -> list[ActorHandle]:
     """One server a device; they share it with whoever else is there, within `model.memory`.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import ray
+from verl.utils.device import get_visible_devices_keyword
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.vllm_rollout import vllm_async_server as verls
 from vllm.sampling_params import RequestOutputKind
@@ -71,6 +73,10 @@ class vLLMHttpServer(verls.vLLMHttpServer):  # noqa: N801
             output = None
         this.outputs.append((request.number, output))
         this.some.set()
+
+    async def device(self) -> tuple[str, str]:
+        """The node, and the devices that it sees there, as the platform's variable has them."""
+        return ray.get_runtime_context().get_node_id(), os.environ.get(get_visible_devices_keyword(), "")
 
     async def collect(self, name: str) -> Generated:
         """What has come of a round since it was last asked for, as soon as there is something."""

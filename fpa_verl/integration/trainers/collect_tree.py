@@ -6,15 +6,17 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from ray.actor import ActorHandle
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.integration.config.trees import describe_trees, search_settings, trees_at_once
+from fpa_verl.integration.config.trees import describe_trees, search_settings, trees_at_once, values_folder
 from fpa_verl.integration.safety.failures import nothing_generated
 from fpa_verl.integration.say import say
 from fpa_verl.integration.servers.direct import DirectServers
 from fpa_verl.integration.servers.stepping import Stepping, require_single_turn
+from fpa_verl.integration.servers.values import ValueClient, ValueModel, devices_of, start_value_servers
 from fpa_verl.integration.trainers.collecting import CollectingTrainer
 from fpa_verl.rollouts.manifest import SOLUTIONS, STEPS
 from fpa_verl.runs import ledger as phases
@@ -74,7 +76,22 @@ class TreeCollector(CollectingTrainer):
         """Render the problems, and have start-up behind."""
         self.settings = search_settings(self.config)
         self.roots = {p.problem_id: (p, servers.prompts.ids(p)) for p in self.problems}
+        self._value_servers = self._start_value_servers(servers)
         self.ledger.started()
+
+    def _start_value_servers(self, servers: DirectServers) -> list[ActorHandle]:
+        if self.config.tree.values is None:
+            return []
+        say("starting the engine that gives values")
+        rollout = self.config.actor_rollout_ref.rollout
+        model = ValueModel(
+            values_folder(self.config),
+            max_model_len=rollout.max_model_len,
+            dtype=rollout.dtype,
+            memory=self.config.tree.values_memory,
+            eager=rollout.enforce_eager,
+        )
+        return start_value_servers(model, devices_of(servers.servers))
 
     def search(self, servers: DirectServers) -> int:
         """Search the trees that are missing, those that a server gave up once more; how many are missing still.
@@ -117,6 +134,10 @@ class TreeCollector(CollectingTrainer):
             # Paid for, whether or not it came to an end.
             self._write_down()
         self._look_at_first()
+
+    def _values(self) -> ValueClient | None:
+        """What says what leaves are worth; None where nothing does."""
+        return ValueClient(self._value_servers, self._stepping.background) if self._value_servers else None
 
     def _count(self, tree: Tree) -> None:
         self._done += 1
