@@ -32,7 +32,7 @@ from fpa_verl.trees import SearchSettings
 from fpa_verl.trees.store import TreeManifest, read_tree_manifest
 
 # Keys of `tree` that are not the search's.
-BESIDE = ("delimiter", "at_once", "values", "values_memory")
+BESIDE = ("delimiter", "at_once", "value_model", "value_memory")
 # Of a GPU's memory what engines on it may take together.
 MOST_MEMORY = 0.95
 # Requests in flight over those that the servers work on at a time: those on their way, and solutions being scored.
@@ -47,10 +47,10 @@ class AtOnce:
 
 
 @dataclass(frozen=True)
-class ValuesMemory:
-    """`tree`. values_memory: of a GPU's memory, the share of the engine that says what leaves are worth."""
+class ValueMemory:
+    """`tree`. value_memory: of a GPU's memory, the share of the engine that says what leaves are worth."""
 
-    values_memory: float = bounded(0.3, above=0, at_most=1)
+    value_memory: float = bounded(0.3, above=0, at_most=1)
 
 
 def search_settings(config: DictConfig) -> SearchSettings:
@@ -107,21 +107,21 @@ def require_delimiter(config: DictConfig) -> None:
 
 def require_values(config: DictConfig) -> None:
     """Refuse a value model without a head, and one that the servers leave no room for."""
-    if config.tree.values is None:
+    if config.tree.value_model is None:
         return
-    require_bounds(ValuesMemory, config.tree, "tree")
+    require_bounds(ValueMemory, config.tree, "tree")
     ValueHead.load(values_folder(config))
-    policy, room = config.actor_rollout_ref.rollout.gpu_memory_utilization, MOST_MEMORY - config.tree.values_memory
+    policy, room = config.actor_rollout_ref.rollout.gpu_memory_utilization, MOST_MEMORY - config.tree.value_memory
     if config.trainer.device != "cpu" and policy > room:
         raise ConfigError(
-            f"tree.values_memory={config.tree.values_memory}: the engine that gives values shares the GPU with the "
+            f"tree.value_memory={config.tree.value_memory}: the engine that gives values shares the GPU with the "
             f"policy's, which takes {policy} of it; set actor_rollout_ref.rollout.gpu_memory_utilization={room:.2g}"
         )
 
 
 def values_folder(config: DictConfig) -> Path:
-    """The model whose head says what leaves are worth, where `tree.values` names one."""
-    return local_model_dir(str(config.tree.values))
+    """The model whose head says what leaves are worth, where `tree.value_model` names one."""
+    return local_model_dir(str(config.tree.value_model))
 
 
 def describe_trees(facts: RunFacts) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def describe_trees(facts: RunFacts) -> dict[str, Any]:
 
 def _values_of(config: DictConfig) -> dict[str, str]:
     """Whose values leaves have; nothing in a first round, where they have none."""
-    if config.tree.values is None:
+    if config.tree.value_model is None:
         return {}
     folder = values_folder(config)
     return {"values": digest(model_fingerprint(str(folder)), sha256_of(folder / HEAD_FILE))}

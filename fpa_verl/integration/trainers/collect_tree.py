@@ -80,7 +80,7 @@ class TreeCollector(CollectingTrainer):
         self.ledger.started()
 
     def _start_value_servers(self, servers: DirectServers) -> list[ActorHandle]:
-        if self.config.tree.values is None:
+        if self.config.tree.value_model is None:
             return []
         say("starting the engine that gives values")
         rollout = self.config.actor_rollout_ref.rollout
@@ -88,7 +88,7 @@ class TreeCollector(CollectingTrainer):
             values_folder(self.config),
             max_model_len=rollout.max_model_len,
             dtype=rollout.dtype,
-            memory=self.config.tree.values_memory,
+            memory=self.config.tree.value_memory,
             eager=rollout.enforce_eager,
         )
         return start_value_servers(model, devices_of(servers.servers))
