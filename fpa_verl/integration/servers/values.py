@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
@@ -82,7 +83,8 @@ class ValueServer:
 
 def devices_of(servers: Sequence[ActorHandle]) -> list[Device]:
     """Where rollout servers are: of several GPUs that one has, the first is shared."""
-    return [Device(*found) for found in ray.get([server.device.remote() for server in servers])]
+    found: list[tuple[str, str]] = ray.get([server.device.remote() for server in servers])
+    return [Device(*one) for one in found]
 
 
 def start_value_servers(model: ValueModel, devices: Sequence[Device]) -> list[ActorHandle]:
@@ -91,7 +93,7 @@ def start_value_servers(model: ValueModel, devices: Sequence[Device]) -> list[Ac
     Raises:
         ray.exceptions.RayActorError: one did not start; its words are in the log.
     """
-    kind = ray.remote(ValueServer)
+    kind: Any = ray.remote(ValueServer)
     servers = [
         kind.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=device.node, soft=False)
