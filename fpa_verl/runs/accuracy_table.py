@@ -41,6 +41,8 @@ def accuracy_table(run_dir: Path, model: str) -> Table:
         ends[STOPPED_AT_TEXT] = "at a stop"
     # Likewise of traces.
     thinks = bool((answers["trace_tokens"] > 0).any())
+    # And of what was sampled beside the answers, where they were searched for.
+    searches = bool((answers["generated_tokens"] > answers["response_tokens"]).any())
     for point in sorted(run.points, key=lambda point: point.data_source):
         k = run.info["evaluation"]["samples"][point.data_source]
         one = pass_at_1(point.problems)
@@ -59,7 +61,12 @@ def accuracy_table(run_dir: Path, model: str) -> Table:
                 str(point.unscored),
                 *(_share(mine, reason) for reason in ends),
                 *([f"{mine['trace_tokens'].mean():.0f}", percent(float(cut_off_in_trace(mine).mean()))] * thinks),
+                *([f"{mine['generated_tokens'].mean():.0f}"] * searches),
             ]
         )
     header = ["problem set", "problems", "k", "pass@1 ± s.e.", "95 % interval", "pass@k", "maj@k", "unscored"]
-    return Table(f"Accuracy (%) of {model}", [*header, *ends.values(), *(TRACES * thinks)], rows)
+    return Table(
+        f"Accuracy (%) of {model}",
+        [*header, *ends.values(), *(TRACES * thinks), *(["tokens an answer"] * searches)],
+        rows,
+    )

@@ -33,6 +33,7 @@ class Answer:
         extracted: the answer that was graded.
         finish_reason: one of `FINISH_REASONS`.
         trace_tokens: of `response_tokens`, how many at the beginning are its trace.
+        generated_tokens: all that were sampled for it; more than `response_tokens` where it was searched for.
     """
 
     data_source: str
@@ -45,6 +46,7 @@ class Answer:
     finish_reason: str
     ground_truth: str
     trace_tokens: int = 0
+    generated_tokens: int = 0
 
 
 class AnswerStore:
@@ -78,9 +80,10 @@ class AnswerStore:
         if not frames:
             return pd.DataFrame(columns=list(Answer.__dataclass_fields__))
         answers = pd.concat(frames).sort_values(["data_source", "problem_id", "sample"], ignore_index=True)
-        # Those of earlier versions say nothing of traces.
+        # Those of earlier versions say nothing of traces, and were all sampled.
         traces = answers.get("trace_tokens", pd.Series(0, answers.index)).fillna(0)
-        return answers.assign(trace_tokens=traces.astype(int))
+        generated = answers.get("generated_tokens", answers["response_tokens"]).fillna(answers["response_tokens"])
+        return answers.assign(trace_tokens=traces.astype(int), generated_tokens=generated.astype(int))
 
     def done(self) -> set[tuple[str, str, int]]:
         """(problem set, problem, sample) of every answer that is there."""

@@ -61,14 +61,17 @@ class BeamSearch:
         settings: how it is decoded.
         problem: that is solved.
         prompt_ids: as the model sees it.
+        sample: which of several answers to the problem it is; each has draws of its own.
 
     Attributes:
+        problem, prompt_ids: as they were given.
         finished: solutions that ended by themselves, in order of their ends.
         generated_tokens: all that were sampled, those that were not kept among them.
     """
 
-    def __init__(self, settings: BeamSettings, problem: Problem, prompt_ids: Sequence[int]) -> None:
-        self._settings, self.problem, self._prompt_ids = settings, problem, tuple(prompt_ids)
+    def __init__(self, settings: BeamSettings, problem: Problem, prompt_ids: Sequence[int], sample: int = 0) -> None:
+        self._sample = sample
+        self._settings, self.problem, self.prompt_ids = settings, problem, tuple(prompt_ids)
         self.finished: list[Beam] = []
         self.generated_tokens = 0
         self._width = settings.width
@@ -86,12 +89,12 @@ class BeamSearch:
         settings, response_ids = self._settings, beam.response_ids
         return Request(
             self.problem,
-            self._prompt_ids,
+            self.prompt_ids,
             response_ids,
             n=settings.samples if beam.steps else settings.width * settings.samples,
             max_tokens=min(settings.max_step_tokens, settings.max_response_tokens - len(response_ids)),
             temperature=settings.temperature,
-            seed=seed_of(settings.seed, self.problem.problem_id, len(beam.steps), place),
+            seed=seed_of(settings.seed, self.problem.problem_id, self._sample, len(beam.steps), place),
             wants_step_values=True,
         )
 

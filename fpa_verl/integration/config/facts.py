@@ -17,6 +17,7 @@ from verl.workers.config import ActorConfig
 from fpa_verl.commands import CACHING
 from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
+from fpa_verl.integration.config.beams import decodes_by_beam, describe_beam
 from fpa_verl.integration.config.settings import (
     Foresight,
     Mixing,
@@ -364,9 +365,14 @@ class RunFacts:
             raise DatasetError(f"{error} (data.val_files{otherwise})") from error
 
     def samples_of(self, data_source: str) -> int:
-        """Answers to each problem of a set: the recipe's number, or the paper's for its benchmarks."""
+        """Answers to each problem of a set: the recipe's number, or the paper's for its benchmarks.
+
+        Of those that are searched for, one.
+        """
         if self.config.evaluation.samples is not None:
             return int(self.config.evaluation.samples)
+        if decodes_by_beam(self.config):
+            return 1
         known = BENCHMARKS.get(plain_source(data_source))
         return known.samples if known else int(self.config.actor_rollout_ref.rollout.val_kwargs.n)
 
@@ -385,6 +391,7 @@ class RunFacts:
             "samples": {source: self.samples_of(source) for source in sorted(by_source)},
             "max_response_tokens": self.config.data.max_response_length,
             **markers_of(self.config).if_unusual,
+            **describe_beam(self.config),
         }
 
     # ---- machine --------------------------------------------------------------------------------

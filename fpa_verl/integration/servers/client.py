@@ -28,6 +28,8 @@ SINGLE_TURN = "fpa_verl_single_turn"
 SEEDED_SINGLE_TURN = "fpa_verl_seeded_single_turn"
 # What verl says of a request that a server gave up.
 ABORTED = ("aborted", "abort")
+# Stands beside an answer for which more tokens were sampled than it has: how many.
+GENERATED = "generated_tokens"
 # Is told how many answers of those that were asked for together have arrived.
 Arrived = Callable[[int], None]
 

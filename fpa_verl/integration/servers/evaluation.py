@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from fpa_verl.integration.servers.client import Arrived, Rollout, RolloutClient, SamplingRequest, in_batches
+from fpa_verl.integration.servers.client import GENERATED, Arrived, Rollout, RolloutClient, SamplingRequest, in_batches
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.runs.answers import Answer, AnswerStore, outcomes
 from fpa_verl.runs.progress import Tally
@@ -117,6 +117,7 @@ class Evaluation:
             finish_reason=rollout.finish_reason,
             ground_truth=request.problem.ground_truth,
             trace_tokens=rollout.trace_tokens,
+            generated_tokens=rollout.beside.get(GENERATED, len(rollout.response_ids)),
         )
 
     def record(self, run_dir: Path, attempt: int, *, trained: bool = False) -> pd.DataFrame:

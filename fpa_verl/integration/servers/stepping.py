@@ -269,8 +269,16 @@ class Stepping:
         Raises:
             ConfigError: the scorer does not keep its contract, or did nothing but raise.
         """
+        return str(returned_by_scorer(await self.verdict(problem, response_ids), "status", self._of.config))
+
+    async def verdict(self, problem: Problem, response_ids: Sequence[int]) -> dict[str, Any]:
+        """All that the scorer says of a solution.
+
+        Raises:
+            ConfigError: it did nothing but raise.
+        """
         verdict = await self._scores.verdict(response_to(problem, list(response_ids)))
         self._verdicts.append({RAISED: verdict.get(RAISED)})
         if len(self._verdicts) == TRIED and all(one[RAISED] for one in self._verdicts):
             note_failures(self._verdicts, self._of.config)
-        return str(returned_by_scorer(verdict, "status", self._of.config))
+        return verdict

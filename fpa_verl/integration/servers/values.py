@@ -11,10 +11,13 @@ from typing import Any
 
 import ray
 import torch
+from omegaconf import DictConfig
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.utils.device import get_visible_devices_keyword
 
+from fpa_verl.integration.config.steps import values_folder
+from fpa_verl.integration.say import say
 from fpa_verl.integration.servers.awaiting import Background, bring
 from fpa_verl.objectives.value_head import ValueHead
 
@@ -81,10 +84,27 @@ class ValueServer:
         return [float(value) for value in self._head(hidden)]
 
 
-def devices_of(servers: Sequence[ActorHandle]) -> list[Device]:
-    """Where rollout servers are: of several GPUs that one has, the first is shared."""
+def value_servers(config: DictConfig, group: str, servers: Sequence[ActorHandle]) -> list[ActorHandle]:
+    """One beside each rollout server, of several GPUs that one has on the first; none where no value model is named.
+
+    Args:
+        config: the recipe.
+        group: the keys of the search, `value_model` and `value_memory` among them.
+        servers: verl's, of `vllm_server.py`.
+    """
+    if config[group].value_model is None:
+        return []
+    say("starting vLLM once more, for values")
+    rollout = config.actor_rollout_ref.rollout
+    model = ValueModel(
+        values_folder(config, group),
+        max_model_len=rollout.max_model_len,
+        dtype=rollout.dtype,
+        memory=config[group].value_memory,
+        eager=rollout.enforce_eager,
+    )
     found: list[tuple[str, str]] = ray.get([server.device.remote() for server in servers])
-    return [Device(*one) for one in found]
+    return start_value_servers(model, [Device(*one) for one in found])
 
 
 def start_value_servers(model: ValueModel, devices: Sequence[Device]) -> list[ActorHandle]:

@@ -6,17 +6,16 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from ray.actor import ActorHandle
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.integration.config.trees import describe_trees, search_settings, trees_at_once, values_folder
+from fpa_verl.integration.config.trees import TREE, describe_trees, search_settings, trees_at_once
 from fpa_verl.integration.safety.failures import nothing_generated
 from fpa_verl.integration.say import say
 from fpa_verl.integration.servers.direct import DirectServers
 from fpa_verl.integration.servers.stepping import Stepping, require_single_turn
-from fpa_verl.integration.servers.values import ValueClient, ValueModel, devices_of, start_value_servers
+from fpa_verl.integration.servers.values import ValueClient, value_servers
 from fpa_verl.integration.trainers.collecting import CollectingTrainer
 from fpa_verl.rollouts.manifest import SOLUTIONS, STEPS
 from fpa_verl.runs import ledger as phases
@@ -76,22 +75,8 @@ class TreeCollector(CollectingTrainer):
         """Render the problems, and have start-up behind."""
         self.settings = search_settings(self.config)
         self.roots = {p.problem_id: (p, servers.prompts.ids(p)) for p in self.problems}
-        self._value_servers = self._start_value_servers(servers)
+        self._value_servers = value_servers(self.config, TREE, servers.servers)
         self.ledger.started()
-
-    def _start_value_servers(self, servers: DirectServers) -> list[ActorHandle]:
-        if self.config.tree.value_model is None:
-            return []
-        say("starting the engine that gives values")
-        rollout = self.config.actor_rollout_ref.rollout
-        model = ValueModel(
-            values_folder(self.config),
-            max_model_len=rollout.max_model_len,
-            dtype=rollout.dtype,
-            memory=self.config.tree.value_memory,
-            eager=rollout.enforce_eager,
-        )
-        return start_value_servers(model, devices_of(servers.servers))
 
     def search(self, servers: DirectServers) -> int:
         """Search the trees that are missing, those that a server gave up once more; how many are missing still.

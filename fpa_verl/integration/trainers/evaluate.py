@@ -10,9 +10,15 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import hold
+from fpa_verl.integration.config.beams import BEAM, decodes_by_beam
 from fpa_verl.integration.config.typed_command import command_started_at
+from fpa_verl.integration.servers.beams import BeamClient
+from fpa_verl.integration.servers.client import RolloutClient
+from fpa_verl.integration.servers.direct import DirectServers
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
+from fpa_verl.integration.servers.values import value_servers
 from fpa_verl.integration.trainers.sampling_only import SamplingTrainer
+from fpa_verl.rollouts.problems import Problem
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.answers import AnswerStore
 from fpa_verl.runs.ledger import Ledger
@@ -46,11 +52,20 @@ class Evaluator(SamplingTrainer):
         store = AnswerStore(self.run_dir)
         done = {(source, problem_id) for source, problem_id, _ in store.done()}
         answered = next((p for p in self.plan.problems if (p.data_source, p.problem_id) in done), None)
-        client = self.client(agent_loop_manager, last_answered=answered)
+        client = self._client(agent_loop_manager, answered)
         self.ledger.started()
         evaluation = Evaluation(client, self.plan, store, self.run_dir, seeded=self.config.evaluation.seeded)
         self.ask(evaluation)
         evaluation.record(self.run_dir, self.ledger.attempt)
+
+    def _client(self, agent_loop_manager: AgentLoopManager, answered: Problem | None) -> RolloutClient:
+        """Whoever samples answers, or searches for them."""
+        if not decodes_by_beam(self.config):
+            return self.client(agent_loop_manager, last_answered=answered)
+        servers = self.servers(agent_loop_manager)
+        assert isinstance(servers, DirectServers)
+        values = value_servers(self.config, BEAM, servers.servers)
+        return BeamClient(servers, values, self.config, self.tokenizer, answered)
 
     def ask(self, evaluation: Evaluation) -> None:
         """Have all its answers.

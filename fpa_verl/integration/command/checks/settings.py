@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.command.checks.together import together
+from fpa_verl.integration.config.beams import BEAM, decodes_by_beam, require_beam
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import (
     Batches,
@@ -33,6 +34,17 @@ def require_reading(facts: RunFacts) -> None:
         raise ConfigError(f"scale.online.batch_counts={online.batch_counts}: choose from {known}")
 
 
+def require_decoding(facts: RunFacts) -> None:
+    """Refuse a search for answers that cannot be, or where nobody would search."""
+    config = facts.config
+    if facts.kind.trains or facts.kind.reads_runs:
+        raise ConfigError(
+            f"evaluation.decoding={BEAM} is recipe=evaluate's, of a model with a value head; set it to sampling here, "
+            "and evaluate RUN_DIR/best afterwards"
+        )
+    together(facts, lambda _: require_beam(config), lambda _: require_single_turn(config))
+
+
 def check(facts: RunFacts) -> None:
     """Raise ConfigError where one is out of its bounds."""
     config, rollout = facts.config, facts.config.actor_rollout_ref.rollout
@@ -49,6 +61,8 @@ def check(facts: RunFacts) -> None:
             require_bounds(kind, config[name], name)
     if facts.kind.searches:
         together(facts, lambda _: require_search(config), lambda _: require_single_turn(config))
+    if facts.kind.evaluates and decodes_by_beam(config):
+        require_decoding(facts)
     require_bounds(Checkpoints, config.trainer, "trainer")
     if facts.kind.trains:
         require_bounds(Length, config.trainer, "trainer")
