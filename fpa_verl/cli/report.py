@@ -24,14 +24,15 @@ class Compare(str, Enum):
     figures = "figures"
     paper = "paper"
     cost = "cost"
+    decoding = "decoding"
     claims = "claims"
 
 
 # Beside which comparisons an option says nothing.
 IDLE_BESIDE = {
     "on": {Compare.paper},
-    "target": {Compare.paper},
-    "against": {Compare.paper},
+    "target": {Compare.paper, Compare.decoding},
+    "against": {Compare.paper, Compare.decoding},
     "margin": set(Compare) - {Compare.paper, Compare.claims},
 }
 
@@ -65,6 +66,7 @@ def report(
     wallclock: accuracy against cost. paired: differences between methods, problem by problem. objectives: accuracy by
     recipe, settings chosen on validation problems. lambda: accuracy over lambda. dynamics: what training does to right
     and wrong trajectories. cost: where the device-time went. figures: the paper's Figures 1 to 6 and 8, of these runs.
+    decoding: evaluations that sampled and such that searched, at equal numbers of generated tokens.
     paper: beside the published Tables 1, 2, 5, 6 and Figure 6.
     claims: which statements of the paper the runs bear out.
 
@@ -87,7 +89,7 @@ def report(
     from fpa_verl.runs.find import find_runs
 
     given = runs or ["runs"]
-    found = find_runs(given, device, with_evaluations=compare is Compare.paper)
+    found = find_runs(given, device, with_evaluations=compare in (Compare.paper, Compare.decoding))
     options = Options(on, target, against, margin)
     comparison = COMPARISONS[name](found, options)
     command = command_line(given, {"compare": name, **asked, "device": device})

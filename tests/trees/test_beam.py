@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from fpa_verl.trees import BeamSearch, BeamSettings, Step, advance, in_flight
 from fpa_verl.trees.driver import Request
-from fpa_verl.trees.equal_tokens import majority, samples_within
 from tests.trees.toy import NOTES, PROMPT, Complete, Drawn, Endless, Known, Toy, problem, toys
 
 EXACT = {name: NOTES.best_value(name) for name in ["", *NOTES.names]}
@@ -124,18 +121,3 @@ def test_how_often_it_is_right_is_what_enumeration_says():
 
 
 # ---- equal tokens -------------------------------------------------------------------------------
-
-
-def test_samples_that_a_budget_buys():
-    assert [samples_within([3, 4, 5], budget) for budget in (2, 3, 6, 7, 11, 12, 99)] == [0, 1, 1, 2, 2, 3, 3]
-
-
-@given(st.lists(st.sampled_from(["", "1", "2", "3"])))
-def test_the_majority_is_an_answer_that_no_other_outvotes(answers):
-    counted, voted = Counter(answer for answer in answers if answer), majority(answers)
-    assert counted[voted] == max(counted.values(), default=0)
-    assert (voted == "") == (not counted)
-
-
-def test_of_equally_common_answers_the_earliest():
-    assert majority(["", "2", "1", "1", "2"]) == "2"

@@ -9,6 +9,7 @@ from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.comparisons import (
     claims,
     cost,
+    decoding,
     dynamics,
     lambdas,
     objectives,
@@ -46,5 +47,6 @@ COMPARISONS: dict[str, Callable[[list[Run], Options], Comparison]] = {
     "dynamics": lambda runs, o: dynamics.compare(runs),
     "figures": lambda runs, o: paper_figures.compare(runs, o.data_source),
     "paper": lambda runs, o: paper.compare(runs, o.margin),
+    "decoding": lambda runs, o: decoding.compare(runs, o.data_source),
     "claims": lambda runs, o: claims.compare(runs, o.data_source, o.margin),
 }

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from fpa_verl.report.figures import (
     claims,
     cost,
+    decoding,
     dynamics,
     lambdas,
     objectives,
@@ -19,6 +20,7 @@ __all__ = [
     "Figure",
     "claims",
     "cost",
+    "decoding",
     "draw",
     "dynamics",
     "lambdas",
