@@ -53,7 +53,7 @@ test-slow: setup  ## Longer tests: 10,800 damaged files; real MATH problems, whe
 
 bench: setup  ## What is measured and not asserted (an hour and more); exit status 1 where a goal is missed
 	@missed=0; for name in import_cost dataset_reading report_speed scorer_errors scorer_throughput \
-			reference_error step_cost trainer_step start_up collect_rate grpo_step trl_throughput; do \
+			reference_error step_cost trainer_step start_up collect_rate tree_rate grpo_step trl_throughput; do \
 		echo "# $$name"; $(BIN)/python benchmarks/$$name.py || missed=1; \
 	done; exit $$missed
 

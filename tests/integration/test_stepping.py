@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
@@ -14,13 +15,14 @@ from fpa_verl.errors import ConfigError, IntegrationError
 from fpa_verl.integration.servers.stepping import Stepping, require_single_turn
 from fpa_verl.rollouts.problems import Problem
 from fpa_verl.rollouts.schema import CUT_OFF, ENDED, STOPPED_AT_TEXT
-from fpa_verl.trees import SearchSettings, TreeSearch, in_flight
+from fpa_verl.trees import SearchSettings, TreeDataset, TreeSearch, TreeWriter, grow, in_flight
 from fpa_verl.trees.driver import Request, seed_of
 from fpa_verl.trees.tree import DELIMITED
 from tests.integration.running import DEMO, composed
 from tests.integration.writers import Scorer, Writer, direct, drawn
 
 SETTINGS = SearchSettings(simulations=6, children=3, depth=4, max_step_tokens=24, max_response_tokens=64)
+PROMPT = (3, 4, 5)
 PROBLEM = Problem.from_text("p", "1+2", "3", "toy")
 
 
@@ -41,8 +43,12 @@ def of(base_model, tokenizer):
     return made
 
 
+def problems(count: int) -> list[Problem]:
+    return [Problem.from_text(f"p{i}", "1+2", "3", "toy") for i in range(count)]
+
+
 def searches(count: int) -> list[TreeSearch]:
-    return [TreeSearch(SETTINGS, Problem.from_text(f"p{i}", "1+2", "3", "toy"), (3, 4, 5)) for i in range(count)]
+    return [TreeSearch(SETTINGS, problem, PROMPT) for problem in problems(count)]
 
 
 def searched(servers, count: int, at_once: int) -> dict[str, list]:
@@ -63,7 +69,7 @@ def asked(servers, *requests: Request) -> list:
 
 
 def request(n: int = 1, seed: int = 7, max_tokens: int = 24, response_ids: tuple[int, ...] = ()) -> Request:
-    return Request(PROBLEM, (3, 4, 5), response_ids, n=n, max_tokens=max_tokens, temperature=0.6, seed=seed)
+    return Request(PROBLEM, PROMPT, response_ids, n=n, max_tokens=max_tokens, temperature=0.6, seed=seed)
 
 
 def test_trees_that_advance_together_are_each_the_tree_alone(of):
@@ -145,6 +151,36 @@ class Dying(Writer):
 def test_where_a_server_dies_so_does_the_search(of, tokenizer):
     with pytest.raises(ActorDiedError):
         searched(of(Writer(drawn(tokenizer)), Dying(drawn(tokenizer))), 40, at_once=40)
+
+
+class DyingLater(Writer):
+    async def do_collect(self, name):
+        if len(self.seen) > 300:
+            raise ActorDiedError()
+        return await super().do_collect(name)
+
+
+def test_after_a_death_the_trees_that_are_missing_are_searched_and_are_the_same(of, tokenizer, tmp_path):
+    roots = {problem.problem_id: (problem, PROMPT) for problem in problems(40)}
+    writer = TreeWriter(tmp_path / "d", {"search": {}})
+
+    async def run(servers):
+        async with Stepping(servers, ";") as stepping:
+            await grow(roots, writer, replace(SETTINGS, trees=1), stepping, stepping, at_once=8, part=4)
+
+    with pytest.raises(ActorDiedError):
+        asyncio.run(asyncio.wait_for(run(of(DyingLater(drawn(tokenizer)))), 60))
+    kept = {part.name: part.read_bytes() for part in writer.folder.glob("part-*.parquet")}
+    assert 0 < len(writer.trees_done()) < 40
+    asyncio.run(asyncio.wait_for(run(of()), 60))
+    assert kept.items() <= {part.name: part.read_bytes() for part in writer.folder.glob("part-*.parquet")}.items()
+    names = ("fingerprints", "search", "sampling", "cost", "origin", "validation", "versions")
+    writer.finish(**{name: {} for name in names})
+    dataset = TreeDataset(writer.folder)
+    dataset.verify()
+    alone = searched(of(), 40, at_once=1)
+    found = {tree.problem_id: [(n.token_ids, n.visits, n.total) for n in tree.nodes] for tree in dataset}
+    assert found == {name: [(n.token_ids, n.visits, n.total) for n in nodes] for name, nodes in alone.items()}
 
 
 class Silent(Writer):
