@@ -87,10 +87,10 @@ def items_of(objective, trajectories) -> list[Trajectories]:
     return items
 
 
-# Each objective by its recipe, and FPA on one side.
+# Each objective by its recipe, and FPA on one side; svpo's values are test_value_head.py's.
 RECIPES = [
     "fpa_offline",
-    *sorted(OBJECTIVES.keys() - {"fpa", "fpa_one_sided"}),
+    *sorted(OBJECTIVES.keys() - {"fpa", "fpa_one_sided", "svpo"}),
     "fpa_correct_only",
     "fpa_incorrect_only",
 ]
