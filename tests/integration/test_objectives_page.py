@@ -66,6 +66,7 @@ def test_the_page_names_every_recipe_and_nothing_else():
         "cache_reference",
         "evaluate",
         "evaluate_snapshots",
+        "collect_tree",
         "grpo_baseline",
     }
     assert named == offline

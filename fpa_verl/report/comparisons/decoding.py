@@ -6,7 +6,7 @@ vote among them: that is what a search has to beat.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
@@ -186,9 +186,9 @@ def samples_within(tokens: Sequence[int], budget: float) -> int:
     return sum(total <= budget for total in accumulate(tokens))
 
 
-def _majority_is_right(ballots: Sequence[tuple[str | None, bool]]) -> bool:
+def _majority_is_right(ballots: Sequence[tuple[Hashable | None, bool]]) -> bool:
     """Whether the commonest answer is right, of equally common ones the earliest; none is not."""
-    counts: dict[str, int] = {}
+    counts: dict[Hashable, int] = {}
     for answer, _ in ballots:
         if answer is not None:
             counts[answer] = counts.get(answer, 0) + 1
