@@ -16,7 +16,15 @@ from fpa_verl.integration.config.trees import describe_trees, search_settings, t
 from fpa_verl.rollouts.problems import read_problems
 from fpa_verl.runs.ledger import read_ledger, read_spending
 from fpa_verl.runs.progress import read_count
-from fpa_verl.trees import SearchSettings, TreeDataset, TreeWriter
+from fpa_verl.trees import (
+    PairRules,
+    SearchSettings,
+    SolutionRules,
+    TreeDataset,
+    TreeWriter,
+    write_solutions,
+    write_steps,
+)
 from tests.integration.faults.conftest import start  # noqa: F401
 from tests.integration.running import DEMO, composed, train
 from tests.trees.toy import NOTES, TWO, searched
@@ -144,6 +152,15 @@ def test_what_became_of_the_trees_is_said(collecting, monkeypatch):
         "  6 solutions: 33.3 % right, 0.0 % without an answer or broken off",
     ]
     assert "cost: 0.05 device-minutes, start-up left out" in said[3]
+    assert len(said) == 4
+    write_steps(TreeDataset(facts.trees), facts.trees / "steps", PairRules())
+    write_solutions(TreeDataset(facts.trees), facts.trees / "solutions", SolutionRules())
+    said.clear()
+    facts.kind.report(facts)
+    assert said[4] == "  2 pairs of steps from 1 problems, Q 2.00 apart in the mean"
+    assert said[5].startswith("next: ")
+    assert "recipe=svpo" in said[5]
+    assert f"rollouts={facts.trees}/solutions" in said[6]
 
 
 # ---- real servers -------------------------------------------------------------------------------

@@ -16,14 +16,16 @@ from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.identity import made_with
 from fpa_verl.integration.config.settings import require_bounds
 from fpa_verl.integration.config.steps import require_steps, step_settings, values_of
+from fpa_verl.integration.config.typed_command import command_for
 from fpa_verl.integration.say import say
 from fpa_verl.reward.verdicts import MODEL_STATUSES, SCORER_STATUSES
-from fpa_verl.rollouts.manifest import MANIFEST_FILE
+from fpa_verl.rollouts.manifest import MANIFEST_FILE, SOLUTIONS, STEPS, read_manifest
 from fpa_verl.rollouts.writer import require_same_plan
 from fpa_verl.runs.ledger import GENERATION, read_spending
 from fpa_verl.runs.summary import device_time
 from fpa_verl.tables import percent
 from fpa_verl.trees import SearchSettings
+from fpa_verl.trees.datasets import count_pairs
 from fpa_verl.trees.store import TreeManifest, read_tree_manifest
 
 # The group of keys that say how trees are searched.
@@ -118,6 +120,14 @@ def report_trees(facts: RunFacts) -> None:
             f"nothing to prefer in {facts.trees}: all solutions are {only}; take other problems, another model, or "
             "another tree.temperature"
         )
+    if (facts.trees / STEPS / MANIFEST_FILE).exists():
+        found = count_pairs(facts.trees / STEPS, read_manifest(facts.trees / STEPS))
+        say(
+            f"  {found.pairs:,} pairs of steps from {found.problems:,} problems, Q {found.mean_gap:.2f} apart on average"
+        )
+        say(f"next: {command_for('svpo')}")
+    if (facts.trees / SOLUTIONS / MANIFEST_FILE).exists():
+        say(f"next: {command_for('dpo', {'rollouts': str(facts.trees / SOLUTIONS)})}, on whole solutions")
 
 
 def searched(manifest: TreeManifest) -> Iterator[str]:
