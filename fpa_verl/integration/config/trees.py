@@ -122,9 +122,8 @@ def report_trees(facts: RunFacts) -> None:
         )
     if (facts.trees / STEPS / MANIFEST_FILE).exists():
         found = count_pairs(facts.trees / STEPS, read_manifest(facts.trees / STEPS))
-        say(
-            f"  {found.pairs:,} pairs of steps from {found.problems:,} problems, Q {found.mean_gap:.2f} apart on average"
-        )
+        gap = f"Q {found.mean_gap:.2f} apart in the mean"
+        say(f"  {found.pairs:,} pairs of steps from {found.problems:,} problems, {gap}")
         say(f"next: {command_for('svpo')}")
     if (facts.trees / SOLUTIONS / MANIFEST_FILE).exists():
         say(f"next: {command_for('dpo', {'rollouts': str(facts.trees / SOLUTIONS)})}, on whole solutions")
