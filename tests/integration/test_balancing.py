@@ -12,7 +12,7 @@ from fpa_verl.integration.trainers.balancing import balance_items
 
 def batch(lengths: list[tuple[int, int]], seed: int) -> KVBatchMeta:
     rows = [
-        (f"item{i:02d}_{session}_0", {"seq_len": length})
+        (f"item{i:02d}_{session}_0", {"seq_len": length, "row": 2 * i + session})
         for i, pair in enumerate(lengths)
         for session, length in enumerate(pair)
     ]
@@ -45,11 +45,22 @@ def test_the_order_does_not_depend_on_arrival():
     assert orders[0] == orders[1]
 
 
+def test_the_order_does_not_depend_on_the_names_of_items():
+    """Which are drawn anew in every run."""
+    orders = []
+    for names in (("a", "b", "c", "d"), ("c", "d", "a", "b")):
+        keys = [f"{name}_{session}_0" for name in names for session in range(2)]
+        meta = KVBatchMeta(partition_id="train", keys=keys, tags=[{"seq_len": 7, "row": row} for row in range(8)])
+        balance_items(meta, 2, 1)
+        orders.append([tag["row"] for tag in meta.tags])
+    assert orders[0] == orders[1]
+
+
 @pytest.mark.parametrize("rows", [4, 12])
 def test_items_of_many_rows_stay_together_in_the_order_of_their_roles(rows):
     keys = [f"item{i}_{session}_0" for i in range(4) for session in range(rows)]
     random.Random(0).shuffle(keys)
-    meta = KVBatchMeta(partition_id="train", keys=list(keys), tags=[{"seq_len": 10}] * len(keys))
+    meta = KVBatchMeta(partition_id="train", keys=list(keys), tags=[{"seq_len": 10, "row": 0}] * len(keys))
     balance_items(meta, rows, 2)
     assert [int(key.split("_")[1]) for key in meta.keys] == [*range(rows)] * 4
     parts = [meta.keys[i : i + rows] for i in range(0, len(keys), rows)]

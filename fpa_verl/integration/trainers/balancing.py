@@ -17,6 +17,8 @@ def balance_items(batch: KVBatchMeta, rows: int, workers: int) -> None:
     """
     order = sorted(range(len(batch.keys)), key=lambda row: _place(batch.keys[row]))
     items = [order[start : start + rows] for start in range(0, len(order), rows)]
+    # verl draws the names of items anew in every run; a run that is repeated is to have its rows in the same order.
+    items.sort(key=lambda item: [batch.tags[row]["row"] for row in item])
     lengths = [sum(batch.tags[row]["seq_len"] for row in item) for item in items]
     work = calculate_workload(torch.tensor(lengths, dtype=torch.int64))
     parts = get_seqlen_balanced_partitions(work, k_partitions=workers, equal_size=True)
