@@ -18,7 +18,7 @@ from fpa_verl.runs.run import Run, read_run
 from fpa_verl.runs.snapshots import snapshots_of
 
 # What `evaluation` may hold.
-OURS = {"samples", "seeded", "base", "runs", "mode"}
+OURS = {"samples", "seeded", "base", "runs", "mode", "decoding"}
 
 # Settings of verl's own validation, which the plugin's evaluation stands in for.
 OF_VERLS_VALIDATION = {
