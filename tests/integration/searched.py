@@ -59,6 +59,7 @@ def chained_trees(folder: Path, base_model: Path, problems: int = 16) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(base_model)
     drawn = {f"p{place}": one for place, one in enumerate(task.distinct_problems(problems, seed=0))}
     posed = [Problem.from_text(name, one.text, one.answer, "toy") for name, one in drawn.items()]
+    write_problems(folder.with_name("all.parquet"), posed, "train")
     held_out = hold_out(drawn, **VALIDATION)
     kept = [one for one in posed if one.problem_id not in held_out]
     plan = {
@@ -67,7 +68,7 @@ def chained_trees(folder: Path, base_model: Path, problems: int = 16) -> Path:
             "scorer": OURS.fingerprint,
             "problems": problems_fingerprint(posed),
         },
-        "search": asdict(SEARCH),
+        "search": {**asdict(SEARCH), "delimiter": ";"},
         "sampling": {"top_p": 1.0, "top_k": -1},
         "validation": VALIDATION,
     }

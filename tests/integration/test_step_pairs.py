@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
 from fpa_verl.cli import app
 from fpa_verl.commands import Command
 from fpa_verl.data_check import check_dataset
-from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.integration.command import preflight
 from fpa_verl.integration.command.rounds import Chain
 from fpa_verl.integration.config.identity import dataset_input
 from fpa_verl.integration.config.kinds import facts_of
+from fpa_verl.integration.config.trees import search_settings
 from fpa_verl.integration.trainers.static_rollouts import StaticRollouts
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.runs.run import read_run
 from fpa_verl.trees import PairRules, SolutionRules, TreeDataset, write_solutions, write_steps
 from tests.integration.running import DEMO, composed, metrics, train
-from tests.integration.searched import COST, chained_trees
+from tests.integration.searched import COST, SEARCH, VALIDATION, chained_trees
 
 RULES = PairRules(gap=0.1, per_problem=None)
 
@@ -91,10 +94,46 @@ def test_without_a_dataset_the_search_is_what_to_type(tmp_path, base_model):
         _ = facts("step_dpo", tmp_path / "none", base_model, f"rollouts={tmp_path}/r").manifest
 
 
-def test_rounds_do_not_go_on_by_sampling(trees, base_model):
-    known = facts("step_dpo", trees, base_model, "rounds=2", "snapshots.every=2")
-    with pytest.raises(ConfigError, match=r"steps was made from searched trees, .*: leave rounds out"):
-        Chain(known.config, Command.of(["recipe=step_dpo"])).require()
+def rounds(trees: Path, base_model: Path, run_dir: Path, recipe: str, made: str, *overrides: str) -> Chain:
+    typed = (
+        *(*DEMO, f"actor_rollout_ref.model.path={base_model}", f"problems.train={trees.with_name('all.parquet')}"),
+        *(f"trees={trees}", f"rollouts={trees}/{made}", f"run_dir={run_dir}", "rounds=2", "snapshots.every=2"),
+        *("trainer.test_freq=-1", *(f"validation.{name}={value}" for name, value in VALIDATION.items()), *overrides),
+    )
+    config = composed(recipe, *typed)
+    OmegaConf.set_struct(config, False)
+    return Chain(config, Command.of([f"recipe={recipe}", *typed]))
+
+
+@pytest.mark.parametrize(("recipe", "made"), [("step_dpo", "steps"), ("svpo", "steps"), ("dpo", "solutions")])
+def test_later_rounds_search_as_the_first_one_did(trees, base_model, tmp_path, recipe, made):
+    folder = tmp_path / "trees"
+    shutil.copytree(trees, folder)
+    shutil.copyfile(trees.with_name("all.parquet"), tmp_path / "all.parquet")
+    shutil.rmtree(folder / "steps")
+    write_steps(TreeDataset(folder), folder / "steps", PairRules())
+    chain = rounds(folder, base_model, tmp_path / "run", recipe, made)
+    chain.require()
+    start = f"{tmp_path}/run/round_1/snapshots/step_2"
+    searching, training = chain.commands(2, start)
+    words = dict(word.split("=", 1) for word in searching.overrides)
+    assert (words["recipe"], words["trees"]) == ("collect_tree", f"{tmp_path}/run/round_2/rollouts")
+    assert words["start_from"] == start
+    assert words.get("tree.value_model") == (start if recipe == "svpo" else None)
+    config = composed("collect_tree", *searching.overrides[1:])
+    found = replace(search_settings(config), seed=SEARCH.seed)
+    assert found == SEARCH
+    words = dict(word.split("=", 1) for word in training.overrides)
+    assert words["rollouts"] == f"{tmp_path}/run/round_2/rollouts/{made}"
+    composed(recipe, *training.overrides[1:])
+
+
+def test_rounds_on_pairs_by_other_rules_are_refused(trees, base_model, tmp_path):
+    chain = rounds(trees, base_model, tmp_path / "run", "step_dpo", "steps")
+    with pytest.raises(
+        MismatchError, match=r"steps was made of .* by rules of its own.*`fpa-verl data steps .* --out FOLDER`"
+    ):
+        chain.require()
 
 
 @pytest.fixture(scope="module")

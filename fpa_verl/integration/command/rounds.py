@@ -7,7 +7,9 @@ A chain of ordinary commands, one process after the other, each of which could b
     recipe=cache_reference start_from=RUN/round_1 rollouts=RUN/round_2/rollouts
     recipe=NAME start_from=RUN/round_1 rollouts=RUN/round_2/rollouts run_dir=RUN/round_2
 
-The third where the reference is read from a cache; the first learns from the dataset that `rollouts` names.
+The third where the reference is read from a cache; the first learns from the dataset that `rollouts` names. Where that
+was made of searched trees, the second is `recipe=collect_tree trees=RUN/round_2/rollouts`, and the others have
+`rollouts=RUN/round_2/rollouts/steps`, or `solutions`.
 What is done is not repeated, so that the same command goes on wherever it was killed.
 """
 
@@ -29,13 +31,14 @@ from fpa_verl.errors import AGAIN, ConfigError, FpaError, MismatchError
 from fpa_verl.files import hold
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.settings import InRounds, as_list, trains_adapter
+from fpa_verl.integration.config.trees import searched_again
 from fpa_verl.processes import end_with_parent
 from fpa_verl.rollouts.manifest import Manifest, read_manifest
 from fpa_verl.rollouts.problems import problems_fingerprint, read_problems
 from fpa_verl.rollouts.schema import THINKING, is_validation
 from fpa_verl.runs.handing_over import model_of
 from fpa_verl.runs.ledger import read_spending
-from fpa_verl.runs.names import RUN_FILE
+from fpa_verl.runs.names import BEST_MODEL, RUN_FILE
 from fpa_verl.runs.rounds import ROLLOUTS, HandsOver, Rounds, handed_over, has_rounds, read_rounds, round_folder
 from fpa_verl.runs.run import read_run
 from fpa_verl.runs.validation import why_no_best_model
@@ -112,21 +115,11 @@ class Chain:
                 f"rounds={self.config.rounds}: recipe={self.config.recipe_name} does not learn from stored rollouts; "
                 "rounds are of the recipes that do, such as fpa_offline and dpo"
             )
-        self._require_rewards_alone()
         self._require_folders()
         self._require_model_to_hand_over()
         self._require_reference()
-        self._require_samples()
         self._require_same_problems()
-
-    def _require_rewards_alone(self) -> None:
-        """What is collected anew is solutions with scores, and no steps with values."""
-        loss = facts_of(self.config).policy_loss
-        if loss.trains_value_head:
-            raise ConfigError(
-                f"rounds={self.config.rounds}: {loss.loss_mode} learns from the values of steps, which recipe=collect "
-                "does not find; set rounds=1"
-            )
+        _ = self._sampling
 
     def _require_folders(self) -> None:
         config = self.config
@@ -164,14 +157,6 @@ class Chain:
                 "start; leave rounds_reference out"
             )
 
-    def _require_samples(self) -> None:
-        """Later rounds sample answers, and search no trees."""
-        if self.manifest.is_from_trees:
-            raise ConfigError(
-                f"rounds={self.config.rounds}: {self.config.rollouts} was made from searched trees, and later rounds "
-                "would sample answers without a search: leave rounds out, and go on from this run with start_from=RUN"
-            )
-
     def _require_same_problems(self) -> None:
         """Later rounds collect on `problems.train` less those held out: they are to be the first dataset's."""
         if OmegaConf.is_missing(self.config.problems, "train"):
@@ -199,7 +184,7 @@ class Chain:
         if start is None:
             yield self._training(number, {})
             return
-        shared = {"start_from": start, "rollouts": f"{self._shown(number)}/{ROLLOUTS}"}
+        shared = {"start_from": start, **self._dataset(number)}
         yield self._collecting(number, shared)
         if self.config.reference.source != "forward":
             yield self.command.for_recipe(CACHING, {"rounds": "1", **shared}, caches=True)
@@ -209,13 +194,42 @@ class Chain:
         """A round's folder as it is typed."""
         return str(round_folder(Path(str(self.config.run_dir)), number))
 
+    def _dataset(self, number: int) -> dict[str, str]:
+        """Where a later round's is; one that is made of searched trees lies among them, as the first does."""
+        folder = f"{self._shown(number)}/{ROLLOUTS}"
+        if not self.manifest.is_from_trees:
+            return {"rollouts": folder}
+        return {"trees": folder, "rollouts": f"{folder}/{self.manifest.origin['made']}"}
+
     def _collecting(self, number: int, values: dict[str, str]) -> Command:
         seed = self.config.data.seed + SEEDS_A_ROUND * (number - 1)
-        return self.command.for_recipe("collect", {"rounds": "1", **values, "data.seed": str(seed), **self._sampling})
+        recipe = "collect"
+        if self.manifest.is_from_trees:
+            # Which writes what is made of its trees itself.
+            recipe, values = "collect_tree", {key: value for key, value in values.items() if key != "rollouts"}
+        valued = {"tree.value_model": self._model(values["start_from"])} if self._trains_value_head else {}
+        drawn = {"data.seed": str(seed), **self._sampling, **valued}
+        return self.command.for_recipe(recipe, {"rounds": "1", **values, **drawn})
+
+    @cached_property
+    def _trains_value_head(self) -> bool:
+        """Whether a round leaves a head that says what the leaves of the next search are worth."""
+        return facts_of(self.config).policy_loss.trains_value_head
+
+    def _model(self, start: str) -> str:
+        """The model that `start_from` names."""
+        return f"{start}/{BEST_MODEL}" if self.about.hands_over == "best" else start
 
     @cached_property
     def _sampling(self) -> dict[str, str]:
-        """How the first dataset was sampled, where `recipe=collect` would sample otherwise; nothing of an import."""
+        """How the first dataset was sampled, where the recipe would sample otherwise; nothing of an import.
+
+        Raises:
+            MismatchError: it was made of searched trees in another way than later ones would be.
+        """
+        if self.manifest.is_from_trees:
+            rollouts = Path(self.config.rollouts).expanduser()
+            return searched_again(rollouts, self.manifest, self.config.scale.tree)
         sampled, rollout = self.manifest.sampling, self.config.actor_rollout_ref.rollout
         usual = {
             "actor_rollout_ref.rollout.n": ("rollouts_per_problem", self.config.scale.rollouts_per_problem),

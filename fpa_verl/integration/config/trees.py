@@ -6,12 +6,13 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from fpa_verl.bounds import bounded
-from fpa_verl.errors import DatasetError
+from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.identity import made_with
 from fpa_verl.integration.config.settings import require_bounds
@@ -19,12 +20,12 @@ from fpa_verl.integration.config.steps import require_steps, step_settings, valu
 from fpa_verl.integration.config.typed_command import command_for
 from fpa_verl.integration.say import say
 from fpa_verl.reward.verdicts import MODEL_STATUSES, SCORER_STATUSES
-from fpa_verl.rollouts.manifest import MANIFEST_FILE, SOLUTIONS, STEPS, read_manifest
+from fpa_verl.rollouts.manifest import MANIFEST_FILE, SOLUTIONS, STEPS, Manifest, read_manifest
 from fpa_verl.rollouts.writer import require_same_plan
 from fpa_verl.runs.ledger import GENERATION, read_spending
 from fpa_verl.runs.summary import device_time
 from fpa_verl.tables import percent
-from fpa_verl.trees import SearchSettings
+from fpa_verl.trees import PairRules, SearchSettings, SolutionRules
 from fpa_verl.trees.datasets import count_pairs
 from fpa_verl.trees.store import TreeManifest, read_tree_manifest
 
@@ -152,3 +153,32 @@ def _spent(facts: RunFacts, manifest: TreeManifest) -> str:
     seconds, tokens = spending.wall_seconds.get(GENERATION, 0.0), spending.generated_tokens or 0
     rate = f", {tokens / seconds:,.0f} a second" if seconds else ""
     return f"{tokens:,} tokens{rate}; cost: {device_time(cost, largest=cost)}, start-up left out"
+
+
+def searched_again(rollouts: Path, manifest: Manifest, typed: DictConfig) -> dict[str, str]:
+    """Values of `tree` by which those trees were searched that a dataset was made from.
+
+    Args:
+        rollouts: the dataset.
+        manifest: its own.
+        typed: `scale.tree`, whose delimiter goes from one command to the next.
+
+    Raises:
+        DatasetError: the trees are not there any more.
+        MismatchError: another search would make other datasets of its trees, or end steps elsewhere.
+    """
+    trees = rollouts / str(manifest.origin["folder"])
+    usual = dataclasses.asdict(PairRules() if manifest.holds_steps else SolutionRules())
+    if manifest.origin["rules"] != usual:
+        raise MismatchError(
+            f"{rollouts} was made of {trees} by rules of its own, and later rounds make theirs by the usual ones: make "
+            f"it by these, `fpa-verl data {manifest.origin['made']} {trees} --out FOLDER`, or leave rounds out"
+        )
+    search = read_tree_manifest(trees).search
+    if search["delimiter"] != typed.delimiter:
+        raise MismatchError(
+            f"{trees}: steps end with {search['delimiter']!r}, and those of later rounds would with "
+            f"{typed.delimiter!r}: say so in the task's file (scale.tree.delimiter)"
+        )
+    kept = {field.name for field in dataclasses.fields(SearchSettings)} - {"seed", "max_response_tokens"}
+    return {f"{TREE}.{name}": str(search[name]).lower() for name in sorted(kept)}
