@@ -202,6 +202,12 @@ def test_an_export_is_a_plain_model_and_the_head_beside_it(trained):
     assert not torch.equal(loaded.linear.weight, begun.linear.weight)
 
 
+def test_an_export_draws_nothing_from_the_generator_of_dropout(trained, tmp_path):
+    state = torch.get_rng_state()
+    trained[0].export_hugging_face(str(tmp_path / "again"), {"step": 1})
+    assert torch.equal(state, torch.get_rng_state())
+
+
 def test_vllm_reads_the_model_s_weights_alone(trained):
     """It reads every file of weights that lies beside the configuration, by whatever name."""
     folder = trained[1]

@@ -115,7 +115,9 @@ def whole_head(engine: BaseEngine) -> ValueHead | None:
         # An offloaded one is on the host, where collectives of a GPU's backend are not.
         placed: Any = value.to(get_device_id())
         weights[name] = (placed.full_tensor() if isinstance(placed, DTensor) else placed).to("cpu", copy=True)
-    apart = ValueHead(head.linear.in_features, head.dropout.p, dtype=weights["linear.weight"].dtype)
+    # A new one draws its weights, and a run that keeps a model is to drop what one that keeps none does.
+    with torch.random.fork_rng(devices=[]):
+        apart = ValueHead(head.linear.in_features, head.dropout.p, dtype=weights["linear.weight"].dtype)
     apart.load_state_dict(weights)
     return apart
 
