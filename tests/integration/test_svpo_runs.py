@@ -56,8 +56,8 @@ def test_terms_and_values_are_logged_and_the_values_learn(whole_run):
     assert all(f"actor/{name}" in found[step] for step in found for name in LOGGED)
     assert found[STEPS]["actor/value_error"] < found[1]["actor/value_error"]
     info = read_run(whole_run).info
-    assert info["settings"]["objective"] == "svpo"
-    assert info["settings"]["hyper_parameters"]["rank"] == "hinge"
+    assert info["training"]["objective"] == "svpo"
+    assert info["training"]["hyper_parameters"]["rank"] == "hinge"
     # The reference's.
     assert info["forward_passes"] == 1
 
