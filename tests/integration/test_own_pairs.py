@@ -73,10 +73,11 @@ def datasets(tmp_path_factory, base_model):
     return folder
 
 
-# Of them those that take more than pairs: traces, and a mode beside the usual one.
+# Of them those that take more than pairs: traces, and a mode beside the usual one; values of steps.
 OF_TRACES = ("bvpo", "bvpo_k_trace")
+OF_STEPS = ("svpo",)
 # Every form of data with one recipe, and every other recipe with one form.
-OTHERS = [recipe for recipe in OFFLINE if recipe not in ("dpo", *OF_TRACES)]
+OTHERS = [recipe for recipe in OFFLINE if recipe not in ("dpo", *OF_TRACES, *OF_STEPS)]
 CASES = [*(("dpo", source) for source in SETS), *((recipe, "reward_model") for recipe in OTHERS)]
 
 
