@@ -69,6 +69,7 @@ def test_models_are_kept_with_their_heads(whole_run):
     assert not any(name.startswith("value_head") for name in names)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_comes_to_the_same_bits(whole_run, workspace):
     """With dropout."""
     svpo(workspace, "resumed", 2)
@@ -79,11 +80,13 @@ def test_a_resumed_run_comes_to_the_same_bits(whole_run, workspace):
         assert all(torch.equal(one[name], other[name]) for name in one), file
 
 
+@pytest.mark.slow
 def test_a_run_that_starts_from_another_goes_on_with_its_head(whole_run, workspace):
     """At a rate that moves nothing."""
-    begins = f"start_from={snapshot(whole_run, STEPS)}"
+    write_step_pairs(workspace / "later_rollouts", snapshot(whole_run, STEPS))
+    begins = (f"start_from={snapshot(whole_run, STEPS)}", f"rollouts={workspace}/later_rollouts")
     frozen = "actor_rollout_ref.actor.optim.lr=1e-12"
-    further = svpo(workspace, "further", 2, begins, frozen)
+    further = svpo(workspace, "further", 2, *begins, frozen)
     one, other = (ValueHead.load(snapshot(run, step)) for run, step in ((whole_run, STEPS), (further, 2)))
     torch.testing.assert_close(other.linear.weight, one.linear.weight, rtol=0, atol=1e-9)
 
