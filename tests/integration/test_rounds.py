@@ -152,6 +152,7 @@ def test_a_round_hands_over_its_best_model_where_it_validates(chain):
             "fpa_offline",
             r"rounds_reference=base sets reference\.model",
         ),
+        (["rounds=2", *LAST], "svpo", "rounds=2: svpo learns from the values of steps, which recipe=collect does not"),
     ],
 )
 def test_what_would_fail_in_a_later_round_is_refused_before_the_first(chain, words, recipe, message):

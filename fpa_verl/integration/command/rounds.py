@@ -118,7 +118,9 @@ class Chain:
         self._require_folders()
         self._require_model_to_hand_over()
         self._require_reference()
+        self._require_values()
         self._require_same_problems()
+        # Which says where later rounds would sample otherwise than the first.
         _ = self._sampling
 
     def _require_folders(self) -> None:
@@ -155,6 +157,14 @@ class Chain:
             raise ConfigError(
                 "rounds_reference=base: with LoRA the reference is the model without its adapter, that of the round's "
                 "start; leave rounds_reference out"
+            )
+
+    def _require_values(self) -> None:
+        """What is collected anew without a search is solutions with scores, and no steps with values."""
+        if self._trains_value_head and not self.manifest.is_from_trees:
+            raise ConfigError(
+                f"rounds={self.config.rounds}: {self.config.recipe_name} learns from the values of steps, which "
+                "recipe=collect does not find; set rounds=1, or begin with what recipe=collect_tree makes"
             )
 
     def _require_same_problems(self) -> None:
