@@ -109,12 +109,15 @@ def compare(runs: list[Run], data_source: str | None = None) -> Decoding:
         )
     (source, *_) = problem_sets(evaluations, data_source)
     _require_same_problems(evaluations, source)
-    answers = {run.folder: _answers(run, source) for run in evaluations}
+    kept = {run.folder: AnswerStore(run.folder).read() for run in evaluations}
+    rates = {run.folder: _seconds_a_token(run, kept[run.folder]) for run in evaluations}
+    answers = {folder: found[found["data_source"] == source] for folder, found in kept.items()}
     searches = [run for run in evaluations if _is_search(run)]
-    decoded = [_as_decoded(run, answers[run.folder], source) for run in evaluations]
+    decoded = [_as_decoded(run, answers[run.folder], source, rates[run.folder]) for run in evaluations]
     for run in evaluations:
         if run not in searches and run.info["evaluation"]["samples"][source] > 1:
-            decoded += [_majority_of(run, answers[run.folder], search, answers[search.folder]) for search in searches]
+            mine, rate = answers[run.folder], rates[run.folder]
+            decoded += [_majority_of(run, mine, search, answers[search.folder], rate) for search in searches]
     left_out = [f"{run.name} left out: it trained, and evaluated beside" for run in runs if not run.only_evaluates]
     return Decoding(evaluations, source, decoded, left_out)
 
@@ -139,15 +142,10 @@ def _require_same_problems(runs: Sequence[Run], source: str) -> None:
     require_same_device(list(runs))
 
 
-def _answers(run: Run, source: str) -> pd.DataFrame:
-    found = AnswerStore(run.folder).read()
-    return found[found["data_source"] == source]
-
-
-def _as_decoded(run: Run, answers: pd.DataFrame, source: str) -> Decoded:
+def _as_decoded(run: Run, answers: pd.DataFrame, source: str, rate: float | None) -> Decoded:
     (point,) = (point for point in run.of_source(source))
     tokens = float(answers["generated_tokens"].mean())
-    return Decoded(run, how_decoded(run), pass_at_1(point.problems), tokens, _seconds(run, tokens))
+    return Decoded(run, how_decoded(run), pass_at_1(point.problems), tokens, _times(rate, tokens))
 
 
 def how_decoded(run: Run) -> str:
@@ -159,13 +157,17 @@ def how_decoded(run: Run) -> str:
     return "greedy" if not about["temperature"] else f"one sample, T = {about['temperature']:g}"
 
 
-def _seconds(run: Run, tokens: float) -> float | None:
-    """Device-seconds of so many tokens, at the evaluation's own rate."""
-    spent, generated = run.phase_device_seconds.get(EVALUATION), AnswerStore(run.folder).read()["generated_tokens"]
-    return spent * tokens / float(generated.sum()) if spent and generated.sum() else None
+def _seconds_a_token(run: Run, answers: pd.DataFrame) -> float | None:
+    """Device-seconds of an evaluation, on all its problem sets, over the tokens that it generated."""
+    spent, generated = run.phase_device_seconds.get(EVALUATION), float(answers["generated_tokens"].sum())
+    return spent / generated if spent and generated else None
 
 
-def _majority_of(run: Run, answers: pd.DataFrame, search: Run, searched: pd.DataFrame) -> Decoded:
+def _times(rate: float | None, tokens: float) -> float | None:
+    return None if rate is None else rate * tokens
+
+
+def _majority_of(run: Run, answers: pd.DataFrame, search: Run, searched: pd.DataFrame, rate: float | None) -> Decoded:
     """A vote among the samples of each problem that the search's tokens buy."""
     budgets = searched.groupby("problem_id")["generated_tokens"].mean()
     bought = pd.concat([_bought(mine, budgets.get(name, 0.0)) for name, mine in answers.groupby("problem_id")])
@@ -173,7 +175,7 @@ def _majority_of(run: Run, answers: pd.DataFrame, search: Run, searched: pd.Data
     tokens = float(bought.groupby("problem_id")["generated_tokens"].sum().mean())
     samples = len(bought) / bought["problem_id"].nunique()
     how = f"majority of {samples:.1f} samples, tokens of {search.name}"
-    return Decoded(run, how, pass_at_1(right), tokens, _seconds(run, tokens))
+    return Decoded(run, how, pass_at_1(right), tokens, _times(rate, tokens))
 
 
 def _bought(answers: pd.DataFrame, budget: float) -> pd.DataFrame:
