@@ -88,10 +88,18 @@ def out_of_bounds(settings: Any) -> Iterator[tuple[str, Any, Bounds | Choice | N
     for field in dataclasses.fields(settings):
         value, bounds = getattr(settings, field.name), field.metadata.get("bounds")
         if bounds is not None and value not in bounds:
-            is_large = isinstance(bounds, Bounds) and isinstance(value, int | float) and abs(value) > LARGEST
+            is_large = isinstance(value, int | float) and abs(value) > LARGEST
             # The bound that all have is said where it is the reason.
-            yield (
-                field.name,
-                value,
-                dataclasses.replace(bounds, at_most=bounds.at_most or LARGEST) if is_large else bounds,
-            )
+            yield field.name, value, _with_largest(bounds) if is_large else bounds
+
+
+def _with_largest(bounds: Bounds | Choice | NumberOrWord) -> Bounds | Choice | NumberOrWord:
+    if isinstance(bounds, Choice):
+        return bounds
+    if isinstance(bounds, NumberOrWord):
+        return dataclasses.replace(bounds, number=_below_largest(bounds.number))
+    return _below_largest(bounds)
+
+
+def _below_largest(bounds: Bounds) -> Bounds:
+    return dataclasses.replace(bounds, at_most=bounds.at_most or LARGEST)

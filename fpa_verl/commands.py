@@ -17,7 +17,7 @@ VALUED = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd",
 SEVERAL = ("--multirun", "-m")
 # Files of the groups in recipes/, and keys that mean the same in every recipe: what goes from one command to the next.
 SHARED = (
-    *("hardware", "model", "task", "prompt", "rollouts", "trees", "data.max_prompt_length", "data.max_response_length"),
+    *("hardware", "model", "task", "rollouts", "trees", "data.max_prompt_length", "data.max_response_length"),
     *("trainer.device", "trainer.nnodes", "trainer.n_gpus_per_node", "actor_rollout_ref.model", "problems"),
     *("prompt", "validation", "scale", "reward", "ray_kwargs", "hydra.searchpath", "verbose"),
     *("data.apply_chat_template_kwargs", "evaluation.samples", "evaluation.mode", "thinking"),
@@ -136,13 +136,14 @@ class Command:
         """
         shared = (*SHARED, *(OF_A_CACHE if caches or name == CACHING else ()))
         chosen = next((word for word in self.overrides if key_of(word) == "recipe"), "recipe=")
-        kept = [
-            word
-            for word in self.overrides
-            if any(key_of(word) == one or key_of(word).startswith(f"{one}.") for one in shared)
-        ]
+        kept = words_within(self.overrides, shared)
         other = replace(self, overrides=(f"{chosen.partition('=')[0]}={name}", *kept), several=False)
         return other.with_values(values or {})
+
+
+def words_within(words: Iterable[str], groups: Sequence[str]) -> list[str]:
+    """Of overrides those of the keys `groups`, and of keys within them."""
+    return [word for word in words if any(key_of(word) == one or key_of(word).startswith(f"{one}.") for one in groups)]
 
 
 def typed() -> Command:

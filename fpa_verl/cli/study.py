@@ -34,6 +34,7 @@ def study(
 ) -> None:
     """Run a whole comparison: what is missing of it, and then the report. Repeated, it goes on."""
     from fpa_verl.errors import ConfigError
+    from fpa_verl.integration.forkserver.kept import kept_servers, words_of
     from fpa_verl.study.ahead import plan_notes, plan_table
     from fpa_verl.study.definition import read_study
     from fpa_verl.study.ending import require_reports, write_choices, write_reports
@@ -65,9 +66,10 @@ def study(
     if launcher_override and not launcher:
         raise ConfigError("--launcher-override says nothing without --launcher")
     through = Launcher(launcher, tuple(launcher_override or ())) if launcher else None
-    runner = Runner(found, console, wanted, through)
+    runner = Runner(found, console, wanted, through, words_of)
     try:
-        complete = runner.run()
+        with kept_servers():
+            complete = runner.run()
     except KeyboardInterrupt:
         runner.conclude()
         raise typer.Exit(INTERRUPTED) from None

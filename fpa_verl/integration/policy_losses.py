@@ -36,8 +36,8 @@ ADVANTAGE = "signed_reward"
 REFERENCES = ("forward", *SOURCES)
 WHOLE_DISTRIBUTIONS = ("forward", "hidden")
 
-# verl's own losses that make sense on stored trajectories, with what they need.
 FORWARD_KL = {"forward_kl_over": ("tokens", "sequence"), "forward_kl_estimate": ("whole", "sampled")}
+# verl's own losses that make sense on stored trajectories, with what they need.
 VERL_LOSSES = {"dro": frozenset({Needs.REFERENCE})}
 
 

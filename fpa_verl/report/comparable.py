@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fpa_verl.errors import DatasetError, MismatchError
@@ -39,15 +40,12 @@ def require_comparable(runs: list[Run]) -> None:
     for run in others:
         if first.base_model != run.base_model:
             raise _mismatch(first, run, "base model", first.base_model, run.base_model)
-        for name, wanted in first.info["fingerprints"].items():
-            found = run.info["fingerprints"].get(name)
-            if found != wanted and name != "model":
+        for name, wanted, found in _differing(*(one.info["fingerprints"] for one in (first, run))):
+            if name != "model":
                 raise _mismatch(first, run, name, wanted, found)
-        mine, other = first.info["evaluation"], run.info["evaluation"]
-        for name in mine:
-            if mine[name] != other.get(name):
-                label = "evaluation set" if name == "problem_sets" else f"evaluation's {name}"
-                raise _mismatch(first, run, label, mine[name], other.get(name))
+        for name, wanted, found in _differing(*(one.info["evaluation"] for one in (first, run))):
+            label = "evaluation set" if name == "problem_sets" else f"evaluation's {name}"
+            raise _mismatch(first, run, label, wanted, found)
     for run in runs:
         # A log knows only of the problem sets whose accuracy it has.
         mine, other = (one.info["evaluation"].get("samples") or {} for one in (first, run))
@@ -70,9 +68,9 @@ def require_same_questions(runs: list[Run]) -> None:
             if wanted != found:
                 raise _mismatch(first, run, name, wanted, found)
         mine, other = first.info["evaluation"], run.info["evaluation"]
-        for name in mine.keys() - {"problem_sets", "samples"}:
-            if mine[name] != other.get(name):
-                raise _mismatch(first, run, f"evaluation's {name}", mine[name], other.get(name))
+        for name, wanted, found in _differing(mine, other):
+            if name not in ("problem_sets", "samples"):
+                raise _mismatch(first, run, f"evaluation's {name}", wanted, found)
         for name, wanted in mine["problem_sets"].items():
             found = other["problem_sets"].get(name, wanted)
             if found != wanted:
@@ -109,6 +107,13 @@ def require_same_device(runs: list[Run]) -> None:
         wanted, found = (one.info["hardware"]["device"] for one in (runs[0], run))
         if wanted != found:
             raise _mismatch(runs[0], run, "kind of device", wanted, found)
+
+
+def _differing(mine: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Names of what is not the same, with both values; what only one has is unusual."""
+    for name in dict.fromkeys([*mine, *other]):
+        if mine.get(name) != other.get(name):
+            yield name, mine.get(name), other.get(name)
 
 
 def _mismatch(first: Run, run: Run, what: str, wanted: Any, found: Any) -> MismatchError:

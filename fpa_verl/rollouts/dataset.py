@@ -17,9 +17,10 @@ from fpa_verl.roles import TRAJECTORY
 from fpa_verl.rollouts.index import count, read_index
 from fpa_verl.rollouts.items import items_of
 from fpa_verl.rollouts.manifest import MANIFEST_FILE, Manifest, read_manifest
-from fpa_verl.rollouts.schema import MODES
+from fpa_verl.rollouts.schema import MODES, THINKING
 from fpa_verl.rollouts.selection import MODES_OF_UNITS, Selection, members_of, watched_rows
 from fpa_verl.rollouts.shards import Shards
+from fpa_verl.rollouts.traces import BOTH
 
 
 class RolloutDataset:
@@ -100,6 +101,13 @@ class RolloutDataset:
             f"{self.folder} has no trajectory '{name}': give PROBLEM/GROUP/SAMPLE, or a row from 0 to "
             f"{len(self._index) - 1}"
         )
+
+    @classmethod
+    def of_all_modes(cls, folder: str | Path) -> RolloutDataset:
+        """All trajectories of mixed groups, in whichever modes they were sampled."""
+        there = {mode for mode in MODES if read_manifest(Path(folder).expanduser()).counts.get(f"mode_{mode}")}
+        # A dataset of the usual mode alone does not count it.
+        return cls(folder, Selection(mode=BOTH if len(there) > 1 else next(iter(there), THINKING)))
 
     def first_without_own_value(self) -> int | None:
         """The first row of an item that has no value where its response ends; None where all have one."""

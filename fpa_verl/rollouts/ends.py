@@ -128,7 +128,7 @@ def unnamed_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> frozenset[in
 
 
 def known_ends(model: str, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The same as far as is known without asking the hub, of a tokenizer that has the model's own chat template."""
+    """Those of `end_ids` that are known without the hub, of a tokenizer that has the model's own chat template."""
     return named_ends(model, tokenizer) | _turn_ends(tokenizer)
 
 

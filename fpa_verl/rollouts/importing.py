@@ -12,6 +12,7 @@ Where it differs from collected rollouts:
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections import Counter
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.reward.function import FEW, OURS, RaisedError
@@ -135,6 +138,8 @@ def import_rollouts(
     }
     raised: list[RaisedError] = []
     trajectories = _trajectories(rollouts, problems, held_out, tokenizer, prompt, limit, scorer, raised, markers)
+    # Which of the records were taken, and as what: another selection of them may have fewer shards.
+    plan["trajectories"] = _digest(trajectories)
     # Nothing is written before everything is read and scored.
     writer = RolloutWriter(out, plan)
     for part in range(0, len(trajectories), SHARD_ROWS):
@@ -411,6 +416,15 @@ def _verdict(
         return Verdict("error")
     is_of_more = answer.is_shortened and isinstance(scorer, KeptScores)
     return Verdict("wrong") if is_of_more and verdict.status == "right" else verdict
+
+
+def _digest(trajectories: Sequence[Trajectory]) -> str:
+    """Of which trajectories there are, whatever became of them when they were scored."""
+    found = hashlib.sha256()
+    for one in trajectories:
+        found.update(f"{one.problem_id}/{one.group}/{one.sample}/{one.mode}:".encode())
+        found.update(np.asarray(one.response_ids, dtype=np.int64).tobytes())
+    return found.hexdigest()[:16]
 
 
 def _require_answers(scorer: Scorer, verdicts: list[Verdict], answers: list[_Answer]) -> None:

@@ -277,7 +277,7 @@ def describe_cache(folder: Path, content: dict[str, Any]) -> str:
 class ReferenceCache:
     """A finished cache, for reading by row of the dataset.
 
-    Only an index is in memory, of 36 bytes a row. What is read is checked against its checksum.
+    Only an index is in memory, of 40 bytes a row. What is read is checked against its checksum.
 
     Args:
         folder: that of a cache which `read_cache_file` has approved.

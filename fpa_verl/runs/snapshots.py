@@ -71,6 +71,8 @@ def keep_best_snapshot(run_dir: Path) -> int | None:
     snapshot = next((one for one in snapshots_of(run_dir) if one.step == best), None)
     if snapshot is None:
         return None
+    if (run_dir / BEST_MODEL / MODEL_FILE).exists() and _about(run_dir / BEST_MODEL)["step"] == best:
+        return best
     with atomic_folder(run_dir / BEST_MODEL) as unfinished:
         # The same files: a model may be large.
         shutil.copytree(snapshot.folder, unfinished, copy_function=_link, dirs_exist_ok=True)

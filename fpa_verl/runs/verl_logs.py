@@ -20,6 +20,7 @@ import numpy as np
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.files import read_json_lines
+from fpa_verl.runs.protocol_buffers import Message
 from fpa_verl.runs.wandb_files import WANDB_SUFFIX, read_wandb, runs_of, values, with_other_attempts
 
 FILE_SUFFIX = ".jsonl"
@@ -172,9 +173,9 @@ def _scalars(file: Path) -> Iterator[tuple[int, float, str, float]]:
         from tensorboard.compat.proto import event_pb2
     except ImportError as error:
         raise DatasetError(f"{file} is an event file: `pip install tensorboard` to read it") from error
-    message = _message(event_pb2, "Event")
+    message = Message(event_pb2, "Event")
     for content in _tensorflow_records(file):
-        event = message.FromString(content)
+        event = message.read(content, file)
         for value in event.summary.value:
             if value.HasField("simple_value"):
                 # Single precision: 0.9 comes back as 0.89999998, which reaches no target of 0.9.
@@ -192,11 +193,6 @@ def _tensorflow_records(file: Path) -> Iterator[bytes]:
         begin, at = at + _EVENT_HEAD.size, at + _EVENT_HEAD.size + length + _CHECKSUM
         if at <= len(data):
             yield data[begin : begin + length]
-
-
-def _message(module: Any, name: str) -> Any:
-    """A class of protocol buffers, which a module makes at run time, unseen by type checkers."""
-    return vars(module)[name]
 
 
 def _read_wandb(files: list[Path]) -> VerlLog:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fpa_verl.errors import DatasetError
+from fpa_verl.runs.protocol_buffers import Message, damaged
 
 WANDB_SUFFIX = ".wandb"
 # LevelDB's log: blocks of records, each behind checksum, length and whether it is whole, first, middle or last.
@@ -70,10 +71,10 @@ def _read(path: Path, size: int) -> WandbFile:
         from wandb.proto import wandb_internal_pb2
     except ImportError as error:
         raise DatasetError(f"{path} was written by wandb: `pip install wandb` to read it") from error
-    message = _message(wandb_internal_pb2, "Record")
+    message = Message(wandb_internal_pb2, "Record")
     run, name, device, logged = ("", "", path.stem.removeprefix("run-")), path.stem, None, []
     for content in _leveldb_records(path):
-        record = message.FromString(content)
+        record = message.read(content, path)
         kind = record.WhichOneof("record_type")
         if kind == "run":
             name = record.run.display_name or name
@@ -82,13 +83,10 @@ def _read(path: Path, size: int) -> WandbFile:
             device = record.environment.gpu_type or device
         elif kind == "history":
             items = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
+            if missing := {"_step", "_timestamp"} - items.keys():
+                raise damaged(path, f"a record without {min(missing)}")
             logged.append((int(items["_step"]), float(items["_timestamp"]), items))
     return WandbFile(path, run, name, device, logged)
-
-
-def _message(module: Any, name: str) -> Any:
-    """A class of protocol buffers, which a module makes at run time, unseen by type checkers."""
-    return vars(module)[name]
 
 
 def _leveldb_records(file: Path) -> Iterator[bytes]:

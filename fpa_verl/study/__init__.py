@@ -1,1 +1,1 @@
-"""Before anything is paid for: what it would cost, and how many problems it takes to see a difference."""
+"""A whole comparison: its file and commands, running them, and beforehand what it would cost and show."""

@@ -52,9 +52,9 @@ class Ahead:
 
 
 def _alike(job: Job) -> tuple[str, ...]:
-    """What jobs have in common that take as long: recipe, kind, and how far they go."""
+    """What jobs have in common that take as long: part, recipe, kind, and how far they go."""
     words = job.command.overrides if isinstance(job.command, Command) else ()
-    return job.recipe, job.kind, *sorted(word for word in words if key_of(word) in LENGTHS)
+    return job.part, job.recipe, job.kind, *sorted(word for word in words if key_of(word) in LENGTHS)
 
 
 def plan_table(study: Study, jobs: Sequence[Job], diary: Diary) -> Table:

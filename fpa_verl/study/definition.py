@@ -3,7 +3,7 @@
     fpa-verl study demo            # recipes/study/demo.yaml
     fpa-verl study my_study.yaml
 
-`recipes/study/demo.yaml` shows every key; docs/study.md explains them.
+`recipes/study/demo.yaml` is a short one; docs/study.md explains every key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fpa_verl.commands import key_of
+from fpa_verl.commands import OF_A_CACHE, key_of, words_within
 from fpa_verl.errors import ConfigError
 from fpa_verl.paths import RECIPES
 
@@ -197,7 +197,8 @@ class Study:
         targets: accuracies to reach, 0 to 1; none: the report chooses.
         against: the arm to measure by.
         budget_device_hours: no further command is begun once so much was spent; unset, there is no such bound.
-        minutes: what a command took where the study was tried, by recipe; for `--plan` before anything has run here.
+        minutes: what a command took where the study was tried, by arm, recipe or kind; for `--plan` before anything
+            has run here.
         minutes_from: where those are from.
     """
 
@@ -281,7 +282,9 @@ def _what_is_wrong(study: Study) -> Iterator[str]:
     if not any(True for _ in study.all_arms()):
         yield "no arms: arms: {fpa_offline: {recipe: fpa_offline}} is one"
     recipes = {file.stem for file in (RECIPES / "recipe").glob("*.yaml")}
+    yield from _wrong_words("overrides", *study.overrides)
     for part in study.parts:
+        yield from _wrong_words(f"part {part}", *study.parts[part].overrides)
         if not NAME.fullmatch(part):
             yield f"part {part!r}: a name of letters, digits, '_', '-' and '.', for it becomes a folder"
     for part, name, arm in study.all_arms():
@@ -290,20 +293,54 @@ def _what_is_wrong(study: Study) -> Iterator[str]:
             yield f"{where}: a name of letters, digits, '_', '-' and '.', for it becomes a folder"
         if arm.recipe not in recipes and not any(key_of(word) == "hydra.searchpath" for word in study.overrides):
             yield f"{where}: no recipe {arm.recipe}; choose from {', '.join(sorted(recipes))}"
-        for word in (*study.overrides, *arm.overrides, *arm.choose):
-            if key_of(word) in OWN_KEYS:
-                yield f"{where}: {word} is the study's to set, by a key of its own"
-            if "=" not in word:
-                yield f"{where}: {word!r} is no override; write KEY=VALUE"
+        yield from _wrong_words(where, *arm.overrides, *arm.choose)
+        if any(key_of(word) == "reference.source" for word in arm.choose):
+            yield f"{where}: reference.source is no setting to choose: what a cache is made of is said by overrides"
         if arm.halving and (not arm.chooses or sorted(set(arm.halving)) != arm.halving or arm.halving[0] < 1):
             yield f"{where}: halving {arm.halving}: numbers of steps, rising, of an arm that has something to choose"
         if len(set(arm.seeds or study.seeds)) < len(arm.seeds or study.seeds) or not (arm.seeds or study.seeds):
             yield f"{where}: seeds {arm.seeds or study.seeds}: at least one, each once"
     for content in study.all_parts().values():
         yield from _broken_handovers(study, content)
+        yield from _unlike_caches(study, content)
     for word in (word for part in study.all_parts().values() for word in part.collect):
         if "=" not in word or key_of(word) in OWN_KEYS:
             yield f"collect: {word!r} is no override, or the study's to set; write KEY=VALUE"
+
+
+def source_of(study: Study, part: Part, arm: Arm) -> str:
+    """Where an arm's reference comes from."""
+    words = [*study.overrides, *part.overrides, *arm.overrides]
+    named = [word.partition("=")[2] for word in words if word.startswith("reference.source=")]
+    return named[-1] if named else "forward"
+
+
+def of_its_cache(arm: Arm) -> list[str]:
+    """An arm's overrides that its reference cache is to be made with."""
+    return [word for word in words_within(arm.overrides, OF_A_CACHE) if key_of(word) != "reference.source"]
+
+
+def _unlike_caches(study: Study, part: Part) -> Iterator[str]:
+    """A dataset has one cache of a source."""
+    made: dict[str, tuple[str, list[str]]] = {}
+    for name, arm in part.arms.items():
+        source, words = source_of(study, part, arm), of_its_cache(arm)
+        other, before = made.setdefault(source, (name, words))
+        if source != "forward" and sorted(before) != sorted(words):
+            yield (
+                f"arms {other} and {name}: both read the cache of reference.source={source}, made with "
+                f"{' '.join(before) or 'no overrides'} and with {' '.join(words) or 'none'}: a dataset has one; give "
+                "them the same"
+            )
+
+
+def _wrong_words(where: str, *words: str) -> Iterator[str]:
+    """Overrides that are none, and those that the study sets itself."""
+    for word in words:
+        if key_of(word) in OWN_KEYS:
+            yield f"{where}: {word} is the study's to set, by a key of its own"
+        if "=" not in word and not word.startswith("~"):
+            yield f"{where}: {word!r} is no override; write KEY=VALUE"
 
 
 def _broken_handovers(study: Study, part: Part) -> Iterator[str]:

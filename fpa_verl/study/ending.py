@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.errors import ConfigError, DatasetError, FpaError
 from fpa_verl.files import atomic_path
 from fpa_verl.report.comparisons import COMPARISONS, Options
 from fpa_verl.report.output import write_report
@@ -25,6 +25,8 @@ CHOICES_FILE = "choosing.md"
 WITH_EVALUATIONS = "paper"
 # Comparisons of methods by whatever name; the others know recipes, and settings of them.
 BY_ARM = ("wallclock", "paired", "cost", "dynamics")
+# Reports that measure all arms by one.
+MEASURED_BY_ONE = ("wallclock", "paired")
 
 
 def require_reports(study: Study) -> None:
@@ -48,7 +50,7 @@ def write_reports(study: Study, console: Console) -> list[str]:
             out = study.part_folder(part) / REPORT
             try:
                 _write(study, name, given, out, console)
-            except DatasetError as error:
+            except FpaError as error:
                 problems.append(f"{name}: {error}")
     return problems
 
@@ -79,9 +81,9 @@ def patterns(study: Study, part: str, jobs: list[Job], name: str) -> list[str]:
 def _write(study: Study, name: str, given: list[str], out: Path, console: Console) -> None:
     if not given:
         raise DatasetError("no run was evaluated yet")
-    wallclock = name == "wallclock"
     options = Options(
-        targets=study.targets or None if wallclock else None, against=study.against if wallclock else None
+        targets=study.targets or None if name == "wallclock" else None,
+        against=study.against if name in MEASURED_BY_ONE else None,
     )
     runs = find_runs(given, with_evaluations=name == WITH_EVALUATIONS)
     command = command_line(given, {"compare": name, "target": options.targets, "against": options.against})

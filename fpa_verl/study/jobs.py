@@ -21,7 +21,7 @@ from fpa_verl.runs.names import BEST_MODEL
 from fpa_verl.runs.rounds import run_directories, whole_run
 from fpa_verl.runs.snapshots import not_evaluated, snapshot_folder, snapshots_of
 from fpa_verl.study.choosing import Tried, better_half, choosing_table, half_of, take, tried
-from fpa_verl.study.definition import Arm, Candidate, Part, Study
+from fpa_verl.study.definition import Arm, Candidate, Part, Study, of_its_cache, source_of
 from fpa_verl.tables import Table
 
 Kind = Literal["prepare", "collect", "cache_reference", "base", "run", "snapshots", "benchmarks"]
@@ -194,24 +194,22 @@ class PartJobs:
 
     @cached_property
     def caches(self) -> dict[str, Job]:
-        """Source of the reference to the job that stores it, for those that arms read."""
-        wanted = [self._source(arm) for arm in self.part.arms.values()]
+        """Source of the reference to the job that stores it, as the arms that read it want it."""
+        wanted = {self._source(arm): arm for arm in self.part.arms.values()}
         return {
             source: self._job(
                 f"cache_reference, {source}",
                 "cache_reference",
                 cache_folder(self.rollouts, source),
-                self._common("cache_reference", f"reference.source={source}"),
+                self._common("cache_reference", f"reference.source={source}", *of_its_cache(arm)),
                 needs=(self._label("collect"),),
             )
-            for source in dict.fromkeys(wanted)
+            for source, arm in wanted.items()
             if source != "forward"
         }
 
     def _source(self, arm: Arm) -> str:
-        words = [*self.study.overrides, *self.part.overrides, *arm.overrides]
-        named = [word.partition("=")[2] for word in words if word.startswith("reference.source=")]
-        return named[-1] if named else "forward"
+        return source_of(self.study, self.part, arm)
 
     def _evaluate_base(self) -> Job:
         samples = self.study.evaluation.base_samples or self.study.evaluation.samples

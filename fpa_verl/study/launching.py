@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fpa_verl.commands import Command
+from fpa_verl.commands import Command, override
 from fpa_verl.files import write_json
 from fpa_verl.study.jobs import Job
 
@@ -44,9 +44,9 @@ class Launcher:
             # hydra composes a configuration before the first of them.
             *commands[0].overrides,
             f"hydra/sweeper={SWEEPER}",
-            f"hydra.sweeper.file={folder.absolute() / JOBS_FILE}",
+            override("hydra.sweeper.file", str(folder.absolute() / JOBS_FILE)),
             f"hydra/launcher={self.name}",
-            f"hydra.sweep.dir={folder.absolute() / 'launched'}",
+            override("hydra.sweep.dir", str(folder.absolute() / "launched")),
             *self.overrides,
         )
         return [sys.executable, *commands[0].start[1:], "--multirun", *launching]

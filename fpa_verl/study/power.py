@@ -189,6 +189,11 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
         if data_source is not None:
             raise ConfigError(f"--on {data_source} needs a run that was evaluated on it: name one, or leave --on out")
         return Power([], difference, paper_sets(), _assumptions(), [])
+    for run in runs:
+        if run.log:
+            raise DatasetError(
+                f"{run.folder} is a log of verl, which holds no outcome of a single problem: name run directories"
+            )
     trained = [run for run in runs if not run.only_evaluates]
     if len(runs) > 2 and have_seeds(arms := [one_a_seed(arm) for arm in arms_of(trained)]):
         return arms_power(difference, arms, _shared_sets(runs, data_source))
@@ -200,11 +205,6 @@ def required(difference: float, runs: list[Run], data_source: str | None = None)
             f"{', '.join(str(run.folder) for run in runs)}. Name two, of the methods to be told apart; for one: "
             f"fpa-verl power {difference:g} {shlex.quote(str(first.folder))} {shlex.quote(str(second.folder))}"
         )
-    for run in runs:
-        if run.log:
-            raise DatasetError(
-                f"{run.folder} is a log of verl, which holds no outcome of a single problem: name run directories"
-            )
     require_same_questions(runs)
     sets, left_out = _measured(runs, _shared_sets(runs, data_source))
     return Power(runs, difference, sets, _origin(runs), left_out)

@@ -87,6 +87,7 @@ class Runner:
         console: takes the lines and the bar.
         wanted: the part of it.
         launcher: of hydra's, for the runs; None: one after the other.
+        python: from arguments of Python, what starts it with them.
         failed: names of jobs.
     """
 
@@ -94,6 +95,7 @@ class Runner:
     console: Console
     wanted: Wanted = field(default_factory=Wanted)
     launcher: Launcher | None = None
+    python: Callable[[list[str]], list[str]] = lambda arguments: [sys.executable, *arguments]
     failed: list[str] = field(default_factory=list)
 
     def run(self) -> bool:
@@ -156,7 +158,7 @@ class Runner:
 
     def _can_pay_for(self, job: Job) -> bool:
         budget = self.study.budget_device_hours
-        if budget is None or (spent := device_hours(self._jobs())) < budget:
+        if budget is None or (spent := device_hours(Jobs(self.study).all())) < budget:
             return True
         self._say(
             f"budget_device_hours={budget:g} is spent ({spent:.2f}), and {job.name} is not begun: raise it in the "
@@ -179,7 +181,7 @@ class Runner:
         if not self.console.is_terminal:
             self._say(f"{place} {name} ...")
         launcher = self.launcher if jobs[0].kind == "run" else None
-        words = launcher.command(Path(self.study.folder), jobs) if launcher else typed(jobs[0])
+        words = launcher.command(Path(self.study.folder), jobs) if launcher else self._typed(jobs[0])
         status = self._run(words, jobs, f"{place} {name}", log)
         is_interrupted = status in (-signal.SIGINT, INTERRUPTED)
         for job in jobs:
@@ -187,6 +189,15 @@ class Runner:
         self.diary.write()
         if is_interrupted:
             raise KeyboardInterrupt
+
+    def _typed(self, job: Job) -> list[str]:
+        """What is run: the command, by this Python."""
+        if isinstance(job.command, Command):
+            return self.python([*job.command.start[1:], *job.command.arguments])
+        assert job.command is not None
+        program, *arguments = job.command
+        beside = Path(sys.executable).with_name(program)
+        return [str(beside) if beside.exists() else program, *arguments]
 
     def _log(self, name: str) -> Path:
         log = Path(self.study.folder) / LOGS / f"{NO_FILE_NAME.sub('_', name)}.log"
@@ -265,16 +276,6 @@ class Runner:
             self._say(f"not run: {', '.join(job.name for job in held_up)}")
         if self.failed or held_up:
             self._say(AGAIN)
-
-
-def typed(job: Job) -> list[str]:
-    """What is run: the command, by this Python."""
-    if isinstance(job.command, Command):
-        return [sys.executable, *job.command.start[1:], *job.command.arguments]
-    assert job.command is not None
-    program, *arguments = job.command
-    beside = Path(sys.executable).with_name(program)
-    return [str(beside) if beside.exists() else program, *arguments]
 
 
 def last_lines(log: Path) -> str:

@@ -22,6 +22,7 @@ from fpa_verl.runs.summary import SECONDS_PER_HOUR
 from fpa_verl.study.jobs import Job
 
 STUDY_FILE = "study.json"
+KILLED = "killed"
 Phase = Literal["done", "running", "failed", "waiting"]
 
 
@@ -67,7 +68,10 @@ class Diary:
             return cls(file)
 
     def begin(self) -> None:
-        """This process runs it from here on."""
+        """This process runs it from here on; what another was about when it was killed waits again."""
+        for past in self.jobs.values():
+            if past.seconds is None and not past.error:
+                past.error = KILLED
         self.pid, self.created = os.getpid(), psutil.Process().create_time()
         self.write()
 
@@ -87,7 +91,7 @@ class Diary:
 def phase_of(job: Job, diary: Diary) -> Phase:
     """Where a job is."""
     past = diary.jobs.get(job.name)
-    if past is not None and past.seconds is None and diary.is_running:
+    if past is not None and past.seconds is None and not past.error and diary.is_running:
         return "running"
     if job.is_done:
         return "done"

@@ -133,11 +133,16 @@ def lengths(measured: Measured, response_tokens: int | None) -> tuple[int, int]:
     prompt = round_up(measured.prompt_tokens)
     room = None if measured.positions is None else measured.positions - prompt
     known = response_tokens or (round_up(measured.response_tokens) if measured.response_tokens else None)
+    if room is not None and room < 1:
+        raise ConfigError(
+            f"the model knows {measured.positions:,} positions, and the longest prompt has {measured.prompt_tokens:,} "
+            "tokens: leave long problems out, or take a model of longer sequences"
+        )
     response = known or min(RESPONSE_TOKENS, room or RESPONSE_TOKENS)
     if room is not None and response > room:
         raise ConfigError(
             f"the model knows {measured.positions:,} positions: the longest prompt has {measured.prompt_tokens:,} "
-            f"tokens, and {response:,} for a response do not fit beside it; give --response-tokens {max(room, 1)} or "
+            f"tokens, and {response:,} for a response do not fit beside it; give --response-tokens {room} or "
             "less, or leave long problems out"
         )
     return prompt, response

@@ -191,8 +191,11 @@ async def in_flight(
             ended = [task for task in running if task in done]
             running = [task for task in running if task not in done] + begin(len(ended))
             for task in ended:
-                if (search := task.result()) is not None:
+                if task.exception() is None and (search := task.result()) is not None:
                     yield search
+            for task in ended:
+                # The others of this turn are paid for, and were handed out.
+                task.result()
     finally:
         for task in running:
             task.cancel()

@@ -24,6 +24,7 @@ from fpa_verl.integration.command.choices import VERLS_CONFIG, require_choices
 from fpa_verl.integration.command.own_file import PAGE, VERLS_FILE, say_what_was_overridden
 from fpa_verl.integration.config.settings import as_list, joins_cluster
 from fpa_verl.integration.config.typed_command import variables
+from fpa_verl.integration.forkserver import kept
 from fpa_verl.integration.say import say
 from fpa_verl.reward.function import PACKAGE
 from fpa_verl.rollouts.fingerprint import is_hub_name
@@ -38,6 +39,8 @@ INTERRUPTED = 130
 # What Ray's head keeps of its tasks: of the 100,000 that it would, GRPO makes 200 MB in some hundred steps.
 TASKS_KEPT = {"RAY_task_events_max_num_task_in_gcs": "5000"}
 HIDDEN_GPUS = "CUDA_VISIBLE_DEVICES"
+# Keys of models, which may be folders or names on the hub.
+MODELS = ("actor_rollout_ref.model.path", "reference.model", "tree.value_model", "beam.value_model")
 OWN_COMMAND: ContextVar[bool] = ContextVar("the command checks its jobs itself", default=False)
 
 
@@ -101,9 +104,10 @@ def place_outputs(config: DictConfig) -> None:
         evaluation.base = _absolute(evaluation.base)
     if "runs" in evaluation:
         evaluation.runs = [_absolute(name) for name in as_list(evaluation.runs)]
-    reference = OmegaConf.select(config, "reference.model")
-    if reference and Path(reference).expanduser().is_dir():
-        config.reference.model = _absolute(reference)
+    for key in MODELS:
+        model = OmegaConf.select(config, key)
+        if model and Path(model).expanduser().is_dir():
+            OmegaConf.update(config, key, _absolute(model))
     for files in ("train_files", "val_files"):
         config.data[files] = [_absolute(name) for name in as_list(config.data[files])]
 
@@ -214,6 +218,8 @@ def run(config: DictConfig, started_at: float, verls_main: Callable[[DictConfig]
         FpaError: the recipe cannot be run as given, or a worker stopped with such an error.
     """
     require_recipe(config)
+    if kept.forked_as and not config.forked_workers:
+        kept.become_ordinary()
     if runs_in_rounds(config):
         return
     from fpa_verl.integration.command.terminal import Terminal

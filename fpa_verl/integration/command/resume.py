@@ -50,7 +50,7 @@ def choose_start(config: DictConfig) -> None:
         if start is not None:
             # verl evaluates a step after saving it: whoever was killed in between is evaluated now.
             config.trainer.val_before_train = bool(
-                config.trainer.get("val_only") or _is_evaluated(config, step, spending.total_steps)
+                config.trainer.get("val_only") or _is_due(config, step, spending.total_steps)
             )
 
 
@@ -72,6 +72,6 @@ def _forget_after(root: Path, step: int | None) -> None:
             unseal(checkpoint)
 
 
-def _is_evaluated(config: DictConfig, step: int, last: int | None) -> bool:
+def _is_due(config: DictConfig, step: int, last: int | None) -> bool:
     every = config.trainer.test_freq
     return every > 0 and (step % every == 0 or step == (config.trainer.total_training_steps or last))

@@ -16,7 +16,6 @@ What is done is not repeated, so that the same command goes on wherever it was k
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,7 +30,9 @@ from fpa_verl.errors import AGAIN, ConfigError, FpaError, MismatchError
 from fpa_verl.files import hold
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.config.settings import InRounds, as_list, trains_adapter
-from fpa_verl.integration.config.trees import searched_again
+from fpa_verl.integration.config.steps import MOST_MEMORY, VALUE_MEMORY
+from fpa_verl.integration.config.trees import TREE, searched_again
+from fpa_verl.integration.forkserver.kept import kept_servers, words_of
 from fpa_verl.processes import end_with_parent
 from fpa_verl.rollouts.manifest import Manifest, read_manifest
 from fpa_verl.rollouts.problems import problems_fingerprint, read_problems
@@ -60,7 +61,7 @@ def run(config: DictConfig, command: Command) -> None:
     """
     chain = Chain(config, command)
     chain.require()
-    with hold(chain.folder, patience_s=1.0):
+    with hold(chain.folder, patience_s=1.0), kept_servers():
         chain.begin()
         chain.run()
 
@@ -217,7 +218,7 @@ class Chain:
         if self.manifest.is_from_trees:
             # Which writes what is made of its trees itself.
             recipe, values = "collect_tree", {key: value for key, value in values.items() if key != "rollouts"}
-        valued = {"tree.value_model": self._model(values["start_from"])} if self._trains_value_head else {}
+        valued = self._valued_by(self._model(values["start_from"])) if self._trains_value_head else {}
         drawn = {"data.seed": str(seed), **self._sampling, **valued}
         return self.command.for_recipe(recipe, {"rounds": "1", **values, **drawn})
 
@@ -225,6 +226,13 @@ class Chain:
     def _trains_value_head(self) -> bool:
         """Whether a round leaves a head that says what the leaves of the next search are worth."""
         return facts_of(self.config).policy_loss.trains_value_head
+
+    def _valued_by(self, model: str) -> dict[str, str]:
+        """A search whose leaves a model's head judges; on a GPU both engines share its memory."""
+        values = {f"{TREE}.value_model": model}
+        if self.config.trainer.device != "cpu":
+            values["actor_rollout_ref.rollout.gpu_memory_utilization"] = f"{MOST_MEMORY - VALUE_MEMORY:.2g}"
+        return values
 
     def _model(self, start: str) -> str:
         """The model that `start_from` names."""
@@ -239,7 +247,7 @@ class Chain:
         """
         if self.manifest.is_from_trees:
             rollouts = Path(self.config.rollouts).expanduser()
-            return searched_again(rollouts, self.manifest, self.config.scale.tree)
+            return searched_again(rollouts, self.manifest, self.config)
         sampled, rollout = self.manifest.sampling, self.config.actor_rollout_ref.rollout
         usual = {
             "actor_rollout_ref.rollout.n": ("rollouts_per_problem", self.config.scale.rollouts_per_problem),
@@ -336,7 +344,7 @@ def _is_done(command: Command, folder: Path) -> bool:
 
 def _do(command: Command) -> int:
     """Run a command, which prints as if it had been typed; its exit status."""
-    process = subprocess.Popen([sys.executable, *command.start[1:], *command.arguments], preexec_fn=end_with_parent)
+    process = subprocess.Popen(words_of([*command.start[1:], *command.arguments]), preexec_fn=end_with_parent)
     try:
         return process.wait()
     except KeyboardInterrupt:

@@ -127,7 +127,7 @@ class RunFacts:
         named = as_list(self.config.evaluation.runs)
         if not named:
             raise ConfigError("evaluation.runs names no run: evaluation.runs=[FOLDER,FOLDER], of runs with snapshots")
-        return [Path(folder) for folder in named]
+        return [Path(folder).expanduser() for folder in named]
 
     # ---- model --------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ FIRST_FOUND = 2
 
 @dataclass(frozen=True)
 class Watched:
-    """Rows of the dataset whose logits are noted, one a problem."""
+    """Rows of the dataset whose logits are noted, one a group."""
 
     right: tuple[int, ...]
     wrong: tuple[int, ...]

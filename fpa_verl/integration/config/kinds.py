@@ -37,7 +37,7 @@ from fpa_verl.runs.ledger import read_spending
 from fpa_verl.runs.names import CONFIG_FILE, RUN_FILE
 from fpa_verl.runs.record import open_run
 from fpa_verl.runs.run import read_run
-from fpa_verl.runs.snapshots import not_evaluated
+from fpa_verl.runs.snapshots import keep_best_snapshot, not_evaluated
 from fpa_verl.runs.summary import collected, summary
 from fpa_verl.tables import for_terminal
 
@@ -118,7 +118,13 @@ def _report_evaluated(facts: RunFacts) -> None:
 
 
 def _are_snapshots_evaluated(facts: RunFacts) -> bool:
-    return not any(not_evaluated(run_dir) for run_dir in facts.runs)
+    if any(not_evaluated(run_dir) for run_dir in facts.runs):
+        return False
+    if facts.config.keep_best:
+        # Whoever was killed behind the last evaluation has kept none.
+        for run_dir in facts.runs:
+            keep_best_snapshot(run_dir)
+    return True
 
 
 def _report_snapshots(facts: RunFacts) -> None:

@@ -21,17 +21,17 @@ from fpa_verl.trees.settings import StepSettings
 
 # Keys of a group that are not the search's.
 BESIDE = ("delimiter", "at_once", "value_model", "value_memory")
-# Of a GPU's memory what engines on it may take together.
-MOST_MEMORY = 0.95
+# Of a GPU's memory what engines on it may take together, and of that the one for values, unless told otherwise.
+MOST_MEMORY, VALUE_MEMORY = 0.95, 0.3
 
 S = TypeVar("S", bound=StepSettings)
 
 
 @dataclass(frozen=True)
 class ValueMemory:
-    """`tree`. value_memory: of a GPU's memory, the share of the engine that says what leaves are worth."""
+    """`tree` and `beam`. value_memory: of a GPU's memory, the share of the engine that says what prefixes are worth."""
 
-    value_memory: float = bounded(0.3, above=0, at_most=1)
+    value_memory: float = bounded(VALUE_MEMORY, above=0, at_most=1)
 
 
 def step_settings(kind: type[S], config: DictConfig, group: str) -> S:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from fpa_verl.rollouts.writer import require_same_plan
 from fpa_verl.runs.ledger import GENERATION, read_spending
 from fpa_verl.runs.summary import device_time
 from fpa_verl.tables import percent
-from fpa_verl.trees import PairRules, SearchSettings, SolutionRules
+from fpa_verl.trees import PairRules, SearchSettings, SolutionRules, TreeDataset, write_solutions, write_steps
 from fpa_verl.trees.datasets import count_pairs
 from fpa_verl.trees.store import TreeManifest, read_tree_manifest
 
@@ -100,7 +101,25 @@ def are_trees_collected(facts: RunFacts) -> bool:
     require_same_plan(folder, describe_trees(facts))
     if is_whole:
         say(f"{folder}: collected before; delete it to search again")
+        write_datasets_of_trees(folder)
     return is_whole
+
+
+def write_datasets_of_trees(folder: Path) -> None:
+    """The rollout datasets that are made of trees by the usual rules, `steps/` and `solutions/`, as far as missing."""
+    trees = TreeDataset(folder)
+    makers = {
+        STEPS: partial(write_steps, rules=PairRules()),
+        SOLUTIONS: partial(write_solutions, rules=SolutionRules()),
+    }
+    for name, write in makers.items():
+        if (folder / name / MANIFEST_FILE).exists():
+            continue
+        try:
+            write(trees, folder / name)
+        except DatasetError as error:
+            # The trees are there, and other rules may give some.
+            say(f"note: {error}")
 
 
 def report_trees(facts: RunFacts) -> None:
@@ -115,6 +134,11 @@ def report_trees(facts: RunFacts) -> None:
         say(f"  {line}")
     say(f"  {_spent(facts, manifest)}")
     counts = manifest.counts
+    if not counts.get("status_right") and not _wrong(counts):
+        raise DatasetError(
+            f"nothing to prefer in {facts.trees}: no solution could be scored; mend what the scorer says "
+            f"(`fpa-verl data check {facts.trees / SOLUTIONS}`), delete the folder and search again"
+        )
     if not counts.get("status_right") or not _wrong(counts):
         only = "right" if counts.get("status_right") else "wrong"
         raise DatasetError(
@@ -155,18 +179,19 @@ def _spent(facts: RunFacts, manifest: TreeManifest) -> str:
     return f"{tokens:,} tokens{rate}; cost: {device_time(cost, largest=cost)}, start-up left out"
 
 
-def searched_again(rollouts: Path, manifest: Manifest, typed: DictConfig) -> dict[str, str]:
-    """Values of `tree` by which those trees were searched that a dataset was made from.
+def searched_again(rollouts: Path, manifest: Manifest, config: DictConfig) -> dict[str, str]:
+    """Keys and values by which those trees were searched that a dataset was made from.
 
     Args:
         rollouts: the dataset.
         manifest: its own.
-        typed: `scale.tree`, whose delimiter goes from one command to the next.
+        config: the recipe, of which delimiter and longest response go from one command to the next.
 
     Raises:
         DatasetError: the trees are not there any more.
-        MismatchError: another search would make other datasets of its trees, or end steps elsewhere.
+        MismatchError: another search would make other datasets of its trees, or end steps or solutions elsewhere.
     """
+    delimiter, longest = config.scale.tree.delimiter, config.data.max_response_length
     trees = rollouts / str(manifest.origin["folder"])
     usual = dataclasses.asdict(PairRules() if manifest.holds_steps else SolutionRules())
     if manifest.origin["rules"] != usual:
@@ -174,11 +199,20 @@ def searched_again(rollouts: Path, manifest: Manifest, typed: DictConfig) -> dic
             f"{rollouts} was made of {trees} by rules of its own, and later rounds make theirs by the usual ones: make "
             f"it by these, `fpa-verl data {manifest.origin['made']} {trees} --out FOLDER`, or leave rounds out"
         )
-    search = read_tree_manifest(trees).search
-    if search["delimiter"] != typed.delimiter:
+    about = read_tree_manifest(trees)
+    search = about.search
+    if search["delimiter"] != delimiter:
         raise MismatchError(
             f"{trees}: steps end with {search['delimiter']!r}, and those of later rounds would with "
-            f"{typed.delimiter!r}: say so in the task's file (scale.tree.delimiter)"
+            f"{delimiter!r}: say so in the task's file (scale.tree.delimiter)"
+        )
+    if search["max_response_tokens"] != longest:
+        raise MismatchError(
+            f"{trees}: solutions have up to {search['max_response_tokens']} tokens, and those of later rounds would "
+            f"have {longest}: set data.max_response_length={search['max_response_tokens']}"
         )
     kept = {field.name for field in dataclasses.fields(SearchSettings)} - {"seed", "max_response_tokens"}
-    return {f"{TREE}.{name}": str(search[name]).lower() for name in sorted(kept)}
+    return {
+        **{f"{TREE}.{name}": str(search[name]).lower() for name in sorted(kept)},
+        **{f"actor_rollout_ref.rollout.{name}": str(value) for name, value in about.sampling.items()},
+    }

@@ -1,4 +1,6 @@
-"""What Ray starts in the place of Python: `python client.py SOCKET SCRIPT ARGUMENTS`. It stands for the fork.
+"""What is started in the place of Python: `python client.py SOCKET ARGUMENTS`. It stands for the fork.
+
+Of a worker of Ray's, ARGUMENTS are a script and its own; of a command, `-m MODULE` and its own.
 
 It ends as the fork ends, and hands on signals to it; where it dies, the server ends the fork. Without a server, it
 becomes the Python process that was wanted. Run as a bare file (`python -I -S`), so that it is there in no time.

@@ -1,12 +1,13 @@
-"""The process that Ray's workers are forked from: `python -m fpa_verl.integration.forkserver.server LISTENER`.
+"""The process that workers and commands are forked from: `python -m fpa_verl.integration.forkserver.server LISTENER`.
 
-It imports (`imports.py`), waits for clients, and ends when its standard input does, that of the command that started
-it. A fork copies one thread only, and what Ray reads of its environment it reads while it is imported: where either
-would go wrong the server refuses, and each client becomes an ordinary process.
+It imports (`imports.py`), waits for clients, and ends when its standard input does, which whoever keeps it holds. A
+fork copies one thread only, and what Ray reads of its environment it reads while it is imported: where either would go
+wrong the server refuses, and each client becomes an ordinary process.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import random
@@ -19,8 +20,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from fpa_verl.integration.forkserver import kept
 from fpa_verl.integration.forkserver.imports import load
-from fpa_verl.integration.forkserver.wire import STANDARD_STREAMS, Request, send_number
+from fpa_verl.integration.forkserver.wire import MODULE, STANDARD_STREAMS, Request, send_number
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,14 @@ def become(request: Request) -> None:
     random.seed()
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
+    kept.forked_as = request.arguments
+    # What is frozen would be found at the end by extensions that look for leaks.
+    atexit.register(gc.unfreeze)
+    if request.arguments[0] == MODULE:
+        sys.argv[:] = request.arguments[1:]
+        sys.path[0] = request.folder
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        return
     script = request.arguments[0]
     sys.argv[:] = request.arguments
     sys.path[0] = os.path.dirname(os.path.abspath(script))

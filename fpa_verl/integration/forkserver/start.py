@@ -14,15 +14,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
 
 from fpa_verl.integration.config.settings import joins_cluster
+from fpa_verl.integration.forkserver.kept import CLIENT, keepers_pipe, socket_for
 
 WAITING = 64
-CLIENT = Path(__file__).with_name("client.py")
 # OpenBLAS, and Arrow's allocator, start threads when they are imported unless they are told not to.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
@@ -38,28 +38,38 @@ def forked_workers(config: DictConfig) -> Iterator[None]:
     if not config.forked_workers or joins_cluster(config) or runtime_env.get("py_executable"):
         yield
         return
-    # As for Ray's own: the name of a socket has 108 bytes, of which a TMPDIR may leave too few.
-    with tempfile.TemporaryDirectory(prefix="fpa_verl_", dir="/tmp") as folder:
-        path = str(Path(folder) / "socket")
-        process = _server(path, {**os.environ, **_environment(config), **ONE_THREAD})
+    environment = _environment(config)
+    kept = socket_for(environment)
+    with nullcontext(kept) if kept else _folder() as path:
+        process = (
+            None if path.exists() else _server(path, {**os.environ, **environment, **ONE_THREAD}, stays=bool(kept))
+        )
         with open_dict(config.ray_kwargs.ray_init):
-            python = [sys.executable, "-I", "-S", str(CLIENT), path]
+            python = [sys.executable, "-I", "-S", str(CLIENT), str(path)]
             config.ray_kwargs.ray_init.runtime_env = {**runtime_env, "py_executable": shlex.join(python)}
         try:
             yield
         finally:
-            process.terminate()
-            process.communicate()
+            if process and not kept:
+                process.terminate()
+                process.communicate()
 
 
-def _server(path: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
+@contextmanager
+def _folder() -> Iterator[Path]:
+    # As for Ray's own: the name of a socket has 108 bytes, of which a TMPDIR may leave too few.
+    with tempfile.TemporaryDirectory(prefix="fpa_verl_", dir="/tmp") as folder:
+        yield Path(folder) / "socket"
+
+
+def _server(path: Path, environment: dict[str, str], *, stays: bool) -> subprocess.Popen[bytes]:
+    with socket.socket(socket.AF_UNIX) as listener, keepers_pipe(path) if stays else nullcontext() as keeper:
+        listener.bind(str(path))
         # Whoever comes before it has imported waits.
         listener.listen(WAITING)
         command = [sys.executable, "-m", f"{__package__}.server", str(listener.fileno())]
-        # Its standard input ends with this process, however that ends.
-        return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, pass_fds=[listener.fileno()])
+        # Its standard input ends with this process, however that ends, or with who keeps it.
+        return subprocess.Popen(command, stdin=keeper or subprocess.PIPE, env=environment, pass_fds=[listener.fileno()])
 
 
 def _environment(config: DictConfig) -> dict[str, str]:

@@ -14,12 +14,20 @@ import struct
 from dataclasses import asdict, dataclass
 
 STANDARD_STREAMS = (0, 1, 2)
+MODULE = "-m"
 _NUMBER = struct.Struct("!q")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A Python process that is wanted: a script and its arguments, environment, working directory, process group."""
+    """A Python process that is wanted.
+
+    Attributes:
+        arguments: a script and its arguments, or `-m`, a module and its arguments.
+        environment: variables.
+        folder: it works there.
+        group: of processes, to belong to; 0: one of its own.
+    """
 
     arguments: list[str]
     environment: dict[str, str]
@@ -28,8 +36,11 @@ class Request:
 
     @classmethod
     def mine(cls, arguments: list[str]) -> Request:
-        """One like the calling process, with other arguments."""
-        return cls(arguments, dict(os.environ), os.getcwd(), os.getpgrp())
+        """One like the calling process, with other arguments.
+
+        A module is a command, to which the calling process hands on Ctrl-C: in its group it would have that twice.
+        """
+        return cls(arguments, dict(os.environ), os.getcwd(), 0 if arguments[0] == MODULE else os.getpgrp())
 
     def send(self, connection: socket.socket) -> None:
         """Hand it over together with the standard streams."""

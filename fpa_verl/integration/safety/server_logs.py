@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from fpa_verl.integration.safety.said_once import FAILED, REQUEST_FAILED
 
 # vLLM's own lines, with the time and the place in front: ERROR 11-28 23:56:34 [core.py:1100] RuntimeError: what it was.
@@ -18,6 +20,9 @@ RAISED = re.compile(r"(?:[\w.]+\.)?(\w*(?:Error|Exception)): (\S.*)")
 # Of the text of an error.
 SHOWN = 300
 
+# Names and lines.
+Logs = list[tuple[str, list[str]]]
+
 
 def logs_folder() -> Path:
     """Where Ray keeps what the processes of the latest session on this machine wrote."""
@@ -27,25 +32,26 @@ def logs_folder() -> Path:
 def first_error(folder: Path | None = None) -> str | None:
     """The earliest error in the processes' logs, as `RuntimeError: what it was`; None where none is written down.
 
-    A server's own; where no server has one, that of a request.
+    A server's own; where no server has one, that of a request. Logs that ended before this process began are those of
+    an earlier run on the cluster.
     """
-    folder = folder or logs_folder()
-    found = min(_errors(folder), default=None)
-    return next(_of_requests(folder), None) if found is None else found[-1]
+    logs = list(_logs(folder or logs_folder(), psutil.Process().create_time()))
+    found = min(_errors(logs), default=None)
+    return next(_of_requests(logs), None) if found is None else found[-1]
 
 
-def _errors(folder: Path) -> Iterator[tuple[str, str, int, str]]:
+def _errors(logs: Logs) -> Iterator[tuple[str, str, int, str]]:
     """(time, file, line, error), as far as the logs can be read."""
-    for name, lines in _logs(folder):
+    for name, lines in logs:
         for number, line in enumerate(lines):
             if match := LINE.search(line):
                 when, kind, text = match.groups()
                 yield when, name, number, f"{kind}: {text[:SHOWN]}"
 
 
-def _of_requests(folder: Path) -> Iterator[str]:
+def _of_requests(logs: Logs) -> Iterator[str]:
     """What stopped requests, the first of every process; the last line of a trace stands at the margin."""
-    for _, lines in _logs(folder):
+    for _, lines in logs:
         begun = next(
             (number for number, line in enumerate(lines) if any(one in line for one in REQUESTS_FAILED)), len(lines)
         )
@@ -54,8 +60,10 @@ def _of_requests(folder: Path) -> Iterator[str]:
             yield f"{kind}: {text[:SHOWN]}"
 
 
-def _logs(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def _logs(folder: Path, since: float) -> Iterator[tuple[str, list[str]]]:
     """Name and lines of every log that can be read."""
     for file in sorted(folder.glob("worker-*")):
         with suppress(OSError):
+            if file.stat().st_mtime < since:
+                continue
             yield file.name, file.read_text(encoding="utf-8", errors="replace").splitlines()

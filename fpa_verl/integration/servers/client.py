@@ -170,7 +170,7 @@ class RolloutClient:
         Args:
             problems: may hold one several times.
             request: how they are put.
-            first_samples: which answer to its problem the first of each is; only a seeded agent loop looks at it.
+            first_samples: which answer to its problem the first of each is: its seed goes by that.
             arrived: is told how many there are by now.
 
         Raises:

@@ -14,7 +14,7 @@ from fpa_verl.integration.config.typed_command import command_started_at
 from fpa_verl.integration.servers.transfer import PARTITION, put_trajectories
 from fpa_verl.integration.trainers.offline_loop import OfflineLoop
 from fpa_verl.integration.workers.actor import CACHE_REQUEST, CacheRequest
-from fpa_verl.rollouts import RolloutDataset, Selection, reference_cache
+from fpa_verl.rollouts import RolloutDataset, reference_cache
 from fpa_verl.rollouts.reference_cache import is_readable, part_name
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.ledger import Ledger
@@ -31,7 +31,7 @@ class ReferenceCacher(OfflineLoop):
 
     def work(self, agent_loop_manager: AgentLoopManager) -> None:
         self.global_steps = 0
-        self.dataset = RolloutDataset(self.config.rollouts, Selection())
+        self.dataset = RolloutDataset.of_all_modes(self.config.rollouts)
         self.rows = [row for item in self.dataset.items for row in item]
         self.folder, self.key = self.facts.cache_folder, self.facts.cache_key
         self._lock = hold(self.folder)

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Any
 
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
-from fpa_verl.errors import DatasetError
-from fpa_verl.integration.config.trees import TREE, describe_trees, search_settings, trees_at_once
+from fpa_verl.integration.config.trees import (
+    TREE,
+    describe_trees,
+    search_settings,
+    trees_at_once,
+    write_datasets_of_trees,
+)
 from fpa_verl.integration.safety.failures import nothing_generated
-from fpa_verl.integration.say import say
 from fpa_verl.integration.servers.direct import DirectServers
 from fpa_verl.integration.servers.stepping import Stepping, require_single_turn
 from fpa_verl.integration.servers.values import ValueClient, value_servers
 from fpa_verl.integration.trainers.collecting import CollectingTrainer
-from fpa_verl.rollouts.manifest import SOLUTIONS, STEPS
 from fpa_verl.runs import ledger as phases
 from fpa_verl.runs.progress import Tally
-from fpa_verl.trees import (
-    PairRules,
-    SolutionRules,
-    Tree,
-    TreeDataset,
-    TreeWriter,
-    grow,
-    write_solutions,
-    write_steps,
-)
+from fpa_verl.trees import Tree, TreeWriter, grow
 from fpa_verl.trees.growing import missing
 from fpa_verl.trees.tree import BY_ITSELF
 
@@ -55,21 +48,7 @@ class TreeCollector(CollectingTrainer):
         left = self.search(servers)
         self.ledger.write("end", self._done)
         self.writer.finish(**self._about(trees_missing=left))
-        self._write_datasets_of_trees()
-
-    def _write_datasets_of_trees(self) -> None:
-        """The rollout datasets that are made of the trees by the usual rules, `steps/` and `solutions/` among them."""
-        trees = TreeDataset(self.writer.folder)
-        makers = {
-            STEPS: partial(write_steps, rules=PairRules()),
-            SOLUTIONS: partial(write_solutions, rules=SolutionRules()),
-        }
-        for name, write in makers.items():
-            try:
-                write(trees, trees.folder / name)
-            except DatasetError as error:
-                # The trees are there, and other rules may give some.
-                say(f"note: {error}")
+        write_datasets_of_trees(self.writer.folder)
 
     def set_out(self, servers: DirectServers) -> None:
         """Render the problems, and have start-up behind."""
@@ -111,6 +90,7 @@ class TreeCollector(CollectingTrainer):
                         self.settings,
                         stepping,
                         stepping,
+                        self._values(),
                         at_once=trees_at_once(self.config, len(servers.servers)),
                         part=PART,
                         ended=self._count,

@@ -21,12 +21,12 @@ from fpa_verl.runs.state import accuracy
 
 @register_trainer("evaluate_snapshots")
 class SnapshotEvaluator(Evaluator):
-    """Writes into each run what its snapshots reach, as if the run had validated itself; begins with the oldest run."""
+    """Writes into each run what its snapshots reach, as if the run had validated itself."""
 
     def evaluate(self, agent_loop_manager: AgentLoopManager) -> None:
         client = self.client(agent_loop_manager)
         self.ledger.started()
-        for run_dir in map(Path, self.config.evaluation.runs):
+        for run_dir in self.facts.runs:
             if open_ := not_evaluated(run_dir):
                 # Nobody else is to write into it meanwhile.
                 with hold(run_dir):

@@ -32,11 +32,12 @@ class MixingWeight:
         self._known = before.get(f"{MIXING}alpha", {})
 
     def is_due(self, step: int) -> bool:
-        """Whether the step begins with an estimate: the first, and every so many; where none of before is at hand."""
+        """Whether the step begins with an estimate: the first, and every so many; a later one where that was lost."""
         every = self._settings.every
         if not every:
             return False
-        return (step - 1) % every == 0 or (self.is_estimated and self._last(step) is None)
+        due = step - (step - 1) % every
+        return step == due or (self.is_estimated and not any(due <= one < step for one in self._known))
 
     def _last(self, step: int) -> float | None:
         earlier = [one for one in self._known if one < step]

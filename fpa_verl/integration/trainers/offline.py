@@ -73,6 +73,11 @@ class OfflineTrainer(SnapshotKeepingTrainer, OfflineLoop):
         # Before the first update and after it may be the same step.
         metrics.update({**found, SECONDS: found[SECONDS] + metrics.get(SECONDS, 0.0)})
 
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        # Without a step left to make: killed in its last evaluation.
+        self._foresight.end()
+
     def _compute_metrics(self, *args: Any, **kwargs: Any) -> None:
         super()._compute_metrics(*args, **kwargs)
         if self.global_steps >= self.total_training_steps:

@@ -40,7 +40,9 @@ def gradient_norm(worker: TrainingWorker, loss: Any, data: TensorDict) -> float:
         micro_batch_size_per_gpu=config.micro_batch_size_per_gpu,
         use_fused_kernels=config.use_fused_kernels,
     )
-    with engine.train_mode():
+    # What is drawn, as for dropout, is not missing from what training draws.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices), engine.train_mode():
         engine.optimizer_zero_grad()
         engine.forward_backward_batch(batch, loss)
         norm = _norm(engine.module)

@@ -97,7 +97,8 @@ def compare(runs: list[Run], data_source: str | None = None) -> Lambdas:
     runs, left_out = finished(runs)
     require_comparable(runs)
     sources = problem_sets(runs, data_source)
-    everything = arms_of(runs)
+    # Who named runs apart has not made them other settings.
+    everything = arms_of([replace(run, label=None) for run in runs])
     sweeps: dict[tuple[str, str], dict[float, Arm]] = {}
     for arm in everything:
         lam = arm.settings.get("hyper_parameters", {}).get("lam")

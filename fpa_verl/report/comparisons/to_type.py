@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from fpa_verl.commands import Command, key_of
+from fpa_verl.commands import Command, key_of, override
 from fpa_verl.runs.names import BEST_MODEL
 from fpa_verl.runs.run import Run
 
@@ -85,7 +85,7 @@ def power(difference: float, first: Run, second: Run) -> str:
 def more_problems(run: Run) -> str:
     """More problems, or samples of each, to the model that the run has left; where it left none, in another run."""
     comment = "more problems (fpa-verl data problems FILE --out MORE.parquet), or evaluation.samples=N"
-    asked = ["data.val_files=[MORE.parquet]", f"run_dir={run.folder}_more"]
+    asked = ["data.val_files=[MORE.parquet]", override("run_dir", f"{run.folder}_more")]
     if not (run.folder / BEST_MODEL).is_dir():
         return _line(again(run, {}).adding(asked), comment)
     model = {"actor_rollout_ref.model.path": str(run.folder / BEST_MODEL)}

@@ -53,9 +53,10 @@ def check_rollouts(facts: RunFacts) -> None:
 
 
 def require_training_problems(facts: RunFacts) -> None:
-    rollouts = Path(facts.config.rollouts)
+    rollouts = Path(facts.config.rollouts).expanduser()
     for name in as_list(facts.config.data.train_files):
-        if Path(name).parent == rollouts and not Path(name).exists():
+        file = Path(name).expanduser()
+        if file.parent == rollouts and not file.exists():
             raise DatasetError(
                 f"no {name}: the online run trains on the same problems as the offline ones. Make the split with "
                 f"`{facts.command_for('collect')}` first, or name problem files of your own: "

@@ -16,7 +16,7 @@ from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import compute_dtype, trains_adapter
 from fpa_verl.integration.config.weightless import without_weights
-from fpa_verl.rollouts import RolloutDataset, Selection
+from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.fingerprint import local_model_dir
 from fpa_verl.rollouts.reference_cache import arrays_of
 
@@ -34,10 +34,13 @@ def check(facts: RunFacts) -> None:
     """
     if facts.kind.trains and facts.kind.resumes:
         trainer = facts.config.trainer
+        checkpoints = Path(trainer.default_local_dir).expanduser().absolute()
+        left = _size(facts.run_dir) + (0 if checkpoints.is_relative_to(facts.run_dir) else _size(checkpoints))
         kept = "null" if trainer.max_actor_ckpt_to_keep is None else trainer.max_actor_ckpt_to_keep
         _require_room(
-            Path(trainer.default_local_dir).expanduser().absolute(),
+            checkpoints,
             bytes_needed(facts),
+            left,
             f"run_dir={facts.run_dir}: checkpoints, snapshots, the best model and noted logits take up to",
             f"choose run_dir on another disk, or set trainer.max_actor_ckpt_to_keep=1 (it is {kept}) or "
             "trainer.save_freq=-1",
@@ -47,15 +50,16 @@ def check(facts: RunFacts) -> None:
         _require_room(
             facts.cache_folder.absolute(),
             cache_bytes(facts),
+            _size(facts.cache_folder),
             f"reference.source={source}: the cache in {facts.cache_folder} takes",
             "have the dataset on another disk (rollouts=FOLDER), or keep less a token (docs/reference_cache.md)",
         )
 
 
-def _require_room(folder: Path, needed: int, what: str, remedy: str) -> None:
-    """What an earlier attempt left in the folder is written over, or is a part of what is needed."""
+def _require_room(folder: Path, needed: int, left: int, what: str, remedy: str) -> None:
+    """What an earlier attempt left is written over, or is a part of what is needed."""
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    missing = needed - _size(folder) - shutil.disk_usage(there).free
+    missing = needed - left - shutil.disk_usage(there).free
     if missing > 0:
         raise ConfigError(f"{what} {_gb(needed)} GB, {_gb(missing)} more than are free: {remedy}")
 
@@ -84,7 +88,7 @@ def noted_bytes(facts: RunFacts) -> int:
 
 def cache_bytes(facts: RunFacts) -> int:
     """The size of the reference cache that the run makes, of the rows that it covers."""
-    dataset, key = RolloutDataset(facts.rollouts, Selection()), facts.cache_key
+    dataset, key = RolloutDataset.of_all_modes(facts.rollouts), facts.cache_key
     hidden = AutoConfig.from_pretrained(local_model_dir(facts.model_path)).get_text_config().hidden_size
     arrays = arrays_of(key.source, key.k, key.samples, hidden, PrecisionType.to_dtype(key.dtype))
     of_a_token = sum(math.prod(shape) * dtype.itemsize for shape, dtype in arrays.values())

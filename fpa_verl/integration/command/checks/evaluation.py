@@ -96,7 +96,8 @@ def require_base(facts: RunFacts, folder: Path) -> None:
         )
     differing = _other_fingerprints(facts, base)
     mine, other = facts.evaluation, base.info["evaluation"]
-    differing += [name for name in mine if name not in ("problem_sets", "samples") and mine[name] != other.get(name)]
+    sampled = [name for name in dict.fromkeys([*mine, *other]) if name not in ("problem_sets", "samples")]
+    differing += [name for name in sampled if mine.get(name) != other.get(name)]
     differing += [
         f"problem set {source}"
         for source, fingerprint in mine["problem_sets"].items()
@@ -123,7 +124,8 @@ def require_same_evaluation(facts: RunFacts, run_dir: Path) -> None:
         )
     differing = [name for name in _other_fingerprints(facts, run) if name != "model"]
     mine, other = facts.evaluation, run.info["evaluation"]
-    differing += [f"evaluation's {name}" for name in mine if mine[name] != other.get(name)]
+    names = dict.fromkeys([*mine, *other])
+    differing += [f"evaluation's {name}" for name in names if mine.get(name) != other.get(name)]
     if differing:
         raise MismatchError(
             f"evaluation.runs: {run_dir} says of itself that it is evaluated otherwise (its {', '.join(differing)} "
