@@ -9,7 +9,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow test-gpu-versions constraints bench gpu-check lint types check clean
+.PHONY: help setup demo test test-fast test-long test-slow test-gpu-versions constraints bench gpu-check lint types check clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -26,8 +26,14 @@ $(VENV)/.dev: $(VENV)/.cpu
 demo: $(VENV)/.cpu  ## Collect, train three ways with three seeds, compare: `fpa-verl study demo`
 	$(BIN)/fpa-verl study demo
 
-test: setup  ## The quick tests, real trainers for a few steps among them
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Of all tests so many, the slowest, are named at the end.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
+
+test: setup  ## The quick tests, an offline run, GRPO and a collection by real servers among them
+	$(PYTEST) -m "not slow and not patient"
+
+test-long: setup  ## Those that take seconds each: real runs of every kind, memory of whole models
+	$(PYTEST) -m "patient and not slow"
 
 # Mathematics, data, runs, reports, scorer: no Ray, no engine.
 FAST := tests/objectives tests/rollouts tests/trees tests/data_check tests/evaluation tests/runs tests/report tests/study tests/reward
@@ -67,7 +73,7 @@ lint: setup  ## ruff
 types: setup  ## mypy
 	$(BIN)/mypy
 
-check: lint types test  ## What CI runs
+check: lint types test test-long  ## What CI runs
 
 clean:  ## Remove the environments, not the runs
 	rm -rf $(VENV) $(GPU_VENV)

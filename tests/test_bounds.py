@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from fpa_verl.bounds import LARGEST, Bounds, bounded, out_of_bounds
+from fpa_verl.bounds import LARGEST, Bounds, bounded, number_or, out_of_bounds
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,11 @@ def test_the_bound_that_all_have_is_said_where_it_is_the_reason(value):
     @dataclass(frozen=True)
     class Settings:
         beta: float = bounded(1.0, above=0)
+        lam: float | str = number_or("auto", 2.0, at_least=0)
 
-    ((_, _, bounds),) = out_of_bounds(Settings(value))
-    assert str(bounds) == "a number above 0 and of at most 1e+06"
+    (_, _, one), (_, _, other) = out_of_bounds(Settings(value, value))
+    assert str(one) == "a number above 0 and of at most 1e+06"
+    assert str(other) == "auto, or a number of at least 0 and of at most 1e+06"
 
 
 def test_every_field_out_of_bounds_is_named():

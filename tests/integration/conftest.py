@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from fpa_verl.demo import task
+from fpa_verl.integration.forkserver.kept import kept_servers
 from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.rollouts.prompts import BARE
 from tests.integration.step_pairs import write_step_pairs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept():
+    """Runs of the tests share a server to be forked from, as those of a study do; `launch` starts Python anew."""
+    with kept_servers():
+        yield
 
 
 @pytest.fixture

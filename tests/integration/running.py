@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from fpa_verl.files import read_json_lines
+from fpa_verl.integration.forkserver.kept import words_of
 from fpa_verl.paths import RECIPES
 
 DEMO = ("hardware=cpu", "model=tiny", "task=demo")
@@ -41,8 +42,9 @@ def command_for(recipe: str, folder: Path, base_model, *overrides: str, multirun
 
 
 def train(recipe: str, folder: Path, base_model, *overrides: str, **kwargs: bool) -> subprocess.CompletedProcess:
-    command = command_for(recipe, folder, base_model, *overrides, **kwargs)
-    return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=500)
+    """Run it to its end, as a study does: as a fork, where a server is kept (conftest.py)."""
+    _, *arguments = command_for(recipe, folder, base_model, *overrides, **kwargs)
+    return subprocess.run(words_of(arguments), cwd=folder, env=os.environ, capture_output=True, text=True, timeout=500)
 
 
 def offline(folder: Path, base_model, *overrides: str) -> subprocess.CompletedProcess:

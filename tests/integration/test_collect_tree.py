@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -9,10 +10,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from fpa_verl.errors import ConfigError, DatasetError, MismatchError
+from fpa_verl.files import write_json
 from fpa_verl.integration import say
 from fpa_verl.integration.command.checks import settings
 from fpa_verl.integration.config.kinds import facts_of
-from fpa_verl.integration.config.trees import describe_trees, search_settings, trees_at_once
+from fpa_verl.integration.config.trees import describe_trees, search_settings, searched_again, trees_at_once
+from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.problems import read_problems
 from fpa_verl.runs.ledger import read_ledger, read_spending
 from fpa_verl.runs.progress import read_count
@@ -127,6 +130,9 @@ def test_a_finished_search_is_not_repeated_and_no_other_takes_it_for_its_own(col
     monkeypatch.setattr(say, "_listener", said.append)
     assert facts.kind.is_done(facts)
     assert said == [f"{facts.trees}: collected before; delete it to search again"]
+    # Whoever was killed between the trees and what is made of them has that now.
+    assert RolloutDataset(facts.trees / "solutions").manifest.counts["trajectories"] == 6
+    assert (facts.trees / "steps" / "manifest.json").exists()
     with pytest.raises(MismatchError, match=refused):
         other.kind.is_done(other)
     # How many are under way at a time is no matter.
@@ -161,6 +167,33 @@ def test_what_became_of_the_trees_is_said(collecting, monkeypatch):
     assert said[5].startswith("next: ")
     assert "recipe=svpo" in said[5]
     assert f"rollouts={facts.trees}/solutions" in said[6]
+
+
+def test_where_no_solution_could_be_scored_the_scorer_is_named(collecting):
+    facts = collecting()
+    manifest = finish(facts)
+    counts = {name: 0 if name.startswith("status_") else count for name, count in manifest.counts.items()}
+    file = facts.trees / "manifest.json"
+    write_json(file, {**json.loads(file.read_text()), "counts": {**counts, "status_timeout": 6}})
+    with pytest.raises(DatasetError, match="no solution could be scored; mend what the scorer says"):
+        facts.kind.report(facts)
+
+
+def test_later_rounds_search_and_sample_as_the_first_search_did(collecting):
+    facts = collecting(**{"actor_rollout_ref.rollout.top_p": 0.9, "tree.c": 2.0})
+    finish(facts)
+    steps = facts.trees / "steps"
+    manifest = write_steps(TreeDataset(facts.trees), steps, PairRules())
+    found = searched_again(steps, manifest, facts.config)
+    assert (found["tree.c"], found["tree.drop_identical"]) == ("2.0", "true")
+    assert (found["actor_rollout_ref.rollout.top_p"], found["actor_rollout_ref.rollout.top_k"]) == ("0.9", "-1")
+    assert "tree.seed" not in found
+    for key, value, said in (
+        ("data.max_response_length", 99, "set data.max_response_length=64"),
+        ("scale.tree.delimiter", "+", "would with '\\+'"),
+    ):
+        with pytest.raises(MismatchError, match=said):
+            searched_again(steps, manifest, with_values(facts.config, **{key: value}))
 
 
 # ---- real servers -------------------------------------------------------------------------------

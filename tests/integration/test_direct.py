@@ -76,6 +76,7 @@ def near(answers):
 
 
 @pytest.mark.engine
+@pytest.mark.patient
 @pytest.mark.parametrize(("name", "each"), [("collected", N), ("evaluated", 1)])
 def test_both_ways_bring_the_same_answers(found, name, each):
     """Ids of prompts and responses, log-probs, verdicts and what they end with; one problem that failed is missing."""
@@ -87,6 +88,7 @@ def test_both_ways_bring_the_same_answers(found, name, each):
 
 
 @pytest.mark.engine
+@pytest.mark.patient
 def test_among_those_answers_is_everything_that_may_become_of_one(found):
     answers = found["collected"]["direct"]["answers"]
     assert {one["status"] for one in answers} == {"right", "wrong", "error"}
@@ -96,6 +98,7 @@ def test_among_those_answers_is_everything_that_may_become_of_one(found):
 
 
 @pytest.mark.engine
+@pytest.mark.patient
 def test_draws_without_a_seed_are_as_many_and_differ(found):
     direct = found["drawn"]["direct"]["answers"]
     assert [(one["place"], one["sample"]) for one in direct] == [
@@ -105,6 +108,7 @@ def test_draws_without_a_seed_are_as_many_and_differ(found):
 
 
 @pytest.mark.engine
+@pytest.mark.patient
 def test_training_prompts_leave_the_same_fields_and_tags_for_verl(found):
     """Under the same keys, for its workers, its metrics and its log of rollouts; drawn anew, so of other lengths."""
     loops, direct = (found["trained"][way] for way in ("loops", "direct"))
@@ -118,6 +122,7 @@ def test_training_prompts_leave_the_same_fields_and_tags_for_verl(found):
 
 
 @pytest.mark.engine
+@pytest.mark.patient
 def test_one_engine_answers_for_one_model_after_another(found, models, tmp_path):
     """As an engine that started with it would, and with the first again in the end."""
     b, refused, a_again = found["loaded"]

@@ -163,6 +163,7 @@ def test_a_task_of_ones_own_is_looked_at_whatever_the_order_of_arguments(chained
     assert {one.name for one in tmp_path.iterdir()} == {"my recipes", "lock"}
 
 
+@pytest.mark.patient
 def test_an_engine_that_runs_already_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(preflight, "check", lambda _: None)
     monkeypatch.setattr(preflight, "notes", lambda _: ())
@@ -185,6 +186,7 @@ def test_a_configuration_file_of_ones_own_is_looked_at(tmp_path, monkeypatch):
     assert "python -m verl.trainer.main_ppo --config-dir" in said
 
 
+@pytest.mark.patient
 def test_a_dataset_of_another_scorer_is_doubtful(chained_additions, base_model, tmp_path):
     def dataset(*overrides):
         found = examined(

@@ -114,6 +114,7 @@ def test_in_a_sweep_of_verls_entry_each_job_is_checked(verls):
     assert ["4096" in errors[0], "8192" in errors[1], len(errors)] == [True, True, 2], done.stderr[-3000:]
 
 
+@pytest.mark.patient
 def test_verls_entry_trains_resumes_and_writes_down_what_was_typed(verls, chained_additions, tmp_path):
     # After one update at this rate right trajectories have lost all, which stops a run at its second step.
     stops = ("actor_rollout_ref.actor.optim.lr=1", "collapse.action=stop", "collapse.window=1")
@@ -166,6 +167,7 @@ recipe_name: mine
 OWN_FOLDER = ["--config-dir", "my recipes", "recipe=mine"]
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize(
     ("jobs", "start", "arguments"),
     [

@@ -94,6 +94,10 @@ def test_where_no_server_has_an_error_that_of_a_request_is_quoted(tmp_path, said
     assert first_error(tmp_path) == "TypeError: can only concatenate"
     (tmp_path / "worker-c.err").write_text(LATER)
     assert first_error(tmp_path) == "ValueError: a later one"
+    # Of an earlier run on the same cluster.
+    for log in tmp_path.iterdir():
+        os.utime(log, (1, 1))
+    assert first_error(tmp_path) is None
 
 
 def test_an_error_of_every_request_is_said_once_with_its_trace(caplog):

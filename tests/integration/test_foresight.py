@@ -241,6 +241,7 @@ def test_what_is_missing_or_damaged_of_earlier_looks_is_left_out(looking):
     assert looking.look(2, earlier) == {}
 
 
+@pytest.mark.patient
 def test_a_lambda_that_is_found_comes_with_the_batch(one_process, base_model, chained_additions):
     def drifted(*words):
         actor = worker(base_model, "fpa_offline", *words)
@@ -289,6 +290,7 @@ def auto_run(workspace, base_model):
     return run_dir
 
 
+@pytest.mark.patient
 def test_looks_stand_at_their_steps(auto_run):
     found = looked(auto_run)
     # The first before any update; nothing was foreseen before the second that follows it.
@@ -299,6 +301,7 @@ def test_looks_stand_at_their_steps(auto_run):
     assert not (auto_run / "foresight").exists(), "logits are left at the end of a run"
 
 
+@pytest.mark.patient
 def test_lambda_is_what_the_last_look_found(auto_run):
     found, lam = looked(auto_run), 1.5
     for step in range(1, 9):
@@ -312,6 +315,7 @@ def test_lambda_is_what_the_last_look_found(auto_run):
     assert read_run(auto_run).training["hyper_parameters"]["lam"] == "auto"
 
 
+@pytest.mark.patient
 def test_a_look_that_training_goes_by_is_part_of_its_cost(auto_run, workspace, base_model):
     """And one beside it an evaluation; the same looks, on two workers."""
     seconds = sum(values.get("seconds", 0.0) for values in looked(auto_run).values())

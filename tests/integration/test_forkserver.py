@@ -16,6 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fpa_verl.integration.forkserver import server
+from fpa_verl.integration.forkserver.kept import FOLDER
 from fpa_verl.integration.forkserver.start import CLIENT, forked_workers
 
 RECIPE = OmegaConf.create(
@@ -32,8 +33,10 @@ RECIPE = OmegaConf.create(
 def python():
     """What Ray is told to start in the place of Python."""
     config = RECIPE.copy()
-    with forked_workers(config):
-        yield shlex.split(config.ray_kwargs.ray_init.runtime_env.py_executable)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(FOLDER, raising=False)
+        with forked_workers(config):
+            yield shlex.split(config.ray_kwargs.ray_init.runtime_env.py_executable)
 
 
 def started(python: list[str], folder: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -54,6 +57,7 @@ def wait_for(condition) -> None:
     raise AssertionError("it did not happen")
 
 
+@pytest.mark.patient
 def test_a_fork_is_the_process_that_was_wanted(python, tmp_path) -> None:
     code = """
 import json, os, sys
@@ -150,6 +154,7 @@ def test_who_wants_something_else_gets_it(changed) -> None:
         assert config == before
 
 
+@pytest.mark.patient
 def test_ray_s_workers_are_forks(tmp_path) -> None:
     code = f"""
 import sys, ray

@@ -54,6 +54,7 @@ def test_of_off_rl_they_are_those_of_its_terms(base_model, chained_additions):
         assert found[side] == pytest.approx(norm_of(loss, policy), rel=1e-4)
 
 
+@pytest.mark.patient
 def test_of_pairs_they_are_those_that_flow_through_each_member(base_model, chained_additions):
     """DPO's gradient through y_w is -(beta / n) sigmoid(-beta margin) grad log pi(y_w) for n pairs."""
     actor = worker(base_model, "dpo")
@@ -73,6 +74,7 @@ def test_of_pairs_they_are_those_that_flow_through_each_member(base_model, chain
         assert found[side] == pytest.approx(norm_of(loss, policy), rel=1e-4)
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("recipe", ["fpa_offline", "kto"])
 def test_measuring_changes_nothing_of_the_update(base_model, chained_additions, recipe):
     results = []
@@ -87,6 +89,18 @@ def test_measuring_changes_nothing_of_the_update(base_model, chained_additions, 
     for before, after in zip(*results, strict=True):
         for name in ("loss", "grad_norm", "right/log_prob", "wrong/log_prob"):
             assert before[name] == after[name], name
+
+
+def test_measuring_takes_nothing_of_what_training_draws(base_model, step_pairs):
+    """The dropout of svpo's value head."""
+    results = []
+    for measures in (False, True):
+        actor = worker(base_model, "svpo")
+        torch.manual_seed(0)
+        if measures:
+            measured(actor, batch(step_pairs, "pair")[1])
+        results.append(update(actor, batch(step_pairs, "pair")[1]))
+    assert results[0]["value_regression"] == results[1]["value_regression"]
 
 
 def test_where_all_are_right_they_are_the_whole_gradient_and_none(base_model, chained_additions):

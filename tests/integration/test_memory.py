@@ -53,6 +53,7 @@ def weights(layers: int) -> int:
     return 32_768 * 256 + 256 + layers * (attention + 3 * 256 * 512 + 2 * 256)
 
 
+@pytest.mark.patient
 def test_what_stays_is_the_arithmetic_by_hand():
     found = small("fpa_offline")
     shares = {"parameters": 4, "gradients": 4, "moments": 8, "reference": 2}
@@ -98,6 +99,7 @@ def test_old_log_probs_come_with_the_entropy_which_takes_logits_twice_more():
     assert small("grpo_baseline", coefficient).forward > small("grpo_baseline").forward + logits
 
 
+@pytest.mark.patient
 def test_a_value_head_takes_its_weights_and_what_it_reads():
     """The last hidden states once more in single precision, and as many again after dropout."""
     without, found = small("dpo"), small("svpo")
@@ -106,6 +108,7 @@ def test_a_value_head_takes_its_weights_and_what_it_reads():
     assert states < found.forward - without.forward < 4 * states
 
 
+@pytest.mark.patient
 def test_every_layer_adds_the_same():
     """By which 36 layers are reckoned from 2 and 3."""
     for recipe in ("fpa_offline", "grpo_baseline"):
@@ -148,6 +151,7 @@ def test_so_are_those_whose_configuration_does_not_say(kind, message, monkeypatc
         require_equal_layers(CONFIG_MAPPING[kind](), "X")
 
 
+@pytest.mark.patient
 def test_a_step_that_does_not_end_is_given_up(monkeypatch):
     monkeypatch.setattr(planning, "LIMIT_S", 1)
     with pytest.raises(
@@ -156,6 +160,7 @@ def test_a_step_that_does_not_end_is_given_up(monkeypatch):
         planned([("off_rl", composed("off_rl"))], SMALL, [1])
 
 
+@pytest.mark.patient
 def test_without_flash_attention_a_gradient_of_the_logits_is_made_beside_them():
     """What flash-attn's cross-entropy overwrites stays."""
     logits = 2_048 * 32_768 * 2
@@ -165,6 +170,7 @@ def test_without_flash_attention_a_gradient_of_the_logits_is_made_beside_them():
         assert packed.static == flash.static
 
 
+@pytest.mark.patient
 def test_checkpointing_dtypes_and_adapters_are_the_recipes():
     without = small("off_rl", "actor_rollout_ref.model.enable_gradient_checkpointing=false")
     assert without.forward > small("off_rl").forward
@@ -221,6 +227,7 @@ def test_the_headers_say_what_they_should():
     assert len(HEADERS) == 12
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize(("model", "recipe", "overrides", "gpus", "static", "peak"), HEADERS)
 def test_headers_are_what_is_measured(model, recipe, overrides, gpus, static, peak):
     found = step_memory(composed(recipe, *overrides), configuration(model), gpus)
@@ -299,6 +306,7 @@ def test_a_model_that_verls_engine_cannot_be_given_is_said_in_one_line():
         planning._step_memory(composed("off_rl"), falcon, 1)
 
 
+@pytest.mark.patient
 def test_a_micro_batch_has_the_tokens_that_are_asked_for():
     """And not those of whole sequences that go into it."""
     less, more = (small("off_rl", f"{TOKENS}={tokens}") for tokens in (1_024, 2_047))
@@ -325,6 +333,7 @@ def test_known_models_are_the_recipes(model):
     assert model in paths
 
 
+@pytest.mark.patient
 def test_the_command_needs_no_workload_and_80_columns(tmp_path, monkeypatch):
     SMALL.save_pretrained(tmp_path)
     monkeypatch.setattr(console, "width", 80)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from verl.utils import tensordict_utils as tu
 
 from fpa_verl.integration.config.mixing import Probe
+from fpa_verl.integration.trainers.mixing import MixingWeight
 from fpa_verl.integration.workers import gradients
 from fpa_verl.integration.workers.mixing import MIXING_WEIGHT, PROBE
 from fpa_verl.objectives.mixing import estimate
@@ -42,6 +44,7 @@ def gradient(actor, data, monkeypatch) -> torch.Tensor:
     return sum(found[1:], found[0])
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("pairwise", ["dpo", "rpo", "simper_fpa"])
 def test_the_gradient_of_the_mix_is_the_mix_of_the_gradients(base_model, of_both_modes, monkeypatch, pairwise):
     weights = (0.3, 1.0, 0.0)
@@ -58,6 +61,7 @@ def test_the_gradient_of_the_mix_is_the_mix_of_the_gradients(base_model, of_both
     torch.testing.assert_close(mix, 0.3 * traces + 0.7 * empty, rtol=1e-4, atol=1e-6 * float(traces.norm()))
 
 
+@pytest.mark.patient
 def test_all_of_one_mode_is_dpo_on_that_mode_alone(base_model, of_both_modes):
     for alpha, columns in ((1.0, (0, 1)), (0.0, (2, 3))):
         rows, data = batch(of_both_modes, "pair_of_each_mode")
@@ -148,3 +152,19 @@ def test_moments_are_those_of_the_gradients_by_hand(base_model, of_both_modes):
         assert found[f"mixing/{name}"] == pytest.approx(getattr(expected, name), rel=1e-3, abs=1e-4 * size), name
     assert found["mixing/alpha"] == pytest.approx(expected.alpha(), abs=1e-3)
     assert found["mixing/error"] <= min(found["mixing/trace_error"], found["mixing/empty_error"]) + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("known", "due"),
+    [
+        ([], range(1, 23)),
+        ([1], [1, *range(11, 23)]),
+        ([1, 11], [1, 11, 21, 22]),
+        # That of step 11 was lost with the run that made it, and was made again behind the checkpoint.
+        ([1, 13], [1, 11, 12, 13, 21, 22]),
+    ],
+)
+def test_an_estimate_that_a_kill_cost_is_made_anew(known, due):
+    weight = object.__new__(MixingWeight)
+    weight._settings, weight.is_estimated, weight._known = SimpleNamespace(every=10), True, dict.fromkeys(known, 0.5)
+    assert [step for step in range(1, 23) if weight.is_due(step)] == list(due)

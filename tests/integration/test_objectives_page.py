@@ -58,6 +58,7 @@ def test_one_file_and_one_recipe_make_an_objective(copy, base_model, chained_add
     assert '"objective": "floor_rl"' in (run_dir / "run.json").read_text()
 
 
+@pytest.mark.patient
 def test_the_page_names_every_recipe_and_nothing_else():
     table = PAGE[PAGE.index("| recipe |") : PAGE.index("r is log pi")]
     named = set(re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if "|" in line)))

@@ -226,6 +226,7 @@ def test_a_slip_in_a_file_is_refused_and_what_is_meant_is_named(compose, lines, 
     assert all(slip in str(refused.value) for slip in slips)
 
 
+@pytest.mark.patient
 def test_a_number_of_scale_that_is_set_in_vain(tmp_path):
     text = "defaults: [ppo_trainer, recipe: fpa_offline, _self_]\nactor_rollout_ref: {actor: {optim: {lr: 2.0e-6}}}\n"
     (tmp_path / "mine.yaml").write_text(text)
@@ -256,6 +257,7 @@ def test_keys_of_ones_own_are_nobodys_business(compose, lines):
     compose(f"defaults: [ppo_trainer, recipe: off_rl, _self_]\n{lines}\n")
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize(
     ("lines", "words", "keys"),
     [

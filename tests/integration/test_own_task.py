@@ -107,6 +107,7 @@ def imported(folder: Path, model: Path, problems: int) -> None:
     )
 
 
+@pytest.mark.patient
 def test_300_problems_pass_the_checks_of_every_recipe(tmp_path, monkeypatch, qwen2_5):
     monkeypatch.chdir(tmp_path)
     commands = written_task(tmp_path, qwen2_5, 300, "--response-tokens", "64")
@@ -125,6 +126,7 @@ def test_300_problems_pass_the_checks_of_every_recipe(tmp_path, monkeypatch, qwe
         preflight.check(facts_of(composed_as_typed(command + model)))
 
 
+@pytest.mark.patient
 def test_12000_problems(tmp_path, monkeypatch, qwen2_5):
     monkeypatch.chdir(tmp_path)
     commands = written_task(tmp_path, qwen2_5, 12_000)
@@ -150,6 +152,7 @@ def test_rollouts_at_hand_are_measured_and_not_collected_again(tmp_path, monkeyp
     assert config.data.train_batch_size == 16
 
 
+@pytest.mark.patient
 def test_the_command_composes_it_as_typed(tmp_path, monkeypatch, qwen2_5, launch):
     monkeypatch.chdir(tmp_path)
     commands = written_task(tmp_path, qwen2_5, 60, "--response-tokens", "64")
@@ -201,6 +204,7 @@ def as_on_the_page(tmp_path, monkeypatch, qwen2_5) -> Path:
     return tmp_path
 
 
+@pytest.mark.patient
 def test_the_pages_commands_as_typed(as_on_the_page):
     """Those that make files are run; those that train compose, and what can be checked of them is."""
     commands = page_commands()

@@ -54,6 +54,7 @@ def test_a_packed_step_is_the_padded_one(base_model, chained_additions, caches, 
     require_same(step(base_model, chained_additions, caches, source), padded[source])
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("shares", [2])
 def test_processes_that_share_every_sequence_take_the_padded_step(
     base_model, chained_additions, caches, padded, tmp_path, shares

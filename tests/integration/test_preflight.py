@@ -465,6 +465,7 @@ def test_a_verl_outside_the_supported_range(monkeypatch, found):
         versions.check_verl()
 
 
+@pytest.mark.patient
 def test_the_command_prints_one_line_and_exits_1(launch, tmp_path):
     done = launch("recipe=fpa_offline", *DEMO, "rollouts=nowhere")
     assert done.returncode == 1

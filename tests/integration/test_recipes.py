@@ -64,6 +64,7 @@ def test_off_rl_and_fpa_differ_in_the_policy_loss_alone():
     assert fpa == off_rl
 
 
+@pytest.mark.patient
 def test_unknown_recipe_lists_those_that_exist(launch):
     done = launch("recipe=nope")
     assert done.returncode != 0
@@ -72,6 +73,7 @@ def test_unknown_recipe_lists_those_that_exist(launch):
         assert name in done.stderr
 
 
+@pytest.mark.patient
 def test_cfg_job_starts_no_ray_and_takes_overrides(launch):
     done = launch("recipe=fpa_offline", *DEMO, "actor_rollout_ref.actor.policy_loss.lam=5", "--cfg", "job")
     assert done.returncode == 0, done.stderr
@@ -79,6 +81,7 @@ def test_cfg_job_starts_no_ray_and_takes_overrides(launch):
     assert "ray" not in done.stderr.lower()
 
 
+@pytest.mark.patient
 def test_verls_own_main_finds_the_recipes(launch):
     done = launch("+recipe=fpa_offline", *DEMO, "--cfg", "job", module="verl.trainer.main_ppo")
     assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ from tests.integration.seeded_draws import DRAWS, PROMPT, PROMPTS
 
 
 @pytest.mark.engine
+@pytest.mark.patient
 def test_draws_are_the_same_whether_prompts_are_read_at_once_or_in_parts(base_model):
     """All prompts in one step; then each over two steps and more, with the next one's beginning beside its end."""
     budgets = [2 * PROMPT * PROMPTS, PROMPT // 3]

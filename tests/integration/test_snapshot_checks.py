@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from fpa_verl.errors import ConfigError, DatasetError, MismatchError
 from fpa_verl.files import append_json_line, write_json
-from fpa_verl.integration.command.checks import evaluation
+from fpa_verl.integration.command.checks import disk, evaluation
 from fpa_verl.integration.command.checks.disk import bytes_needed
 from fpa_verl.integration.config.identity import describe_evaluation, describe_run
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.report.statistics.base import base_notes, with_pooled_base
 from fpa_verl.runs.inputs import MODEL_FILE
-from fpa_verl.runs.names import BEST_MODEL
+from fpa_verl.runs.names import BEST_MODEL, RUN_FILE
 from fpa_verl.runs.record import open_run, record_base, record_evaluation
 from fpa_verl.runs.run import read_run
 from fpa_verl.runs.snapshots import keep_best_snapshot, not_evaluated, snapshot_folder, snapshots_of
@@ -180,3 +182,39 @@ def test_snapshots_every_so_many_steps_is_bounded(facts):
 
 def test_the_info_of_made_up_runs_is_what_runs_have(facts):
     assert INFO.keys() - {"dataset"} <= describe_run(facts()).keys()
+
+
+def test_an_evaluation_by_another_decoding_is_no_base_and_no_snapshot_s(facts, tmp_path):
+    """The usual one is not named."""
+    base = evaluated(tmp_path / "base", facts(recipe="evaluate"))
+    run = with_snapshots(tmp_path / "run", facts())
+    for folder in (base, run):
+        info = json.loads((folder / RUN_FILE).read_text())
+        info["evaluation"]["decoding"] = {"kind": "beam"}
+        write_json(folder / RUN_FILE, info)
+    with pytest.raises(MismatchError, match="its decoding differs"):
+        evaluation.check(facts(f"evaluation.base={base}"))
+    with pytest.raises(MismatchError, match="its evaluation's decoding differs"):
+        evaluation.check(facts(f"evaluation.runs=[{run}]", recipe="evaluate_snapshots"))
+
+
+def test_a_best_model_that_a_kill_cost_is_kept_by_the_same_command(facts, tmp_path):
+    run = with_snapshots(tmp_path / "run", facts())
+    (source,) = facts().evaluation["problem_sets"]
+    record_evaluation(run, attempt=1, step=50, problems={source: outcomes(3)}, trained=True)
+    asked = facts(f"evaluation.runs=[{run}]", recipe="evaluate_snapshots")
+    assert asked.kind.is_done(asked)
+    assert (run / BEST_MODEL / "model.safetensors").read_bytes() == b"50"
+
+
+def test_what_a_run_has_kept_already_needs_no_room(facts, tmp_path, monkeypatch):
+    words = (f"run_dir={tmp_path}/run", "scale.offline.steps=100", "snapshots.every=50")
+    run, kept = facts(*words), 1000
+    (tmp_path / "run" / "snapshots").mkdir(parents=True)
+    (tmp_path / "run" / "snapshots" / "some").write_bytes(bytes(kept))
+    free = bytes_needed(run) - kept
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    disk.check(run)
+    free -= 1
+    with pytest.raises(ConfigError, match=r"0\.0 GB, 0\.0 more than are free"):
+        disk.check(run)

@@ -156,6 +156,7 @@ def runs(trees, tmp_path_factory, base_model) -> Path:
 
 
 @pytest.mark.engine
+@pytest.mark.patient
 def test_step_dpo_trains(runs):
     run = read_run(runs / "step_dpo")
     assert (run.finished, run.recipe, run.training["objective"]) == (True, "step_dpo", "dpo")
@@ -169,6 +170,7 @@ def test_step_dpo_trains(runs):
 
 
 @pytest.mark.engine
+@pytest.mark.patient
 def test_a_report_counts_the_tokens_of_the_search_and_draws_a_tree(runs):
     folders = [str(runs / "step_dpo"), str(runs / "kto")]
     words = ["report", *folders, "--compare", "cost", "--out", str(runs / "report")]

@@ -160,6 +160,7 @@ class DyingLater(Writer):
         return await super().do_collect(name)
 
 
+@pytest.mark.patient
 def test_after_a_death_the_trees_that_are_missing_are_searched_and_are_the_same(of, tokenizer, tmp_path):
     roots = {problem.problem_id: (problem, PROMPT) for problem in problems(40)}
     writer = TreeWriter(tmp_path / "d", {"search": {}})

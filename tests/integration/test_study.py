@@ -17,7 +17,7 @@ from fpa_verl.runs.snapshots import not_evaluated, snapshots_of
 from fpa_verl.study.state import Diary
 from tests.integration.running import DEMO
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.patient]
 
 STUDY = """
 folder: {folder}/study

@@ -8,13 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fpa_verl.demo import task
 from fpa_verl.demo.make import place_base_model
 from fpa_verl.files import read_json_lines
 from fpa_verl.objectives.value_head import FILE, ValueHead
+from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.runs.run import read_run
+from fpa_verl.trees import TreeDataset
 from tests.integration.running import WITHOUT_VALIDATION, metrics, train
 from tests.integration.step_pairs import write_step_pairs
 
+pytestmark = pytest.mark.patient
 STEPS = 4
 LOGGED = ("preference", "likelihood", "value_regression", "value_ranking", "value_error", "values_in_order")
 
@@ -93,10 +97,28 @@ def test_a_run_that_starts_from_another_goes_on_with_its_head(whole_run, workspa
 
 @pytest.mark.engine
 @pytest.mark.slow
-def test_vllm_serves_a_model_that_has_a_head_beside_it(whole_run, workspace):
-    from fpa_verl.demo import task
-    from fpa_verl.rollouts.problems import Problem, write_problems
+def test_a_search_goes_by_the_head_that_a_run_has_left(whole_run, workspace):
+    """Backed up from leaves at which no solution ends, where values are 0 without it."""
+    problems = [
+        Problem.from_text(f"t{i}", problem.text, problem.answer, task.DATA_SOURCE)
+        for i, problem in enumerate(task.distinct_problems(8, seed=9))
+    ]
+    write_problems(workspace / "searched.parquet", problems, "train")
+    words = (f"problems.train={workspace}/searched.parquet", "validation.fraction=0", "tree.simulations=8")
+    totals = []
+    for name, more in (("without", ()), ("with", (f"tree.value_model={snapshot(whole_run, STEPS)}",))):
+        done = train("collect_tree", workspace, workspace / "base_model", f"trees={workspace}/{name}", *words, *more)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        trees = TreeDataset(workspace / name)
+        assert ("values" in trees.manifest.search) == (name == "with")
+        totals.append([node.total for tree in trees for node in tree.nodes])
+    assert all(total == int(total) for total in totals[0])
+    assert any(total != int(total) for total in totals[1])
 
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_vllm_serves_a_model_that_has_a_head_beside_it(whole_run, workspace):
     problems = [
         Problem.from_text(f"t{i}", problem.text, problem.answer, task.DATA_SOURCE)
         for i, problem in enumerate(task.distinct_problems(8, seed=9))

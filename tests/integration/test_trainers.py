@@ -132,6 +132,7 @@ def test_the_flat_loop_of_the_docs_takes_the_trainers_steps(offline_run, workspa
         assert trained["actor/grad_norm"] == pytest.approx(norm, rel=2e-4), step
 
 
+@pytest.mark.patient
 def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
     done = offline(
         workspace,
@@ -164,6 +165,7 @@ def test_two_workers_give_the_same_losses(offline_run, workspace, base_model):
         assert noted.policy == pytest.approx(one[key].policy, abs=5e-3), key
 
 
+@pytest.mark.patient
 def test_preference_pairs_train_without_anything_to_evaluate_by(tmp_path, base_model):
     asked = [{"role": "user", "content": problem.text} for problem in task.distinct_problems(16, seed=4)]
     pairs = [
@@ -281,6 +283,7 @@ def test_a_run_without_progress_stops_early_and_says_so(workspace, base_model):
     assert "stopped early before; delete it to train again" in again.stdout
 
 
+@pytest.mark.patient
 def test_a_finished_run_goes_on_where_it_stopped(offline_run, workspace, base_model):
     done = offline(workspace, base_model, f"trainer.total_training_steps={STEPS + 2}", AHEAD, *WITHOUT_VALIDATION)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -258,6 +258,7 @@ def test_the_reference_has_no_head(base_model):
 # ---- several processes ----------------------------------------------------------------------------
 
 
+@pytest.mark.patient
 def test_two_processes_take_the_steps_of_one(base_model, step_pairs, tmp_path):
     """Two steps of four pairs, of which each process has two with more or fewer step ends than the other's."""
     alone = valued(base_model, LEARNING)

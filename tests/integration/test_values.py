@@ -78,6 +78,7 @@ def test_whoever_waits_hears_of_a_death_and_nobody_waits_for_ever():
 
 
 @pytest.mark.engine
+@pytest.mark.patient
 def test_values_are_those_of_the_head_on_the_last_hidden_state(tmp_path):
     place_base_model(tmp_path, "habit")
     folder = tmp_path / "model"

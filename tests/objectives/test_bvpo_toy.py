@@ -371,6 +371,7 @@ def below(left: tuple[float, float], right: tuple[float, float]) -> bool:
     return right[0] - left[0] > 4 * math.hypot(left[1], right[1])
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("step", [0.5, 8.0])
 def test_training_on_right_labels(step):
     """A pair that is always right: noise dies out with the gradient, bias does not, and no mix gains anything.
@@ -381,6 +382,7 @@ def test_training_on_right_labels(step):
     assert all(below(left, right) for left, right in pairwise(found))
 
 
+@pytest.mark.patient
 def test_training_on_labels_of_which_some_are_wrong():
     """Noise that stays: it counts where steps are long, as the bound of SGD has it, and bias where they are short."""
     short = [trained(alpha, step=0.5, wrong=0.2) for alpha in (1, 0.5, 0.25)]

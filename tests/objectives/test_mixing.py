@@ -161,6 +161,7 @@ CASES = {
 }
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("case", CASES)
 def test_alpha_from_sampled_pairs(case):
     """Over seeds: the exact one on average, as far off as the jackknife says."""

@@ -184,6 +184,7 @@ def test_runs_of_no_figure_are_an_error(tmp_path):
         figures(tmp_path)
 
 
+@pytest.mark.patient
 def test_the_command_draws_a_file_a_figure(everything):
     done = CliRunner().invoke(app, ["report", str(everything), "--compare", "figures"])
     assert done.exit_code == 0, done.output

@@ -51,14 +51,16 @@ def test_standard_error_is_over_problems(tmp_path):
         ({"fingerprints": {**INFO["fingerprints"], "scorer": "other"}}, "scorer"),
         ({"evaluation": {**INFO["evaluation"], "problem_sets": {"toy": "x"}}}, "evaluation set"),
         ({"evaluation": {**INFO["evaluation"], "temperature": 1.0}}, "evaluation's temperature"),
+        ({"evaluation": {**INFO["evaluation"], "decoding": "beam"}}, "evaluation's decoding"),
         ({"hardware": {"devices": 2, "device": "other"}}, "kind of device"),
     ],
 )
 def test_refuses_runs_that_differ_and_says_in_what(tmp_path, change, what):
     make_run(tmp_path / "a", [1, 2])
     make_run(tmp_path / "b", [1, 2], **change)
-    with pytest.raises(MismatchError, match=f"their {what} differs"):
-        wallclock.compare(find_runs([tmp_path]))
+    for names in ("ab", "ba"):
+        with pytest.raises(MismatchError, match=f"their {what} differs"):
+            wallclock.compare(find_runs([tmp_path / name for name in names]))
 
 
 def test_data_from_another_device_is_not_added_up(tmp_path):

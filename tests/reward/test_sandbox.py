@@ -95,6 +95,7 @@ def test_time_that_others_took_is_not_the_answer_s(pool):
         assert pool.grade(answer="WORK", ground_truth="WORK", cpu_limit_s=1.0) == "right"
 
 
+@pytest.mark.patient
 def test_a_hang_a_crash_an_eater_and_a_spinner_among_a_thousand_change_nothing_about_the_others():
     """The others: 1 for 1, 2 for 1, 3 for 3, ... by eight threads through two children."""
     bad = {400: ("HANG", "timeout"), 500: ("CRASH", "error"), 600: ("EAT", "error"), 700: ("SPIN", "wrong")}

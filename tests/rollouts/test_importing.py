@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fpa_verl.data_check import check_dataset
-from fpa_verl.errors import ConfigError, DatasetError
+from fpa_verl.errors import ConfigError, DatasetError, MismatchError
 from fpa_verl.reward.function import OURS, named
 from fpa_verl.rollouts import RolloutDataset
 from fpa_verl.rollouts.importing import import_rollouts
@@ -319,3 +319,14 @@ def test_a_file_beside_it_is_found_as_python_finds_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     assert named("mine.py:grade")("toy", "x", "4").status == "right"
+
+
+def test_another_selection_of_the_same_records_is_refused_where_the_first_is(tmp_path, base_model):
+    """It may have fewer shards, behind which those of the first would be left."""
+    records = [{"problem": "6*7", "response": text, "answer": "42"} for text in ("42", "41", "40")]
+    files = record_files([write(tmp_path / "r.jsonl", records)])
+    put = {"prompt": BARE, "validation_fraction": 0.0}
+    for _ in range(2):
+        import_rollouts(files, str(base_model), tmp_path / "d", **put)
+    with pytest.raises(MismatchError, match=r"begun with another .*trajectories"):
+        import_rollouts(files, str(base_model), tmp_path / "d", **put, mode="empty")

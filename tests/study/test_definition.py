@@ -56,6 +56,20 @@ def test_what_is_left_out_has_a_value(tmp_path):
         ("folder: f\narms: {a: {recipe: sft, overides: [x=1]}}\n", "overides"),
         ("folder: f\narms: {a: {recipe: sft, overrides: [data.seed=3]}}\n", "data.seed=3 is the study's to set"),
         ("folder: f\narms: {a: {recipe: sft, overrides: [verbose]}}\n", "write KEY=VALUE"),
+        ("folder: f\noverrides: [verbose]\narms: {a: {recipe: sft}}\n", "overrides: 'verbose' is no override"),
+        (
+            "folder: f\nparts: {p: {overrides: [data.seed=3], arms: {a: {recipe: sft}}}}\n",
+            "part p: data.seed=3 is the study's to set",
+        ),
+        (
+            "folder: f\narms: {a: {recipe: dpo, choose: ['reference.source=topk,forward']}}\n",
+            "reference.source is no setting to choose",
+        ),
+        (
+            "folder: f\narms:\n  a: {recipe: dpo, overrides: [reference.source=topk, reference.k=8]}\n"
+            "  b: {recipe: dpo, overrides: [reference.source=topk]}\n",
+            "arms a and b: both read the cache of reference.source=topk, made with reference.k=8 and with none",
+        ),
         ("folder: f\nseeds: [0, 0]\narms: {a: {recipe: sft}}\n", "each once"),
         ("folder: f\nseeds: [zero]\narms: {a: {recipe: sft}}\n", "zero"),
         ("folder: f\nbase_model: m\nparts: {p: {arms: {a: {recipe: sft}}}}\n", "belong into the parts"),

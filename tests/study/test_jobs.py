@@ -174,8 +174,10 @@ def test_without_snapshots_a_run_validates_as_its_recipe_says(tmp_path):
 
 
 def test_a_cache_that_arms_read_is_made_before_them(tmp_path):
-    arms = {"fpa": Arm("fpa_offline", overrides=["reference.source=topk"]), "off": Arm("off_rl")}
-    found = jobs(small(tmp_path, arms=arms))
+    words = ["reference.source=topk", "reference.k=8", "scale.lam=1"]
+    found = jobs(small(tmp_path, arms={"fpa": Arm("fpa_offline", overrides=words), "off": Arm("off_rl")}))
+    assert "reference.source=topk reference.k=8" in found["cache_reference, topk"].words
+    assert "scale.lam" not in found["cache_reference, topk"].words
     assert "cache_reference, topk" in found["fpa, seed 0"].needs
     assert "cache_reference, topk" not in found["off, seed 0"].needs
     assert found["cache_reference, topk"].folder == tmp_path / "rollouts" / "reference" / "topk"
@@ -389,6 +391,17 @@ def test_the_plan_goes_by_what_was_measured_here_and_else_by_the_file(tmp_path):
     assert row == ["off", "2", "1", "0.5", "0.5"]
 
 
+def test_what_a_part_took_says_nothing_of_another_model_s(tmp_path):
+    part = {"arms": {"off": Arm("off_rl")}}
+    study = small(tmp_path, arms={}, parts={"small": Part(**part), "large": Part(**part, minutes_times=2.0)})
+    study.minutes = {"off_rl": 3.0}
+    every = Jobs(study).all()
+    found = {job.name: job for job in every}
+    ahead = Ahead(study, Diary(tmp_path / "study.json", jobs={"small: off, seed 0": Past(0.0, 30.0)}))
+    assert ahead.expected(found["small: off, seed 1"], every) == (30.0, True)
+    assert ahead.expected(found["large: off, seed 0"], every) == (360.0, False)
+
+
 def test_a_rung_is_not_taken_to_last_as_long_as_a_whole_run(tmp_path):
     study = halved(tmp_path, minutes={"fpa_offline": 3.0})
     every = Jobs(study).all()
@@ -421,6 +434,11 @@ def test_what_a_dead_process_left_is_no_running_job(tmp_path):
     diary.begin()
     diary.jobs[job.name] = Past(0.0)
     assert phase_of(job, diary) == "running"
+    # Killed, and begun again with something else.
+    diary.begin()
+    assert phase_of(job, diary) == "failed"
+    make_run(job.folder, [1, 2], command=job.words)
+    assert phase_of(job, diary) == "done"
 
 
 def test_a_launcher_is_handed_the_runs_as_they_are(tmp_path):

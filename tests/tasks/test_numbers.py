@@ -77,6 +77,8 @@ def test_what_the_model_has_no_room_for_is_refused():
     assert numbers(measured(), "cpu").response_tokens == 512 - 64
     with pytest.raises(ConfigError, match=r"knows 512 positions: .* has 49 tokens, and 500 .* --response-tokens 448"):
         numbers(measured(), "cpu", 500)
+    with pytest.raises(ConfigError, match=r"knows 512 positions, and the longest prompt has 600 tokens: leave long"):
+        numbers(measured(prompt_tokens=600), "cpu")
 
 
 def test_long_pairs_get_a_micro_batch_of_their_own():

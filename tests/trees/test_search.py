@@ -359,6 +359,27 @@ def test_what_a_sampler_raises_comes_through():
         asyncio.run(run())
 
 
+def test_searches_that_end_together_with_one_that_raises_are_handed_out_before_it_is_raised(monkeypatch):
+    """They are paid for."""
+
+    async def advance(search: TreeSearch, *_: object) -> bool:
+        if search.tree.problem_id == "p0":
+            raise OSError("no server")
+        return True
+
+    monkeypatch.setattr("fpa_verl.trees.driver.advance", advance)
+    ended = []
+
+    async def run() -> None:
+        searches = [TreeSearch(MANY, problem(name), PROMPT) for name in ("p0", "p1", "p2")]
+        async for search in in_flight(searches, Drawn(NOTES), Marks(NOTES), at_once=3):
+            ended.append(search.tree.problem_id)  # noqa: PERF401 -- what came before the error is wanted
+
+    with pytest.raises(OSError, match="no server"):
+        asyncio.run(run())
+    assert ended == ["p1", "p2"]
+
+
 def test_requests_say_what_they_are_of():
     search = TreeSearch(MANY, problem(), PROMPT)
     (first,) = search.wanted()
