@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from omegaconf import OmegaConf
 
 from fpa_verl.errors import ConfigError, DatasetError, MismatchError
-from fpa_verl.files import write_json
 from fpa_verl.integration import say
 from fpa_verl.integration.command.checks import settings
 from fpa_verl.integration.config.kinds import facts_of
@@ -169,12 +168,12 @@ def test_what_became_of_the_trees_is_said(collecting, monkeypatch):
     assert f"rollouts={facts.trees}/solutions" in said[6]
 
 
-def test_where_no_solution_could_be_scored_the_scorer_is_named(collecting):
+def test_where_no_solution_could_be_scored_the_scorer_is_named(collecting, monkeypatch):
     facts = collecting()
     manifest = finish(facts)
     counts = {name: 0 if name.startswith("status_") else count for name, count in manifest.counts.items()}
-    file = facts.trees / "manifest.json"
-    write_json(file, {**json.loads(file.read_text()), "counts": {**counts, "status_timeout": 6}})
+    silent = replace(manifest, counts={**counts, "status_timeout": 6})
+    monkeypatch.setattr("fpa_verl.integration.config.trees.read_tree_manifest", lambda _: silent)
     with pytest.raises(DatasetError, match="no solution could be scored; mend what the scorer says"):
         facts.kind.report(facts)
 
