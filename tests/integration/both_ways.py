@@ -74,7 +74,7 @@ class BothWays(SamplingTrainer):
     def work(self, agent_loop_manager) -> None:
         direct = self.servers(agent_loop_manager)
         assert isinstance(direct, DirectServers)
-        loops = AgentLoops(agent_loop_manager, self.replay_buffer, direct.llm, direct.weights)
+        loops = AgentLoops(agent_loop_manager, self.replay_buffer, direct.weights)
         ways = {"loops": self._client(loops), "direct": self._client(direct)}
         self.found: dict = {}
         for name, asked in {

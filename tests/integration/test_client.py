@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import subprocess
-import sys
 from collections import defaultdict
 from contextlib import nullcontext
-from types import SimpleNamespace
 
 import pytest
-import torch
 from omegaconf import OmegaConf
-from transformers import AutoModelForCausalLM
 
 from fpa_verl.demo.model import character_tokenizer
-from fpa_verl.errors import ConfigError, IntegrationError
+from fpa_verl.errors import IntegrationError
 from fpa_verl.integration.servers.agent_loops import last_outputs, prompt_batch
-from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, Continuation, Output, RolloutClient, SamplingRequest
+from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, Output, RolloutClient, SamplingRequest
 from fpa_verl.integration.servers.evaluation import Evaluation, EvaluationPlan
 from fpa_verl.integration.trainers.validating import prompts_of, validation_metrics
 from fpa_verl.rollouts.problems import Problem
@@ -26,8 +20,6 @@ from fpa_verl.runs.answers import AnswerStore, outcomes
 from fpa_verl.runs.names import answers_of_step
 from fpa_verl.runs.progress import read_count
 from fpa_verl.runs.run import read_run
-from tests.integration.continuing import MAX_TOKENS, STOP, N
-from tests.integration.running import DEMO, composed
 
 A, B = (Problem.from_text(name, f"{name}?", "1", "toy") for name in ("a", "b"))
 OTHER = Problem.from_text("a", "another a?", "1", "other")
@@ -38,9 +30,8 @@ END = TOKENIZER.eos_token_id
 class FakeServers:
     """Servers that answer as told: data source, problem and sample to a status, or to nothing."""
 
-    def __init__(self, verdict=None, written=()):
-        self.verdict, self.written = verdict, list(written)
-        self.asked, self.prompts = [], []
+    def __init__(self, verdict=None):
+        self.verdict, self.asked = verdict, []
 
     def answer(self, problems, request, first_samples, arrived):
         found = []
@@ -54,20 +45,11 @@ class FakeServers:
                     found.append(Output(place, session, [5], [6, END], [-0.5, -0.1], score, verdict, {}))
         return found[::-1]
 
-    async def generate(self, prompt_ids, sampling_params):
-        self.prompts.append((prompt_ids, sampling_params))
-        text, ends = self.written[(len(self.prompts) - 1) % len(self.written)]
-        await asyncio.sleep(0)
-        ids = [*TOKENIZER.encode(text), *([END] if ends else [])]
-        return SimpleNamespace(
-            token_ids=ids, log_probs=[-0.25] * len(ids), stop_reason="completed" if text else "aborted"
-        )
-
 
 @pytest.fixture
 def client_of(base_model):
-    def make(verdict=None, written=(), last_answered=None):
-        servers = FakeServers(verdict, written)
+    def make(verdict=None, last_answered=None):
+        servers = FakeServers(verdict)
         sampling = {"temperature": 0.7, "top_p": 1.0, "top_k": -1, "max_model_len": 32}
         config = {"actor_rollout_ref": {"model": {"path": str(base_model)}, "rollout": sampling}}
         return RolloutClient(servers, OmegaConf.create(config), TOKENIZER, last_answered), servers
@@ -118,39 +100,6 @@ def test_an_answer_that_goes_on_with_another_question_ends_there(base_model):
     found = client.answers(problems, SamplingRequest(n=1))
     # With one character a token, "=2" has "=" in the last two, as a token "=2" would have it in one.
     assert [one.finish_reason for one in found] == ["stop_text", "stop_text", "stop", "length"]
-
-
-def test_continuations_of_token_ids_with_their_log_probs_and_why_they_end(client_of):
-    """After 4 tokens at most: an end of the response, a stop text at the end or before it, or neither."""
-    written = [("12", True), ("1;2=", False), ("12=", False), ("1234", False)]
-    client, servers = client_of(written=written)
-    (found,) = client.continuations([[7, 8, 9]], n=4, max_tokens=4, stop=["="])
-    assert [one.finish_reason for one in found] == ["stop", "stop_text", "stop_text", "length"]
-    assert found[0] == Continuation([*TOKENIZER.encode("12"), END], [-0.25] * 3, "stop")
-    assert [prompt for prompt, _ in servers.prompts] == [[7, 8, 9]] * 4
-    assert servers.prompts[0][1] == {
-        "temperature": 0.7,
-        "top_p": 1.0,
-        "top_k": -1,
-        "max_tokens": 4,
-        "logprobs": True,
-        "stop": ["="],
-        "include_stop_str_in_output": True,
-    }
-
-
-def test_continuations_go_with_their_prompts_and_stay_within_the_models_length(client_of):
-    client, servers = client_of(written=[("1", True), ("2", True), ("3", True), ("4", True)])
-    found = client.continuations([[7] * 3, [8] * 30], n=2, max_tokens=10)
-    assert [[TOKENIZER.decode(one.token_ids[:1]) for one in each] for each in found] == [["1", "2"], ["3", "4"]]
-    # 32 tokens hold a prompt of 30 and 2 more.
-    assert [sampling["max_tokens"] for _, sampling in servers.prompts] == [10, 10, 2, 2]
-    assert "stop" not in servers.prompts[0][1]
-    # One that the server gave up is missing, whatever it had written.
-    broken, _ = client_of(written=[("1", True), ("", False)])
-    assert [len(each) for each in broken.continuations([[7], [8]], n=2, max_tokens=10)] == [1, 1]
-    with pytest.raises(ConfigError, match=r"max_model_len=32: a prompt to be continued has 32 tokens; set it to 42"):
-        client.continuations([[8] * 32], max_tokens=10)
 
 
 def test_every_answer_is_asked_for_once_and_kept(client_of, tmp_path):
@@ -252,29 +201,3 @@ def test_the_scorer_gets_what_the_file_says_of_a_problem():
     assert prompts["validate"] is True
     assert prompts["global_steps"] == 7
     assert "agent_name" not in prompt_batch(["u"], [problem], SamplingRequest(n=1), [0])
-
-
-@pytest.mark.slow
-def test_real_servers_continue_token_ids_and_say_how_likely_the_model_found_them(tmp_path, base_model):
-    command = [sys.executable, "-m", "tests.integration.continuing", str(tmp_path), str(base_model)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    found = json.loads((tmp_path / "continued.json").read_text())
-    assert [answer[:2] for answer in found["answers"]] == [[f"t{i}", sample] for i in range(4) for sample in range(2)]
-    model = AutoModelForCausalLM.from_pretrained(base_model)
-    temperature = composed("collect", *DEMO).actor_rollout_ref.rollout.temperature
-    for prompt, several in zip(found["prompts"], found["continuations"], strict=True):
-        assert len(several) == N
-        for one in several:
-            ids = one["token_ids"]
-            text = TOKENIZER.decode(ids)
-            why = "stop" if END in ids else "stop_text" if STOP in text else "length"
-            assert one["finish_reason"] == why
-            assert why != "length" or len(ids) == MAX_TOKENS
-            assert STOP not in text[:-1]
-            with torch.no_grad():
-                logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].float() / temperature
-            expected = logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None])[:, 0]
-            assert one["log_probs"] == pytest.approx(expected.tolist(), abs=1e-3)
-    texts = {TOKENIZER.decode(one["token_ids"]) for several in found["continuations"] for one in several}
-    assert len(texts) > 1

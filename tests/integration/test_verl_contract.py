@@ -60,7 +60,6 @@ CALLABLES = {
     # trainers/: called
     (f"{TRAINER}._init_tokenizer", "self"): "trainers/sampling_only.py",
     (f"{TRAINER}._maybe_log_val_generations", "self, inputs, outputs, scores"): "trainers/validating.py",
-    (f"{TRAINER}.get_llm_client", "self"): "trainers/base.py",
     (f"{TRAINER}.get_reward_handles", "self"): "trainers/base.py",
     ("verl.workers.rollout.llm_server:LLMServerManager.create", "cls, args, kwargs"): "trainers/sampling_only.py",
     ("verl.workers.rollout.llm_server:LLMServerManager.get_addresses", "self"): "trainers/base.py",
@@ -78,11 +77,6 @@ CALLABLES = {
     # servers/
     (f"{BUFFER}.sample", "self, global_steps, partition_id, batch_size"): "servers/agent_loops.py",
     ("verl.trainer.ppo.v1:AgentLoopManagerTQ.generate_sequences", "self, prompts"): "servers/agent_loops.py",
-    (
-        "verl.workers.rollout.llm_server:LLMServerClient.generate",
-        "self, request_id, prompt_ids, sampling_params, "
-        "image_data, video_data, audio_data, mm_processor_kwargs, kwargs",
-    ): "servers/agent_loops.py",
     ("verl.experimental.agent_loop.agent_loop:register", "agent_name"): "servers/single_turn.py",
     ("verl.experimental.agent_loop:SingleTurnAgentLoop.run", "self, sampling_params, priority, kwargs"): (
         "servers/single_turn.py"

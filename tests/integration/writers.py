@@ -122,4 +122,4 @@ def direct(
 ) -> DirectServers:
     """Those servers and scorers as `DirectServers` has verl's."""
     weights = SimpleNamespace(require_whole=lambda: None)
-    return DirectServers(config, servers, scorers, SimpleNamespace(tokenizer=tokenizer), weights, None, require_alive)
+    return DirectServers(config, servers, scorers, SimpleNamespace(tokenizer=tokenizer), weights, require_alive)

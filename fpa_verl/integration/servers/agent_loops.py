@@ -16,8 +16,6 @@ import torch
 import transfer_queue as tq
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.utils import tensordict_utils as tu
-from verl.workers.rollout.llm_server import LLMServerClient
-from verl.workers.rollout.replica import TokenOutput
 
 from fpa_verl.integration.safety.failures import NOTHING_GENERATED
 from fpa_verl.integration.servers.client import SEEDED_SINGLE_TURN, Arrived, Output, SamplingRequest
@@ -37,13 +35,11 @@ class AgentLoops:
     Attributes:
         manager: hands prompts to the agent loop workers.
         replay_buffer: waits for their outputs.
-        llm: the rollout servers themselves.
-        weights: what those hold.
+        weights: what the servers hold.
     """
 
     manager: AgentLoopManager
     replay_buffer: WatchedReplayBuffer
-    llm: LLMServerClient
     weights: ServerWeights
 
     def answer(
@@ -76,11 +72,6 @@ class AgentLoops:
         tag = {"is_prompt": True, "status": "pending", "global_steps": step}
         tq.kv_batch_put(keys=list(prompts["uid"]), partition_id=partition, tags=[dict(tag) for _ in prompts["uid"]])
         self.manager.generate_sequences(prompts)
-
-    async def generate(self, prompt_ids: list[int], sampling_params: dict[str, Any]) -> TokenOutput:
-        """Tokens from one of the servers, without a template and without a score."""
-        # The server takes entries out of what it is given.
-        return await self.llm.generate(uuid.uuid4().hex, prompt_ids=prompt_ids, sampling_params=dict(sampling_params))
 
     def load(self, model: str) -> None:
         """Hold another model's weights from here on."""

@@ -1,9 +1,8 @@
-"""A client of rollout servers: problems in, scored rollouts out; token ids in, continuations out. No trainer."""
+"""A client of rollout servers: problems in, scored rollouts out. No trainer."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -11,14 +10,12 @@ from typing import Any, Protocol, TypeVar
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
-from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.settings import markers_of
 from fpa_verl.integration.safety.failures import nothing_generated
 from fpa_verl.integration.servers.endings import Endings
 from fpa_verl.integration.servers.verdicts import note_failures, returned_by_scorer
 from fpa_verl.rollouts.problems import Problem
-from fpa_verl.rollouts.prompts import stopping, stops_of
-from fpa_verl.rollouts.schema import CUT_OFF, ENDED
+from fpa_verl.rollouts.prompts import stops_of
 from fpa_verl.rollouts.traces import TraceReader
 from fpa_verl.runs.progress import Tally
 
@@ -97,28 +94,6 @@ class Rollout(Output):
     trace_tokens: int
 
 
-@dataclass(frozen=True)
-class Continuation:
-    """What a model wrote behind given token ids.
-
-    Attributes:
-        log_probs: one a token, under the model that sampled it.
-        finish_reason: one of `FINISH_REASONS`; the texts are those of `stop`.
-    """
-
-    token_ids: list[int]
-    log_probs: list[float]
-    finish_reason: str
-
-
-class GeneratedTokens(Protocol):
-    """What a server returns: verl's `TokenOutput`."""
-
-    token_ids: list[int]
-    log_probs: list[float] | None
-    stop_reason: str | None
-
-
 class Servers(Protocol):
     """Whoever samples and scores: `direct.DirectServers`, `agent_loops.AgentLoops`, or a test's."""
 
@@ -126,9 +101,6 @@ class Servers(Protocol):
         self, problems: Sequence[Problem], request: SamplingRequest, first_samples: Sequence[int], arrived: Arrived
     ) -> list[Output]:
         """`request.n` responses to each problem, in any order; those that failed are missing."""
-
-    def generate(self, prompt_ids: list[int], sampling_params: dict[str, Any]) -> Coroutine[Any, Any, GeneratedTokens]:
-        """Tokens behind `prompt_ids`, with vLLM's sampling parameters."""
 
     def load(self, model: str) -> None:
         """Hold the weights of another model of the same architecture from here on."""
@@ -227,56 +199,6 @@ class RolloutClient:
             ConfigError: the scorer did not return it.
         """
         return str(returned_by_scorer(rollout.verdict, "extracted", self._config))
-
-    def continuations(
-        self, prompts: Sequence[list[int]], *, n: int = 1, max_tokens: int, stop: Sequence[str] = ()
-    ) -> list[list[Continuation]]:
-        """`n` continuations of each list of token ids, as `rollout` samples; all in flight together.
-
-        One that a server aborted, as it does when its weights change, is missing.
-
-        Args:
-            prompts: token ids as the model is to see them; no template is applied.
-            n: continuations of each.
-            max_tokens: length of the longest continuation.
-            stop: texts that end one, and are its end; an end of the response ends it too.
-
-        Raises:
-            ConfigError: a prompt leaves no room for a token.
-        """
-        limit = int(self._config.actor_rollout_ref.rollout.max_model_len)
-        for ids in prompts:
-            if len(ids) >= limit:
-                raise ConfigError(
-                    f"actor_rollout_ref.rollout.max_model_len={limit}: a prompt to be continued has {len(ids)} tokens; "
-                    f"set it to {len(ids) + max_tokens} or more"
-                )
-        return asyncio.run(self._continue_all(prompts, n, max_tokens, list(stop)))
-
-    async def _continue_all(
-        self, prompts: Sequence[list[int]], n: int, max_tokens: int, stop: list[str]
-    ) -> list[list[Continuation]]:
-        flat = [self._continue(ids, max_tokens, stop) for ids in prompts for _ in range(n)]
-        found = await asyncio.gather(*flat)
-        return [[one for one in found[i : i + n] if one] for i in range(0, len(found), n)]
-
-    async def _continue(self, prompt_ids: list[int], max_tokens: int, stop: list[str]) -> Continuation | None:
-        rollout = self._config.actor_rollout_ref.rollout
-        sampling: dict[str, Any] = {
-            "temperature": rollout.temperature,
-            "top_p": rollout.top_p,
-            "top_k": rollout.top_k,
-            "max_tokens": min(max_tokens, rollout.max_model_len - len(prompt_ids)),
-            "logprobs": True,
-        }
-        output = await self._servers.generate(prompt_ids, sampling | stopping(stop, self._endings.unnamed))
-        if output.stop_reason in ABORTED:
-            return None
-        ids = list(output.token_ids)
-        why = self._endings.why(ids, stop)
-        # It may know other ends than those that the model's files name.
-        why = ENDED if why == CUT_OFF and len(ids) < sampling["max_tokens"] else why
-        return Continuation(ids, list(output.log_probs or ()), why)
 
 
 def in_batches(

@@ -17,8 +17,6 @@ import ray
 from omegaconf import DictConfig
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
-from verl.workers.rollout.llm_server import LLMServerClient
-from verl.workers.rollout.replica import TokenOutput
 
 from fpa_verl.integration.safety.said_once import REQUEST_FAILED, SaidOnce
 from fpa_verl.integration.servers.batches import Answer, Generated, Request
@@ -87,7 +85,6 @@ class DirectServers:
         scorers: verl's reward loop workers, with our reward manager.
         prompts: renders problems.
         weights: what the servers hold.
-        llm: verl's client of the servers, for continuations.
         require_alive: raises who died, where one did.
     """
 
@@ -96,7 +93,6 @@ class DirectServers:
     scorers: Sequence[ActorHandle]
     prompts: Prompts
     weights: ServerWeights
-    llm: LLMServerClient
     require_alive: Callable[[], None]
 
     def answer(
@@ -109,11 +105,6 @@ class DirectServers:
             return this.run(arrived)
         finally:
             this.end()
-
-    async def generate(self, prompt_ids: list[int], sampling_params: dict[str, Any]) -> TokenOutput:
-        """Tokens from one of the servers, without a template and without a score."""
-        # The server takes entries out of what it is given.
-        return await self.llm.generate(uuid.uuid4().hex, prompt_ids=prompt_ids, sampling_params=dict(sampling_params))
 
     def load(self, model: str) -> None:
         """Hold another model's weights from here on."""

@@ -120,10 +120,10 @@ class WatchedTrainer(PPOTrainer):
 
     def _find_servers(self, agent_loop_manager: AgentLoopManager) -> Servers:
         handles = [replica.server_handle for replica in self.llm_server_manager.get_replicas()]
-        weights, llm = ServerWeights(handles, self.facts.model_path), self.get_llm_client()
+        weights = ServerWeights(handles, self.facts.model_path)
         if why := why_agent_loops(self.config, self.processor):
             print(f"answers come by verl's agent loops: {why}")
-            return AgentLoops(agent_loop_manager, self.replay_buffer, llm, weights)
+            return AgentLoops(agent_loop_manager, self.replay_buffer, weights)
         scorers = self.get_reward_handles()
         # They begin when verl makes them, and import for seconds, which is no part of the time that answers take.
         ray.get([one.__ray_ready__.remote() for one in (*scorers, self.llm_server_manager.global_load_balancer)])
@@ -133,7 +133,6 @@ class WatchedTrainer(PPOTrainer):
             scorers,
             Prompts(self.config, self.tokenizer),
             weights,
-            llm,
             self._require_alive,
         )
 
