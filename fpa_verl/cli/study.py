@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +69,8 @@ def study(
     through = Launcher(launcher, tuple(launcher_override or ())) if launcher else None
     runner = Runner(found, console, wanted, through, words_of)
     try:
-        with kept_servers():
+        # What a launcher starts may be on another machine.
+        with nullcontext() if through else kept_servers():
             complete = runner.run()
     except KeyboardInterrupt:
         runner.conclude()

@@ -26,15 +26,18 @@ def server_of(config=RECIPE) -> str:
 
 
 def servers() -> list[psutil.Process]:
-    """Of this process."""
-    return [one for one in psutil.Process().children() if "fpa_verl.integration.forkserver.server" in one.cmdline()]
+    """Of this process, those that run."""
+    running = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in running if "fpa_verl.integration.forkserver.server" in one.cmdline()]
 
 
 @pytest.fixture(scope="module")
-def server():
-    """Of a run that is over, for whoever comes after it."""
+def server(tmp_path_factory):
+    """Of a run that is over, for whoever comes after it; it has imported."""
     with kept_servers():
-        yield server_of()
+        found = server_of()
+        assert started(tmp_path_factory.mktemp("first"), "").wait(300) == 0
+        yield found
 
 
 def started(folder: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -106,6 +109,23 @@ def test_servers_end_with_who_keeps_them():
         (mine,) = [one for one in servers() if one not in others]
     wait_for(lambda: not mine.is_running() or mine.status() == psutil.STATUS_ZOMBIE)
     assert not folder.exists()
+
+
+def test_of_two_runs_that_begin_at_once_one_starts_the_server(server, monkeypatch):
+    before = len(servers())
+    monkeypatch.setattr("pathlib.Path.exists", lambda _: False)
+    assert server_of() == server
+    assert len(servers()) == before
+
+
+def test_on_a_machine_without_the_keeper_s_folder_a_run_has_a_server_of_its_own(monkeypatch):
+    monkeypatch.setenv(FOLDER, "/nowhere")
+    before = len(servers())
+    mine = RECIPE.copy()
+    with forked_workers(mine):
+        assert len(servers()) == before + 1
+        assert words_of(["-m", "command"])[1:] == ["-m", "command"]
+    wait_for(lambda: len(servers()) == before)
 
 
 def test_without_a_keeper_a_command_is_python(monkeypatch):

@@ -55,8 +55,9 @@ def words_of(arguments: list[str]) -> list[str]:
 
 
 def socket_for(environment: Mapping[str, str]) -> Path | None:
-    """Where the server is, or is to be, that imports with these variables; None: servers are not kept."""
-    if not (folder := os.environ.get(FOLDER)):
+    """Where the server is, or is to be, that imports with these variables; None: servers are not kept, or not here."""
+    folder = os.environ.get(FOLDER)
+    if not folder or not Path(folder).is_dir():
         return None
     name = hashlib.sha256(json.dumps(sorted(environment.items())).encode()).hexdigest()[:16]
     return Path(folder) / f"{name}.socket"

@@ -130,8 +130,6 @@ def become(request: Request) -> None:
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
     kept.forked_as = request.arguments
-    # What is frozen would be found at the end by extensions that look for leaks.
-    atexit.register(gc.unfreeze)
     if request.arguments[0] == MODULE:
         sys.argv[:] = request.arguments[1:]
         sys.path[0] = request.folder
@@ -169,6 +167,8 @@ def main(listener: socket.socket) -> None:
         # Garbage collections of the forks leave alone what they share.
         gc.collect()
         gc.freeze()
+        # Of the server and of forks: what is frozen at the end is a leak to extensions that look for them.
+        atexit.register(gc.unfreeze)
         request = ForkServer(listener).serve()
     if request is not None:
         become(request)

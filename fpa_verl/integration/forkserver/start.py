@@ -7,6 +7,7 @@ fork, and there a start-up is a small part of a run.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import socket
@@ -62,9 +63,15 @@ def _folder() -> Iterator[Path]:
         yield Path(folder) / "socket"
 
 
-def _server(path: Path, environment: dict[str, str], *, stays: bool) -> subprocess.Popen[bytes]:
+def _server(path: Path, environment: dict[str, str], *, stays: bool) -> subprocess.Popen[bytes] | None:
+    """It, or None where another run has been quicker."""
     with socket.socket(socket.AF_UNIX) as listener, keepers_pipe(path) if stays else nullcontext() as keeper:
-        listener.bind(str(path))
+        try:
+            listener.bind(str(path))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return None
         # Whoever comes before it has imported waits.
         listener.listen(WAITING)
         command = [sys.executable, "-m", f"{__package__}.server", str(listener.fileno())]
