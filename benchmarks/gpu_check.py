@@ -193,6 +193,10 @@ def run_parts(names: list[str], size: Size, folder: Path) -> dict[str, Found]:
     return results
 
 
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=1) + "\n")
+
+
 def judged(name: str, goal: Goal, found: Found, size: Size) -> dict[str, Any]:
     """A line: name, value, goal, one of `VERDICTS`, and why where there is something to say."""
     line = {"name": name, "value": found.values.get(name), "goal": str(goal), "why": None}
@@ -284,6 +288,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(", ".join(f"{package} {number or '-'}" for package, number in about.items()), flush=True)
     results: dict[str, Found] = {}
     lines: list[dict[str, Any]] = []
+    whole = {"device": device, "size": asdict(size), "versions": about}
     with tempfile.TemporaryDirectory() as folder:
         # At toy size one process for all: most of its time goes by with imports.
         for names in [options.only] if size.is_toy else [[name] for name in options.only]:
@@ -293,12 +298,15 @@ def main(arguments: list[str] | None = None) -> None:
                 if stand_ins := results[name].facts.get("stand_ins"):
                     print(f"{name}: not installed, and named only: {', '.join(stand_ins)}")
                 lines += tell(GOALS[name], results[name], size)
+            if options.json:
+                # What a lost session is not to cost.
+                write_json(options.json, {**whole, "lines": lines})
     lines += tell({"minutes": Goal(10, held="on a GPU")}, Found({"minutes": (time.monotonic() - start) / 60}), size)
     counts = Counter(line["verdict"] for line in lines)
     print(", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
-    whole = {"device": device, "size": asdict(size), "versions": about, "lines": lines}
+    whole["lines"] = lines
     if options.json:
-        options.json.write_text(json.dumps(whole, indent=1) + "\n")
+        write_json(options.json, whole)
     else:
         print(json.dumps(whole))
     sys.exit(bool(counts["missed"] or counts["failed"]))

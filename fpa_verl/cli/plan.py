@@ -214,13 +214,16 @@ def print_memory(
     """Print what a step of each recipe takes on so many GPUs, and on which it fits, or whether on the one named."""
     install.require("torch", "transformers", "verl")
     from fpa_verl import tables
-    from fpa_verl.commands import Command, override
+    from fpa_verl.commands import Command, key_of, override
     from fpa_verl.gpus import GPUS, gpu_named
     from fpa_verl.integration.command.compose import composed
     from fpa_verl.integration.memory.fits import ASSUMPTIONS, fits_table, steps_table
     from fpa_verl.integration.memory.models import reckonable
     from fpa_verl.integration.memory.planning import RECIPES, planned
 
+    for word in overrides:
+        if key_of(word) in ("trainer.n_gpus_per_node", "trainer.nnodes"):
+            raise ConfigError(f"--override {word}: numbers of GPUs are --devices' to name")
     gpus = [gpu_named(gpu)] if gpu else GPUS
     overrides = [override("actor_rollout_ref.model.path", model), *overrides]
     if micro_batch_tokens:

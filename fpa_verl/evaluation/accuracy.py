@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fpa_verl.evaluation.intervals import clustered_wilson
+from fpa_verl.evaluation.intervals import LEVEL, clustered_wilson
 
 # Problem id to (right, sampled).
 Outcomes = Mapping[str, tuple[int, int]]
@@ -35,7 +35,7 @@ class Accuracy:
     samples: int
 
 
-def pass_at_1(outcomes: Outcomes, level: float = 0.95) -> Accuracy:
+def pass_at_1(outcomes: Outcomes, level: float = LEVEL) -> Accuracy:
     """Mean over problems of the share of right samples (arXiv 2509.19893, Eq. 29).
 
     The standard error is that of a mean over problems, so that samples of one problem, which are
@@ -49,7 +49,7 @@ def pass_at_1(outcomes: Outcomes, level: float = 0.95) -> Accuracy:
     return pass_at_k(outcomes, 1, level)
 
 
-def pass_at_k(outcomes: Outcomes, k: int, level: float = 0.95) -> Accuracy:
+def pass_at_k(outcomes: Outcomes, k: int, level: float = LEVEL) -> Accuracy:
     """Mean over problems of the chance that one of k samples is right.
 
     Without bias from K >= k samples of which c are right:  1 - C(K - c, k) / C(K, k)
@@ -63,7 +63,7 @@ def pass_at_k(outcomes: Outcomes, k: int, level: float = 0.95) -> Accuracy:
     return _mean_over_problems(values, [sampled for _, sampled in enough], level)
 
 
-def maj_at_k(votes: Votes, k: int, level: float = 0.95) -> Accuracy:
+def maj_at_k(votes: Votes, k: int, level: float = LEVEL) -> Accuracy:
     """Mean over problems of the chance that the most frequent answer of k samples is right.
 
     Answers vote together where they compare equal: give them normalised. A sample without an answer

@@ -11,11 +11,14 @@ from scipy import special
 
 Array = npt.NDArray[np.float64]
 
+# Of every interval that is shown, unless it says otherwise.
+LEVEL = 0.95
+
 # Weight, in squared informative problems, of the assumption that samples of one problem are all alike.
 ALIKE_WEIGHT = 4.0
 
 
-def clustered_wilson(shares: Array, samples: Array, level: float = 0.95) -> tuple[Array, Array]:
+def clustered_wilson(shares: Array, samples: Array, level: float = LEVEL) -> tuple[Array, Array]:
     """Wilson's interval of a mean over problems, with an effective number of samples.
 
     Wilson's interval asks which accuracies p would have the mean found no further away than t standard
@@ -67,7 +70,7 @@ def variance_share(shares: Array, samples: Array) -> Array:
 
 
 def difference_interval(
-    first: Array, second: Array, first_samples: Array, second_samples: Array, level: float = 0.95
+    first: Array, second: Array, first_samples: Array, second_samples: Array, level: float = LEVEL
 ) -> tuple[Array, Array]:
     """Interval of the difference of two accuracies on the same problems, first minus second.
 

@@ -12,7 +12,7 @@ from scipy import special
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.accuracy import Outcomes
-from fpa_verl.evaluation.intervals import difference_interval
+from fpa_verl.evaluation.intervals import LEVEL, difference_interval
 
 # Additions that the exact test may take (about half a second); beyond, Student's t.
 MAX_ADDITIONS = 500_000_000
@@ -40,7 +40,7 @@ class PairedDifference:
     unshared: int
 
 
-def paired_difference(first: Outcomes, second: Outcomes, level: float = 0.95) -> PairedDifference:
+def paired_difference(first: Outcomes, second: Outcomes, level: float = LEVEL) -> PairedDifference:
     """Compare two runs problem by problem.
 
     A problem is the unit: its samples are averaged before anything else. The p-value is that of the

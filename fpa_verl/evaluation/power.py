@@ -15,6 +15,10 @@ from scipy import special
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation.accuracy import Outcomes
+from fpa_verl.evaluation.intervals import LEVEL
+
+# The chance with which a difference is to be found.
+WANTED = 0.8
 
 # What is assumed of two runs that start from the same base model, where no pilot says otherwise.
 DEFAULT_ACCURACY = 0.7
@@ -97,7 +101,7 @@ def default_variances(
     return Variances(2 * (1 - agreement) * alikeness * bernoulli, 2 * (1 - alikeness) * bernoulli)
 
 
-def power(difference: float, variances: Variances, problems: int, samples: int, level: float = 0.95) -> float:
+def power(difference: float, variances: Variances, problems: int, samples: int, level: float = LEVEL) -> float:
     """Chance that a two-sided test at 1 - level finds a true `difference` (noncentral t)."""
     spread = math.sqrt(variances.of_mean(problems, samples))
     if not spread:
@@ -105,21 +109,21 @@ def power(difference: float, variances: Variances, problems: int, samples: int, 
     return chance(abs(difference) / spread, problems - 1, level)
 
 
-def chance(shift: float, degrees_of_freedom: float, level: float = 0.95) -> float:
+def chance(shift: float, degrees_of_freedom: float, level: float = LEVEL) -> float:
     """Chance that a two-sided t test at 1 - level finds a true value of `shift` standard errors (noncentral t)."""
     reach = float(special.stdtrit(degrees_of_freedom, 0.5 + level / 2))
     upper = 1 - special.nctdtr(degrees_of_freedom, shift, reach)
     return float(upper + special.nctdtr(degrees_of_freedom, shift, -reach))
 
 
-def shift_found(degrees_of_freedom: float, wanted: float = 0.8, level: float = 0.95) -> float:
+def shift_found(degrees_of_freedom: float, wanted: float = WANTED, level: float = LEVEL) -> float:
     """True value over standard error that such a test finds with chance `wanted`; the far tail is left out."""
     reach = float(special.stdtrit(degrees_of_freedom, 0.5 + level / 2))
     return float(special.nctdtrinc(degrees_of_freedom, 1 - wanted, reach))
 
 
 def problems_needed(
-    difference: float, variances: Variances, samples: int, wanted: float = 0.8, level: float = 0.95
+    difference: float, variances: Variances, samples: int, wanted: float = WANTED, level: float = LEVEL
 ) -> int:
     """Smallest number of problems whose power reaches `wanted`."""
     if not difference:
@@ -137,7 +141,7 @@ def problems_needed(
 
 
 def samples_needed(
-    difference: float, variances: Variances, problems: int, wanted: float = 0.8, level: float = 0.95
+    difference: float, variances: Variances, problems: int, wanted: float = WANTED, level: float = LEVEL
 ) -> int | None:
     """Smallest number of samples a problem whose power reaches `wanted`; None where no number does."""
     room = problems * (abs(difference) / shift_found(problems - 1, wanted, level)) ** 2 - variances.between
@@ -145,7 +149,7 @@ def samples_needed(
 
 
 def smallest_difference(
-    variances: Variances, problems: int, samples: int, wanted: float = 0.8, level: float = 0.95
+    variances: Variances, problems: int, samples: int, wanted: float = WANTED, level: float = LEVEL
 ) -> float:
     """The true difference that a test finds with chance `wanted`."""
     return shift_found(problems - 1, wanted, level) * math.sqrt(variances.of_mean(problems, samples))
@@ -155,8 +159,8 @@ def requirements(
     variances: Variances,
     differences: Sequence[float] = (0.01, 0.02, 0.03, 0.05),
     samples: Sequence[int] = (1, 2, 4, 8, 16, 32),
-    wanted: float = 0.8,
-    level: float = 0.95,
+    wanted: float = WANTED,
+    level: float = LEVEL,
 ) -> list[Requirement]:
     """Problems needed for every difference and number of samples: what to look at before paying."""
     return [Requirement(d, k, problems_needed(d, variances, k, wanted, level)) for d in differences for k in samples]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from fpa_verl.commands import Command, key_of
+from fpa_verl.runs.summary import SECONDS_PER_HOUR
 from fpa_verl.study.definition import Study
 from fpa_verl.study.jobs import Job
 from fpa_verl.study.state import Diary, phase_of
@@ -66,10 +67,10 @@ def plan_table(study: Study, jobs: Sequence[Job], diary: Diary) -> Table:
         for name, members in groups.items()
     }
     whole = sum(seconds for one in left.values() for seconds in one if seconds is not None)
-    unit = time_unit(max((seconds or 0.0 for seconds, _ in expected.values()), default=0.0) / 3600)
+    unit = time_unit(max((seconds or 0.0 for seconds, _ in expected.values()), default=0.0) / SECONDS_PER_HOUR)
 
     def shown(seconds: float, *, estimated: bool) -> str:
-        return f"{'~' if estimated else ''}{seconds / 3600 * unit.an_hour:.1f}"
+        return f"{'~' if estimated else ''}{seconds / SECONDS_PER_HOUR * unit.an_hour:.1f}"
 
     rows = []
     for name, members in groups.items():

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fpa_verl.evaluation import power
+from fpa_verl.evaluation.intervals import LEVEL
+from fpa_verl.evaluation.power import WANTED
 from fpa_verl.evaluation.seeds import Array, StudentT, over_seeds_and_problems
 from fpa_verl.report.claims.evidence import shares
 from fpa_verl.report.comparable import require_same_questions
@@ -22,7 +24,6 @@ from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import evaluated_steps, point_at
 from fpa_verl.tables import NEVER, Table, percent, points
 
-LEVEL, WANTED = 0.95, 0.8
 # Beyond which nobody trains more seeds.
 MOST_SEEDS = 100
 

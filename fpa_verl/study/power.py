@@ -13,10 +13,12 @@ from typing import Any
 from fpa_verl.errors import ConfigError, DatasetError
 from fpa_verl.evaluation.accuracy import Outcomes
 from fpa_verl.evaluation.benchmarks import BENCHMARKS
+from fpa_verl.evaluation.intervals import LEVEL
 from fpa_verl.evaluation.power import (
     DEFAULT_ACCURACY,
     DEFAULT_AGREEMENT,
     DEFAULT_ALIKENESS,
+    WANTED,
     Variances,
     default_variances,
     power,
@@ -34,7 +36,6 @@ from fpa_verl.study.arms_power import ArmsPower, arms_power, have_seeds
 from fpa_verl.tables import NEVER, Table
 
 # Two-sided test at 1 - LEVEL that finds the difference with chance WANTED.
-LEVEL, WANTED = 0.95, 0.8
 # Samples a problem in the table of problems needed.
 SAMPLES = (1, 2, 4, 8, 16, 32)
 # Below it, more problems than there are.

@@ -97,7 +97,11 @@ def test_gpus_are_counted_in_gib_as_the_documents_do(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: h200)
-    assert examined()["accelerator"].detail == "NVIDIA H200 139 GiB, NVIDIA H200 139 GiB"
+    found = examined()
+    assert found["accelerator"].detail == "NVIDIA H200 139 GiB, NVIDIA H200 139 GiB"
+    # What samples and evaluates needs none.
+    assert found["flash attention"].state == "note"
+    assert "flash_attn is not installed: pip install --no-deps" in found["flash attention"].detail
 
 
 def test_without_torch_both_commands_are_said(monkeypatch):

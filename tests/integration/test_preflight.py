@@ -228,7 +228,10 @@ def test_a_gpu_that_this_torch_cannot_use(check, monkeypatch, driver, built_for,
     [
         ("echo 550.90; echo 550.90", r"\(driver 550.90\).* it wants driver 580"),
         ("true", r"\(driver of unknown version\).*the driver may be too old"),
-        ("echo it has failed; exit 9", "no GPU on this machine: add hardware=cpu"),
+        (
+            "echo it has failed >&2; exit 9",
+            r"no GPU can be used: nvidia-smi is here and fails \(it has failed\); have the driver mended, or add",
+        ),
     ],
 )
 def test_a_driver_that_only_its_program_tells_of(check, monkeypatch, tmp_path, program, message):
@@ -309,12 +312,16 @@ def test_an_attention_that_spends_more_than_another_is_noted(asked, recipe, note
     assert all("packed_sdpa takes each sequence by itself" in one for one in said)
 
 
-def test_fewer_gpus_than_the_recipe_wants(check, monkeypatch):
+@pytest.mark.parametrize(
+    ("visible", "hidden"), [(None, "here;"), ("1", r"here \(CUDA_VISIBLE_DEVICES=1 may hide others\);")]
+)
+def test_fewer_gpus_than_the_recipe_wants(check, monkeypatch, visible, hidden):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    message = (
-        "n_gpus_per_node=2: torch sees 1 here .* set trainer.n_gpus_per_node=1. With Qwen3-4B .* plan --memory --model"
-    )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    message = f"n_gpus_per_node=2: torch sees 1 {hidden} set trainer.n_gpus_per_node=1, where .* plan --memory --model"
     with pytest.raises(ConfigError, match=message):
         check(*ON_GPUS)
 
@@ -331,6 +338,15 @@ def test_flash_attention_for_another_torch(check, monkeypatch, tmp_path):
 def test_a_gpu_without_flash_attention(check, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
     with pytest.raises(IntegrationError, match=r"flash_attn is not installed: pip install --no-deps .*flash-attn==2"):
+        check(*ON_GPUS)
+
+
+def test_a_later_flash_attention_that_has_only_the_name(check, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
+    (tmp_path / "flash_attn" / "cute").mkdir(parents=True)
+    (tmp_path / "flash_attn" / "cute" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(IntegrationError, match=r"flash_attn.bert_padding is not installed: pip install --no-deps"):
         check(*ON_GPUS)
 
 

@@ -167,6 +167,13 @@ def test_the_disk_holds_every_snapshot(facts):
     assert with_four - without == 4 * 2 * parameters
 
 
+def test_a_checkpoint_with_a_model_for_others_takes_that_as_well(facts):
+    contents = "actor_rollout_ref.actor.checkpoint.save_contents"
+    usual, more = facts("trainer.save_freq=10"), facts("trainer.save_freq=10", f"{contents}=[model,optimizer,hf_model]")
+    kept = usual.config.trainer.max_actor_ckpt_to_keep + 1
+    assert bytes_needed(more) - bytes_needed(usual) == kept * 2 * disk.parameters_of(usual.model_path)
+
+
 def _model(facts):
     from transformers import AutoModelForCausalLM
 

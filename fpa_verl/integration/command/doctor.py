@@ -132,6 +132,7 @@ def accelerator() -> Iterator[Finding]:
         # In whole GiB, as `fpa-verl plan --memory` and the documents count what a step takes of them.
         named = ", ".join(f"{device.name} {device.total_memory // GIB} GiB" for device in devices)
         yield Finding("accelerator", "fine", named)
+        yield _flash_attention()
         return
     from fpa_verl.integration.command.checks.gpu import driver_version, require_gpu
 
@@ -144,8 +145,20 @@ def accelerator() -> Iterator[Finding]:
             f"no GPU here, and these packages are for one (CUDA {built_for}): run recipes where it is, or hardware=cpu "
             f"in another environment, which {CPU} makes",
         )
+        yield _flash_attention()
         return
     yield Finding("accelerator", "note", "no GPU: recipes need hardware=cpu, and a model as small as model=tiny")
+
+
+def _flash_attention() -> Finding:
+    """A note where it is not there: what samples and evaluates needs none, and what trains can have another."""
+    from fpa_verl.integration.command.checks.gpu import require_flash_attention
+
+    try:
+        require_flash_attention()
+    except IntegrationError as error:
+        return Finding("flash attention", "note", str(error))
+    return Finding("flash attention", "fine", f"flash-attn {installed('flash-attn')}")
 
 
 def scorer() -> Iterator[Finding]:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from fpa_verl.evaluation.intervals import LEVEL
 from fpa_verl.report.claims.effects import Effect, measure
 from fpa_verl.report.claims.statements import Direction, Statement
 from fpa_verl.report.statistics.arms import Arm
-
-LEVEL = 0.95
 
 
 class Verdict(str, Enum):

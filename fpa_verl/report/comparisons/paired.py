@@ -7,6 +7,7 @@ from typing import Any
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import Outcomes, PairedDifference, paired_difference
+from fpa_verl.evaluation.intervals import LEVEL
 from fpa_verl.report.comparable import evaluated, notes_on, problem_sets, require_comparable
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.statistics.arms import Arm, arms_of, labels
@@ -14,8 +15,6 @@ from fpa_verl.report.statistics.telling import all_draws
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import evaluated_steps, point_at
 from fpa_verl.tables import Table, points
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)

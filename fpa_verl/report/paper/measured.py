@@ -33,10 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpa_verl.evaluation import Outcomes
+from fpa_verl.evaluation.intervals import LEVEL
 from fpa_verl.evaluation.seeds import StudentT, welch_satterthwaite
 from fpa_verl.report.paper.published import Value
 
-LEVEL = 0.95
 MARGIN = 0.02
 Word = Literal["agrees", "differs", "undecided", "not run"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpa_verl.evaluation.intervals import LEVEL
 from fpa_verl.report.statistics.curves import Axis, Floats, MethodCurve
 
 REPLICATES = 2000
-LEVEL = 0.95
 SEED = 0
 # Accuracies are sums in another order than a target given as a decimal.
 TOLERANCE = 1e-9

@@ -17,8 +17,8 @@ from fpa_verl.report.statistics.arms import Arm, labels
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.names import RUN_FILE
 from fpa_verl.runs.run import Point, Run, read_run
+from fpa_verl.runs.summary import SECONDS_PER_HOUR
 
-SECONDS_PER_HOUR = 3600.0
 Axis = Literal["device", "wall"]
 Floats = NDArray[np.float64]
 

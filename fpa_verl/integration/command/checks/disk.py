@@ -22,7 +22,7 @@ from fpa_verl.rollouts.reference_cache import arrays_of
 
 # Bytes a parameter of a checkpoint: float32 weights, and two moments of Adam for what is trained.
 WEIGHTS, MOMENTS = 4, 8
-# Of the best model, of which a better one is written beside it.
+# Of a model in Hugging Face format; the best one, beside which a better one is written.
 EXPORTED, EXPORTS = 2, 2
 
 
@@ -74,7 +74,8 @@ def bytes_needed(facts: RunFacts) -> int:
     moments = 0 if trains_adapter(facts.config.actor_rollout_ref.model) else MOMENTS
     best = EXPORTED * EXPORTS if facts.config.keep_best else 0
     snapshots = _each(facts, facts.config.snapshots.every)
-    model = _checkpoints(facts) * (WEIGHTS + moments) + best + EXPORTED * snapshots
+    beside = EXPORTED if "hf_model" in facts.config.actor_rollout_ref.actor.checkpoint.save_contents else 0
+    model = _checkpoints(facts) * (WEIGHTS + moments + beside) + best + EXPORTED * snapshots
     return parameters * model + (noted_bytes(facts) if facts.kind.reads_rollouts else 0)
 
 

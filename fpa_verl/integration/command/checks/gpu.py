@@ -52,15 +52,25 @@ def notes(facts: RunFacts) -> Iterator[str]:
 
 
 def driver_version() -> str | None:
-    """That of the NVIDIA driver; None where there is none."""
+    """That of the NVIDIA driver; None where there is none, or none that works."""
     if DRIVER.exists():
         found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text())
         return found[1] if found else UNKNOWN_DRIVER
+    return _ask_program()[0]
+
+
+def _ask_program() -> tuple[str | None, str]:
+    """What NVIDIA's program says of the driver, and why it says nothing; neither where there is no such program."""
     try:
-        said = subprocess.run(SMI, capture_output=True, text=True, timeout=ANSWERS_WITHIN_S, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return next(iter(said.split()), UNKNOWN_DRIVER)
+        done = subprocess.run(SMI, capture_output=True, text=True, timeout=ANSWERS_WITHIN_S)
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, _first_line(error)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()
+        return None, next(iter(said.splitlines()), f"exit status {done.returncode}")
+    return next(iter(done.stdout.split()), UNKNOWN_DRIVER), ""
 
 
 def require_gpu() -> None:
@@ -68,6 +78,10 @@ def require_gpu() -> None:
     if torch.cuda.is_available():
         return
     driver, built_for = driver_version(), torch.version.cuda
+    if driver is None and (trouble := _ask_program()[1]):
+        raise IntegrationError(
+            f"no GPU can be used: nvidia-smi is here and fails ({trouble}); have the driver mended, or add hardware=cpu"
+        )
     if driver is None:
         raise IntegrationError(
             "no GPU on this machine: add hardware=cpu (and model=tiny task=demo for the demo's), or set RAY_ADDRESS to "
@@ -91,7 +105,7 @@ def _hindrance(driver: str, wanted: int | None) -> str:
     if wanted is None or not major.isdigit():
         return "the driver may be too old"
     if int(major) < wanted:
-        return f"it wants driver {wanted} or newer"
+        return f"it wants driver {wanted} or newer, which is the machine's owner to install"
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return f"CUDA_VISIBLE_DEVICES={visible} may hide it: unset it"
     return (
@@ -104,10 +118,12 @@ def require_enough(facts: RunFacts) -> None:
     """Refuse more devices than there are, which verl does once Ray has started."""
     wanted, there = int(facts.config.trainer.n_gpus_per_node), torch.cuda.device_count()
     if wanted > there:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible} may hide others)"
         raise ConfigError(
-            f"trainer.n_gpus_per_node={wanted}: torch sees {there} here (CUDA_VISIBLE_DEVICES hides others); "
-            f"set trainer.n_gpus_per_node={there}. With Qwen3-4B the paper's recipes fit on one H200; `fpa-verl plan "
-            f"--memory --model {facts.model_path} --devices {there}` says what fits where"
+            f"trainer.n_gpus_per_node={wanted}: torch sees {there} here{hidden}; set trainer.n_gpus_per_node={there}, "
+            "where that is enough: Qwen3-4B fits on one H200, and on no GPU of 80 GB alone. `fpa-verl plan --memory "
+            f"--model {facts.model_path} --devices {there}` says what fits where"
         )
 
 
@@ -116,9 +132,15 @@ def require_attention(facts: RunFacts) -> None:
     if other := other_attention(facts):
         require_known_attention(other)
         return
+    require_flash_attention()
+
+
+def require_flash_attention() -> None:
+    """Refuse a machine without flash-attn, or with one that was built for another torch."""
     otherwise = f"or have torch's own, with +{ATTENTION}={NAME}"
     try:
-        importlib.import_module("flash_attn")
+        # Of the package itself: a later one of the same name has other modules in a folder without it.
+        importlib.import_module("flash_attn.bert_padding")
     except ModuleNotFoundError as error:
         raise IntegrationError(
             f"verl trains with flash attention on a GPU, and {error.name} is not installed: {FLASH_ATTENTION} (Python "
