@@ -16,8 +16,10 @@ from fpa_verl.paths import RECIPES
 
 DEMO = ("hardware=cpu", "model=tiny", "task=demo")
 WITHOUT_VALIDATION = ("trainer.test_freq=-1", "trainer.val_before_train=false")
+# The demo's falls, so that a run that is made longer has another one from the beginning.
+CONSTANT_RATE = "actor_rollout_ref.actor.optim.lr_scheduler_type=constant"
 # Of an offline run.
-SMALL_BATCHES = ("data.train_batch_size=16", "actor_rollout_ref.actor.optim.lr=1e-3")
+SMALL_BATCHES = ("data.train_batch_size=16", "actor_rollout_ref.actor.optim.lr=1e-3", CONSTANT_RATE)
 
 
 def composed(recipe: str, *overrides: str):

@@ -15,7 +15,7 @@ from fpa_verl.objectives.value_head import FILE, ValueHead
 from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.runs.run import read_run
 from fpa_verl.trees import TreeDataset
-from tests.integration.running import WITHOUT_VALIDATION, metrics, train
+from tests.integration.running import CONSTANT_RATE, WITHOUT_VALIDATION, metrics, train
 from tests.integration.step_pairs import write_step_pairs
 
 pytestmark = pytest.mark.patient
@@ -37,7 +37,7 @@ def svpo(workspace: Path, name: str, steps: int, *overrides: str) -> Path:
         "svpo",
         workspace,
         workspace / "base_model",
-        *("data.train_batch_size=8", "actor_rollout_ref.actor.optim.lr=1e-3", "trainer.save_freq=2"),
+        *("data.train_batch_size=8", "actor_rollout_ref.actor.optim.lr=1e-3", CONSTANT_RATE, "trainer.save_freq=2"),
         *("snapshots.every=2", "deterministic=true", "data.val_files=[]", *WITHOUT_VALIDATION),
         *(f"trainer.total_training_steps={steps}", f"run_dir={workspace}/{name}", *overrides),
     )
