@@ -26,7 +26,7 @@ def server_of(config=RECIPE) -> str:
 
 
 def servers() -> list[psutil.Process]:
-    """Of this process, those that run."""
+    """Of this process, those that run. Of one that is just begun nothing is said of its command for a moment."""
     running = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
     return [one for one in running if "fpa_verl.integration.forkserver.server" in one.cmdline()]
 
@@ -53,7 +53,7 @@ def test_a_later_run_has_the_server_of_the_first_and_one_of_another_environment_
     other = RECIPE.copy()
     other.ray_kwargs.ray_init.runtime_env.env_vars.OF_RECIPE = "2"
     assert server_of(other) != server
-    assert len(servers()) == before + 1
+    wait_for(lambda: len(servers()) == before + 1)
 
 
 def test_a_command_is_a_fork_that_is_told_what_python_would_be(server, tmp_path):
@@ -109,6 +109,7 @@ def test_servers_end_with_who_keeps_them():
     with kept_servers():
         folder, others = Path(os.environ[FOLDER]), servers()
         server_of()
+        wait_for(lambda: len(servers()) == len(others) + 1)
         (mine,) = [one for one in servers() if one not in others]
     wait_for(lambda: not mine.is_running() or mine.status() == psutil.STATUS_ZOMBIE)
     assert not folder.exists()
@@ -126,7 +127,7 @@ def test_on_a_machine_without_the_keeper_s_folder_a_run_has_a_server_of_its_own(
     before = len(servers())
     mine = RECIPE.copy()
     with forked_workers(mine):
-        assert len(servers()) == before + 1
+        wait_for(lambda: len(servers()) == before + 1)
         assert words_of(["-m", "command"])[1:] == ["-m", "command"]
     wait_for(lambda: len(servers()) == before)
 
