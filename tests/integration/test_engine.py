@@ -201,6 +201,7 @@ def test_away_from_the_reference_fpa_is_not_off_rl(base_model, chained_additions
     assert metrics["wrong/log_prob_change"] != 0
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("recipe", ["fpa_offline", "dpo", "simper_fpa", "kto", "off_rl_kl", "bvpo", "bvpo_k_trace"])
 def test_micro_batches_change_nothing(base_model, rollouts_of, recipe):
     results = []
@@ -290,6 +291,7 @@ def caches(one_process, base_model, chained_additions, tmp_path_factory):
     }
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize(
     ("recipe", "source"),
     [("fpa_offline", "hidden"), ("off_rl_kl", "hidden"), ("dpo", "hidden"), ("dpo", "topk"), ("kto", "chosen")],

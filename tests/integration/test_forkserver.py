@@ -19,6 +19,8 @@ from fpa_verl.integration.forkserver import server
 from fpa_verl.integration.forkserver.kept import FOLDER
 from fpa_verl.integration.forkserver.start import CLIENT, forked_workers
 
+pytestmark = pytest.mark.patient
+
 RECIPE = OmegaConf.create(
     {
         "forked_workers": True,

@@ -17,6 +17,8 @@ from fpa_verl.integration.forkserver.kept import FOLDER, kept_servers, words_of
 from fpa_verl.integration.forkserver.start import forked_workers
 from tests.integration.test_forkserver import RECIPE, wait_for
 
+pytestmark = pytest.mark.patient
+
 
 def server_of(config=RECIPE) -> str:
     """The socket that the workers of a run are forked through."""

@@ -130,6 +130,7 @@ def test_steps_move_the_adapter_and_not_the_reference(base_model, chained_additi
         assert max(abs(a - b) for a, b in zip(last.policy, last.reference, strict=True)) > 0.1
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize(
     ("recipe", "source"),
     [("fpa_offline", "hidden"), ("off_rl_kl", "hidden"), ("kto", "chosen"), ("dpo", "topk")],

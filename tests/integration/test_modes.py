@@ -112,6 +112,7 @@ def both(tmp_path, of_both_modes, chained_additions):
     return tmp_path
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_bvpo_trains_with_a_weight_that_it_estimates(both, base_model, workers):
     done = train("bvpo", both, base_model, *SHORT, *AUTO, "data.val_files=[]", f"trainer.n_gpus_per_node={workers}")

@@ -62,6 +62,7 @@ def test_the_command_line_has_a_later_word_than_the_file(compose):
     assert (config.recipe_name, config.trainer.device, config.trainer.n_gpus_per_node) == ("off_rl", "cpu", 1)
 
 
+@pytest.mark.patient
 def test_what_an_appended_recipe_overrides_is_listed_by_key(compose):
     config, lost = compose(GRPO, "+recipe=fpa_offline", *DEMO, "trainer.n_gpus_per_node=2", start=VERLS_MAIN)
     found = {one.key: (one.said, one.now) for one in lost}
@@ -77,6 +78,7 @@ def test_what_an_appended_recipe_overrides_is_listed_by_key(compose):
     assert config.trainer.n_gpus_per_node == 2
 
 
+@pytest.mark.patient
 def test_without_a_file_of_ones_own_nothing_is_said(tmp_path):
     assert composed(Command.of(["+recipe=fpa_offline", *DEMO])).overridden == []
     # A folder with a task of one's own is no such file.
@@ -86,6 +88,7 @@ def test_without_a_file_of_ones_own_nothing_is_said(tmp_path):
     assert (own.config.keep_best, own.overridden) == (False, [])
 
 
+@pytest.mark.patient
 def test_what_comes_behind_the_file_in_its_defaults_is_listed_by_key(compose):
     text = FILE.replace("  - _self_\n", "").replace("  - ppo_trainer\n", "  - ppo_trainer\n  - _self_\n")
     _, lost = compose(text, "trainer.n_gpus_per_node=1")
@@ -242,6 +245,7 @@ def test_a_number_of_scale_that_is_set_in_vain(tmp_path):
     assert slip.startswith("scale.offline.lr=")
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize(
     "lines",
     [
@@ -280,6 +284,7 @@ def test_an_adapters_keys_without_its_rank_are_refused(compose, lines, words, ke
     compose(text, *words, f"{MODEL}.lora_rank=8")
 
 
+@pytest.mark.patient
 def test_a_prompt_that_is_named_and_not_taken_is_refused(compose):
     own = "prompt: {name: chat, text: null, stop: []}"
     config, _ = compose(f"defaults: [ppo_trainer, recipe: collect, _self_]\n{own}\n")

@@ -49,6 +49,7 @@ def require_same(found, padded):
         assert found[name] == pytest.approx(padded[name], rel=2e-5, abs=1e-6), name
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("source", ["forward", *SOURCES])
 def test_a_packed_step_is_the_padded_one(base_model, chained_additions, caches, padded, source):
     require_same(step(base_model, chained_additions, caches, source), padded[source])

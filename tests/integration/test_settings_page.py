@@ -19,6 +19,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
 ROWS = re.findall(r"^\| `([\w.]+)` \| `([^`]+)`(?: \(`(\w+)`\))? \|", PAGE, flags=re.MULTILINE)
 WIRING = PAGE[PAGE.index("## Wiring") : PAGE.index("## Environment variables")]
 
+pytestmark = pytest.mark.patient
+
 
 recipe_of = cache(composed)
 

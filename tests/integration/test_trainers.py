@@ -505,6 +505,7 @@ def test_grpo_learns_nothing_from_failures_of_the_scorer(workspace, base_model):
         assert step["critic/advantages/min"] == step["critic/advantages/max"] == 0.0
 
 
+@pytest.mark.patient
 def test_collecting_from_a_model_that_solves_nothing_ends_in_one_clear_line(workspace, base_model):
     """And each of its responses ends at the first digit that the prompt has for an end."""
     done = train(
