@@ -29,7 +29,7 @@ demo: $(VENV)/.cpu  ## Collect, train three ways with three seeds, compare: `fpa
 # Of all tests so many, the slowest, are named at the end.
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
 
-test: setup  ## The quick tests, an offline run, GRPO and a collection by real servers among them
+test: setup  ## The quick tests, an offline run and GRPO by real servers among them
 	$(PYTEST) -m "not slow and not patient"
 
 test-long: setup  ## Those that take seconds each: real runs of every kind, memory of whole models
