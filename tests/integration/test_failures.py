@@ -24,6 +24,13 @@ def test_an_error_of_ours_comes_through_as_it_is():
     assert first_cause(error) is error
 
 
+def test_a_cluster_whose_gpus_others_have_says_so():
+    few = ValueError("Total available GPUs 0.0 is less than total desired GPUs 2")
+    assert str(first_cause(in_two_tasks(few))).startswith(
+        "the Ray cluster has 0 GPUs free, and the recipe wants 2: wait"
+    )
+
+
 def test_a_full_disk_is_named_with_its_file():
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/run/ledger.jsonl")
     assert str(first_cause(in_two_tasks(full))) == f"the disk is full (/data/run/ledger.jsonl): make room. {AGAIN}"

@@ -341,6 +341,23 @@ def test_a_gpu_without_flash_attention(check, monkeypatch):
         check(*ON_GPUS)
 
 
+@pytest.mark.parametrize(
+    ("changes", "has"),
+    [
+        ({"sliding_window": 8, "use_sliding_window": True}, "attends to windows of 8 tokens"),
+        ({"sliding_window": 8, "use_sliding_window": False}, None),
+        ({"sliding_window": 4096, "use_sliding_window": True}, None),
+        ({"attn_logit_softcapping": 30.0}, "caps the scores of its attention"),
+    ],
+)
+def test_a_model_whose_attention_is_another_than_torch_s_own_for_packed_sequences(tmp_path, base_model, changes, has):
+    config = json.loads((base_model / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+    facts = facts_of(composed("off_rl", *DEMO, f"{MODEL}.path={tmp_path}"))
+    with pytest.raises(ConfigError, match=has) if has else nullcontext():
+        gpu.require_whole_attention(facts)
+
+
 def test_a_later_flash_attention_that_has_only_the_name(check, monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_ADDRESS", "cluster:6379")
     (tmp_path / "flash_attn" / "cute").mkdir(parents=True)

@@ -15,13 +15,15 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from fpa_verl.errors import AGAIN, FpaError, IntegrationError
+from fpa_verl.errors import AGAIN, ConfigError, FpaError, IntegrationError
 from fpa_verl.integration.safety.server_logs import first_error
 
 # What verl says of a step whose every request to the rollout servers failed.
 NOTHING_GENERATED = "no materializable trajectories"
 # What Ray says of itself where its own processes did not answer within half a minute.
 NOT_STARTED = "timed out during startup"
+# What verl says of a cluster that others use as well, or of one that is too small.
+TOO_FEW_GPUS = re.compile(r"Total available GPUs (\S+) is less than total desired GPUs (\S+)")
 DIED = (ActorDiedError, ActorUnavailableError, NodeDiedError, WorkerCrashedError, OutOfMemoryError)
 
 
@@ -41,6 +43,12 @@ def first_cause(error: Exception) -> FpaError | None:
         )
     if NOTHING_GENERATED in str(cause):
         return nothing_generated()
+    if few := TOO_FEW_GPUS.search(str(cause)):
+        there, wanted = (f"{float(number):g}" for number in few.groups())
+        return ConfigError(
+            f"the Ray cluster has {there} GPUs free, and the recipe wants {wanted}: wait until others have ended "
+            "(`ray status`), or set trainer.n_gpus_per_node and trainer.nnodes to what is free"
+        )
     if NOT_STARTED in str(cause):
         return IntegrationError(f"Ray did not start within its half a minute: this machine may be too busy. {AGAIN}")
     if isinstance(cause, DIED):

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AutoConfig
 
 from fpa_verl.errors import ConfigError, IntegrationError
 from fpa_verl.install import FLASH_ATTENTION, GPU, installed
 from fpa_verl.integration.config.facts import RunFacts
 from fpa_verl.integration.config.settings import FLASH, attention, joins_cluster
 from fpa_verl.integration.kernels.attention import NAME
+from fpa_verl.rollouts.fingerprint import local_model_dir
 
 # What the driver says of itself, where there is one; some containers, and WSL, have its program alone.
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -131,8 +132,25 @@ def require_attention(facts: RunFacts) -> None:
     """Refuse flash attention that is not there, or was built for another torch."""
     if other := other_attention(facts):
         require_known_attention(other)
+        if other == NAME:
+            require_whole_attention(facts)
         return
     require_flash_attention()
+
+
+def require_whole_attention(facts: RunFacts) -> None:
+    """Refuse torch's own for packed sequences where a model attends to less than a whole one, or caps its scores."""
+    model = AutoConfig.from_pretrained(local_model_dir(facts.model_path)).get_text_config()
+    window = getattr(model, "sliding_window", None) if getattr(model, "use_sliding_window", True) else None
+    longest = facts.config.data.max_prompt_length + facts.config.data.max_response_length
+    has = f"attends to windows of {window:,} tokens" if window and window < longest else None
+    if getattr(model, "attn_logit_softcapping", None):
+        has = "caps the scores of its attention"
+    if has:
+        raise ConfigError(
+            f"{ATTENTION}={NAME} has causal attention to whole sequences alone, and {facts.model_path} {has}: set it "
+            f"to {SDPA}, or leave it out for flash-attn"
+        )
 
 
 def require_flash_attention() -> None:
