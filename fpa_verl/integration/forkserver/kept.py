@@ -27,16 +27,22 @@ forked_as: list[str] | None = None
 
 
 @contextmanager
+def socket_folder() -> Iterator[Path]:
+    """A temporary one. As for Ray's own: the name of a socket has 108 bytes, of which a TMPDIR may leave too few."""
+    with tempfile.TemporaryDirectory(prefix="fpa_verl_", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def kept_servers() -> Iterator[None]:
     """While the block runs, commands that are started in it (`words_of`) share a server."""
-    # As for Ray's own: the name of a socket has 108 bytes, of which a TMPDIR may leave too few.
-    with tempfile.TemporaryDirectory(prefix="fpa_verl_", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        fifo = Path(folder) / KEEPER
+    with socket_folder() as folder:
+        fifo = folder / KEEPER
         os.mkfifo(fifo)
         # For reading as well, or it would wait for a reader.
         keeper = os.open(fifo, os.O_RDWR)
         before = os.environ.get(FOLDER)
-        os.environ[FOLDER] = folder
+        os.environ[FOLDER] = str(folder)
         try:
             yield
         finally:

@@ -13,7 +13,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 
 from fpa_verl.integration.config.settings import joins_cluster
-from fpa_verl.integration.forkserver.kept import CLIENT, keepers_pipe, socket_for
+from fpa_verl.integration.forkserver.kept import CLIENT, keepers_pipe, socket_folder, socket_for
 
 WAITING = 64
 # OpenBLAS, and Arrow's allocator, start threads when they are imported unless they are told not to.
@@ -41,7 +40,7 @@ def forked_workers(config: DictConfig) -> Iterator[None]:
         return
     environment = _environment(config)
     kept = socket_for(environment)
-    with nullcontext(kept) if kept else _folder() as path:
+    with nullcontext(kept) if kept else _own_socket() as path:
         process = (
             None if path.exists() else _server(path, {**os.environ, **environment, **ONE_THREAD}, stays=bool(kept))
         )
@@ -57,10 +56,9 @@ def forked_workers(config: DictConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
-    # As for Ray's own: the name of a socket has 108 bytes, of which a TMPDIR may leave too few.
-    with tempfile.TemporaryDirectory(prefix="fpa_verl_", dir="/tmp") as folder:
-        yield Path(folder) / "socket"
+def _own_socket() -> Iterator[Path]:
+    with socket_folder() as folder:
+        yield folder / "socket"
 
 
 def _server(path: Path, environment: dict[str, str], *, stays: bool) -> subprocess.Popen[bytes] | None:

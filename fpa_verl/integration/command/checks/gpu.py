@@ -54,14 +54,14 @@ def notes(facts: RunFacts) -> Iterator[str]:
 
 def driver_version() -> str | None:
     """That of the NVIDIA driver; None where there is none, or none that works."""
+    return _driver()[0]
+
+
+def _driver() -> tuple[str | None, str]:
+    """Version of the NVIDIA driver, and why its program says none; neither where there is no such program."""
     if DRIVER.exists():
         found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text())
-        return found[1] if found else UNKNOWN_DRIVER
-    return _ask_program()[0]
-
-
-def _ask_program() -> tuple[str | None, str]:
-    """What NVIDIA's program says of the driver, and why it says nothing; neither where there is no such program."""
+        return found[1] if found else UNKNOWN_DRIVER, ""
     try:
         done = subprocess.run(SMI, capture_output=True, text=True, timeout=ANSWERS_WITHIN_S)
     except FileNotFoundError:
@@ -78,8 +78,8 @@ def require_gpu() -> None:
     """Refuse a machine on which torch finds no GPU, and say why."""
     if torch.cuda.is_available():
         return
-    driver, built_for = driver_version(), torch.version.cuda
-    if driver is None and (trouble := _ask_program()[1]):
+    (driver, trouble), built_for = _driver(), torch.version.cuda
+    if trouble:
         raise IntegrationError(
             f"no GPU can be used: nvidia-smi is here and fails ({trouble}); have the driver mended, or add hardware=cpu"
         )
