@@ -243,6 +243,9 @@ def test_a_driver_that_only_its_program_tells_of(check, monkeypatch, tmp_path, p
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     with pytest.raises(IntegrationError, match=message):
         check(*ON_GPUS)
+    (found,) = [one for one in doctor.examine([], with_ray=False) if one.subject == "accelerator"]
+    assert found.state == "wrong"
+    assert re.search(message, found.detail)
 
 
 @pytest.mark.parametrize(

@@ -134,11 +134,13 @@ def accelerator() -> Iterator[Finding]:
         yield Finding("accelerator", "fine", named)
         yield _flash_attention()
         return
-    from fpa_verl.integration.command.checks.gpu import driver_version, require_gpu
+    from fpa_verl.integration.command.checks.gpu import driver_state, require_gpu
 
-    if driver_version() is not None:
+    (driver, trouble), built_for = driver_state(), _built_for()
+    # Who has packages for a CPU needs no driver that works.
+    if driver is not None or (trouble and built_for):
         require_gpu()
-    if built_for := _built_for():
+    if built_for:
         yield Finding(
             "accelerator",
             "note",

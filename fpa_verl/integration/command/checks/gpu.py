@@ -54,10 +54,10 @@ def notes(facts: RunFacts) -> Iterator[str]:
 
 def driver_version() -> str | None:
     """That of the NVIDIA driver; None where there is none, or none that works."""
-    return _driver()[0]
+    return driver_state()[0]
 
 
-def _driver() -> tuple[str | None, str]:
+def driver_state() -> tuple[str | None, str]:
     """Version of the NVIDIA driver, and why its program says none; neither where there is no such program."""
     if DRIVER.exists():
         found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", DRIVER.read_text())
@@ -78,7 +78,7 @@ def require_gpu() -> None:
     """Refuse a machine on which torch finds no GPU, and say why."""
     if torch.cuda.is_available():
         return
-    (driver, trouble), built_for = _driver(), torch.version.cuda
+    (driver, trouble), built_for = driver_state(), torch.version.cuda
     if trouble:
         raise IntegrationError(
             f"no GPU can be used: nvidia-smi is here and fails ({trouble}); have the driver mended, or add hardware=cpu"
