@@ -141,6 +141,8 @@ def batch_of(size: Size) -> Any:
     """One micro-batch of right and wrong trajectories of random tokens, as a worker gets it."""
     from verl.utils import tensordict_utils as tu
 
+    from fpa_verl.rollouts.known import KnownRow
+
     rows = []
     generator = torch.Generator().manual_seed(1)
     for row in range(size.tokens // size.length):
@@ -157,11 +159,7 @@ def batch_of(size: Size) -> Any:
                 "response_mask": mask.long(),
                 "loss_mask": mask.long(),
                 "advantages": mask if row % 2 else -mask,
-                "row": row,
-                "response_tokens": response,
-                "pass_rate": 0.5,
-                "watched": False,
-                "role": "trajectory",
+                "row": KnownRow(row, response, 0.5, False, "trajectory"),
                 "uid": f"{row}/0/0",
             }
         )

@@ -106,7 +106,7 @@ def _alike(run: Run, other: Run) -> bool:
 
 
 def _row(run: Run, progress: Progress, points: list[CurvePoint], others: list[Curve]) -> tuple[Text | ProgressBar, ...]:
-    spent = run.data_cost.device_seconds + run.spending.cost.device_seconds
+    spent = run.inputs_cost.device_seconds + run.spending.cost.device_seconds
     device_hours = spent / SECONDS_PER_HOUR
     accuracy = f"{percent(points[-1].accuracy)} ± {percent(points[-1].standard_error)}" if points else "-"
     cost = UNKNOWN if run.missing_cost else f"{device_hours:,.3f}"

@@ -217,20 +217,25 @@ class Run:
         return self.info.get("forward_passes", 0 if self.generates else None)
 
     @property
-    def data_cost(self) -> Cost:
-        """What making all inputs cost; nothing for a run that has none.
+    def inputs_cost(self) -> Cost:
+        """What making all inputs cost, an earlier run's training with them; nothing for a run that has none.
 
         Where it is not written down how many devices made one, it is taken to be as many as the run held.
         """
-        return self._paid(self.inputs)
+        return self._paid(everything_owed(self.inputs))
+
+    @property
+    def data_cost(self) -> Cost:
+        """Of `inputs_cost` what other runs could share: datasets and caches, those of an earlier run with them."""
+        return self._paid(one for one in everything_owed(self.inputs) if one.kind != RUN)
 
     @property
     def start_cost(self) -> Cost:
         """What the model that it began with cost: an earlier run and all that it owed; nothing for a base model."""
-        return self._paid([self.earlier] if self.earlier else [])
+        return self._paid(everything_owed([self.earlier] if self.earlier else []))
 
-    def _paid(self, inputs: list[Input]) -> Cost:
-        paid = [one.paid(self.info["hardware"]["devices"]) for one in everything_owed(inputs)]
+    def _paid(self, inputs: Iterable[Input]) -> Cost:
+        paid = [one.paid(self.info["hardware"]["devices"]) for one in inputs]
         return Cost(sum((one.device_seconds for one in paid), 0.0), sum((one.wall_seconds for one in paid), 0.0))
 
     @property

@@ -57,7 +57,7 @@ def _best(run: Run) -> str:
 def _cost(run: Run) -> str:
     if run.missing_cost:
         return f"cost: not known, {run.missing_cost}"
-    own, data = run.spending.cost.device_seconds, run.data_cost.device_seconds
+    own, data = run.spending.cost.device_seconds, run.inputs_cost.device_seconds
 
     def shown(seconds: float) -> str:
         return device_time(seconds, largest=max(own, data))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from omegaconf import OmegaConf
+from tensordict import NonTensorStack
 from torch.distributed.tensor import DTensor, distribute_tensor
 from verl.utils import tensordict_utils as tu
 
@@ -63,10 +63,10 @@ def column_batch(rows):
 
 
 def column(values):
-    """As TransferQueue hands it to a worker: tensors of a jagged batch, other values as an array."""
+    """As TransferQueue hands it to a worker: tensors of a jagged batch, other values one by one."""
     if isinstance(values[0], torch.Tensor):
         return torch.nested.as_nested_tensor(values, layout=torch.jagged)
-    return np.array(values, dtype=object)
+    return NonTensorStack(*values)
 
 
 def update(actor, data) -> dict[str, float]:

@@ -24,7 +24,7 @@ def batch(lengths: list[tuple[int, int]], seed: int) -> KVBatchMeta:
 def test_every_worker_gets_whole_pairs_and_like_work(workers):
     lengths = [(10 + 7 * i, 400 - 5 * i) for i in range(16)]
     meta = batch(lengths, seed=workers)
-    balance_items(meta, 2, workers)
+    noted = balance_items(meta, 2, workers)
     assert [key.rsplit("_", 2)[1] for key in meta.keys] == ["0", "1"] * 16
     assert all(a.rsplit("_", 2)[0] == b.rsplit("_", 2)[0] for a, b in zip(meta.keys[::2], meta.keys[1::2], strict=True))
     # Tags travel with their keys.
@@ -34,6 +34,7 @@ def test_every_worker_gets_whole_pairs_and_like_work(workers):
     part = 32 // workers
     work = [sum(tag["seq_len"] for tag in meta.tags[i : i + part]) for i in range(0, 32, part)]
     assert max(work) - min(work) <= max(map(sum, lengths)) - min(map(sum, lengths))
+    assert (noted["global_seqlen/balanced_min"], noted["global_seqlen/balanced_max"]) == (min(work), max(work))
 
 
 def test_the_order_does_not_depend_on_arrival():

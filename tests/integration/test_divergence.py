@@ -23,7 +23,7 @@ def test_a_collapse_is_said_once_at_the_step_where_the_mean_falls_under_the_floo
     # First window: 0.9. Means of the last two: 0.9 at step 4, 0.65 (72 %) at step 5, 0.4 (44 %) at step 6.
     said = seen(CollapseWatch(CollapseRule(window=2, floor=0.5), {}), [0.9, 0.9, 0.9, 0.9, 0.4, 0.4, 0.1])
     assert list(said) == [6]
-    assert "is 44% of what it was in the first" in said[6]
+    assert "is 44% of what it was at first" in said[6]
 
 
 def test_what_falls_less_or_comes_back_is_no_collapse():
@@ -36,6 +36,13 @@ def test_too_few_steps_and_batches_without_right_trajectories_say_nothing():
     watch = CollapseWatch(CollapseRule(window=2), {})
     assert not seen(watch, [0.9, 0.9, 0.1])
     assert watch.see(4, {"dynamics/wrong/policy_weight": 0.1}) is None
+
+
+def test_what_falls_within_the_first_window_is_seen():
+    """Over the mean of the first ten steps, 0.75, the last are 60 %, and not under the floor."""
+    weights = [*[0.9] * 5, *[0.6] * 5, *[0.45] * 10]
+    said = seen(CollapseWatch(CollapseRule(window=10, floor=0.6), {}), weights)
+    assert list(said) == [15]
 
 
 def test_a_resumed_run_is_held_to_its_own_beginning():

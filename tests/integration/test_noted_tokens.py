@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
+from tensordict import NonTensorStack
 from verl.utils import tensordict_utils as tu
 
 from fpa_verl.integration.workers.tokens import NOTE_TOKENS, NoteRequest, note_tokens
+from fpa_verl.rollouts.known import KnownRow
 from fpa_verl.runs.tokens import MAX_TOKENS, read_token_log_probs
 
 
 def micro_batch(run_dir, rows, watched):
-    data = tu.get_tensordict(
-        {name: np.array(values, dtype=object) for name, values in (("row", rows), ("watched", watched))}
-    )
+    known = (KnownRow(row, 3, 0.5, seen, "trajectory") for row, seen in zip(rows, watched, strict=True))
+    data = tu.get_tensordict({"row": NonTensorStack(*known)})
     tu.assign_non_tensor(data, **{NOTE_TOKENS: NoteRequest(str(run_dir), attempt=2, step=3)})
     return data
 

@@ -11,7 +11,6 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.integration.command.launch import hand_over
 from fpa_verl.report.comparisons import wallclock
 from fpa_verl.report.figures.drawing import draw
-from fpa_verl.report.statistics.curves import before
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.handing_over import model_of
 from fpa_verl.runs.inputs import DATASET, RUN, Input
@@ -87,20 +86,44 @@ def three_generations(tmp_path):
 
 def test_what_came_before_is_paid_for_once_and_stands_in_front(tmp_path):
     curves = {curve.name: curve for curve in three_generations(tmp_path).methods}
-    # Device-hours: the dataset 1; a step 0.5.
+    # Device-hours: the dataset 1; a step 0.5. What was handed over was evaluated as the next one's step 0.
     assert curves["fpa_offline"].mean_hours("device").tolist() == [0.0, 1.5, 2.0]
-    assert curves["grpo"].mean_hours("device").tolist() == [1.5, 2.0]
-    assert curves["sft"].mean_hours("device").tolist() == [2.0, 2.5]
+    assert curves["grpo"].mean_hours("device").tolist() == [0.0, 1.5, 2.0]
+    assert curves["sft"].mean_hours("device").tolist() == [0.0, 1.5, 2.0, 2.5]
+    assert [curves[name].earlier for name in ("fpa_offline", "grpo", "sft")] == [0, 1, 2]
+    assert curves["sft"].mean_accuracy().tolist() == [0.25, 0.5, 0.75, 1.0]
+    # Of that the dataset, which other runs could share.
+    assert {curve.data["device"] for curve in curves.values()} == {1.0}
 
 
-def test_the_curve_of_before_ends_where_the_run_was_handed_over(tmp_path):
-    curves = {curve.name: curve for curve in three_generations(tmp_path).methods}
-    assert before(curves["fpa_offline"], "toy") is None
-    earlier = before(curves["grpo"], "toy")
-    assert earlier.accuracy.tolist() == [0.25, 0.5]
-    assert earlier.hours("device").tolist() == [0.0, 1.5]
-    # The third goes on from the second, which stands at what the first had cost.
-    assert before(curves["sft"], "toy").hours("device").tolist() == [1.5, 2.0]
+def test_a_model_that_was_handed_over_is_no_base_model(tmp_path):
+    comparison = three_generations(tmp_path)
+    assert comparison.base == 0.25
+    assert comparison.targets
+    assert comparison.reached_by_base == []
+
+
+def test_a_target_is_reached_where_the_run_before_reached_it(tmp_path):
+    three_generations(tmp_path)
+    comparison = wallclock.compare(find_runs([tmp_path]), targets=[0.5, 0.7, 1.0], against="fpa_offline")
+    hours = {(time.method, time.target): time.hours["device"].value for time in comparison.times}
+    assert [hours["sft", target] for target in (0.5, 0.7, 1.0)] == [1.5, 2.0, 2.5]
+    assert [hours["grpo", target] for target in (0.5, 0.7, 1.0)] == [1.5, 2.0, float("inf")]
+    ratios = {(time.method, time.target): time.ratio.value for time in comparison.times if time.ratio}
+    assert ratios["sft", 0.5] == 1.0
+
+
+def test_what_was_handed_over_counts_where_the_next_run_did_not_evaluate_it(tmp_path):
+    first = make_run(tmp_path / "fpa", [1, 2, 3], without=["dataset"], inputs=[DATA.as_json()])
+    then = make_run(
+        tmp_path / "then", [2, 3], without=["dataset"], inputs=[owed(first, 1, 1800.0, DATA).as_json()], recipe="grpo"
+    )
+    file = then / "evaluations.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if json.loads(line)["step"]))
+    curve = next(curve for curve in wallclock.compare(find_runs([tmp_path])).methods if curve.name == "grpo")
+    assert curve.steps.tolist() == [0, 1, 1]
+    assert curve.mean_hours("device").tolist() == [0.0, 1.5, 2.0]
 
 
 def test_it_is_drawn_dotted_in_the_same_colour(tmp_path):
@@ -117,4 +140,4 @@ def test_a_run_that_is_gone_leaves_the_cost_and_no_curve(tmp_path):
     make_run(tmp_path / "grpo", [2, 3], without=["dataset"], inputs=[gone.as_json()])
     (curve,) = wallclock.compare(find_runs([tmp_path])).methods
     assert curve.mean_hours("device").tolist() == [1.5, 2.0]
-    assert before(curve, "toy") is None
+    assert curve.earlier == 0

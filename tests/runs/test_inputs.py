@@ -62,13 +62,13 @@ def test_an_earlier_run_is_charged_with_all_that_it_owed_itself_and_nothing_twic
     earlier = one(RUN, "fpa", 800.0, about={"step": 4}, inputs=(DATA, CACHE))
     assert [each.fingerprint for each in everything_owed([earlier, DATA])] == ["fpa", "d", "c"]
     run = read_run(make_run(tmp_path / "a", [1, 4], without=["dataset"], inputs=listed(earlier, DATA)))
-    assert run.data_cost.device_seconds == 4500.0
+    assert run.inputs_cost.device_seconds == 4500.0
     assert run.inputs[0].inputs[0] == DATA
     assert run.inputs[0].base_model == "base"
     # One that goes on online generates its own data from there.
     online = read_run(make_run(tmp_path / "b", [1, 4], without=["dataset"], inputs=listed(earlier)))
     assert online.generates
-    assert online.data_cost.device_seconds == 4500.0
+    assert online.inputs_cost.device_seconds == 4500.0
     curve = wallclock.compare([online]).curves[0]
     # 4,500 s before it began and 900 s on 2 devices: the first step stands at 6,300 / 3,600 hours.
     assert curve.points[1].device_hours == pytest.approx(1.75)

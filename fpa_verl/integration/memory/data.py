@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from tensordict import TensorDict
+from tensordict import NonTensorStack, TensorDict
 from verl.utils import tensordict_utils as tu
 
 from fpa_verl.integration.memory.shapes import Shapes
 from fpa_verl.integration.workers.loss import REFERENCE_POINT
 from fpa_verl.integration.workers.value_head import TARGETS
 from fpa_verl.roles import Roles
+from fpa_verl.rollouts.known import KnownRow
 from fpa_verl.rollouts.reference_cache import arrays_of
 
 # Part of a sequence that is prompt: an eighth.
@@ -40,10 +41,9 @@ def rank_batch(sequences: int, length: int, roles: Roles, *, step_values: bool =
             "loss_mask": column(response),
             **{name: column(response, dtype=torch.float32) for name in ("advantages", "old_log_probs", "ref_log_prob")},
             **({TARGETS: column(length, dtype=torch.float32)} if step_values else {}),
-            "row": np.arange(sequences).astype(object),
-            "response_tokens": np.full(sequences, response, dtype=object),
-            "pass_rate": np.full(sequences, 0.5, dtype=object),
-            "role": np.resize(np.array(roles, dtype=object), sequences),
+            "row": NonTensorStack(
+                *(KnownRow(row, response, 0.5, False, roles[row % len(roles)]) for row in range(sequences))
+            ),
             "uid": np.full(sequences, "", dtype=object),
         }
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 from fpa_verl.errors import ConfigError, DivergenceError
 from fpa_verl.runs.metrics import dynamics_metric
@@ -12,6 +13,8 @@ from fpa_verl.runs.metrics import dynamics_metric
 # Mean of w(y) (Eq. 2) over the right trajectories of a step.
 RIGHT_WEIGHT = dynamics_metric("right", "policy_weight")
 ACTIONS = ("ignore", "warn", "stop")
+# Steps that say what it was at first: few, since it may fall within the first twenty.
+BEGINNING = 5
 # Standard error of log w, mean over trajectories: beyond it one of a hundred is off by 1e-3.
 CACHE_ERROR, TOO_COARSE = "actor/cache_error", 4e-4
 
@@ -22,9 +25,9 @@ class CollapseRule:
 
     Attributes:
         action: what follows, "ignore", "warn" (once) or "stop".
-        window: steps that are averaged, at the beginning of the run and now; a quarter of a short run's.
-        floor: share of its beginning under which the mean of w(y), the probability of a token of a right
-            trajectory, counts as collapsed; in (0, 1).
+        window: latest steps that are averaged; a quarter of a short run's.
+        floor: share of what it was in the first five steps under which the mean of w(y), the probability of a token
+            of a right trajectory, counts as collapsed; in (0, 1).
 
     Raises:
         ConfigError: a value is out of its bounds.
@@ -32,7 +35,7 @@ class CollapseRule:
 
     action: str = "warn"
     window: int = 20
-    floor: float = 0.5
+    floor: float = 0.8
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
@@ -71,7 +74,7 @@ class CollapseWatch:
         self._said = True
         message = (
             f"step {step}: right trajectories have lost their probability: w(y), mean of {self._window} steps, is "
-            f"{share:.0%} of what it was in the first (collapse.floor={self._rule.floor:g}). Lower "
+            f"{share:.0%} of what it was at first (collapse.floor={self._rule.floor:g}). Lower "
             "actor_rollout_ref.actor.optim.lr, or the weight of wrong trajectories; run_dir/best holds the best model"
         )
         if self._rule.action == "stop":
@@ -81,10 +84,10 @@ class CollapseWatch:
     def _share(self, step: int) -> float:
         """Mean weight of the last steps over that of the first; NaN before the two are apart."""
         steps = sorted(known for known in self._weights if known <= step)
-        window = self._window
-        if len(steps) < 2 * window:
+        beginning = min(BEGINNING, self._window)
+        if len(steps) < beginning + self._window:
             return math.nan
-        first, last = (sum(self._weights[s] for s in part) for part in (steps[:window], steps[-window:]))
+        first, last = (fmean(self._weights[s] for s in part) for part in (steps[:beginning], steps[-self._window :]))
         return last / first
 
 

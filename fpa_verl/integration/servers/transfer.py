@@ -11,6 +11,7 @@ from transfer_queue import KVBatchMeta
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from fpa_verl.integration.servers.client import Output
+from fpa_verl.rollouts.known import KnownRow
 
 # verl keeps what it validates with apart from what it trains on.
 PARTITION, VALIDATION_PARTITION = "train", "val"
@@ -28,7 +29,7 @@ def put_trajectories(
         step_values: whether the objective learns from the values of steps.
     """
     fields = [trajectory_fields(row, step_values=step_values) for row in rows]
-    tags = [{**trajectory_tag(field, step), "row": field["row"]} for field in fields]
+    tags = [{**trajectory_tag(field, step), "row": row["row"]} for field, row in zip(fields, rows, strict=True)]
     return tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id=PARTITION)
 
 
@@ -37,12 +38,7 @@ def trajectory_fields(row: dict[str, Any], *, step_values: bool = False) -> dict
     return {
         **_tokens(row["prompt_ids"], row["response_ids"], row["score"]),
         **({"step_targets": _step_targets(row)} if step_values else {}),
-        "row": row["row"],
-        # Known before the tokens are on a device, which nobody has to ask then.
-        "response_tokens": len(row["response_ids"]),
-        "pass_rate": row["pass_rate"],
-        "watched": row["watched"],
-        "role": row["role"],
+        "row": KnownRow.of(row),
         # verl's grouping key, and the name an error gives the trajectory.
         "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
     }
@@ -69,7 +65,7 @@ def _tokens(prompt_ids: Sequence[int], response_ids: Sequence[int], score: float
         "response_mask": torch.ones(len(responses), dtype=torch.int64),
         "loss_mask": torch.ones(len(responses), dtype=torch.int64),
         "rm_scores": scores,
-        "num_turns": 2,
+        "num_turns": torch.tensor(2),
     }
 
 

@@ -36,11 +36,8 @@ class OfflineLoop(WatchedTrainer):
     def on_validate_end(self) -> None:
         self.checkpoint_manager.sleep_replicas()
 
-    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: Any) -> KVBatchMeta:
-        rows = len(self.facts.selection.roles)
-        if rows == 1:
-            return super()._balance_batch(batch, metrics, **kwargs)
-        balance_items(batch, rows, self.facts.workers)
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **_: Any) -> KVBatchMeta:
+        metrics |= balance_items(batch, len(self.facts.selection.roles), self.facts.workers)
         return batch
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:

@@ -33,6 +33,7 @@ from fpa_verl.objectives import (
     sequence_sum,
     trajectory_weights,
 )
+from fpa_verl.rollouts.known import known_rows
 from fpa_verl.runs.metrics import SIDES
 
 # Of the two calls: what the first hands to the second, each by token.
@@ -143,7 +144,7 @@ class OfflineLoss:
         """The micro-batch as an objective sees it."""
         padded = data.select("response_mask", "advantages").to_padded_tensor()
         mask, log_probs = padded["response_mask"].bool(), values["log_probs"]
-        future = values.get("future_log_probs")
+        future, known = values.get("future_log_probs"), known_rows(data)
         point = tu.get_non_tensor_data(data, key=REFERENCE_POINT, default=None)
         return Trajectories(
             log_probs=log_probs,
@@ -154,10 +155,10 @@ class OfflineLoss:
             future_weights=None if future is None else trajectory_weights(future, mask),
             reference_point=None if point is None else torch.tensor(point),
             mean_length=data["batch_num_tokens"] / data["global_batch_size"],
-            pass_rates=torch.tensor([float(rate) for rate in data["pass_rate"]], device=log_probs.device),
+            pass_rates=torch.tensor([one.pass_rate for one in known], device=log_probs.device),
             mixing_weight=tu.get_non_tensor_data(data, key=MIXING_WEIGHT, default=None),
             step_ends=step_ends(values[VALUES], data) if VALUES in values else None,
-            roles=tuple(map(str, data["role"])),
+            roles=tuple(one.role for one in known),
         )
 
     def _objective_loss(self, batch: Trajectories, data: TensorDict) -> tuple[torch.Tensor, dict[str, Any]]:

@@ -37,6 +37,7 @@ from fpa_verl.objectives import (
     label_log_probs,
 )
 from fpa_verl.objectives.logits import Logits, taken
+from fpa_verl.rollouts.known import known_rows
 from fpa_verl.rollouts.reference_cache import ReferenceCache
 
 
@@ -62,7 +63,8 @@ class ResponsePositions:
     @classmethod
     def of(cls, micro_batch: TensorDict) -> ResponsePositions:
         """Of a micro-batch on the device, which is not waited for: the forward pass may be under way."""
-        rows, lengths_here = (list(map(int, micro_batch[name])) for name in ("row", "response_tokens"))
+        known = known_rows(micro_batch)
+        rows, lengths_here = [one.row for one in known], [one.response_tokens for one in known]
         total = sum(lengths_here)
         tokens = micro_batch["input_ids"].values()
         starts = micro_batch["input_ids"].offsets()[:-1]

@@ -9,6 +9,7 @@ import torch
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
+from fpa_verl.rollouts.known import known_rows
 from fpa_verl.runs.tokens import MAX_TOKENS, TokenLogProbs, append_token_log_probs
 
 # Key of a batch: the `NoteRequest`, without which nothing is noted.
@@ -39,7 +40,7 @@ def note_tokens(worker: int, data: TensorDict, mask: torch.Tensor, values: dict[
 
     Args:
         worker: number of the file.
-        data: the micro-batch, with `row` and `watched` of every trajectory, and the request under `NOTE_TOKENS`.
+        data: the micro-batch, with the `KnownRow` of every trajectory, and the request under `NOTE_TOKENS`.
         mask: (B, T).
         values: the loss's name to its values, each (B, T).
     """
@@ -47,13 +48,13 @@ def note_tokens(worker: int, data: TensorDict, mask: torch.Tensor, values: dict[
     if request is None:
         return
     lengths = mask.sum(-1).clamp(max=MAX_TOKENS).tolist()
-    for place, (row, watched, length) in enumerate(zip(data["row"], data["watched"], lengths, strict=True)):
+    for place, (known, length) in enumerate(zip(known_rows(data), lengths, strict=True)):
         # Rows without a token fill a batch up and are no trajectories.
-        if watched and length:
+        if known.watched and length:
             noted = {
                 kind: values[name][place, :length].detach().float().tolist()
                 for kind, name in NOTED.items()
                 if name in values
             }
-            record = TokenLogProbs(row=int(row), attempt=request.attempt, step=request.step, **noted)
+            record = TokenLogProbs(row=known.row, attempt=request.attempt, step=request.step, **noted)
             append_token_log_probs(Path(request.run_dir), worker, record)

@@ -100,7 +100,7 @@ def run_cost(run: Run) -> RunCost:
         generation = run.dataset.cost.get("device_seconds", {}).get(GENERATION)
     return RunCost(
         run,
-        run.dataset_device_seconds if run.data_cost_is_known else None,
+        run.inputs_cost.device_seconds if run.data_cost_is_known else None,
         generated,
         generation,
         run.spending.tokens,

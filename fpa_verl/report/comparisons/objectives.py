@@ -102,7 +102,7 @@ class Objectives(Comparison):
 
 def _device_hours(one: Arm) -> float:
     """What a run of it cost with its data, mean over the seeds."""
-    spent = (run.spending.cost.device_seconds + run.data_cost.device_seconds for run in one.runs)
+    spent = (run.spending.cost.device_seconds + run.inputs_cost.device_seconds for run in one.runs)
     return mean(spent) / SECONDS_PER_HOUR
 
 

@@ -84,10 +84,9 @@ class WallClock(CostCurves, Comparison):
         notes = []
         for curve in self.methods:
             evaluations = max(len(run.of_source(self.data_source)) for run in curve.runs)
-            if len(curve.steps) < evaluations:
-                notes.append(
-                    f"{curve.name}: {len(curve.steps)} of {evaluations} evaluations were made by all its seeds"
-                )
+            by_all = len(curve.steps) - curve.earlier
+            if by_all < evaluations:
+                notes.append(f"{curve.name}: {by_all} of {evaluations} evaluations were made by all its seeds")
         return notes
 
     def as_json(self) -> dict[str, Any]:
@@ -111,8 +110,10 @@ class WallClock(CostCurves, Comparison):
 
     def _method_json(self, place: int, curve: MethodCurve) -> dict[str, Any]:
         lower, upper = self.band(place)
-        columns = (curve.steps, curve.mean_hours("device"), curve.mean_hours("wall"), curve.mean_accuracy())
-        names = ("step", "device_hours", "wall_hours", "accuracy", "low", "high")
+        of_earlier = np.arange(len(curve.steps)) < curve.earlier
+        hours = (curve.mean_hours("device"), curve.mean_hours("wall"))
+        columns = (curve.steps, of_earlier, *hours, curve.mean_accuracy())
+        names = ("step", "of_earlier_run", "device_hours", "wall_hours", "accuracy", "low", "high")
         return {
             "method": curve.name,
             "runs": [run.name for run in curve.runs],
@@ -151,6 +152,7 @@ def _run_json(run: Run, curve: Curve, targets: list[float]) -> dict[str, Any]:
         "versions": run.info["versions"],
         "device_seconds": {
             "dataset": run.dataset_device_seconds,
+            "earlier_runs": run.inputs_cost.device_seconds - run.dataset_device_seconds,
             **{phase: run.phase_device_seconds.get(phase, None if run.log else 0.0) for phase in PHASES},
         },
         "device_hours_to_target": {f"{target:.4f}": curve.device_hours_to(target) for target in targets},

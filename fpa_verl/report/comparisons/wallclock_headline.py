@@ -18,10 +18,9 @@ from fpa_verl.report.comparison import Headline
 from fpa_verl.report.comparisons import to_type
 from fpa_verl.report.statistics.bootstrap import LEVEL, TOLERANCE, as_measured
 from fpa_verl.report.statistics.cost_curves import CostCurves
-from fpa_verl.report.statistics.curves import MethodCurve
+from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, MethodCurve
 from fpa_verl.report.statistics.targets import TimeToTarget
 from fpa_verl.report.statistics.telling import Telling, all_draws, telling
-from fpa_verl.runs.validation import point_at
 from fpa_verl.tables import percent
 
 SLOWER = "Another learning rate would tell more, longer training would not."
@@ -281,7 +280,7 @@ class _Headline:
 
     def _draws(self, curve: MethodCurve, place: int) -> Outcomes:
         """Of a method at an evaluation, its seeds put together."""
-        return all_draws([point_at(run, int(curve.steps[place]), self.of.data_source) for run in curve.runs])
+        return all_draws([points[place] for points in curve.points])
 
     # ---- other cases ----------------------------------------------------------------------------
 
@@ -349,7 +348,7 @@ class _Headline:
 
     def _gained(self, curve: MethodCurve) -> PairedDifference | None:
         """How far a method ended above the base model; None where its answers are not at hand."""
-        if curve.logged is not None or curve.steps[0] != 0 or len(curve.steps) < 2:
+        if curve.logged is not None or not curve.begins_at_base or len(curve.steps) < 2:
             return None
         try:
             return paired_difference(self._draws(curve, -1), self._draws(curve, 0), LEVEL)
@@ -383,7 +382,7 @@ class _Headline:
 
     def _gain(self, curve: MethodCurve) -> str:
         """Whether what a method gains over the base model can be told from chance."""
-        if curve.logged is not None or curve.steps[0] != 0 or len(curve.steps) < 2:
+        if curve.logged is not None or not curve.begins_at_base or len(curve.steps) < 2:
             return "Whether it gains more than by chance is not known, for the base model's answers are not at hand"
         first, last = self._draws(curve, 0), self._draws(curve, -1)
         try:
@@ -417,7 +416,8 @@ def _unseen(pair: _Pair) -> _Gap | None:
         return None
     hours = pair.dear.mean_hours("device")
     place = int(np.searchsorted(hours, pair.other_hours))
-    before = int(pair.dear.steps[place - 1]) if place else 0
+    # Of a run that goes on from another the first steps are after that one's.
+    before = int(pair.dear.steps[place - 1]) if place > pair.dear.earlier else 0
     since = float(hours[place - 1]) if place else 0.0
     return _Gap(since, pair.other_hours, int(pair.dear.steps[place]) - before)
 
@@ -455,8 +455,9 @@ def _cut_short(curve: MethodCurve) -> str:
 
 def _steps_to(curve: MethodCurve, hours: float) -> int:
     """Steps at which a method has cost so many device-hours, at its pace; 0 where that is not known."""
-    own, data, last = float(curve.mean_hours("device")[-1]), curve.data["device"], int(curve.steps[-1])
-    return math.ceil(last * (hours - data) / (own - data) - TOLERANCE) if last and own > data else 0
+    before = sum(run.inputs_cost.device_seconds for run in curve.runs) / len(curve.runs) / SECONDS_PER_HOUR
+    whole, last = float(curve.mean_hours("device")[-1]), int(curve.steps[-1])
+    return math.ceil(last * (hours - before) / (whole - before) - TOLERANCE) if last and whole > before else 0
 
 
 def _inverse(value: float) -> float:

@@ -118,7 +118,7 @@ def run_table(comparison: CostCurves) -> Table:
         first, last = curve.points[0], curve.points[-1]
         costs = [last.device_hours, *(curve.device_hours_to(target) for target in comparison.targets)]
         cells = [_reached(np.inf if cost is None else cost, scale) for cost in costs]
-        base = percent(first.accuracy) if first.step == 0 else "-"
+        base = percent(first.accuracy) if first.step == first.device_hours == 0 else "-"
         error = UNKNOWN if np.isnan(last.standard_error) else percent(last.standard_error)
         reached = f"{percent(last.accuracy)} ± {error}"
         rows.append([curve.run, base, reached, percent(curve.best.accuracy), *cells])

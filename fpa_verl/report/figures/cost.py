@@ -12,7 +12,7 @@ from fpa_verl.report.statistics.arms import arms_of, labels
 from fpa_verl.runs.ledger import CHECKPOINTING, EVALUATION, GENERATION, IDLE, LOG_PROBS, STARTUP, TRAINING, WEIGHT_SYNC
 from fpa_verl.runs.run import Run
 
-DATA = "dataset"
+DATA = "data"
 # What is part of the cost in full colour, the rest pale; each with a hatching for print in grey.
 PARTS = {
     DATA: (COLOURS[5], ".."),
@@ -65,4 +65,4 @@ def draw_cost(comparison: Costs) -> dict[str, Figure]:
 
 
 def _spent(run: Run, part: str) -> float:
-    return run.dataset_device_seconds if part == DATA else run.phase_device_seconds.get(part, 0.0)
+    return run.inputs_cost.device_seconds if part == DATA else run.phase_device_seconds.get(part, 0.0)

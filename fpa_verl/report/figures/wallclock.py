@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from fpa_verl.report.comparisons.wallclock import REUSES, WallClock
 from fpa_verl.report.figures.drawing import draw, finish, legend_below, new_figure, shortened, style_of
 from fpa_verl.report.statistics.bootstrap import LEVEL
-from fpa_verl.report.statistics.curves import Axis, MethodCurve, before
+from fpa_verl.report.statistics.curves import Axis, MethodCurve
 from fpa_verl.report.statistics.targets import cost_per_run
 
 
@@ -44,7 +44,7 @@ def _accuracy(comparison: WallClock, axis: Axis) -> Figure:
 def _draw_method(axes: Axes, comparison: WallClock, place: int, curve: MethodCurve, axis: Axis, scale: float) -> None:
     style = style_of(place)
     # The base model costs nothing, but training on a dataset begins only where that is paid for.
-    starts_at = scale * curve.data[axis] if curve.steps[0] == 0 else None
+    starts_at = scale * curve.data[axis] if curve.begins_at_base and not curve.earlier else None
 
     def from_the_data_on(hours: np.ndarray) -> np.ndarray:
         x = scale * hours
@@ -58,12 +58,12 @@ def _draw_method(axes: Axes, comparison: WallClock, place: int, curve: MethodCur
     axes.fill_between(x, 100 * lower, 100 * upper, color=style["color"], alpha=0.13, linewidth=0)
     # Markers of a long run would hide its line.
     spacing = max(1, len(x) // 12)
-    axes.plot(x, y, **style, markevery=spacing, markersize=5.5, linewidth=1.8, label=shortened(curve.name))
-    if earlier := before(curve, comparison.data_source):
+    own = slice(curve.earlier, None)
+    axes.plot(x[own], y[own], **style, markevery=spacing, markersize=5.5, linewidth=1.8, label=shortened(curve.name))
+    if curve.earlier:
         # Of the run that it goes on from, up to there; the base model in front costs nothing.
-        hours = np.append(scale * earlier.hours(axis), x[0])
-        way = np.append(100 * earlier.accuracy, y[0])
-        axes.plot(hours, way, color=style["color"], linewidth=1.2, linestyle=(0, (1, 1)))
+        to = curve.earlier + 1
+        axes.plot(x[:to], y[:to], color=style["color"], linewidth=1.2, linestyle=(0, (1, 1)))
     elif starts_at:
         axes.hlines(y[0], 0, starts_at, colors=style["color"], linestyles="dotted", linewidth=1.4)
 

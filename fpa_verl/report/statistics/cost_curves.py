@@ -79,10 +79,12 @@ class CostCurves:
 
 
 def base_accuracy(methods: list[MethodCurve]) -> float | None:
-    """Accuracy of the base model that methods began with; None where none was evaluated at step 0.
+    """Accuracy of the base model that methods began with; None where none was evaluated.
 
-    Of runs that began with another's model it is that one's; the highest, where there are several.
+    The highest, where there are several. Of runs that go on from others only where no run began with the base model:
+    what is measured of it is put together among those (`with_pooled_base`).
     """
-    found = [curve.mean_accuracy()[0] for curve in methods if curve.steps[0] == 0]
-    base = [one for one in found if not np.isnan(one)]
-    return float(max(base)) if base else None
+    measured = [(curve, curve.mean_accuracy()[0]) for curve in methods if curve.begins_at_base]
+    known = [(curve, accuracy) for curve, accuracy in measured if not np.isnan(accuracy)]
+    own = [accuracy for curve, accuracy in known if not curve.earlier]
+    return float(max(own or [accuracy for _, accuracy in known])) if known else None

@@ -1,10 +1,12 @@
 """Accuracy on the cost axes: of one run, and of a method over its seeds.
 
-S seeds (runs of the method), E evaluations that all of them made, P problems.
+S seeds (runs of the method), E evaluations that all of them made, P problems. In front of a run that goes on from
+another stand the evaluations of that one, up to where it was taken over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,18 +69,46 @@ def paid_by(run: Run, point: Point) -> Cost:
     """
     if not point.step:
         return run.start_cost
-    return run.data_cost + point.cost
+    return run.inputs_cost + point.cost
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation, and what it had cost by then."""
+
+    point: Point
+    paid: Cost
+
+
+# The run's own steps are (0, STEP), those of the one that it goes on from (-1, STEP), and so on.
+Way = dict[tuple[int, int], Evaluated]
+
+
+def way_of(run: Run, data_source: str) -> Way:
+    """What a run evaluated, and before it those that it goes on from, where they are at hand and were asked alike."""
+    own = {(0, point.step): Evaluated(point, paid_by(run, point)) for point in run.of_source(data_source)}
+    earlier = run.earlier
+    if earlier is None or not (Path(earlier.folder) / RUN_FILE).exists():
+        return own
+    found, until = read_run(Path(earlier.folder)), earlier.about["step"]
+    mine, other = (one.info["evaluation"]["problem_sets"].get(data_source) for one in (run, found))
+    if mine != other:
+        return own
+    # The model that was handed over is step 0 of this run, if that was evaluated.
+    until -= (0, 0) in own
+    before = way_of(found, data_source).items()
+    return {(before_it - 1, step): one for (before_it, step), one in before if before_it or step <= until} | own
 
 
 def curve_of(run: Run, data_source: str) -> Curve:
     """Accuracy of one run against its cost, the dataset's in front."""
 
-    def place(point: Point) -> CurvePoint:
-        paid = paid_by(run, point)
+    def place(one: Evaluated) -> CurvePoint:
+        point, paid = one.point, one.paid
         device_hours, wall_hours = paid.device_seconds / SECONDS_PER_HOUR, paid.wall_seconds / SECONDS_PER_HOUR
         return CurvePoint(point.step, device_hours, wall_hours, point.accuracy, point.standard_error)
 
-    return Curve(run.name, [place(point) for point in run.of_source(data_source)])
+    return Curve(run.name, [place(one) for _, one in sorted(way_of(run, data_source).items())])
 
 
 @dataclass(frozen=True)
@@ -87,7 +117,9 @@ class MethodCurve:
 
     Attributes:
         runs: S of them.
+        points: S lists of E.
         steps: (E,).
+        earlier: how many of the E, the first, are of runs that the method's go on from, whose steps those are.
         device_hours, wall_hours: (S, E), as in `CurvePoint`.
         right: (S, E, P) share of right samples; 0 where a problem was not sampled.
         sampled: (S, E, P) whether it was.
@@ -97,7 +129,9 @@ class MethodCurve:
 
     name: str
     runs: list[Run]
+    points: list[list[Point]]
     steps: NDArray[np.int64]
+    earlier: int
     device_hours: Floats
     wall_hours: Floats
     right: Floats
@@ -108,6 +142,11 @@ class MethodCurve:
     @property
     def generates(self) -> bool:
         return self.runs[0].generates
+
+    @property
+    def begins_at_base(self) -> bool:
+        """Whether the first evaluation is of a base model, which has cost nothing."""
+        return not self.points[0][0].step and not self.device_hours[:, 0].any()
 
     def hours(self, axis: Axis) -> Floats:
         """(S, E) cost on one of the axes."""
@@ -129,91 +168,68 @@ class MethodCurve:
         return self.accuracies().mean(axis=0)
 
 
-@dataclass(frozen=True)
-class Before:
-    """What the runs had reached that a method's go on from, mean over the seeds at the steps that all of them have.
-
-    Attributes:
-        device_hours, wall_hours, accuracy: (E,).
-    """
-
-    device_hours: Floats
-    wall_hours: Floats
-    accuracy: Floats
-
-    def hours(self, axis: Axis) -> Floats:
-        return self.device_hours if axis == "device" else self.wall_hours
-
-
-def before(curve: MethodCurve, data_source: str) -> Before | None:
-    """The curve up to where a method took over; None where it starts from a base model, or that is not at hand."""
-    seeds = [_of_earlier(run, data_source) for run in curve.runs]
-    if not all(seeds):
-        return None
-    steps = sorted(set.intersection(*map(set, seeds)))
-    shape = (len(seeds), len(steps))
-    parts = [
-        np.array([[getattr(seed[step], name) for step in steps] for seed in seeds]).reshape(shape).mean(axis=0)
-        for name in ("device_hours", "wall_hours", "accuracy")
-    ]
-    return Before(*parts) if steps else None
-
-
-def _of_earlier(run: Run, data_source: str) -> dict[int, CurvePoint]:
-    """Step to evaluation of the run that another goes on from, up to there, where it was asked the same."""
-    earlier = run.earlier
-    if earlier is None or not (Path(earlier.folder) / RUN_FILE).exists():
-        return {}
-    found = read_run(Path(earlier.folder))
-    mine, other = (one.info["evaluation"]["problem_sets"].get(data_source) for one in (run, found))
-    points = curve_of(found, data_source).points if mine == other else []
-    return {point.step: point for point in points if point.step <= earlier.about["step"]}
-
-
-def problem_ids(runs: list[Run], data_source: str) -> list[str]:
+def problem_ids(ways: Iterable[Way]) -> list[str]:
     """Every problem that any evaluation of any run was asked."""
-    return sorted({key for run in runs for point in run.of_source(data_source) for key in point.problems})
+    return sorted({key for way in ways for one in way.values() for key in one.point.problems})
 
 
-def method_curve(name: str, runs: list[Run], data_source: str, problems: list[str]) -> MethodCurve:
-    """Line up the seeds of a method.
+def method_curve(name: str, runs: list[Run], data_source: str, problems: list[str] | None = None) -> MethodCurve:
+    """Line up the seeds of a method, over P problems in an order; None: all that the runs were asked.
 
     Raises:
         DatasetError: there is no step at which all of them were evaluated.
     """
-    by_step = [{point.step: point for point in run.of_source(data_source)} for run in runs]
-    steps = sorted(set.intersection(*map(set, by_step)))
-    if not steps:
+    ways = [way_of(run, data_source) for run in runs]
+    places = sorted(set.intersection(*map(set, ways)))
+    if not any(not before for before, _ in places):
         raise DatasetError(
             f"{name}: {', '.join(run.name for run in runs)} were never evaluated at the same step on {data_source}: "
             "report them apart"
         )
+    lined_up = [[way[place] for place in places] for way in ways]
+    paid = [[(one.paid.device_seconds, one.paid.wall_seconds) for one in line] for line in lined_up]
+    device, wall = np.moveaxis(np.array(paid) / SECONDS_PER_HOUR, -1, 0)
+    points = [[one.point for one in line] for line in lined_up]
+    logged = None
+    if any(run.log for run in runs):
+        logged = np.array([[point.accuracy for point in line] for line in points])
+    return MethodCurve(
+        name,
+        runs,
+        points,
+        np.array([step for _, step in places]),
+        sum(before < 0 for before, _ in places),
+        device,
+        wall,
+        *_outcomes(points, problem_ids(ways) if problems is None else problems),
+        _hours_of_data(runs),
+        logged,
+    )
+
+
+def _outcomes(points: list[list[Point]], problems: list[str]) -> tuple[Floats, NDArray[np.bool_]]:
+    """(S, E, P) share of right samples, and whether there were any."""
     column = {key: place for place, key in enumerate(problems)}
-    shape = len(runs), len(steps), len(problems)
+    shape = len(points), len(points[0]), len(problems)
     right, sampled = np.zeros(shape), np.zeros(shape, dtype=bool)
-    device, wall = np.zeros(shape[:2]), np.zeros(shape[:2])
-    for s, run in enumerate(runs):
-        for e, step in enumerate(steps):
-            point = by_step[s][step]
-            paid = paid_by(run, point)
-            device[s, e], wall[s, e] = paid.device_seconds, paid.wall_seconds
+    for s, line in enumerate(points):
+        for e, point in enumerate(line):
             asked = [(column[key], r / n) for key, (r, n) in point.problems.items() if n]
             if asked:
                 places, shares = zip(*asked, strict=True)
                 right[s, e, places], sampled[s, e, places] = shares, True
-    data: dict[Axis, float] = {
+    return right, sampled
+
+
+def _hours_of_data(runs: list[Run]) -> dict[Axis, float]:
+    return {
         "device": float(np.mean([run.data_cost.device_seconds for run in runs])) / SECONDS_PER_HOUR,
         "wall": float(np.mean([run.data_cost.wall_seconds for run in runs])) / SECONDS_PER_HOUR,
     }
-    hours = (device / SECONDS_PER_HOUR, wall / SECONDS_PER_HOUR)
-    logged = None
-    if any(run.log for run in runs):
-        logged = np.array([[by_step[s][step].accuracy for step in steps] for s in range(len(runs))])
-    return MethodCurve(name, runs, np.array(steps), *hours, right, sampled, data, logged)
 
 
 def method_curves(arms: list[Arm], data_source: str) -> list[MethodCurve]:
     """One curve an arm, over the same problems in the same order."""
-    problems = problem_ids([run for one in arms for run in one.runs], data_source)
+    problems = problem_ids(way_of(run, data_source) for one in arms for run in one.runs)
     names = labels(arms)
     return [method_curve(n, one.runs, data_source, problems) for n, one in zip(names, arms, strict=True)]

@@ -12,7 +12,7 @@ from itertools import takewhile
 import numpy as np
 
 from fpa_verl.report.statistics.bootstrap import Estimate, estimate, resample
-from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, MethodCurve, method_curve, problem_ids
+from fpa_verl.report.statistics.curves import SECONDS_PER_HOUR, MethodCurve, method_curve
 from fpa_verl.runs.ledger import Cost, read_spending
 from fpa_verl.runs.rounds import ledgers_before, step_of_round
 from fpa_verl.runs.run import Point, Run
@@ -53,9 +53,10 @@ def rounds_of(curve: MethodCurve, data_source: str) -> list[Round]:
     if not ended:
         return []
     at_ends = [_at_ends(run, data_source, ended) for run in curve.runs]
-    line = method_curve(curve.name, at_ends, data_source, problem_ids(at_ends, data_source))
+    line = method_curve(curve.name, at_ends, data_source)
     (drawn,) = resample([line])
-    measured, place = line.mean_accuracy(), {int(step): column for column, step in enumerate(line.steps)}
+    own = list(enumerate(line.steps))[line.earlier :]
+    measured, place = line.mean_accuracy(), {int(step): column for column, step in own}
 
     def gain(number: int) -> Estimate | None:
         if number - 1 not in place:
