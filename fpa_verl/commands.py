@@ -126,15 +126,23 @@ class Command:
         left = [word for word in self.overrides if key_of(word) not in values]
         return replace(self, overrides=(*left, *(override(key, value) for key, value in values.items())))
 
-    def for_recipe(self, name: str, values: Mapping[str, str] | None = None, *, caches: bool = False) -> Command:
+    def for_recipe(
+        self,
+        name: str,
+        values: Mapping[str, str] | None = None,
+        *,
+        caches: bool = False,
+        beside: Sequence[str] = (),
+    ) -> Command:
         """The command of another recipe beside this one: on the same task, model and machine.
 
         Args:
             name: the recipe.
             values: of keys that it is to have.
             caches: it makes, or reads, the reference cache of this one.
+            beside: further groups of keys that mean the same in both.
         """
-        shared = (*SHARED, *(OF_A_CACHE if caches or name == CACHING else ()))
+        shared = (*SHARED, *beside, *(OF_A_CACHE if caches or name == CACHING else ()))
         chosen = next((word for word in self.overrides if key_of(word) == "recipe"), "recipe=")
         kept = words_within(self.overrides, shared)
         other = replace(self, overrides=(f"{chosen.partition('=')[0]}={name}", *kept), several=False)

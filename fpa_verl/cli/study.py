@@ -39,9 +39,8 @@ def study(
     from fpa_verl.study.ahead import plan_notes, plan_table
     from fpa_verl.study.definition import read_study
     from fpa_verl.study.ending import require_reports, write_choices, write_reports
-    from fpa_verl.study.jobs import Jobs
     from fpa_verl.study.launching import Launcher
-    from fpa_verl.study.running import INTERRUPTED, Runner, wanted_of
+    from fpa_verl.study.running import INTERRUPTED, Runner, wanted_jobs, wanted_of
     from fpa_verl.study.state import Diary
     from fpa_verl.study.status import show_status
     from fpa_verl.tables import for_terminal
@@ -49,7 +48,7 @@ def study(
     found = read_study(name, folder)
     require_reports(found)
     wanted = wanted_of(found, only or [], seed or [])
-    jobs = [job for job in Jobs(found).all() if wanted.has(job)]
+    jobs = wanted_jobs(found, wanted)
     if status:
         show_status(found, console)
         return
@@ -78,7 +77,7 @@ def study(
     write_choices(found, console)
     left_out = write_reports(found, console)
     for reason in left_out:
-        console.print(f"no report, {reason}", markup=False, highlight=False, soft_wrap=True)
+        console.print(reason, markup=False, highlight=False, soft_wrap=True)
     runner.conclude()
     if not complete:
         raise typer.Exit(1)

@@ -7,20 +7,20 @@ from pathlib import Path
 from fpa_verl.errors import DatasetError
 from fpa_verl.runs.inputs import MODEL_FILE, made_by
 from fpa_verl.runs.names import BEST_MODEL, RUN_FILE, SNAPSHOTS_FOLDER
-from fpa_verl.runs.rounds import handed_over, has_rounds, read_rounds, round_folders
+from fpa_verl.runs.rounds import has_rounds, last_handed_over, round_folders
 from fpa_verl.runs.run import read_run
 from fpa_verl.runs.validation import why_no_best_model
 
 
 def model_of(start: str) -> Path:
-    """The model that `start_from` names: the best of a run directory, one that a run kept, or a last round's.
+    """The model that `start_from` names: the best of a run directory, one that a run kept, or the latest of rounds.
 
     Raises:
         DatasetError: there is none, or nothing says which run made it, so that nobody could be charged for it.
     """
     folder = Path(start).expanduser()
     if has_rounds(folder) and (rounds := round_folders(folder)):
-        return model_of(str(handed_over(rounds[-1], read_rounds(folder).hands_over) or rounds[-1]))
+        return model_of(str(last_handed_over(folder) or rounds[-1]))
     is_run = (folder / RUN_FILE).exists()
     if is_run and not (folder / BEST_MODEL).is_dir():
         raise DatasetError(

@@ -7,12 +7,13 @@ others itself; a comparison charges all of that to the run. Runs of before this 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fpa_verl.errors import DatasetError
+from fpa_verl.rollouts.sealed_json import read_sealed_json
 from fpa_verl.runs.ledger import Cost
 
 # In the folder of a model that a run trained: its step, its accuracy, and under `made_by` the run as an input.
@@ -24,6 +25,7 @@ DATASET: Kind = "dataset"
 REFERENCE_CACHE: Kind = "reference_cache"
 RUN: Kind = "run"
 TREES, SAMPLED = "trees", "sampled_tokens"
+REMEDY = "train the model again, or name another"
 # The keys of run.json that held inputs before there was a list.
 _BEFORE: dict[str, Kind] = {"dataset": DATASET, "reference": REFERENCE_CACHE}
 
@@ -96,10 +98,27 @@ def everything_owed(inputs: Iterable[Input]) -> Iterator[Input]:
 
 
 def made_by(model: Path) -> Input | None:
-    """The run that trained the model in a folder; None for one of which no run says so."""
+    """The run that trained the model in a folder; None for one of which no run says so.
+
+    Raises:
+        DatasetError: what it says is damaged, or not whole, so that nobody could be charged for it.
+    """
     file = model / MODEL_FILE
-    about = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return _from_json(about[MADE_BY]) if about.get(MADE_BY) else None
+    if not file.is_file():
+        return None
+    about, _ = read_sealed_json(file, REMEDY)
+    if not about.get(MADE_BY):
+        return None
+    try:
+        run = _from_json(about[MADE_BY])
+        # Each is asked for where it is charged, drawn or compared.
+        lacks = [name for name, value in (("base_model", run.base_model), ("cost", run.cost)) if not value]
+        lacks += [] if isinstance(run.about.get("step"), int) else ["step"]
+    except (TypeError, AttributeError) as error:
+        raise DatasetError(f"{file} is damaged ({error}): {REMEDY}") from error
+    if lacks or run.kind != RUN:
+        raise DatasetError(f"{file} does not say of the run that made it: {', '.join(lacks) or 'kind'}; {REMEDY}")
+    return run
 
 
 def root_of(model_fingerprint: str | None, run: Input | None) -> str | None:

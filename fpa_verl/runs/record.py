@@ -30,7 +30,7 @@ def identity_of(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def open_run(folder: Path, info: dict[str, Any]) -> None:
-    """Begin an attempt: write run.json, or check that the one there describes this very run.
+    """Begin an attempt: write run.json, or check that the one there describes this run, and note how it is typed now.
 
     Raises:
         MismatchError: the folder holds a run of another recipe, model, data or evaluation.
@@ -47,7 +47,10 @@ def open_run(folder: Path, info: dict[str, Any]) -> None:
             raise MismatchError(
                 f"{folder} holds another run (its {', '.join(changed)} differs): choose run_dir=FOLDER, or delete it"
             )
-        return
+        written = json.loads(file.read_text(encoding="utf-8"))
+        if "command" not in info or written.get("command") == info["command"]:
+            return
+        info = {**written, "command": info["command"]}
     write_json(file, info)
 
 

@@ -93,6 +93,13 @@ def handed_over(folder: Path, hands_over: HandsOver) -> Path | None:
     return snapshots[-1].folder if snapshots else None
 
 
+def last_handed_over(folder: Path) -> Path | None:
+    """The model of the latest round that left one: a round that gained nothing left none; None where none did."""
+    hands_over = read_rounds(folder).hands_over
+    models = (handed_over(one, hands_over) for one in reversed(round_folders(folder)))
+    return next((model for model in models if model is not None), None)
+
+
 def step_of_round(run: Run, number: int) -> int:
     """The step of a round that counts: that of the model which it handed over, or would."""
     if number < len(run.rounds) and (start := run.rounds[number].earlier) is not None:

@@ -14,7 +14,10 @@ from fpa_verl.study.state import Diary, phase_of
 from fpa_verl.tables import SECONDS_A_MINUTE, UNKNOWN, Table, time_unit
 
 # Keys that say how far a run goes: rounds, and the steps of a rung of successive halving.
-LENGTHS = ("rounds", "trainer.total_training_steps")
+LENGTHS = (
+    *("rounds", "trainer.total_training_steps", "trainer.total_epochs"),
+    *(f"scale.{side}.{name}" for side in ("offline", "online") for name in ("steps", "epochs")),
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Ahead:
             and (past := self.diary.jobs.get(one.name)) is not None
             and past.seconds is not None
             and not past.error
+            and not past.goes_on
         ]
         if took:
             return mean(took), True
@@ -87,7 +91,8 @@ def plan_table(study: Study, jobs: Sequence[Job], diary: Diary) -> Table:
             ]
         )
     is_known = all(None not in one for one in left.values())
-    total = f"{'' if is_known else 'more than '}{shown(whole, estimated=False)}"
+    estimated = any("~" in cell for row in rows for cell in row)
+    total = f"{'' if is_known else 'more than '}{shown(whole, estimated=estimated)}"
     rows.append(["all", str(len(jobs)), str(sum(int(row[2]) for row in rows)), "", total])
     header = ["what", "commands", "done", f"{unit.sign} each", f"{unit.sign} left"]
     return Table(f"What is left to do, {unit.word} of wall-clock, one command after the other", header, rows)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from scipy.stats import chi2
+
+from fpa_verl.errors import DatasetError
 from fpa_verl.evaluation import power
 from fpa_verl.evaluation.intervals import LEVEL
 from fpa_verl.evaluation.power import WANTED
-from fpa_verl.evaluation.seeds import Array, StudentT, over_seeds_and_problems
+from fpa_verl.evaluation.seeds import Array, StudentT, over_seeds_and_problems, welch_satterthwaite
 from fpa_verl.report.claims.evidence import shares
 from fpa_verl.report.comparable import require_same_questions
 from fpa_verl.report.comparison import Comparison
@@ -26,6 +29,8 @@ from fpa_verl.tables import NEVER, Table, percent, points
 
 # Beyond which nobody trains more seeds.
 MOST_SEEDS = 100
+# Level of the interval of how many seeds are needed.
+BOUNDS = 0.8
 
 
 @dataclass(frozen=True)
@@ -72,21 +77,51 @@ class Pair:
         """That the test finds a true `difference`."""
         return chance(difference, self.difference)
 
-    def seeds_needed(self, difference: float) -> int | None:
+    def seeds_needed(self, difference: float, spread: float = 1.0) -> int | None:
         """Seeds of each arm with which that chance is 80 %; None where no number of them is enough on these problems.
 
-        Those that there are say how far seeds lie apart, and how well that is known.
+        Args:
+            difference: the true one, a fraction of 1.
+            spread: how many times the variance of seeds is that of those that there are.
         """
-        found, problems = self.difference, self.first.shares.shape[1]
-        by_seeds = sum(float(one.shares.mean(axis=1).var(ddof=1)) for one in (self.first, self.second))
-        seeds = sum(len(one.shares) for one in (self.first, self.second)) / 2
-        by_problems = max(found.standard_error**2 - by_seeds / seeds, 0.0)
-        for count in range(2, MOST_SEEDS + 1):
-            error = math.sqrt(by_problems + by_seeds / count)
-            freedom = error**4 / (by_problems**2 / (problems - 1) + (by_seeds / count) ** 2 / (2 * (count - 1)) or 1.0)
-            if chance(difference, StudentT(0.0, error, freedom)) >= WANTED:
-                return count
-        return None
+        enough = (n for n in range(2, MOST_SEEDS + 1) if chance(difference, self._with_seeds(n, spread)) >= WANTED)
+        return next(enough, None)
+
+    def seeds_needed_between(self, difference: float) -> tuple[int | None, int | None]:
+        """The same where the variance of seeds is at either end of its 80 % interval: few seeds say little of it."""
+        freedom = sum(len(one.shares) - 1 for one in self._arms)
+        ends = (1 + BOUNDS) / 2, (1 - BOUNDS) / 2
+        low, high = (self.seeds_needed(difference, freedom / chi2.ppf(end, freedom)) for end in ends)
+        return low, high
+
+    @property
+    def _arms(self) -> tuple[Known, Known]:
+        return self.first, self.second
+
+    def _with_seeds(self, count: int, spread: float) -> StudentT:
+        """The difference as it would be known with so many seeds of each.
+
+        Of a problem's mean over seeds what differs from seed to seed, decoding above all, shrinks with their number:
+        its variance is that of problems and, by the mean square of what seed and problem leave, that noise over S.
+        """
+        by_seeds = [spread * float(one.shares.mean(axis=1).var(ddof=1)) for one in self._arms]
+        noise = [_interaction(one.shares) for one in self._arms]
+        by_problem = self.first.shares.mean(axis=0) - self.second.shares.mean(axis=0)
+        problems = len(by_problem)
+        of_problems = float(by_problem.var(ddof=1)) - sum(
+            one / len(arm.shares) for one, arm in zip(noise, self._arms, strict=True)
+        )
+        by_problems = max((max(of_problems, 0.0) + sum(noise) / count) / problems, 1 / problems**2)
+        total = by_problems + sum(by_seeds) / count
+        terms = [(by_problems, problems - 1), *((one / count, count - 1) for one in by_seeds)]
+        return StudentT(0.0, math.sqrt(total), welch_satterthwaite(total, terms))
+
+
+def _interaction(shares: Array) -> float:
+    """Mean square of what is left of (S, P) shares beside what seed and problem explain."""
+    seeds, problems = shares.shape
+    left = shares - shares.mean(axis=0) - shares.mean(axis=1, keepdims=True) + shares.mean()
+    return float((left**2).sum()) / ((seeds - 1) * (problems - 1))
 
 
 def chance(difference: float, of: StudentT) -> float:
@@ -107,12 +142,14 @@ class ArmsPower(Comparison):
 
     Attributes:
         difference: what is to be seen in accuracy, a fraction of 1.
+        left_out: runs that are not at their end, in words.
     """
 
     runs: list[Run]
     difference: float
     known: list[Known]
     pairs: list[Pair]
+    left_out: list[str]
 
     name = "power"
     title = "What these seeds and problems show"
@@ -141,7 +178,6 @@ class ArmsPower(Comparison):
         rows = []
         for one in self.pairs:
             low, high = one.difference.interval(LEVEL)
-            needed = one.seeds_needed(self.difference)
             rows.append(
                 [
                     f"{one.first.name} less {one.second.name}",
@@ -149,12 +185,12 @@ class ArmsPower(Comparison):
                     f"{points(low)} to {points(high)}",
                     f"{100 * one.shows:.1f}",
                     f"{one.chance(self.difference):.0%}",
-                    NEVER if needed is None else str(needed),
+                    _needed(one, self.difference),
                 ]
             )
         caption = (
             f"Differences (points), 95% interval; the smallest that is seen with a chance of {WANTED:.0%}; the chance "
-            f"of seeing {wanted}, and the seeds of each arm that make it {WANTED:.0%}"
+            f"of seeing {wanted}, and the seeds of each arm that make it {WANTED:.0%}, with their {BOUNDS:.0%} interval"
         )
         return Table(caption, ["arms", "difference", "interval", "shows", "chance", "needs"], rows)
 
@@ -162,6 +198,8 @@ class ArmsPower(Comparison):
         return [
             "Student's t over seeds and problems, both taken for draws of many (docs/report.md); two-sided at 5%.",
             "The noise of decoding is in the problems' part and in the seeds': more samples lower both.",
+            "How many seeds are needed goes by how far those that there are lie apart, which few of them say roughly.",
+            *self.left_out,
             f"{NEVER}: on so few problems no number of seeds up to {MOST_SEEDS} is enough.",
         ]
 
@@ -190,10 +228,19 @@ class ArmsPower(Comparison):
                     "smallest_difference": one.shows,
                     "chance": one.chance(self.difference),
                     "seeds_needed": one.seeds_needed(self.difference),
+                    "seeds_needed_between": one.seeds_needed_between(self.difference),
                 }
                 for one in self.pairs
             ],
         }
+
+
+def _needed(pair: Pair, difference: float) -> str:
+    """How many seeds, and the interval of that where it is more than one number."""
+    known = pair.seeds_needed(difference)
+    low, high = (NEVER if one is None else str(one) for one in pair.seeds_needed_between(difference))
+    shown = NEVER if known is None else str(known)
+    return shown if low == high else f"{shown} ({low} to {high})"
 
 
 def have_seeds(arms: Sequence[Arm]) -> bool:
@@ -205,8 +252,14 @@ def arms_power(difference: float, arms: Sequence[Arm], sources: Sequence[str]) -
     """What the last evaluations of all arms show, on each problem set.
 
     Raises:
+        DatasetError: fewer than two arms with two finished seeds.
         MismatchError: runs that were asked or scored differently.
     """
+    unfinished = [run.name for arm in arms for run in arm.runs if not run.finished]
+    left_out = [f"Left out, for they are not at their end: {', '.join(unfinished)}."] if unfinished else []
+    arms = [replace(arm, runs=ended) for arm in arms if len(ended := [run for run in arm.runs if run.finished]) > 1]
+    if not have_seeds(arms):
+        raise DatasetError(f"too few finished runs: two arms with two seeds each are wanted. {' '.join(left_out)}")
     runs = [run for arm in arms for run in arm.runs]
     require_same_questions(runs)
     known, pairs = [], []
@@ -215,4 +268,4 @@ def arms_power(difference: float, arms: Sequence[Arm], sources: Sequence[str]) -
         here = [Known(name, source, of_arm) for name, of_arm in zip(labels(list(arms)), shares(*last), strict=True)]
         known += here
         pairs += [Pair(first, second) for first, second in itertools.combinations(here, 2)]
-    return ArmsPower(runs, difference, known, pairs)
+    return ArmsPower(runs, difference, known, pairs, left_out)

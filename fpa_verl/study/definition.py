@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,10 @@ OWN_KEYS = (
     *("recipe", "run_dir", "start_from", "rollouts"),
     *("data.seed", "actor_rollout_ref.model.path", "snapshots.every"),
 )
+# What all arms must have alike, to be compared: the study's `evaluation` and `problems` say it.
+ALIKE = ("evaluation.base", "evaluation.samples", "problems.train", "problems.test")
+# Recipes that train nothing.
+NO_ARMS = ("collect", "collect_tree", "cache_reference", "evaluate", "evaluate_snapshots")
 
 
 @dataclass
@@ -38,11 +43,11 @@ class Preparation:
 
     Attributes:
         command: as one types it.
-        makes: files; where all of them are there, it is not repeated.
+        makes: files, at least one; where all of them are there, it is not repeated.
     """
 
     command: str = MISSING
-    makes: list[str] = field(default_factory=list)
+    makes: list[str] = MISSING
 
 
 @dataclass
@@ -119,7 +124,7 @@ class Arm:
     def candidates(self) -> list[Candidate]:
         """The combinations that are tried; a single one where there is nothing to choose."""
         keys = [word.partition("=")[0] for word in self.choose]
-        values = [word.partition("=")[2].split(",") for word in self.choose]
+        values = [_values(word.partition("=")[2]) for word in self.choose]
         names = [key.split(".")[-1] for key in keys]
         steps = self.start_from.steps if self.start_from else [None]
         is_open = self.start_from is not None and self.start_from.is_open
@@ -132,6 +137,11 @@ class Arm:
             for step in steps
             for chosen in itertools.product(*values)
         ]
+
+
+def _values(text: str) -> list[str]:
+    """`A,B` apart; a comma within brackets or quotes is part of a value."""
+    return re.findall(r"""(?:[^,\[({'"]|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|'[^']*'|"[^"]*"|[\[({'"])+""", text) or [""]
 
 
 @dataclass
@@ -260,7 +270,7 @@ def read_study(given: str, folder: Path | None = None) -> Study:
         if folder is not None:
             content.folder = str(folder)
         study = OmegaConf.to_object(content)
-    except (OmegaConfBaseException, YAMLError) as error:
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: {' '.join(str(error).split())} (keys and their meaning: docs/study.md)") from error
     assert isinstance(study, Study)
     _check(study, file)
@@ -281,7 +291,12 @@ def _what_is_wrong(study: Study) -> Iterator[str]:
         yield f"choose_within: {study.choose_within}: standard errors, at least 0"
     if not any(True for _ in study.all_arms()):
         yield "no arms: arms: {fpa_offline: {recipe: fpa_offline}} is one"
-    recipes = {file.stem for file in (RECIPES / "recipe").glob("*.yaml")}
+    recipes = {file.stem for file in (RECIPES / "recipe").glob("*.yaml")} - {*NO_ARMS}
+    yield from _wrong_numbers(study)
+    for one in study.prepare:
+        yield from _wrong_preparation(one)
+    if study.against is not None and study.against not in {name for _, name, _ in study.all_arms()}:
+        yield f"against: no arm {study.against}; choose from {', '.join(name for _, name, _ in study.all_arms())}"
     yield from _wrong_words("overrides", *study.overrides)
     for part in study.parts:
         yield from _wrong_words(f"part {part}", *study.parts[part].overrides)
@@ -291,21 +306,51 @@ def _what_is_wrong(study: Study) -> Iterator[str]:
         where = f"arm {part}/{name}" if part else f"arm {name}"
         if not NAME.fullmatch(name):
             yield f"{where}: a name of letters, digits, '_', '-' and '.', for it becomes a folder"
-        if arm.recipe not in recipes and not any(key_of(word) == "hydra.searchpath" for word in study.overrides):
+        if arm.recipe in NO_ARMS:
+            yield f"{where}: recipe {arm.recipe} trains nothing, and is none of an arm's"
+        elif arm.recipe not in recipes and not any(key_of(word) == "hydra.searchpath" for word in study.overrides):
             yield f"{where}: no recipe {arm.recipe}; choose from {', '.join(sorted(recipes))}"
         yield from _wrong_words(where, *arm.overrides, *arm.choose)
+        for word in words_within([*arm.overrides, *arm.choose], ALIKE):
+            yield f"{where}: {word}: arms are compared, and have it alike; the study's evaluation and problems say it"
+        if len({one.words for one in arm.candidates()}) < len(arm.candidates()):
+            yield f"{where}: choose {arm.choose}: each value once"
+        if arm.snapshots is not None and not (arm.snapshots > 0 and study.evaluation.snapshots):
+            yield f"{where}: snapshots {arm.snapshots}: at least 1, where evaluation.snapshots keeps some at all"
         if any(key_of(word) == "reference.source" for word in arm.choose):
             yield f"{where}: reference.source is no setting to choose: what a cache is made of is said by overrides"
         if arm.halving and (not arm.chooses or sorted(set(arm.halving)) != arm.halving or arm.halving[0] < 1):
             yield f"{where}: halving {arm.halving}: numbers of steps, rising, of an arm that has something to choose"
-        if len(set(arm.seeds or study.seeds)) < len(arm.seeds or study.seeds) or not (arm.seeds or study.seeds):
-            yield f"{where}: seeds {arm.seeds or study.seeds}: at least one, each once"
+        seeds = study.seeds if arm.seeds is None else arm.seeds
+        if len(set(seeds)) < len(seeds) or not seeds or min(seeds) < 0:
+            yield f"{where}: seeds {seeds}: at least one, from 0 on, each once"
     for content in study.all_parts().values():
         yield from _broken_handovers(study, content)
         yield from _unlike_caches(study, content)
     for word in (word for part in study.all_parts().values() for word in part.collect):
         if "=" not in word or key_of(word) in OWN_KEYS:
             yield f"collect: {word!r} is no override, or the study's to set; write KEY=VALUE"
+
+
+def _wrong_numbers(study: Study) -> Iterator[str]:
+    given = study.evaluation
+    for name in ("snapshots", "samples", "base_samples"):
+        if (value := getattr(given, name)) is not None and value < 1:
+            yield f"evaluation.{name}: {value}: at least 1; leave it out for what the recipes have"
+    if wrong := [target for target in study.targets if not 0 < target <= 1]:
+        yield f"targets: {wrong}: accuracies above 0, at most 1, as 0.7"
+    if study.budget_device_hours is not None and not study.budget_device_hours > 0:
+        yield f"budget_device_hours: {study.budget_device_hours}: above 0; leave it out for no bound"
+
+
+def _wrong_preparation(one: Preparation) -> Iterator[str]:
+    if not one.makes:
+        yield f"prepare: {one.command!r}: makes: name at least one file, by which one sees that it was done"
+    try:
+        if not shlex.split(one.command):
+            yield "prepare: an empty command"
+    except ValueError as error:
+        yield f"prepare: {one.command!r}: {error}"
 
 
 def source_of(study: Study, part: Part, arm: Arm) -> str:
@@ -339,8 +384,8 @@ def _wrong_words(where: str, *words: str) -> Iterator[str]:
     for word in words:
         if key_of(word) in OWN_KEYS:
             yield f"{where}: {word} is the study's to set, by a key of its own"
-        if "=" not in word and not word.startswith("~"):
-            yield f"{where}: {word!r} is no override; write KEY=VALUE"
+        if ("=" not in word and not word.startswith("~")) or word.startswith("-"):
+            yield f"{where}: {word!r} is no override; write KEY=VALUE, within quotes where it has a comma"
 
 
 def _broken_handovers(study: Study, part: Part) -> Iterator[str]:
@@ -350,7 +395,7 @@ def _broken_handovers(study: Study, part: Part) -> Iterator[str]:
         other = part.arms.get(arm.start_from.arm)
         if other is None or other.start_from is not None:
             yield f"arm {name}: start_from {arm.start_from.arm}: name an arm that begins with the base model itself"
-        elif set(arm.seeds or study.seeds) - set(other.seeds or study.seeds):
+        elif {*(arm.seeds or study.seeds)} - {*(other.seeds or study.seeds)}:
             yield f"arm {name}: {arm.start_from.arm} has not all of its seeds"
         elif study.evaluation.snapshots and arm.start_from.step is None:
             yield f"arm {name}: start_from: name the step of a snapshot, for runs of this study choose no best model"
@@ -363,8 +408,8 @@ def _wrong_steps(study: Study, start: HandedOver, other: Arm) -> Iterator[str]:
     if start.step is not None and any(key_of(word) == "rounds" for word in other.overrides):
         yield f"{start.arm} goes in rounds, each with steps of its own: leave step out, for its last model"
         return
-    if start.step is not None and (not steps or any(type(step) is not int for step in steps)):
-        yield f"step {start.step}: a whole number, or a list of several to choose from"
+    if start.step is not None and (not steps or any(type(step) is not int or step < 1 for step in steps)):
+        yield f"step {start.step}: a whole number from 1 on, or a list of several to choose from"
         return
     if len(set(steps)) < len(steps):
         yield f"step {start.step}: each once"

@@ -1,8 +1,9 @@
-"""What a study ends with: the reports that its file names, on its runs and no others."""
+"""What a study ends with: the reports that its file names, on its finished runs and no others."""
 
 from __future__ import annotations
 
 import shlex
+from glob import glob
 from pathlib import Path
 
 from rich.console import Console
@@ -41,17 +42,19 @@ def require_reports(study: Study) -> None:
 
 
 def write_reports(study: Study, console: Console) -> list[str]:
-    """Print and write the reports, part by part; what could not be reported, and why."""
+    """Print and write the reports, part by part; lines on what is in none, and why."""
     problems = []
     for part in study.all_parts():
         jobs = [job for job in Jobs(study).all() if job.part == part]
+        if unfinished := [job.name for job in _evaluated(jobs) if not job.is_done]:
+            problems.append(f"left out, for they have not come to their end: {', '.join(unfinished)}")
         for name in study.reports:
             given = patterns(study, part, jobs, name)
             out = study.part_folder(part) / REPORT
             try:
                 _write(study, name, given, out, console)
             except FpaError as error:
-                problems.append(f"{name}: {error}")
+                problems.append(f"no report, {f'{part}: ' if part else ''}{name}: {error}")
     return problems
 
 
@@ -67,20 +70,30 @@ def write_choices(study: Study, console: Console) -> None:
 
 
 def patterns(study: Study, part: str, jobs: list[Job], name: str) -> list[str]:
-    """What of a part a report reads, as one types it: the runs that were evaluated, and no candidate."""
-    folder = study.part_folder(part)
-    runs = [job for job in jobs if job.kind == "run" and not job.is_candidate]
-    evaluated = [job for job in runs if any((one / EVALUATIONS_FILE).exists() for one in run_directories(job.folder))]
-    arms = dict.fromkeys(job.arm for job in evaluated)
-    found = [f"{arm}={folder}/{arm}_seed[0-9]*" if name in BY_ARM else f"{folder}/{arm}_seed[0-9]*" for arm in arms]
+    """What of a part a report reads, as one types it: the runs that are done and were evaluated, and no candidate."""
+    folder, by_arm = study.part_folder(part), dict[str, list[Path]]()
+    for job in _evaluated(jobs):
+        if job.is_done:
+            by_arm.setdefault(job.arm, []).append(job.folder)
+    found = []
+    for arm, folders in by_arm.items():
+        pattern = f"{folder}/{arm}_seed[0-9]*"
+        # One word for all of them, where it means no others.
+        shown = [pattern] if {*map(Path, glob(pattern))} == {*folders} else map(str, folders)
+        found += [f"{arm}={one}" if name in BY_ARM else one for one in shown]
     if name == WITH_EVALUATIONS:
         found += [str(path) for path in (folder / BASE, folder / "benchmarks") if path.exists()]
     return found
 
 
+def _evaluated(jobs: list[Job]) -> list[Job]:
+    runs = [job for job in jobs if job.kind == "run" and not job.is_candidate]
+    return [job for job in runs if any((one / EVALUATIONS_FILE).exists() for one in run_directories(job.folder))]
+
+
 def _write(study: Study, name: str, given: list[str], out: Path, console: Console) -> None:
     if not given:
-        raise DatasetError("no run was evaluated yet")
+        raise DatasetError("no run has come to its end and was evaluated yet")
     options = Options(
         targets=study.targets or None if name == "wallclock" else None,
         against=study.against if name in MEASURED_BY_ONE else None,

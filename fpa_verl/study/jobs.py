@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -45,6 +45,7 @@ class Job:
         part, arm, seed: whose it is; of a job for several arms, arm is empty.
         makes: files of a preparation.
         runs: run directories whose snapshots it evaluates.
+        is_candidate: whether settings are chosen by it.
     """
 
     name: str
@@ -57,18 +58,14 @@ class Job:
     seed: int | None = None
     recipe: str = ""
     makes: tuple[Path, ...] = ()
-    runs: tuple[Path, ...] = field(default=())
-
-    @property
-    def is_candidate(self) -> bool:
-        """Whether settings are chosen by it."""
-        return self.kind == "run" and self.folder.parent.name == SEARCH
+    runs: tuple[Path, ...] = ()
+    is_candidate: bool = False
 
     @property
     def is_done(self) -> bool:
         """Whether there is nothing left to do, by what is on disk."""
         if self.kind == "prepare":
-            return bool(self.makes) and all(file.exists() for file in self.makes)
+            return all(file.exists() for file in self.makes)
         if self.kind == "collect":
             return (self.folder / MANIFEST_FILE).exists()
         if self.kind == "cache_reference":
@@ -282,23 +279,31 @@ class PartJobs:
         arm, seed = self.part.arms[name], self.study.choosing_seed
         earlier = self._run_to_choose_by(arm.start_from.arm) if arm.start_from else None
         words = ",".join([one.words if one else place, *([f"steps={steps}"] if steps else [])])
-        folder = self.folder / SEARCH / f"{name},{words}"
+        # Values may be paths.
+        folder = self.folder / SEARCH / f"{name},{words}".replace("/", "_")
         command = None
         if one is not None and (earlier is not None or arm.start_from is None):
             command = self._training(arm, folder, seed, one, earlier.folder if earlier else None)
             command = command.with_values({"trainer.total_training_steps": str(steps)} if steps else {})
         before = self._choosing(arm.start_from.arm, earlier) if arm.start_from else ()
         choosing = (*waits_for, self._label("snapshots of candidates")) if one is None else ()
-        return self._run_job(name, words, folder, command, seed, (*before, *choosing))
+        return self._run_job(name, words, folder, command, seed, (*before, *choosing), is_candidate=True)
 
     def _run_job(
-        self, name: str, words: str, folder: Path, command: Command | None, seed: int, more: Sequence[str] = ()
+        self,
+        name: str,
+        words: str,
+        folder: Path,
+        command: Command | None,
+        seed: int,
+        more: Sequence[str] = (),
+        *,
+        is_candidate: bool = False,
     ) -> Job:
         """A run of an arm, told from its others by `words`, which needs `more` than every run of it does."""
         arm = self.part.arms[name]
-        needs = self._needs(arm, *more)
-        title = f"{name}, {words}"
-        return self._job(title, "run", folder, command, arm=name, seed=seed, recipe=arm.recipe, needs=needs)
+        about = {"arm": name, "seed": seed, "recipe": arm.recipe, "is_candidate": is_candidate}
+        return self._job(f"{name}, {words}", "run", folder, command, needs=self._needs(arm, *more), **about)
 
     def _choosing(self, name: str, run: Job | None) -> tuple[str, ...]:
         """The jobs that a run of an arm waits for; where its settings are open, those that choose them."""
@@ -318,7 +323,7 @@ class PartJobs:
             return self.candidates(name)[arm.candidates().index(chosen)]
         folder = self.folder / SEARCH / name
         command = self._training(arm, folder, seed, chosen, None)
-        return self._run_job(name, "to choose by", folder, command, seed)
+        return self._run_job(name, "to choose by", folder, command, seed, is_candidate=True)
 
     @property
     def _handing_over(self) -> list[Job]:
@@ -382,25 +387,29 @@ class PartJobs:
         if not files:
             return []
         found = []
-        models: list[tuple[str, Path | None, Path, str]] = [
-            ("base model", None, self.folder / "benchmarks" / BASE, self._label("base model"))
+        models: list[tuple[str, Path | None, Path, Job | None]] = [
+            ("base model", None, self.folder / "benchmarks" / BASE, None)
         ]
         models += [
-            (job.name, _best_model(job), self._benchmark_folder(job), job.name)
+            (job.name, _best_model(job), self.folder / "benchmarks" / job.folder.name, job)
             for job in runs
             # A run that never got better than the base model has kept no other.
-            if _best_model(job).exists() or not job.is_done
+            if _best_model(job).exists() or not self._is_judged(job)
         ]
-        for name, model, folder, needed in models:
+        for name, model, folder, run in models:
             command = self._common("evaluate", override("run_dir", str(folder)), override_list("data.val_files", files))
             if model is not None:
                 command = command.with_values({"actor_rollout_ref.model.path": str(model)})
             title = f"benchmarks, {name.removeprefix(f'{self.name}: ')}"
-            found.append(self._job(title, "benchmarks", folder, command, needs=(needed,)))
+            about = {"arm": run.arm, "seed": run.seed} if run else {}
+            judged = (self._label("snapshots"),) if run and self.study.evaluation.snapshots else ()
+            needs = (run.name if run else self._label("base model"), *judged)
+            found.append(self._job(title, "benchmarks", folder, command, needs=needs, **about))
         return found
 
-    def _benchmark_folder(self, job: Job) -> Path:
-        return self.folder / "benchmarks" / job.folder.name
+    def _is_judged(self, job: Job) -> bool:
+        """Whether it is known which of a run's models is its best."""
+        return job.is_done and not any(map(not_evaluated, run_directories(job.folder)))
 
 
 def _judged(rung: Sequence[tuple[Candidate | None, Job]]) -> list[Tried] | None:
@@ -411,5 +420,6 @@ def _judged(rung: Sequence[tuple[Candidate | None, Job]]) -> list[Tried] | None:
 
 
 def _best_model(job: Job) -> Path:
-    """Of a run in rounds, the last one's."""
-    return (run_directories(job.folder) or [job.folder])[-1] / BEST_MODEL
+    """Of a run in rounds that of the latest that gained anything."""
+    known = [one / BEST_MODEL for one in run_directories(job.folder) or [job.folder]]
+    return next((model for model in reversed(known) if model.exists()), known[-1])

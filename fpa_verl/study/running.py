@@ -39,6 +39,8 @@ LOGS = "logs"
 BEGINS = "==== "
 NO_FILE_NAME = re.compile(r"[^\w.=-]+")
 INTERRUPTED = 130
+# What is there once it is made, whoever made it; the command itself says whether it is what was asked for.
+MADE_ONCE = ("collect", "cache_reference")
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Wanted:
     seeds: tuple[int, ...] = ()
 
     def has(self, job: Job) -> bool:
-        """Whether the job is of that part; what several arms need always is."""
-        if job.kind != "run":
+        """Whether the job is of that part; what is of no arm always is."""
+        if not job.arm:
             return True
         return (not self.arms or job.arm in self.arms) and (
             not self.seeds or job.seed in self.seeds or job.is_candidate
@@ -77,6 +79,16 @@ def wanted_of(study: Study, arms: Sequence[str], seeds: Sequence[int]) -> Wanted
         if seed not in known_seeds:
             raise ConfigError(f"--seed {seed}: no such seed; choose from {', '.join(map(str, known_seeds))}")
     return Wanted(tuple(arms), tuple(seeds))
+
+
+def wanted_jobs(study: Study, wanted: Wanted) -> list[Job]:
+    """The jobs of that part, and what they need of others."""
+    everything = Jobs(study).all()
+    needs_of = {job.name: {*job.needs} for job in everything}
+    names = {job.name for job in everything if wanted.has(job)}
+    while more := needs_of.keys() & set().union(*map(needs_of.__getitem__, names)) - names:
+        names |= more
+    return [job for job in everything if job.name in names]
 
 
 @dataclass
@@ -127,12 +139,13 @@ class Runner:
     # ---- which ------------------------------------------------------------------------------------
 
     def _jobs(self) -> list[Job]:
-        return [job for job in Jobs(self.study).all() if self.wanted.has(job)]
+        return wanted_jobs(self.study, self.wanted)
 
     def _open(self) -> list[Job]:
         """Those that can run and are not done."""
         jobs = self._jobs()
-        done = {job.name for job in jobs if job.is_done}
+        done = {job.name for job in jobs if self._is_done(job)}
+        # Where runs validate themselves, no snapshots of candidates are waited for.
         known = {job.name for job in jobs}
         return [
             job
@@ -142,6 +155,12 @@ class Runner:
             and job.command is not None
             and done.issuperset(known.intersection(job.needs))
         ]
+
+    def _is_done(self, job: Job) -> bool:
+        """Also of a dataset whether it was made, or looked at last, by the command that the study has now."""
+        past = self.diary.jobs.get(job.name)
+        is_another = past is not None and (past.error or past.words not in ("", job.words))
+        return job.is_done and not (job.kind in MADE_ONCE and is_another)
 
     def _next(self) -> Job | None:
         return next(iter(self._open()), None)
@@ -176,16 +195,21 @@ class Runner:
         name = jobs[0].name if len(jobs) == 1 else f"{len(jobs)} runs, {self.launcher.name if self.launcher else ''}"
         log = self._log(name)
         for job in jobs:
-            self.diary.jobs[job.name] = Past(time.time(), log=str(log))
+            before = self.diary.jobs.get(job.name)
+            goes_on = before is not None and bool(before.error)
+            self.diary.jobs[job.name] = Past(time.time(), log=str(log), words=job.words, goes_on=goes_on)
         self.diary.write()
         if not self.console.is_terminal:
             self._say(f"{place} {name} ...")
         launcher = self.launcher if jobs[0].kind == "run" else None
         words = launcher.command(Path(self.study.folder), jobs) if launcher else self._typed(jobs[0])
+        began = time.time()
         status = self._run(words, jobs, f"{place} {name}", log)
         is_interrupted = status in (-signal.SIGINT, INTERRUPTED)
         for job in jobs:
             self._conclude(job, place, log, status, is_interrupted=is_interrupted)
+            # What is side by side takes that long together.
+            self.diary.jobs[job.name].seconds = (time.time() - began) / len(jobs)
         self.diary.write()
         if is_interrupted:
             raise KeyboardInterrupt
@@ -207,7 +231,7 @@ class Runner:
     def _conclude(self, job: Job, place: str, log: Path, status: int, *, is_interrupted: bool) -> None:
         past = self.diary.jobs[job.name]
         past.seconds = time.time() - past.began
-        if job.is_done:
+        if job.is_done and (status == 0 or job.kind not in MADE_ONCE):
             accuracy = reached(job)
             self._say(f"✓ {place} {job.name}  {duration(past.seconds)}{', ' if accuracy else ''}{accuracy}")
         elif is_interrupted:
@@ -274,6 +298,10 @@ class Runner:
             self._say(f"failed: {name} ({self.diary.jobs[name].log})")
         if held_up := self._held_up():
             self._say(f"not run: {', '.join(job.name for job in held_up)}")
+            failed = [job for job in self._jobs() if job.is_candidate and job.name in self.failed]
+            for arm in dict.fromkeys(job.arm for job in failed):
+                names = ", ".join(job.name for job in failed if job.arm == arm)
+                self._say(f"{arm} waits for {names}: take what fails out of its `choose`, or mend it")
         if self.failed or held_up:
             self._say(AGAIN)
 

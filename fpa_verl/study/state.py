@@ -35,12 +35,16 @@ class Past:
         seconds: until its end; None while it runs.
         error: why it failed; empty where it did not.
         log: what it printed.
+        words: the command.
+        goes_on: whether it may have gone on from an attempt that came to no end, so that its time says little.
     """
 
     began: float
     seconds: float | None = None
     error: str = ""
     log: str = ""
+    words: str = ""
+    goes_on: bool = False
 
 
 @dataclass
@@ -64,7 +68,7 @@ class Diary:
             content = json.loads(file.read_text(encoding="utf-8"))
             jobs = {name: Past(**past) for name, past in content["jobs"].items()}
             return cls(file, content["pid"], content["created"], jobs)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls(file)
 
     def begin(self) -> None:

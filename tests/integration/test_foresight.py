@@ -66,7 +66,10 @@ def test_every_run_on_a_dataset_looks_at_the_same_trajectories_one_a_problem(bas
 
 
 def test_looks_are_evenly_spread_over_a_run():
-    assert [interval(5, steps) for steps in (100, 17, 5, 3)] == [20, 3, 1, 1]
+    assert [interval(5, steps) for steps in (100, 17, 9, 5, 3)] == [20, 4, 2, 1, 1]
+    for steps in range(1, 60):
+        every = interval(5, steps)
+        assert steps - every * min(5, steps // every) < every, steps
 
 
 def test_places_are_evenly_spread_over_a_response():
@@ -306,7 +309,7 @@ def test_lambda_is_what_the_last_look_found(auto_run):
     found, lam = looked(auto_run), 1.5
     for step in range(1, 9):
         assert found[step]["lambda"] == lam, step
-        ahead = [one for one in (1, 2) if found[step].get(f"{one}/explained", 0) >= 0.5]
+        ahead = [one for one in (1, 2) if found[step].get(f"{one}/predicts") and found[step][f"{one}/explained"] >= 0.5]
         best = max((found[step][f"{one}/lambda"] for one in ahead), default=None)
         if best is not None:
             lam = min(10.0, max(0.0, best))

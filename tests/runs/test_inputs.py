@@ -108,7 +108,8 @@ def test_runs_are_compared_by_the_model_that_they_descend_from(tmp_path):
     make_run(tmp_path / "a", [1, 4])
     make_run(tmp_path / "b", [1, 4], without=["dataset"], inputs=listed(owed), fingerprints=trained, recipe="grpo")
     comparison = wallclock.compare(find_runs([tmp_path]))
-    assert {curve.name: curve.data["device"] * 3600 for curve in comparison.methods} == {"fpa_offline": 0, "grpo": 800}
+    owed_before = {run.recipe: run.inputs_cost.device_seconds for run in comparison.runs}
+    assert owed_before == {"fpa_offline": 0, "grpo": 800}
     make_run(tmp_path / "c", [1, 4], fingerprints=trained, recipe="other")
     with pytest.raises(MismatchError, match=r"their base model differs \(m and m after four steps\)"):
         wallclock.compare(find_runs([tmp_path]))

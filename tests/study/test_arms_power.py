@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -47,6 +50,43 @@ def test_more_seeds_are_asked_for_where_seeds_lie_apart_and_none_help_where_prob
     assert close.seeds_needed(0.08) < apart.seeds_needed(0.08)
     few = Pair(Known("a", "s", arm(rng, 0.5, 0.0, problems=8)), Known("b", "s", arm(rng, 0.5, 0.0, problems=8)))
     assert few.seeds_needed(0.01) is None
+
+
+def test_so_many_seeds_as_are_said_to_be_needed_are_what_it_takes():
+    """Of problems that gain differently, one answer each: the noise of decoding shrinks with the seeds."""
+    rng = np.random.default_rng(2)
+
+    def study(seeds):
+        solved, gains = rng.normal(0.6, 0.2, 400), rng.normal(0.06, 0.2, 400)
+        chances = [np.clip(solved + gain + 0.02 * rng.standard_normal((seeds, 1)), 0, 1) for gain in (gains, 0 * gains)]
+        return Pair(*(Known(name, "s", rng.binomial(1, one) / 1.0) for name, one in zip("ab", chances, strict=True)))
+
+    def power(seeds):
+        return sum(study(seeds).difference.interval()[0] > 0 for _ in range(200)) / 200
+
+    large = [study(40) for _ in range(12)]
+    true = float(np.mean([one.difference.value for one in large]))
+    needed = sorted(one.seeds_needed(true) for one in large)[6]
+    assert power(needed) == pytest.approx(0.8, abs=0.1)
+    assert power(needed // 2) < 0.72
+    # Three seeds say it roughly, and the interval says how roughly.
+    told = [study(3).seeds_needed_between(true) for _ in range(60)]
+    holds = [low is not None and low <= needed <= (high or math.inf) for low, high in told]
+    assert sum(holds) / 60 > 0.7
+
+
+def test_runs_that_are_not_at_their_end_are_left_out_by_name(tmp_path):
+    runs = [
+        read_run(make_run(tmp_path / f"{recipe}{seed}", [0, right], of=20, recipe=recipe, seed=seed))
+        for recipe, rights in (("off_rl", (8, 9)), ("fpa_offline", (14, 15, 2)))
+        for seed, right in enumerate(rights)
+    ]
+    runs[-1] = replace(runs[-1], spending=replace(runs[-1].spending, finished=False))
+    found = required(0.03, runs, "toy")
+    assert {one.name: len(one.shares) for one in found.known} == {"off_rl": 2, "fpa_offline": 2}
+    assert any("fpa_offline2" in note for note in found.notes())
+    with pytest.raises(DatasetError, match=r"too few finished runs.*fpa_offline2"):
+        required(0.03, [replace(run, spending=replace(run.spending, finished=False)) for run in runs], "toy")
 
 
 def test_several_seeds_of_several_methods_are_told_apart_over_seeds(tmp_path):

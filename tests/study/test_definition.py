@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.study.definition import STUDIES, Arm, Candidate, known_studies, read_study
 from fpa_verl.study.ending import require_reports
 
+PAGE = (Path(__file__).parents[2] / "docs" / "study.md").read_text()
 SMALL = "folder: f\narms: {fpa: {recipe: fpa_offline}}\n"
 
 
@@ -70,6 +74,20 @@ def test_what_is_left_out_has_a_value(tmp_path):
             "  b: {recipe: dpo, overrides: [reference.source=topk]}\n",
             "arms a and b: both read the cache of reference.source=topk, made with reference.k=8 and with none",
         ),
+        ("folder: f\nagainst: nobody\narms: {a: {recipe: sft}}\n", "against: no arm nobody; choose from a"),
+        ("folder: f\ntargets: [70]\narms: {a: {recipe: sft}}\n", r"targets: \[70.0\]: accuracies above 0, at most 1"),
+        ("folder: f\nevaluation: {samples: 0}\narms: {a: {recipe: sft}}\n", "evaluation.samples: 0: at least 1"),
+        ("folder: f\nevaluation: {snapshots: -5}\narms: {a: {recipe: sft}}\n", "evaluation.snapshots: -5: at least 1"),
+        ("folder: f\narms: {a: {recipe: sft, snapshots: 5}}\n", "snapshots 5: at least 1, where evaluation.snapshots"),
+        ("folder: f\nbudget_device_hours: .nan\narms: {a: {recipe: sft}}\n", "budget_device_hours: nan: above 0"),
+        ("folder: f\narms: {a: {recipe: sft, seeds: []}}\n", "at least one, from 0 on, each once"),
+        ("folder: f\nseeds: [-1]\narms: {a: {recipe: sft}}\n", "at least one, from 0 on, each once"),
+        ("folder: f\narms: {a: {recipe: evaluate}}\n", "recipe evaluate trains nothing"),
+        ("folder: f\narms: {a: {recipe: sft, choose: ['scale.lam=1,1']}}\n", "each value once"),
+        ("folder: f\narms: {a: {recipe: sft, overrides: [evaluation.samples=9]}}\n", "arms are compared, and have it"),
+        ("folder: f\narms: {a: {recipe: sft, overrides: [--config-dir=x]}}\n", "is no override"),
+        ("folder: f\nprepare: [{command: 'true', makes: []}]\narms: {a: {recipe: sft}}\n", "name at least one file"),
+        ('folder: f\nprepare: [{command: "a \'b", makes: [c]}]\narms: {a: {recipe: sft}}\n', "No closing quotation"),
         ("folder: f\nseeds: [0, 0]\narms: {a: {recipe: sft}}\n", "each once"),
         ("folder: f\nseeds: [zero]\narms: {a: {recipe: sft}}\n", "zero"),
         ("folder: f\nbase_model: m\nparts: {p: {arms: {a: {recipe: sft}}}}\n", "belong into the parts"),
@@ -113,7 +131,7 @@ def test_what_is_left_out_has_a_value(tmp_path):
             (
                 "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"
                 f"  a: {{recipe: dpo, start_from: {{arm: b, step: {step}}}}}\n",
-                "a whole number, or a list of several",
+                "a whole number from 1 on, or a list of several",
             )
             for step in ("[]", "last", "[5, last]")
         ),
@@ -124,6 +142,24 @@ def test_what_is_left_out_has_a_value(tmp_path):
 def test_what_makes_no_sense_is_refused(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         study(tmp_path, text)
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL))
+def test_what_the_page_shows_can_be_read(tmp_path, block):
+    assert list(study(tmp_path, f"folder: f\n{block}").all_arms())
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "study.yaml").write_bytes(b"title: \xff\n")
+    with pytest.raises(ConfigError, match=r"study.yaml.*can't decode"):
+        read_study(str(tmp_path / "study.yaml"))
+
+
+def test_a_comma_within_brackets_or_quotes_is_part_of_a_value():
+    found = Arm("sft", choose=["a.b=[1,2],[3,4]", "c='x,y',z"]).candidates()
+    assert [one.overrides for one in found] == [
+        (f"a.b={first}", f"c={second}") for first in ("[1,2]", "[3,4]") for second in ("'x,y'", "z")
+    ]
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path):

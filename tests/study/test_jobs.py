@@ -20,9 +20,10 @@ from fpa_verl.runs.snapshots import snapshot_folder
 from fpa_verl.study.ahead import Ahead, plan_notes, plan_table
 from fpa_verl.study.choosing import better_half, half_of, take, tried
 from fpa_verl.study.definition import Arm, Candidate, Evaluation, HandedOver, Part, Preparation, Study
-from fpa_verl.study.ending import patterns, write_choices
+from fpa_verl.study.ending import patterns, write_choices, write_reports
 from fpa_verl.study.jobs import Jobs
 from fpa_verl.study.launching import Launcher
+from fpa_verl.study.running import Runner, Wanted, wanted_jobs
 from fpa_verl.study.state import Diary, Past, device_hours, phase_of
 from fpa_verl.study.status import status_table
 from tests.integration.running import composed
@@ -111,7 +112,7 @@ def test_where_an_arm_takes_over_is_chosen_on_validation_problems_from_the_choos
     finish_candidate(found[candidates[1]], 100, right=3)
     assert f"start_from={tmp_path}/fpa_seed0/snapshots/step_100" in jobs(study)["then, seed 0"].words
     # No report takes a run that settings were chosen by for a seed.
-    make_run(tmp_path / "fpa_seed0", [1, 2])
+    make_run(tmp_path / "fpa_seed0", [1, 2], command=jobs(study)["fpa, seed 0"].words)
     make_run(tmp_path / "search" / "fpa", [1, 2])
     assert patterns(study, "", Jobs(study).all(), "wallclock") == [f"fpa={tmp_path}/fpa_seed[0-9]*"]
 
@@ -365,12 +366,65 @@ def test_benchmarks_are_of_the_base_model_and_the_best_of_each_run(tmp_path):
 
 def test_reports_read_the_runs_under_the_names_of_their_arms_and_no_candidate(tmp_path):
     study = small(tmp_path, arms={"strong": Arm("fpa_offline", choose=["scale.lam=1,2"]), "off": Arm("off_rl")})
-    make_run(tmp_path / "strong_seed0", [1])
-    make_run(tmp_path / "search" / "strong,lam=1", [1])
+    for name, right in (("lam=1", 2), ("lam=2", 1)):
+        finish_candidate(jobs(study)[f"strong, {name}"], 1, right)
+    make_run(tmp_path / "strong_seed0", [1, 2], command=jobs(study)["strong, seed 0"].words)
     found = patterns(study, "", Jobs(study).all(), "wallclock")
     assert found == [f"strong={tmp_path}/strong_seed[0-9]*"]
     # Statements are about recipes.
     assert patterns(study, "", Jobs(study).all(), "claims") == [f"{tmp_path}/strong_seed[0-9]*"]
+
+
+def test_a_part_of_a_study_brings_what_it_goes_on_from_and_nothing_else(tmp_path):
+    study = handed_over(tmp_path, Arm("fpa_offline"))
+    study.arms |= {"then": Arm("grpo_baseline", start_from=HandedOver("fpa", 50)), "off": Arm("off_rl")}
+    study.evaluation.benchmarks = ["math500.parquet"]
+    names = [job.name for job in wanted_jobs(study, Wanted(arms=("then",), seeds=(0,)))]
+    assert names == [
+        *("collect", "base model", "fpa, seed 0", "then, seed 0", "snapshots"),
+        *("benchmarks, base model", "benchmarks, then, seed 0"),
+    ]
+
+
+def test_a_dataset_that_was_made_by_another_command_is_looked_at_again(tmp_path):
+    study = small(tmp_path)
+    job = jobs(study)["collect"]
+    write_json(job.folder / "manifest.json", {})
+    runner = Runner(study, Console(file=StringIO()))
+    runner.diary = Diary(tmp_path / "study.json")
+    # One that was there, or of before the words were written down.
+    assert runner._is_done(job)
+    runner.diary.jobs["collect"] = Past(0.0, 1.0, words=job.words)
+    assert runner._is_done(job)
+    study.collect = ["actor_rollout_ref.rollout.n=64"]
+    assert not runner._is_done(jobs(study)["collect"])
+    # What the command itself refused is asked again the next time.
+    runner.diary.jobs["collect"] = Past(0.0, 1.0, "holds another dataset", words=jobs(study)["collect"].words)
+    assert not runner._is_done(jobs(study)["collect"])
+
+
+def test_values_that_are_paths_make_no_folders_within_folders(tmp_path):
+    study = small(tmp_path, arms={"off": Arm("off_rl", choose=["reference.model=a/b,a/c"])})
+    found = [job for job in jobs(study).values() if job.is_candidate]
+    assert [job.folder.parent for job in found] == [tmp_path / "search"] * 2
+    # Where the study's folder lies says nothing of them.
+    study = small(tmp_path / "search", arms={"off": Arm("off_rl")})
+    assert not any(job.is_candidate for job in jobs(study).values())
+
+
+def test_reports_read_no_run_that_the_study_does_not_have_or_that_is_not_at_its_end(tmp_path):
+    study = small(tmp_path, arms={"off": Arm("off_rl"), "off_seed1": Arm("off_rl")})
+    make_run(tmp_path / "off_seed0", [1, 2], command=jobs(study)["off, seed 0"].words)
+    make_run(tmp_path / "off_seed1_seed0", [1, 2], command=jobs(study)["off_seed1, seed 0"].words)
+    make_run(tmp_path / "off_seed7", [1, 2])
+    found = patterns(study, "", Jobs(study).all(), "wallclock")
+    # The pattern of the first would mean three runs more.
+    assert found == [f"off={tmp_path}/off_seed0", f"off_seed1={tmp_path}/off_seed1_seed[0-9]*"]
+    # Another learning rate: what is there is not what the study has now.
+    study.arms["off"].overrides = ["scale.offline.lr=1e-4"]
+    assert patterns(study, "", Jobs(study).all(), "wallclock") == [f"off_seed1={tmp_path}/off_seed1_seed[0-9]*"]
+    left_out, *_ = write_reports(study, Console(file=StringIO()))
+    assert left_out == "left out, for they have not come to their end: off, seed 0"
 
 
 def test_the_plan_goes_by_what_was_measured_here_and_else_by_the_file(tmp_path):

@@ -237,6 +237,10 @@ def recipe(command: Command) -> Iterator[Finding]:
         yield Finding("own file", "note", f"the recipe has the last word on {'; '.join(map(str, found.overridden))}")
     for slip in found.slips:
         yield Finding("added key", "note", slip)
+    if config.rounds != 1:
+        from fpa_verl.integration.command.rounds import Chain
+
+        Chain(config, command).require()
     facts = facts_of(config)
     with as_if_typed(command):
         preflight.check(facts)

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fpa_verl.commands import MAIN, VERLS_MAIN, Command, key_of, typed
-from fpa_verl.errors import AGAIN, ConfigError, FpaError
+from fpa_verl.errors import AGAIN, ConfigError, FpaError, MismatchError
 from fpa_verl.integration.command.added_keys import likely_slips
 from fpa_verl.integration.command.choices import VERLS_CONFIG, require_choices
 from fpa_verl.integration.command.own_file import PAGE, VERLS_FILE, say_what_was_overridden
@@ -30,6 +30,7 @@ from fpa_verl.reward.function import PACKAGE
 from fpa_verl.rollouts.fingerprint import is_hub_name
 from fpa_verl.runs.handing_over import model_of
 from fpa_verl.runs.ledger import close_ledger
+from fpa_verl.runs.rounds import has_rounds
 
 if TYPE_CHECKING:
     from fpa_verl.integration.config.facts import RunFacts
@@ -242,12 +243,24 @@ def runs_in_rounds(config: DictConfig) -> bool:
         FpaError: it cannot be done, or one of them failed.
     """
     if config.rounds == 1:
+        require_no_rounds(config)
         return False
     from fpa_verl.integration.command import rounds
 
     choose_run_dir(config)
     rounds.run(config, typed_job(config))
     return True
+
+
+def require_no_rounds(config: DictConfig) -> None:
+    """Refuse a run beside the rounds of another, which reports would not see.
+
+    Raises:
+        MismatchError: naming the folder.
+    """
+    folder = OmegaConf.select(config, "run_dir", throw_on_missing=False)
+    if folder and has_rounds(Path(folder).expanduser()):
+        raise MismatchError(f"{folder} holds a run in rounds: choose run_dir=FOLDER, or type as many rounds as it has")
 
 
 def has_work(facts: RunFacts) -> bool:

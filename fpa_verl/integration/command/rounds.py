@@ -40,13 +40,33 @@ from fpa_verl.rollouts.schema import THINKING, is_validation
 from fpa_verl.runs.handing_over import model_of
 from fpa_verl.runs.ledger import read_spending
 from fpa_verl.runs.names import BEST_MODEL, RUN_FILE
-from fpa_verl.runs.rounds import ROLLOUTS, HandsOver, Rounds, handed_over, has_rounds, read_rounds, round_folder
+from fpa_verl.runs.rounds import (
+    ROLLOUTS,
+    HandsOver,
+    Rounds,
+    handed_over,
+    has_rounds,
+    read_rounds,
+    round_folder,
+    round_folders,
+)
 from fpa_verl.runs.run import read_run
 from fpa_verl.runs.validation import why_no_best_model
 
 # How far the seeds of two rounds' rollouts lie apart.
 SEEDS_A_ROUND = 1000
 OFFLINE = "offline"
+# What all rounds have of the first one's engine and processes.
+OF_AN_ENGINE = (
+    "forked_workers",
+    *(
+        f"actor_rollout_ref.rollout.{name}"
+        for name in (
+            *("tensor_model_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "engine_kwargs"),
+            *("max_num_seqs", "max_num_batched_tokens"),
+        )
+    ),
+)
 
 
 def run(config: DictConfig, command: Command) -> None:
@@ -220,7 +240,7 @@ class Chain:
             recipe, values = "collect_tree", {key: value for key, value in values.items() if key != "rollouts"}
         valued = self._valued_by(self._model(values["start_from"])) if self._trains_value_head else {}
         drawn = {"data.seed": str(seed), **self._sampling, **valued}
-        return self.command.for_recipe(recipe, {"rounds": "1", **values, **drawn})
+        return self.command.for_recipe(recipe, {"rounds": "1", **values, **drawn}, beside=OF_AN_ENGINE)
 
     @cached_property
     def _trains_value_head(self) -> bool:
@@ -255,6 +275,7 @@ class Chain:
                 f"actor_rollout_ref.rollout.{name}": (name, rollout[name]) for name in ("temperature", "top_p", "top_k")
             },
             "collect.mode": ("mode", THINKING),
+            "data.max_response_length": ("max_response_tokens", self.config.data.max_response_length),
         }
         return {key: str(sampled[name]) for key, (name, value) in usual.items() if sampled.get(name, value) != value}
 
@@ -287,6 +308,11 @@ class Chain:
         """
         if has_rounds(self.folder):
             before = read_rounds(self.folder)
+            if self.about.rounds < (begun := len(round_folders(self.folder))):
+                raise MismatchError(
+                    f"{self.folder} holds {begun} rounds, and its curve and cost are of all of them: set "
+                    f"rounds={begun} or more, or choose run_dir=FOLDER"
+                )
             for name in ("reference", "hands_over"):
                 mine, other = getattr(self.about, name), getattr(before, name)
                 if mine != other:

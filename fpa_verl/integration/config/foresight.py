@@ -9,7 +9,7 @@ import numpy as np
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.integration.config.facts import RunFacts
-from fpa_verl.integration.config.settings import Foresight
+from fpa_verl.integration.config.settings import Foresight, as_list
 from fpa_verl.integration.policy_losses import KEY
 from fpa_verl.objectives.foresight import farthest
 from fpa_verl.objectives.objective import AUTO
@@ -61,14 +61,14 @@ def watched_trajectories(facts: RunFacts) -> Watched:
 
 
 def interval(looks: int, steps: int) -> int:
-    """Steps between two looks of a run of so many, the last of which is at its end or shortly before."""
-    return max(1, steps // looks)
+    """Steps between two looks of a run of so many steps: that many looks or fewer, over all of it."""
+    return max(1, -(-steps // looks))
 
 
 def lambda_found(settings: Foresight, found: Mapping[str, float]) -> float | None:
     """What lambda is to be from a look on, by its metrics; None where it does not say."""
     prefixes = [f"{FORESIGHT}{horizon}/" for horizon in HORIZONS]
-    known = [prefix for prefix in prefixes if f"{prefix}lambda" in found]
+    known = [prefix for prefix in prefixes if found.get(f"{prefix}predicts")]
     best = farthest((found[f"{prefix}lambda"], found[f"{prefix}explained"]) for prefix in known)
     return None if best is None else min(settings.high, max(settings.low, best))
 
@@ -89,6 +89,11 @@ def require_foresight(facts: RunFacts) -> None:
         raise ConfigError(
             f"{KEY}.lam={AUTO}: lambda is found from what changed since the run's start, and the reference is another, "
             f"reference.model={facts.reference_path}: give lam a number, or leave reference.model out"
+        )
+    if finds_lambda(facts) and "file" not in as_list(facts.config.trainer.logger):
+        raise ConfigError(
+            f"{KEY}.lam={AUTO}: a run that goes on takes the lambda that was found from its metrics, and "
+            "trainer.logger has no file that keeps them: add it, as trainer.logger=[console,file]"
         )
     if settings.low > settings.high:
         raise ConfigError(f"foresight.low={settings.low} is above foresight.high={settings.high}: exchange them")

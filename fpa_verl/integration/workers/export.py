@@ -12,12 +12,13 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
-from fpa_verl.files import atomic_folder, write_json
+from fpa_verl.files import atomic_folder
 from fpa_verl.integration.config.settings import trains_adapter
 from fpa_verl.integration.config.weightless import without_weights
 from fpa_verl.integration.workers.adapter import merged, require_inner_adapter
 from fpa_verl.integration.workers.value_head import whole_head
 from fpa_verl.objectives.value_head import ValueHead
+from fpa_verl.rollouts.sealed_json import write_sealed_json
 from fpa_verl.runs.inputs import MODEL_FILE
 
 GENERATION_FILE = "generation_config.json"
@@ -88,4 +89,4 @@ def write_hugging_face(
             shutil.copyfile(generation, unfinished / GENERATION_FILE)
         if head is not None:
             head.save(unfinished)
-        write_json(unfinished / MODEL_FILE, about)
+        write_sealed_json(unfinished / MODEL_FILE, about)

@@ -205,6 +205,8 @@ def foresight_metrics(look: Look, found: dict[int, dict[int, list[Foreseen]]]) -
             continue
         metrics |= {
             f"{prefix}steps": look.step - earlier.step,
+            # What the run's start is to both: a round's is its own.
+            f"{prefix}linear": (look.step - earlier.step) / earlier.step,
             f"{prefix}lambda": of_all.lam,
             f"{prefix}lambda_error": of_all.error,
             f"{prefix}explained": of_all.explained,

@@ -68,7 +68,7 @@ def foresight_tables(series: Sequence[Series], runs: Sequence[Run]) -> list[Tabl
             cells = _cells(means, BEST)
             if means["predicts"] < 0.5:
                 cells[0] = f"({cells[0]})"
-            best.append([*pair, f"{ahead / (step - ahead):.2f}", *cells])
+            best.append([*pair, f"{means['linear']:.2f}", *cells])
             if "own" in means:
                 own.append([*pair, *_cells(means, OWN)])
         found += [[method, *cells] for cells in _stretches([one[LAMBDA] for one in seeds if LAMBDA in one])]
@@ -96,7 +96,7 @@ def _means(seeds: Sequence[Values], prefix: str, step: int) -> dict[str, float]:
     """Metric to its mean over the seeds that have it at the step."""
     found = {
         name: [values[prefix + name][step] for values in seeds if step in values.get(prefix + name, {})]
-        for name in ("steps", "predicts", *BEST.values(), *OWN.values())
+        for name in ("steps", "linear", "predicts", *BEST.values(), *OWN.values())
     }
     return {name: mean(values) for name, values in found.items() if values}
 

@@ -74,8 +74,8 @@ def _if_linear(runs: Sequence[Values], horizon: int) -> tuple[list[int], list[fl
     """Steps, and the lambda of a training that moves linearly: as many steps ahead as there were before."""
     ahead: dict[int, list[float]] = {}
     for values in runs:
-        for step, steps in values.get(f"{FORESIGHT}{horizon}/steps", {}).items():
-            ahead.setdefault(step, []).append(steps / (step - steps))
+        for step, linear in values.get(f"{FORESIGHT}{horizon}/linear", {}).items():
+            ahead.setdefault(step, []).append(linear)
     return sorted(ahead), [mean(ahead[step]) for step in sorted(ahead)]
 
 
