@@ -18,6 +18,7 @@ class Bounds:
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
+    below: float | None = None
     whole: bool = False
     optional: bool = False
     """May be left unset."""
@@ -32,10 +33,11 @@ class Bounds:
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
         )
 
     def __str__(self) -> str:
-        sides = {"of at least": self.at_least, "above": self.above, "of at most": self.at_most}
+        sides = {"of at least": self.at_least, "above": self.above, "of at most": self.at_most, "below": self.below}
         limits = " and ".join(f"{name} {bound:g}" for name, bound in sides.items() if bound is not None)
         number = f"a {'whole ' * self.whole}number {limits}".strip()
         return f"null, or {number}" if self.optional else number

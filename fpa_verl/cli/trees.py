@@ -23,7 +23,8 @@ def steps(
     rules: Annotated[
         list[str] | None,
         typer.Argument(
-            help="KEY=VALUE: visits, gap, outcome_filter, choice, parents, per_problem, per_depth (docs/svpo.md)."
+            help="KEY=VALUE: visits, gap, outcome_filter, choice, parents, per_problem, per_depth, distinct "
+            "(docs/svpo.md)."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The dataset folder to write; default: TREES/steps.")] = None,

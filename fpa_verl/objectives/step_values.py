@@ -45,7 +45,7 @@ class StepValuePreference(Objective):
                     logistic   -log sigmoid((V(s_w) - V(s_l)) / scale)
 
     The weights and the form of the ranking term are not known from the paper: all defaults are ours, but for c_mse, 0.1
-    in AlphaMath's table. V is a tanh, and a difference of two is 2 at most: the hinge stops at its margin, the logistic
+    in AlphaMath's table. V is a tanh, and a difference of two is below 2: the hinge stops at its margin, the logistic
     form never does, and pushes V to the ends against the regression.
 
     Attributes:
@@ -64,7 +64,7 @@ class StepValuePreference(Objective):
     mse_weight: float = bounded(0.1, at_least=0)
     rank_weight: float = bounded(0.1, at_least=0)
     rank: str = one_of("hinge", "logistic")
-    margin: float = bounded(0.5, above=0, at_most=2)
+    margin: float = bounded(0.5, above=0, below=2)
     scale: float = bounded(1.0, above=0)
     dropout: float = bounded(0.1, at_least=0, at_most=0.9)
 

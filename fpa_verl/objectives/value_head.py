@@ -21,7 +21,8 @@ DROPOUT = "dropout"
 class ValueHead(nn.Module):
     """V = tanh(w . dropout(h) + b), between -1 and 1.
 
-    Weights begin as N(0, initializer_range), the bias as 0, so that V is near 0 at first.
+    Weights begin as N(0, initializer_range), the bias as 0: of states with a mean square of 1, V begins with a spread
+    of initializer_range sqrt(H).
 
     Args:
         hidden_size: H, of the trunk.

@@ -31,6 +31,8 @@ class PairRules(Settings):
             or all pairs there are. Of equal Q the more visited counts as better, or as worse at the other end, then the
             earlier.
         parents: all, or those on the way from the root by the largest Q, as MCTS-DPO (arXiv 2405.00451) has it.
+        distinct: of pairs of the same tokens, which several trees of a problem have, the one of the largest gap; and of
+            two that contradict each other likewise one.
         per_problem: pairs of a problem at most, those of the largest gaps.
         per_depth: pairs of a problem at each depth at most, likewise.
     """
@@ -43,6 +45,7 @@ class PairRules(Settings):
     parents: str = one_of("all", "best_path")
     per_problem: int | None = cap(4)
     per_depth: int | None = cap(None)
+    distinct: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def step_pairs(trees: Iterable[Tree], rules: PairRules) -> list[StepPair]:
     """The pairs of one problem's trees, largest gaps first; of equal ones the earlier tree and node."""
     found = [pair for tree in trees for pair in _of_tree(tree, rules)]
     found.sort(key=lambda pair: (-pair.gap, pair.tree, pair.parent, pair.chosen, pair.rejected))
+    found = _distinct(found) if rules.distinct else found
     at_depth: Counter[int] = Counter()
     kept = []
     for pair in found:
@@ -114,6 +118,14 @@ def step_pairs(trees: Iterable[Tree], rules: PairRules) -> list[StepPair]:
         if rules.per_depth is None or at_depth[pair.depth] <= rules.per_depth:
             kept.append(pair)
     return kept[: rules.per_problem]
+
+
+def _distinct(pairs: Iterable[StepPair]) -> list[StepPair]:
+    """The first of those of the same two steps behind the same tokens, whichever was preferred."""
+    first: dict[tuple[tuple[int, ...], frozenset[tuple[int, ...]]], StepPair] = {}
+    for pair in pairs:
+        first.setdefault((pair.prefix_ids, frozenset((pair.chosen_ids, pair.rejected_ids))), pair)
+    return list(first.values())
 
 
 def _of_tree(tree: Tree, rules: PairRules) -> Iterator[StepPair]:

@@ -183,7 +183,7 @@ def test_later_rounds_search_and_sample_as_the_first_search_did(collecting):
     finish(facts)
     steps = facts.trees / "steps"
     manifest = write_steps(TreeDataset(facts.trees), steps, PairRules())
-    found = searched_again(steps, manifest, facts.config)
+    found = searched_again(steps, manifest, facts.config, trains_value_head=False)
     assert (found["tree.c"], found["tree.drop_identical"]) == ("2.0", "true")
     assert (found["actor_rollout_ref.rollout.top_p"], found["actor_rollout_ref.rollout.top_k"]) == ("0.9", "-1")
     assert "tree.seed" not in found
@@ -192,7 +192,7 @@ def test_later_rounds_search_and_sample_as_the_first_search_did(collecting):
         ("scale.tree.delimiter", "+", "would with '\\+'"),
     ):
         with pytest.raises(MismatchError, match=said):
-            searched_again(steps, manifest, with_values(facts.config, **{key: value}))
+            searched_again(steps, manifest, with_values(facts.config, **{key: value}), trains_value_head=False)
 
 
 # ---- real servers -------------------------------------------------------------------------------

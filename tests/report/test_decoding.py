@@ -63,6 +63,15 @@ def test_a_search_stands_beside_as_many_samples_as_its_tokens_buy(runs):
     assert seconds == pytest.approx([200 * 35 / 70, 200 * 10 / 80, 200 * 30 / 80])
 
 
+def test_a_majority_of_fewer_samples_than_a_search_would_buy_is_said_to_be(runs, tmp_path):
+    assert not any("fewer than the search" in note for note in compare(runs).notes())
+    # 35 tokens buy three of the four samples; 500 would buy 50.
+    evaluation(tmp_path / "large", SEARCHED, [answer(p, 0, "3", 500) for p in "ab"])
+    found = compare(find_runs([tmp_path / "large", tmp_path / "sampled"], with_evaluations=True))
+    assert [one.short for one in found.decoded] == [0, 0, 2]
+    assert any("Of up to 2 problems the samples are fewer" in note for note in found.notes())
+
+
 def test_the_command_prints_and_writes_it(runs, tmp_path):
     done = CliRunner().invoke(app, ["report", str(tmp_path), "--compare", "decoding"])
     assert done.exit_code == 0, done.output

@@ -437,7 +437,7 @@ def test_the_plan_goes_by_what_was_measured_here_and_else_by_the_file(tmp_path):
         ["~3.0", "~6.0"],
         ["~4.0", "~4.0"],
     ]
-    assert table.rows[-1] == ["all", "7", "0", "", "16.0"]
+    assert table.rows[-1] == ["all", "7", "0", "", "~16.0"]
     job = jobs(study)["off, seed 0"]
     make_run(job.folder, [1, 2], command=job.words)
     diary = Diary(tmp_path / "study.json", jobs={job.name: Past(0.0, 30.0)})

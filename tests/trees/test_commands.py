@@ -31,7 +31,7 @@ def test_steps_say_what_came_of_the_trees(trees):
 
 
 def test_every_rule_is_a_key(trees, tmp_path):
-    rules = "visits=2 gap=0.1 outcome_filter=false choice=all parents=best_path per_problem=null per_depth=3"
+    rules = "visits=2 gap=0.1 outcome_filter=false choice=all parents=best_path per_problem=null per_depth=3 distinct=false"
     said("steps", trees, "--out", tmp_path / "d", *rules.split())
     assert read_manifest(tmp_path / "d").origin["rules"] == {
         "visits": 2,
@@ -41,6 +41,7 @@ def test_every_rule_is_a_key(trees, tmp_path):
         "parents": "best_path",
         "per_problem": None,
         "per_depth": 3,
+        "distinct": False,
     }
 
 

@@ -21,7 +21,7 @@ from fpa_verl.trees.tree import ROOT
 from tests.trees.conftest import COST, SEARCH, searched_trees
 from tests.trees.toy import NOTES, TWO, Drawn, Marks, Toy, searched, toys
 
-ALL = PairRules(gap=0.1, outcome_filter=False, choice="all", per_problem=None)
+ALL = PairRules(gap=0.1, outcome_filter=False, choice="all", per_problem=None, distinct=False)
 WRITERS = [(write_steps, ALL), (write_solutions, SolutionRules())]
 each_writer = pytest.mark.parametrize(("write", "rules"), WRITERS, ids=["steps", "solutions"])
 

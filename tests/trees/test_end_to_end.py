@@ -51,7 +51,7 @@ def trees():
 
 @cache
 def pairs():
-    return [pair for group in trees().values() for pair in step_pairs(group, PairRules())]
+    return [pair for group in trees().values() for pair in step_pairs(group, PairRules(distinct=False))]
 
 
 @cache

@@ -128,9 +128,19 @@ def test_a_preferred_step_leads_to_a_right_solution():
 
 def test_the_largest_gaps_of_all_trees_are_kept():
     trees = [replace(siblings(("a", q, 1), ("b", -0.5, 1)), number=number) for number, q in enumerate((0.1, 0.9, 0.5))]
-    kept = step_pairs(trees, PairRules(per_problem=2))
+    kept = step_pairs(trees, PairRules(per_problem=2, distinct=False))
     assert [(pair.tree, pair.gap) for pair in kept] == [(1, pytest.approx(1.4)), (2, pytest.approx(1.0))]
     assert step_pairs(trees, PairRules(per_problem=None, per_depth=1)) == kept[:1]
+
+
+def test_of_pairs_of_the_same_tokens_and_of_two_that_contradict_each_other_one_is_kept():
+    """Three trees say a>b, the second by the most; a fourth says b>a, by less."""
+    values = (0.1, -0.5), (0.9, -0.5), (0.5, -0.5), (-0.3, 0.2)
+    trees = [replace(siblings(("a", a, 1), ("b", b, 1)), number=number) for number, (a, b) in enumerate(values)]
+    rules = PairRules(outcome_filter=False, per_problem=None)
+    assert [(one.chosen_text, one.tree) for one in step_pairs(trees, rules)] == [("a", 1)]
+    every = step_pairs(trees, replace(rules, distinct=False))
+    assert [(one.chosen_text, one.tree) for one in every] == [("a", 1), ("a", 2), ("a", 0), ("b", 3)]
 
 
 def test_a_depth_has_its_own_cap(tree):

@@ -267,7 +267,7 @@ class Chain:
         """
         if self.manifest.is_from_trees:
             rollouts = Path(self.config.rollouts).expanduser()
-            return searched_again(rollouts, self.manifest, self.config)
+            return searched_again(rollouts, self.manifest, self.config, trains_value_head=self._trains_value_head)
         sampled, rollout = self.manifest.sampling, self.config.actor_rollout_ref.rollout
         usual = {
             "actor_rollout_ref.rollout.n": ("rollouts_per_problem", self.config.scale.rollouts_per_problem),

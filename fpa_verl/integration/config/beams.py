@@ -54,6 +54,8 @@ def describe_beam(config: DictConfig) -> dict[str, Any]:
     """What an evaluation says of how its answers came: nothing where they were sampled."""
     if not decodes_by_beam(config):
         return {}
-    settings = dataclasses.asdict(beam_settings(config))
+    settings, rollout = dataclasses.asdict(beam_settings(config)), config.actor_rollout_ref.rollout
     about = {**settings, "delimiter": config.beam.delimiter, **values_of(config, BEAM)}
-    return {"temperature": settings["temperature"], "decoding": {"name": BEAM, **about}}
+    # Steps are sampled as a tree search samples them, and not as `val_kwargs` has it.
+    sampling = {"temperature": settings["temperature"], "top_p": rollout.top_p, "top_k": rollout.top_k}
+    return {**sampling, "decoding": {"name": BEAM, **about}}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from omegaconf import DictConfig
+from transformers import AutoConfig
 
 from fpa_verl.bounds import bounded
 from fpa_verl.errors import ConfigError
@@ -93,13 +94,31 @@ def require_values(config: DictConfig, group: str) -> None:
     if config[group].value_model is None:
         return
     require_bounds(ValueMemory, config[group], group)
-    ValueHead.load(values_folder(config, group))
+    _require_fit(config, group)
     share = config[group].value_memory
     policy, room = config.actor_rollout_ref.rollout.gpu_memory_utilization, MOST_MEMORY - share
     if config.trainer.device != "cpu" and policy > room:
         raise ConfigError(
             f"{group}.value_memory={share}: the engine that gives values shares the GPU with the policy's, which "
             f"takes {policy} of it; set actor_rollout_ref.rollout.gpu_memory_utilization={room:.2g}"
+        )
+
+
+def _require_fit(config: DictConfig, group: str) -> None:
+    """Refuse values of a model that is not of the policy's kind."""
+    folder = values_folder(config, group)
+    head, trunk = ValueHead.load(folder), AutoConfig.from_pretrained(folder)
+    if head.linear.in_features != trunk.hidden_size:
+        raise ConfigError(
+            f"{group}.value_model={folder}: its value head is of a hidden size of {head.linear.in_features}, and its "
+            f"model has {trunk.hidden_size}: name the folder as recipe=svpo left it"
+        )
+    policy = AutoConfig.from_pretrained(local_model_dir(str(config.actor_rollout_ref.model.path)))
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    if trunk.vocab_size != policy.vocab_size or trunk.max_position_embeddings < longest:
+        raise ConfigError(
+            f"{group}.value_model={folder} reads {trunk.vocab_size} tokens at {trunk.max_position_embeddings} places, "
+            f"and the policy writes {policy.vocab_size} at up to {longest}: name one of the same base model"
         )
 
 

@@ -179,13 +179,16 @@ def _spent(facts: RunFacts, manifest: TreeManifest) -> str:
     return f"{tokens:,} tokens{rate}; cost: {device_time(cost, largest=cost)}, start-up left out"
 
 
-def searched_again(rollouts: Path, manifest: Manifest, config: DictConfig) -> dict[str, str]:
+def searched_again(
+    rollouts: Path, manifest: Manifest, config: DictConfig, *, trains_value_head: bool
+) -> dict[str, str]:
     """Keys and values by which those trees were searched that a dataset was made from.
 
     Args:
         rollouts: the dataset.
         manifest: its own.
         config: the recipe, of which delimiter and longest response go from one command to the next.
+        trains_value_head: whether it leaves a head that says what leaves are worth.
 
     Raises:
         DatasetError: the trees are not there any more.
@@ -210,6 +213,11 @@ def searched_again(rollouts: Path, manifest: Manifest, config: DictConfig) -> di
         raise MismatchError(
             f"{trees}: solutions have up to {search['max_response_tokens']} tokens, and those of later rounds would "
             f"have {longest}: set data.max_response_length={search['max_response_tokens']}"
+        )
+    if "values" in search and not trains_value_head:
+        raise MismatchError(
+            f"{trees}: a value model judged its leaves, and {config.recipe_name} leaves none for later rounds: take "
+            "recipe=svpo, or a search without tree.value_model"
         )
     kept = {field.name for field in dataclasses.fields(SearchSettings)} - {"seed", "max_response_tokens"}
     return {

@@ -34,6 +34,7 @@ class Decoded:
         tokens: generated a problem, mean.
         device_seconds: that an answer took with all that was generated for it, mean over problems; None where nobody
             wrote down what the evaluation took.
+        short: of a majority, problems of which the search's tokens would have bought more samples than there are.
     """
 
     run: Run
@@ -41,6 +42,7 @@ class Decoded:
     accuracy: Accuracy
     tokens: float
     device_seconds: float | None
+    short: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,12 @@ class Decoding(Comparison):
                 "A majority is of as many samples of a problem, in their order, as have no more tokens together than "
                 "the search generated for it, one at the least"
             )
+        if short := [one for one in self.decoded if one.short]:
+            most = max(one.short for one in short)
+            notes.append(
+                f"Of up to {most} problems the samples are fewer than the search's tokens would buy, and the majority "
+                "has less: a larger evaluation.samples makes them equal"
+            )
         return notes
 
     def as_json(self) -> dict[str, Any]:
@@ -88,7 +96,7 @@ class Decoding(Comparison):
             "data_source": self.data_source,
             "decoding": [
                 {**asdict(one.accuracy), "run": one.run.name, "decoding": one.how}
-                | {"tokens": one.tokens, "device_seconds": one.device_seconds}
+                | {"tokens": one.tokens, "device_seconds": one.device_seconds, "problems_short_of_samples": one.short}
                 for one in self.decoded
             ],
         }
@@ -173,9 +181,12 @@ def _majority_of(run: Run, answers: pd.DataFrame, search: Run, searched: pd.Data
     bought = pd.concat([_bought(mine, budgets.get(name, 0.0)) for name, mine in answers.groupby("problem_id")])
     right = {name: (int(_majority_is_right(ballots)), 1) for name, ballots in votes(bought).items()}
     tokens = float(bought.groupby("problem_id")["generated_tokens"].sum().mean())
+    # All of a problem's samples, and room for one more.
+    spent = answers.groupby("problem_id")["generated_tokens"].agg(["sum", "mean"]).sum(axis=1)
+    short = sum(spent[name] <= budgets.get(name, 0.0) for name in spent.index)
     samples = len(bought) / bought["problem_id"].nunique()
     how = f"majority of {samples:.1f} samples, tokens of {search.name}"
-    return Decoded(run, how, pass_at_1(right), tokens, _times(rate, tokens))
+    return Decoded(run, how, pass_at_1(right), tokens, _times(rate, tokens), int(short))
 
 
 def _bought(answers: pd.DataFrame, budget: float) -> pd.DataFrame:
