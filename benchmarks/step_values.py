@@ -2,9 +2,9 @@
 
     python benchmarks/step_values.py RUN_DIR/snapshots/step_100 --trees TREES
 
-A step is right where all sums up to it are, which takes no search to know. Prints Spearman's rank correlation of V with
-that over the steps of all trees and over those of each depth, and beside it that of Q, the search's own word, over the
-steps that it has visited.
+A step is right where the sum that it comes to is, which takes no search to know. TREES are of problems that the head
+was not trained on, searched for this. Prints Spearman's rank correlation of V with that over the steps of all trees and
+over those of each depth, and beside it that of Q, the search's own word, over the steps that it has visited.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import torch
 from scipy.stats import spearmanr
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from fpa_verl.demo.task import Problem
 from fpa_verl.objectives.value_head import ValueHead
 from fpa_verl.trees import Tree, TreeDataset
 from fpa_verl.trees.tree import ROOT
@@ -27,6 +26,7 @@ from fpa_verl.trees.tree import ROOT
 # Prefixes of like length that go through the model together.
 TOGETHER = 256
 ADDED_UP = re.compile(r"\d+(?:\+\d+)+")
+LAST = re.compile(r"(\d+)\D*$")
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,22 @@ class Prefix:
     q: float | None
 
 
-def right_texts(problem: Problem) -> set[str]:
-    """The right solution, cut off behind each of its steps."""
-    solution = problem.solution()
-    return {solution[:end] for end in range(len(solution) + 1) if solution[:end].endswith(";")} | {solution}
+def comes_to(text: str, total: int) -> bool:
+    """Whether the last number of a step is the sum that it should come to."""
+    last = LAST.search(text)
+    return last is not None and int(last[1]) == total
 
 
 def prefixes(tree: Tree, tokenizer: PreTrainedTokenizerBase) -> Iterator[Prefix]:
     """Those of all steps of a tree."""
     (numbers,) = ADDED_UP.findall(str(tokenizer.decode(tree.prompt_ids)))
-    right = right_texts(Problem(tuple(map(int, numbers.split("+")))))
+    added = [int(number) for number in numbers.split("+")]
     for number, node in enumerate(tree.nodes):
         if number != ROOT:
-            text = "".join(step.text for step in tree.steps_to(number))
+            # The first step adds two numbers up, and the one behind the last is the answer.
+            is_right = comes_to(node.text, sum(added[: node.depth + 1]))
             ids = tree.prompt_ids + tree.response_ids(number)
-            yield Prefix(ids, node.depth, text in right, node.q if node.visits else None)
+            yield Prefix(ids, node.depth, is_right, node.q if node.visits else None)
 
 
 @torch.inference_mode()

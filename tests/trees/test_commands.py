@@ -31,8 +31,8 @@ def test_steps_say_what_came_of_the_trees(trees):
 
 
 def test_every_rule_is_a_key(trees, tmp_path):
-    rules = "visits=2 gap=0.1 outcome_filter=false choice=all parents=best_path per_problem=null per_depth=3 distinct=false"
-    said("steps", trees, "--out", tmp_path / "d", *rules.split())
+    rules = "visits=2 gap=0.1 outcome_filter=false choice=all parents=best_path per_problem=null per_depth=3"
+    said("steps", trees, "--out", tmp_path / "d", *rules.split(), "distinct=false")
     assert read_manifest(tmp_path / "d").origin["rules"] == {
         "visits": 2,
         "gap": 0.1,
