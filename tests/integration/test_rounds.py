@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from fpa_verl.commands import Command
 from fpa_verl.demo import task
 from fpa_verl.errors import ConfigError, DatasetError, MismatchError
+from fpa_verl.integration.command.launch import require_no_rounds
 from fpa_verl.integration.command.rounds import Chain
 from fpa_verl.rollouts.problems import Problem, write_problems
 from fpa_verl.runs.rounds import Rounds, read_rounds
@@ -114,6 +115,31 @@ def test_later_rounds_are_sampled_as_the_first_dataset_was(chain):
         "actor_rollout_ref.rollout.top_p": "0.9",
         "collect.mode": "both",
     }
+
+
+def test_what_is_typed_of_the_engine_goes_to_collecting_as_well_and_answers_are_as_long(chain):
+    engine = (
+        "actor_rollout_ref.rollout.gpu_memory_utilization=0.3",
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.x=1",
+    )
+    rounds = chain("rounds=2", *LAST, *engine, "actor_rollout_ref.rollout.temperature=0.3", "scale.lam=3")
+    rounds.manifest.sampling["max_response_tokens"] = 7
+    collecting = next(rounds.commands(2, "x"))
+    assert {*engine, "data.max_response_length=7"} <= {*collecting.overrides}
+    # How it samples is the first dataset's.
+    assert "actor_rollout_ref.rollout.temperature=0.3" not in collecting.overrides
+
+
+def test_fewer_rounds_than_there_are_are_refused_and_so_is_a_run_beside_them(chain, tmp_path):
+    first = chain("rounds=2", *LAST)
+    first.begin()
+    for number in (1, 2):
+        make_run(tmp_path / "run" / f"round_{number}", [1, 2])
+    with pytest.raises(MismatchError, match=r"holds 2 rounds, .* set rounds=2 or more"):
+        chain("rounds=1", *LAST).begin()
+    chain("rounds=3", *LAST).begin()
+    with pytest.raises(MismatchError, match="holds a run in rounds: choose run_dir=FOLDER"):
+        require_no_rounds(first.config)
 
 
 def test_a_round_hands_over_its_best_model_where_it_validates(chain):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -56,6 +57,26 @@ def test_what_hands_nothing_over_is_refused_with_what_to_type(tmp_path):
             model_of(str(tmp_path / name))
     with pytest.raises(DatasetError, match="does not say which run made it"):
         model_of(str(keep(tmp_path / "old")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        (json.dumps({"made_by": [1]}), "is damaged"),
+        (json.dumps({"made_by": {"kind": "run"}}), "is damaged"),
+        (json.dumps({"made_by": {**owed(Path("a"), 1, 9.0).as_json(), "new": 1}}), "is damaged"),
+        (json.dumps({"made_by": {**owed(Path("a"), 1, 9.0).as_json(), "base_model": None}}), "made it: base_model"),
+        (json.dumps({"made_by": {**owed(Path("a"), 1, 9.0).as_json(), "cost": {}}}), "made it: cost"),
+        (json.dumps({"made_by": {**owed(Path("a"), 1, 9.0).as_json(), "about": {}}}), "made it: step"),
+        (json.dumps({"made_by": {**owed(Path("a"), 1, 9.0).as_json(), "kind": "dataset"}}), "made it: kind"),
+    ],
+)
+def test_a_model_whose_lineage_is_damaged_is_refused(tmp_path, text, message):
+    (keep(tmp_path / "model", owed(tmp_path, 1, 9.0)) / "fpa_verl.json").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        model_of(str(tmp_path / "model"))
 
 
 def three_generations(tmp_path):

@@ -170,6 +170,14 @@ def test_start_from_a_run_in_rounds_takes_the_last_one_s_model(tmp_path):
     assert model_of(str(run)) == run / "round_2" / "snapshots" / "step_1"
 
 
+def test_a_last_round_that_gained_nothing_leaves_the_one_before_it_as_the_model(tmp_path):
+    run = in_rounds(tmp_path / "fpa", [1, 2], [2, 2], hands_over="best", validation=([1, 2], [2, 2]))
+    with pytest.raises(DatasetError, match="no best"):
+        model_of(str(run))
+    best = keep(run / "round_1" / "best", owed(run / "round_1", 1, 1800.0))
+    assert model_of(str(run)) == best
+
+
 def rows(comparison) -> list[list[str]]:
     (table,) = [table for table in comparison.tables() if table.header[0] == "round"]
     return table.rows
