@@ -112,8 +112,9 @@ def power(difference: float, variances: Variances, problems: int, samples: int, 
 def chance(shift: float, degrees_of_freedom: float, level: float = LEVEL) -> float:
     """Chance that a two-sided t test at 1 - level finds a true value of `shift` standard errors (noncentral t)."""
     reach = float(special.stdtrit(degrees_of_freedom, 0.5 + level / 2))
-    upper = 1 - special.nctdtr(degrees_of_freedom, shift, reach)
-    return float(upper + special.nctdtr(degrees_of_freedom, shift, -reach))
+    # Far from the shift scipy says NaN for what is as good as none.
+    below, above = (np.nan_to_num(special.nctdtr(degrees_of_freedom, shift, end)) for end in (-reach, reach))
+    return float(1 - above + below)
 
 
 def shift_found(degrees_of_freedom: float, wanted: float = WANTED, level: float = LEVEL) -> float:

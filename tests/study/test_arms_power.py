@@ -29,6 +29,8 @@ def test_the_chance_is_that_of_a_noncentral_t():
     assert chance(0.03, of) == pytest.approx(stats.nct.sf(reach, 7, 3) + stats.nct.cdf(-reach, 7, 3), rel=1e-6)
     assert chance(smallest(of), of) == pytest.approx(0.8, abs=1e-6)
     assert chance(0.0, of) == pytest.approx(0.05, abs=1e-9)
+    for shift in (5, 10, 20, 50, 500):
+        assert chance(0.01 * shift, StudentT(0.0, 0.01, 1500.0)) == pytest.approx(1.0, abs=2e-3)
 
 
 def test_a_difference_that_is_said_to_be_seen_with_80_percent_is():
