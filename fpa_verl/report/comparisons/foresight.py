@@ -23,6 +23,8 @@ BEST = {
     "right": "right/lambda",
     "wrong": "wrong/lambda",
 }
+# Of runs of before it was written down: none.
+IF_LINEAR = {"linear": "linear"}
 OWN = {"lambda": "own", "share": "explained_by_own", "log w(y)": "weight_correlation"}
 OF_BEST = (
     "Did the future policy come true: the lambda by which the change up to one step predicts that until a later one "
@@ -68,7 +70,7 @@ def foresight_tables(series: Sequence[Series], runs: Sequence[Run]) -> list[Tabl
             cells = _cells(means, BEST)
             if means["predicts"] < 0.5:
                 cells[0] = f"({cells[0]})"
-            best.append([*pair, f"{means['linear']:.2f}", *cells])
+            best.append([*pair, *_cells(means, IF_LINEAR), *cells])
             if "own" in means:
                 own.append([*pair, *_cells(means, OWN)])
         found += [[method, *cells] for cells in _stretches([one[LAMBDA] for one in seeds if LAMBDA in one])]
