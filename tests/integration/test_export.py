@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import json
-
 import torch
 from transformers import AutoModelForCausalLM
 
 from fpa_verl.demo.model import character_tokenizer, small_qwen3
 from fpa_verl.integration.workers.export import write_hugging_face
 from fpa_verl.rollouts.ends import end_ids
+from fpa_verl.rollouts.sealed_json import read_sealed_json
 from fpa_verl.runs.inputs import MODEL_FILE
 
 
@@ -30,7 +29,7 @@ def test_a_better_model_replaces_the_one_before(tmp_path):
         found = AutoModelForCausalLM.from_pretrained(tmp_path / "best").state_dict()
         for name, value in model.state_dict().items():
             torch.testing.assert_close(found[name], value, rtol=0, atol=0)
-        assert json.loads((tmp_path / "best" / MODEL_FILE).read_text()) == {"step": seed}
+        assert read_sealed_json(tmp_path / "best" / MODEL_FILE, "") == ({"step": seed}, True)
         # Whoever has no plugin is to load it.
         assert "packed_sdpa" not in (tmp_path / "best" / "config.json").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["best"]

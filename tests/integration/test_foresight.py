@@ -102,7 +102,7 @@ def test_what_an_extrapolation_goes_by_is_part_of_the_training_settings(base_mod
     assert (finds_lambda(auto), own_lambda(auto)) == (True, None)
     assert "foresight" not in training_settings(fixed)
     assert training_settings(auto)["hyper_parameters"]["lam"] == "auto"
-    assert training_settings(auto)["foresight"]["looks"] == 5
+    assert training_settings(auto)["foresight"]["looks"] == 4
     assert json.dumps(training_settings(auto))
     assert own_lambda(facts("dpo_fpa", base_model, chained_additions)) == 2.0
     assert own_lambda(facts("off_rl", base_model, chained_additions)) is None
@@ -114,8 +114,8 @@ def test_the_disk_holds_the_logits_of_all_looks(base_model, chained_additions):
         for looks in (0, 3)
     )
     vocabulary = AutoModelForCausalLM.from_pretrained(base_model).config.vocab_size
-    # Three, and the one before the first update; 16 positions of 64 trajectories in float32.
-    assert with_four - without == 4 * 64 * 16 * vocabulary * 4
+    # Three, and the one before the first update; 16 positions of 24 trajectories in float32.
+    assert with_four - without == 4 * 24 * 16 * vocabulary * 4
 
 
 # ---- a look ------------------------------------------------------------------------------------------------

@@ -18,6 +18,13 @@ from tests.runs.directories import make_run, settings
 
 def log(run, by_step):
     for step, values in by_step.items():
+        # Of a run that began at its step 0.
+        linear = {
+            f"{name.removesuffix('steps')}linear": ahead_ / (step - ahead_)
+            for name, ahead_ in values.items()
+            if name.endswith("/steps")
+        }
+        values = values | linear
         data = {"dynamics/right/policy_weight": 0.1, **{f"foresight/{name}": one for name, one in values.items()}}
         append_json_line(run / "metrics.1.jsonl", {"step": step, "data": data})
 
