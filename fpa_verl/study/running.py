@@ -173,7 +173,7 @@ class Runner:
 
     def _held_up(self) -> list[Job]:
         """Jobs that did not run: others failed, or the budget is spent."""
-        return [job for job in self._jobs() if not job.is_done and job.name not in self.failed]
+        return [job for job in self._jobs() if not self._is_done(job) and job.name not in self.failed]
 
     def _can_pay_for(self, job: Job) -> bool:
         budget = self.study.budget_device_hours
@@ -203,13 +203,13 @@ class Runner:
             self._say(f"{place} {name} ...")
         launcher = self.launcher if jobs[0].kind == "run" else None
         words = launcher.command(Path(self.study.folder), jobs) if launcher else self._typed(jobs[0])
-        began = time.time()
         status = self._run(words, jobs, f"{place} {name}", log)
         is_interrupted = status in (-signal.SIGINT, INTERRUPTED)
         for job in jobs:
-            self._conclude(job, place, log, status, is_interrupted=is_interrupted)
+            past = self.diary.jobs[job.name]
             # What is side by side takes that long together.
-            self.diary.jobs[job.name].seconds = (time.time() - began) / len(jobs)
+            past.seconds = (time.time() - past.began) / len(jobs)
+            self._conclude(job, place, log, status, is_interrupted=is_interrupted)
         self.diary.write()
         if is_interrupted:
             raise KeyboardInterrupt
@@ -230,10 +230,10 @@ class Runner:
 
     def _conclude(self, job: Job, place: str, log: Path, status: int, *, is_interrupted: bool) -> None:
         past = self.diary.jobs[job.name]
-        past.seconds = time.time() - past.began
+        took = time.time() - past.began
         if job.is_done and (status == 0 or job.kind not in MADE_ONCE):
             accuracy = reached(job)
-            self._say(f"✓ {place} {job.name}  {duration(past.seconds)}{', ' if accuracy else ''}{accuracy}")
+            self._say(f"✓ {place} {job.name}  {duration(took)}{', ' if accuracy else ''}{accuracy}")
         elif is_interrupted:
             past.error = "interrupted"
         else:

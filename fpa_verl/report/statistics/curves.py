@@ -173,13 +173,17 @@ def problem_ids(ways: Iterable[Way]) -> list[str]:
     return sorted({key for way in ways for one in way.values() for key in one.point.problems})
 
 
-def method_curve(name: str, runs: list[Run], data_source: str, problems: list[str] | None = None) -> MethodCurve:
-    """Line up the seeds of a method, over P problems in an order; None: all that the runs were asked.
+def method_curve(name: str, runs: list[Run], data_source: str) -> MethodCurve:
+    """Line up the seeds of a method, over all problems that they were asked.
 
     Raises:
         DatasetError: there is no step at which all of them were evaluated.
     """
     ways = [way_of(run, data_source) for run in runs]
+    return _lined_up(name, runs, ways, data_source, problem_ids(ways))
+
+
+def _lined_up(name: str, runs: list[Run], ways: list[Way], data_source: str, problems: list[str]) -> MethodCurve:
     places = sorted(set.intersection(*map(set, ways)))
     if not any(not before for before, _ in places):
         raise DatasetError(
@@ -201,7 +205,7 @@ def method_curve(name: str, runs: list[Run], data_source: str, problems: list[st
         sum(before < 0 for before, _ in places),
         device,
         wall,
-        *_outcomes(points, problem_ids(ways) if problems is None else problems),
+        *_outcomes(points, problems),
         _hours_of_data(runs),
         logged,
     )
@@ -230,6 +234,9 @@ def _hours_of_data(runs: list[Run]) -> dict[Axis, float]:
 
 def method_curves(arms: list[Arm], data_source: str) -> list[MethodCurve]:
     """One curve an arm, over the same problems in the same order."""
-    problems = problem_ids(way_of(run, data_source) for one in arms for run in one.runs)
-    names = labels(arms)
-    return [method_curve(n, one.runs, data_source, problems) for n, one in zip(names, arms, strict=True)]
+    ways = [[way_of(run, data_source) for run in one.runs] for one in arms]
+    problems = problem_ids(way for of_arm in ways for way in of_arm)
+    return [
+        _lined_up(name, one.runs, of_arm, data_source, problems)
+        for name, one, of_arm in zip(labels(arms), arms, ways, strict=True)
+    ]
