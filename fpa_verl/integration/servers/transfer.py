@@ -38,6 +38,8 @@ def trajectory_fields(row: dict[str, Any], *, step_values: bool = False) -> dict
     return {
         **_tokens(row["prompt_ids"], row["response_ids"], row["score"]),
         **({"step_targets": _step_targets(row)} if step_values else {}),
+        # verl's loops leave a plain number; as tensors a batch's are one column and not a list of objects.
+        "num_turns": torch.tensor(2),
         "row": KnownRow.of(row),
         # verl's grouping key, and the name an error gives the trajectory.
         "uid": f"{row['problem_id']}/{row['group']}/{row['sample']}",
@@ -65,7 +67,6 @@ def _tokens(prompt_ids: Sequence[int], response_ids: Sequence[int], score: float
         "response_mask": torch.ones(len(responses), dtype=torch.int64),
         "loss_mask": torch.ones(len(responses), dtype=torch.int64),
         "rm_scores": scores,
-        "num_turns": torch.tensor(2),
     }
 
 
@@ -113,6 +114,7 @@ def _fields_of(output: Output) -> dict[str, Any]:
         **_tokens(output.prompt_ids, output.response_ids, output.score),
         **sampled,
         "session_id": output.sample,
+        "num_turns": 2,
         "extra_fields": {**output.beside, "reward_extra_info": output.verdict},
         # Of loops and of what is no text, of which there was none.
         "metrics": {},
