@@ -38,7 +38,7 @@ class Terms:
 class StepValuePreference(Objective):
     """The terms of SVPO and their weights. A value of 0 leaves a term out.
 
-        preference  -log sigmoid(m),  m = beta (log-ratio(w|s) - log-ratio(l|s)); + e m for a share e of wrong labels
+        preference  -log sigmoid(m),  m = beta (log-ratio(w|s) - log-ratio(l|s))
         likelihood  -(1/|w|) log pi(w|s)
         regression  (V - Q)^2, its mean over the scored step ends of the global batch
         ranking     hinge      max(0, margin - (V(s_w) - V(s_l)))
@@ -55,6 +55,7 @@ class StepValuePreference(Objective):
         margin: gamma of the hinge.
         scale: tau of the logistic form.
         dropout: of the head's input, in training; AlphaMath's.
+        value_lr: learning rate of the head; None: a tenth of one over the hidden size.
     """
 
     name = "svpo"
@@ -67,6 +68,7 @@ class StepValuePreference(Objective):
     margin: float = bounded(0.5, above=0, below=2)
     scale: float = bounded(1.0, above=0)
     dropout: float = bounded(0.1, at_least=0, at_most=0.9)
+    value_lr: float | None = bounded(None, above=0)
 
     @property
     def needs(self) -> frozenset[Needs]:
@@ -95,22 +97,17 @@ class StepValuePreference(Objective):
         pairs = torch.stack(self.by_role(sums)).sum(0)
         return pairs / (ends.mask.sum().clamp(min=1) / len(pairs) if ends.per_pair is None else ends.per_pair)
 
-    def terms(self, batch: Trajectories, ends: StepEnds, wrong_labels: torch.Tensor | None = None) -> Terms:
+    def terms(self, batch: Trajectories, ends: StepEnds) -> Terms:
         """All terms of a batch of pairs.
 
         Args:
             batch: pairs, the responses steps; with the reference's log-probs.
             ends: of the same rows.
-            wrong_labels: share of the labels of each pair that are taken for wrong, (pairs,).
 
         Raises:
             ValueError: the rows are no pairs, or the reference is missing.
         """
-        dpo = DPO(beta=self.beta)
-        preference = dpo(batch)
-        if wrong_labels is not None:
-            # -log sigmoid(-m) is m more than -log sigmoid(m).
-            preference = preference + wrong_labels * dpo.margins(batch)
+        preference = DPO(beta=self.beta)(batch)
         likelihood = -self.by_role(batch.mean_log_prob())[0]
         regression = self._mean_over_ends(ends.squared_errors(), ends)
         chosen_ends, rejected_ends = self.by_role(ends.mask.any(-1))

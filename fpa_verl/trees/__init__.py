@@ -8,7 +8,7 @@ from fpa_verl.trees.pairs import PairRules, StepPair, step_pairs
 from fpa_verl.trees.search import SearchSettings, TreeSearch
 from fpa_verl.trees.solutions import SolutionRules, solutions
 from fpa_verl.trees.store import TreeDataset, TreeWriter
-from fpa_verl.trees.targets import ValueTarget, value_targets
+from fpa_verl.trees.targets import step_values
 from fpa_verl.trees.tree import Node, Step, Tree
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "in_flight",
     "solutions",
     "step_pairs",
-    "value_targets",
+    "step_values",
     "write_solutions",
     "write_steps",
 ]

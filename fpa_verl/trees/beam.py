@@ -20,6 +20,8 @@ class BeamSettings(StepSettings):
     Attributes:
         width: B1, prefixes that are kept. Greedy decoding is width=1 samples=1 temperature=0.
         samples: B2, steps that are sampled behind each.
+        drop_identical: of candidates of the same text only the first is one, so that a beam's places go to different
+            ones.
     """
 
     group: ClassVar = "beam"
@@ -27,6 +29,7 @@ class BeamSettings(StepSettings):
     depth: int = bounded(10, at_least=1, whole=True)
     width: int = bounded(1, at_least=1, whole=True)
     samples: int = bounded(5, at_least=1, whole=True)
+    drop_identical: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,17 @@ class Beam:
     def response_ids(self) -> tuple[int, ...]:
         return tuple(token for step in self.steps for token in step.token_ids)
 
+    @property
+    def text(self) -> str:
+        return "".join(step.text for step in self.steps)
+
 
 class BeamSearch:
     """The search for one problem's solution; a `driver.Search` that is scored by V and knows no outcome.
 
     width * samples first steps, later `samples` behind each prefix that is kept. Of all candidates together the `width`
-    of the highest V are kept, the earlier of equal ones. One that ended leaves and takes its place with it: the beam is
+    of the highest V are kept, the earlier of equal ones; identical ones are candidates of their own, unless
+    `drop_identical` is set. One that ended leaves and takes its place with it: the beam is
     narrower by one from there on; so it is where one is cut off or too deep, and that is no answer.
 
     Where the authors' code does otherwise:
@@ -105,6 +113,8 @@ class BeamSearch:
             for step, value in zip(answer.steps, answer.step_values, strict=True)
         ]
         self.generated_tokens += sum(len(beam.steps[-1].token_ids) for beam in candidates)
+        if self._settings.drop_identical:
+            candidates = _first_of_each_text(candidates)
         kept = sorted(candidates, key=lambda beam: -beam.value)[: self._width]
         self._beams = [beam for beam in kept if beam.end == OPEN]
         self._width -= len(kept) - len(self._beams)
@@ -120,3 +130,10 @@ class BeamSearch:
             max_response_tokens=self._settings.max_response_tokens,
         )
         return Beam(steps, value, end)
+
+
+def _first_of_each_text(beams: Sequence[Beam]) -> list[Beam]:
+    first: dict[str, Beam] = {}
+    for beam in beams:
+        first.setdefault(beam.text, beam)
+    return list(first.values())

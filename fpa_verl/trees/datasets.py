@@ -42,6 +42,10 @@ LOOSER: dict[str, Any] = {"gap": 0.0, "visits": 1, "outcome_filter": False, "par
 SEARCH_MORE = "search again with more simulations, more children or a higher temperature"
 
 
+class NothingToTrainOnError(DatasetError):
+    """Trees of which the rules leave nothing to train on; others may leave some."""
+
+
 def write_steps(trees: TreeDataset, folder: Path, rules: PairRules) -> Manifest:
     """Make a dataset of step pairs; what is there already is not made again.
 
@@ -55,7 +59,8 @@ def write_steps(trees: TreeDataset, folder: Path, rules: PairRules) -> Manifest:
         rules: which steps make a pair.
 
     Raises:
-        DatasetError: no pair comes of the trees; it says what would give some.
+        NothingToTrainOnError: no pair comes of the trees; it says what would give some.
+        DatasetError: the trees are damaged.
         MismatchError: something else was made there, or by other rules.
     """
     sampling = _sampling(trees)
@@ -79,7 +84,8 @@ def write_solutions(trees: TreeDataset, folder: Path, rules: SolutionRules) -> M
         rules: which solutions are kept.
 
     Raises:
-        DatasetError: no problem has both a right and a wrong solution; it says what would help.
+        NothingToTrainOnError: no problem has both a right and a wrong solution; it says what would help.
+        DatasetError: the trees are damaged.
         MismatchError: something else was made there, or by other rules.
     """
     # Whoever sampled the steps may have settings beside the search's.
@@ -158,14 +164,14 @@ def _that_train(groups: Iterator[list[Trajectory]], why_none: Callable[[], str])
     """The same rows, at least one problem's of which train.
 
     Raises:
-        DatasetError: none do.
+        NothingToTrainOnError: none do.
     """
     begun = []
     for rows in groups:
         begun.append(rows)
         if {row.score for row in rows if row.status in MODEL_STATUSES} == {0.0, 1.0}:
             return chain(begun, groups)
-    raise DatasetError(why_none())
+    raise NothingToTrainOnError(why_none())
 
 
 def _shards(groups: Iterable[list[Trajectory]]) -> Iterator[list[Trajectory]]:

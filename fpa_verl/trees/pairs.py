@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import pyarrow as pa
-
 from fpa_verl.bounds import bounded, one_of
 from fpa_verl.trees.driver import generator_of
 from fpa_verl.trees.settings import Settings, cap
@@ -79,31 +77,6 @@ class StepPair:
     @property
     def gap(self) -> float:
         return self.chosen_q - self.rejected_q
-
-    @property
-    def label_smoothing(self) -> float:
-        """How likely the label is wrong by the visits alone: min(1 - c, 1/2), c = 1 / (1 + N_l / max(1, N_w)).
-
-        MCTS-DPO's (arXiv 2405.00451).
-        """
-        return min(1 - 1 / (1 + self.rejected_visits / max(1, self.chosen_visits)), 0.5)
-
-
-PAIR_SCHEMA = pa.schema(
-    [
-        ("problem_id", pa.string()),
-        *((name, pa.int32()) for name in ("tree", "parent", "chosen", "rejected", "depth")),
-        *((name, pa.list_(pa.int32())) for name in ("prefix_ids", "chosen_ids", "rejected_ids")),
-        *((name, pa.string()) for name in ("chosen_text", "rejected_text")),
-        *((name, pa.float64()) for name in ("chosen_q", "rejected_q")),
-        *((name, pa.int32()) for name in ("chosen_visits", "rejected_visits")),
-    ]
-)
-
-
-def to_table(pairs: Iterable[StepPair]) -> pa.Table:
-    """Pairs as one arrow table of `PAIR_SCHEMA`: the same bytes for the same trees and rules."""
-    return pa.Table.from_pylist([vars(pair) for pair in pairs], schema=PAIR_SCHEMA)
 
 
 def step_pairs(trees: Iterable[Tree], rules: PairRules) -> list[StepPair]:

@@ -139,6 +139,17 @@ def test_a_finished_search_is_not_repeated_and_no_other_takes_it_for_its_own(col
     assert at_once.kind.is_done(at_once)
 
 
+def test_trees_that_are_damaged_end_the_command_and_no_note_hides_it(collecting):
+    facts = collecting()
+    finish(facts)
+    (part,) = facts.trees.glob("part-*.parquet")
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"part-00000.parquet is damaged"):
+        facts.kind.is_done(facts)
+
+
 def test_rollouts_are_no_trees(collecting, chained_additions):
     facts = collecting(trees=str(chained_additions))
     with pytest.raises(DatasetError, match="name the folder of a tree dataset"):

@@ -123,6 +123,29 @@ def test_values_train_the_trunk_and_the_head(base_model, step_pairs):
     assert moved["model.layers.0.mlp.up_proj.weight"]
 
 
+def rates(actor) -> list[float]:
+    return [group["lr"] for group in actor.actor.engine.optimizer.param_groups]
+
+
+@pytest.mark.parametrize(("given", "rate"), [("null", 0.1 / 64), ("2e-3", 2e-3)])
+def test_the_head_has_a_learning_rate_of_its_own(base_model, given, rate):
+    """Of all weights of the trunk one, of the head another, which is by the hidden size where none is given."""
+    actor = valued(base_model, f"{LOSS}.value_lr={given}", LEARNING)
+    assert rates(actor) == [pytest.approx(1e-3), pytest.approx(rate)]
+    trunk, head = (len(group["params"]) for group in actor.actor.engine.optimizer.param_groups)
+    assert (trunk + head, head) == (len(list(actor.actor.engine.module.parameters())), 2)
+
+
+def test_a_stage_trains_the_head_alone(base_model, step_pairs):
+    """With a rate of 0 for the trunk, which then is as it was to the bit."""
+    actor = valued(base_model, f"{LOSS}.mse_weight=1", f"{ACTOR}.optim.lr=0", f"{LOSS}.value_lr=1e-2")
+    before = weights_of(actor)
+    steps = [update(actor, batch(step_pairs, "pair")[1]) for _ in range(20)]
+    assert steps[-1]["value_error"] < 0.9 * steps[0]["value_error"]
+    moved = {name for name, weight in weights_of(actor).items() if not torch.equal(before[name], weight)}
+    assert moved == {f"{NAME}.linear.weight", f"{NAME}.linear.bias"}
+
+
 def test_recomputed_layers_change_nothing(base_model, step_pairs):
     key = "actor_rollout_ref.model.enable_gradient_checkpointing"
     one, other = (

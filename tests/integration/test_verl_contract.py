@@ -128,6 +128,8 @@ CALLABLES = {
         "workers/value_head.py"
     ),
     (f"{FSDP}:FSDPEngine._build_module", "self"): "workers/value_head.py, memory/engine.py",
+    (f"{FSDP}:FSDPEngine._build_optimizer", "self, module"): "workers/value_head.py",
+    ("verl.workers.config.optimizer:build_optimizer", "parameters, config"): "workers/value_head.py",
     (f"{FSDP}:FSDPEngine.get_per_tensor_param", "self, layered_summon, base_sync_done, kwargs"): (
         "workers/value_head.py"
     ),
@@ -361,7 +363,9 @@ def overridden():
             for cls in vars(module).values():
                 if inspect.isclass(cls) and cls.__module__ == module.__name__:
                     theirs = [base for base in cls.__mro__ if base.__module__.startswith("verl")]
-                    own = [name for name, value in vars(cls).items() if inspect.isfunction(value)]
+                    # Not what `dataclass` writes.
+                    written = [one for one in vars(cls).items() if inspect.isfunction(one[1])]
+                    own = [name for name, value in written if value.__code__.co_filename == module.__file__]
                     for name in own:
                         if bases := [base for base in theirs if name in vars(base)]:
                             yield cls, [f"{base.__module__}:{base.__qualname__}.{name}" for base in bases]

@@ -99,22 +99,23 @@ def test_a_common_prefix_cancels_in_a_pair_of_whole_solutions(common):
 def test_t5_soft_labels_lead_to_the_tilted_reference():
     """Labels as P(w beats l) = sigmoid(Q_w - Q_l) over all siblings: pi is proportional to pi_0 exp(Q / beta)."""
     q, reference, beta = f64(0.8, 0.1, -0.6), f64(0.5, 0.3, 0.2), 0.3
-    rows = torch.tensor([0, 1, 0, 2, 1, 2])
-    wrong = torch.sigmoid(q[rows[1::2]] - q[rows[::2]])
+    # Each pair of siblings in both orders, as often as it is drawn in that order.
+    rows = torch.tensor([0, 1, 1, 0, 0, 2, 2, 0, 1, 2, 2, 1])
+    share = torch.sigmoid(q[rows[::2]] - q[rows[1::2]])
     logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     loss = StepValuePreference(beta=beta, sft_weight=0, mse_weight=0, rank_weight=0)
 
     def batch() -> Trajectories:
         log_probs = logits.log_softmax(-1)[rows, None]
-        ones = torch.ones(6, 1).bool()
-        return Trajectories(log_probs, ones, f64(*[1, -1] * 3), reference.log()[rows, None], roles=PAIR * 3)
+        ones = torch.ones(12, 1).bool()
+        return Trajectories(log_probs, ones, f64(*[1, -1] * 6), reference.log()[rows, None], roles=PAIR * 6)
 
-    ends = StepEnds(torch.zeros(6, 1).double(), torch.zeros(6, 1).double(), torch.ones(6, 1).bool())
+    ends = StepEnds(torch.zeros(12, 1).double(), torch.zeros(12, 1).double(), torch.ones(12, 1).bool())
     optimiser = torch.optim.LBFGS([logits], lr=1, max_iter=200, tolerance_grad=1e-12, tolerance_change=0)
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        total = loss.terms(batch(), ends, wrong).total.mean()
+        total = (share * loss.terms(batch(), ends).total).sum()
         total.backward()
         return total
 
@@ -128,16 +129,6 @@ def test_hard_labels_have_no_minimiser():
     for log_ratio in (0.0, 10.0, 100.0):
         pair = one_pair([0.5], [0.5], [math.log(0.5) - log_ratio], [math.log(0.5) + log_ratio])
         assert torch.autograd.grad(DPO()(pair).sum(), pair.log_probs)[0][0, 0] < 0
-
-
-def test_wrong_labels_are_label_smoothing(example):
-    """(1 - e) l(w, l) + e l(l, w)."""
-    share = torch.linspace(0, 0.5, B // 2, dtype=torch.float64)
-    ends = Steps().ends()
-    smoothed = EVERYTHING.terms(example.batch(), ends, share).preference
-    margins = DPO(beta=0.3).margins(example.batch())
-    logistic = torch.nn.functional.softplus
-    torch.testing.assert_close(smoothed, (1 - share) * logistic(-margins) + share * logistic(margins))
 
 
 # ---- the value head's terms ---------------------------------------------------------------------

@@ -74,6 +74,20 @@ def test_the_beam_is_narrower_by_what_has_ended():
     assert found(search) == "B1"
 
 
+def test_identical_candidates_may_count_once():
+    """Only A leads to a right solution, and V prefers B, which is drawn three times of four."""
+    toy = Toy(NOTES.below, frozenset({"A11"}))
+    values = {name: toy.best_value(name) for name in ["", *toy.names]}
+    erring = {**values, "A": values["B"], "B": values["A"]}
+    settings = BeamSettings(width=2, samples=2)
+    alike = decoded(toy, erring, settings, Wide(toy))
+    apart = decoded(toy, erring, replace(settings, drop_identical=True), Wide(toy))
+    assert found(alike) in {"B1", "B21", "B22"}
+    assert found(apart) == "A11"
+    # What is dropped was sampled all the same.
+    assert apart.generated_tokens >= 4
+
+
 def test_what_is_cut_off_or_too_deep_takes_its_place_with_it_and_is_no_answer():
     for settings, sampler in (
         (BeamSettings(width=2, samples=2), Endless(cut_off=True)),

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from fpa_verl.errors import ConfigError
 from fpa_verl.rollouts.schema import ENDED
-from fpa_verl.trees import PairRules, SearchSettings, SolutionRules, Tree, solutions, step_pairs, value_targets
+from fpa_verl.trees import PairRules, SearchSettings, SolutionRules, Tree, solutions, step_pairs, step_values
 from fpa_verl.trees.drawing import draw
-from fpa_verl.trees.pairs import to_table
 from fpa_verl.trees.tree import DELIMITED, RIGHT, WRONG, Step
 from tests.trees.toy import NOTES, PROMPT, TWO, Drawn, Marks, number_of, problem, searched, toys
 
@@ -154,13 +153,6 @@ def test_mcts_dpo_looks_along_the_best_path(tree):
     assert texts(step_pairs([tree], along)) == {"A1>A2", "A11>A12"}
 
 
-@pytest.mark.parametrize(("chosen", "rejected", "expected"), [(3, 1, 0.25), (1, 1, 0.5), (1, 9, 0.5), (0, 1, 0.5)])
-def test_label_smoothing_by_visits(tree, chosen, rejected, expected):
-    """1 - c = N_l / (N_w + N_l), at most one half."""
-    pair = replace(step_pairs([tree], PairRules())[0], chosen_visits=chosen, rejected_visits=rejected)
-    assert pair.label_smoothing == pytest.approx(expected)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -197,7 +189,6 @@ def test_no_pair_breaks_a_rule(toy, choice, outcome_filter, gap, visits):
             assert chosen.q > 0
             assert right[pair.chosen]
             assert rejected.q < 0 or (wrong[pair.rejected] and not right[pair.rejected])
-    assert to_table(step_pairs([tree], rules)) == to_table(step_pairs([tree], rules))
 
 
 # ---- solutions ----------------------------------------------------------------------------------
@@ -237,14 +228,10 @@ def test_what_the_scorer_could_not_tell_is_kept_and_counts_to_no_limit():
 
 def test_value_targets_of_visited_steps_alone():
     tree = searched(NOTES, replace(TWO, stop_at_exhausted=True))
-    found = {tree.nodes[one.node].text: one for one in value_targets(tree)}
-    assert found.keys() == {"A", "B", "A1", "A2", "B1", "A11", "A12"}
-    a1 = found["A1"]
-    assert (a1.token_ids, a1.step_end, a1.q, a1.visits) == ((*PROMPT, NOTES.token("A"), NOTES.token("A1")), 2, 0, 3)
-    assert a1.token_ids[a1.step_end] == NOTES.token("A1")
-    assert [tree.nodes[one.node].text for one in value_targets(tree, visits=3)] == ["A", "A1"]
-    with pytest.raises(ValueError, match="never visited has no Q"):
-        list(value_targets(tree, visits=0))
+    at = len(PROMPT)
+    assert step_values(tree, number_of(tree, "A1")) == ([at, at + 1], [tree.nodes[number_of(tree, "A")].q, 0])
+    # B2 was never visited, and its Q of 0 is no estimate.
+    assert step_values(tree, number_of(tree, "B2")) == ([at], [tree.nodes[number_of(tree, "B")].q])
 
 
 # ---- drawings -----------------------------------------------------------------------------------

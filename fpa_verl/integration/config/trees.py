@@ -27,7 +27,7 @@ from fpa_verl.runs.ledger import GENERATION, read_spending
 from fpa_verl.runs.summary import device_time
 from fpa_verl.tables import percent
 from fpa_verl.trees import PairRules, SearchSettings, SolutionRules, TreeDataset, write_solutions, write_steps
-from fpa_verl.trees.datasets import count_pairs
+from fpa_verl.trees.datasets import NothingToTrainOnError, count_pairs
 from fpa_verl.trees.store import TreeManifest, read_tree_manifest
 
 # The group of keys that say how trees are searched.
@@ -106,7 +106,11 @@ def are_trees_collected(facts: RunFacts) -> bool:
 
 
 def write_datasets_of_trees(folder: Path) -> None:
-    """The rollout datasets that are made of trees by the usual rules, `steps/` and `solutions/`, as far as missing."""
+    """The rollout datasets that are made of trees by the usual rules, `steps/` and `solutions/`, as far as missing.
+
+    Raises:
+        DatasetError: the trees are damaged.
+    """
     trees = TreeDataset(folder)
     makers = {
         STEPS: partial(write_steps, rules=PairRules()),
@@ -117,7 +121,7 @@ def write_datasets_of_trees(folder: Path) -> None:
             continue
         try:
             write(trees, folder / name)
-        except DatasetError as error:
+        except NothingToTrainOnError as error:
             # The trees are there, and other rules may give some.
             say(f"note: {error}")
 

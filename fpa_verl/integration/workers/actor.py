@@ -112,7 +112,7 @@ class OfflineActorWorker(ExportingActorWorker):
         if self._policy_loss.reference_model:
             self.ref_worker_cls = partial(_worker_of_model, self._policy_loss.reference_model)
         if self._policy_loss.trains_value_head:
-            self.actor_worker_cls = worker_with_head
+            self.actor_worker_cls = partial(worker_with_head, head_lr=self._policy_loss.objective.value_lr)
         super().init_model()
         self._follow_value_head()
         self._reference = self._open_reference() if self._policy_loss.needs_reference else None

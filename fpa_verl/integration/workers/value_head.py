@@ -8,7 +8,7 @@ head's weights there, and its gradient is reduced with the others'.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from tensordict import TensorDict
 from torch.distributed.tensor import DTensor
 from verl.utils import tensordict_utils as tu
 from verl.utils.device import get_device_id
-from verl.workers.config import TrainingWorkerConfig
+from verl.workers.config import FSDPOptimizerConfig, TrainingWorkerConfig
+from verl.workers.config.optimizer import build_optimizer
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.base import BaseEngine
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
@@ -38,9 +39,28 @@ TARGETS, ENDS_PER_PAIR = "step_targets", "step_ends_per_pair"
 VALUES = "step_end_values"
 
 
-def worker_with_head(config: TrainingWorkerConfig) -> TrainingWorker:
-    """Verl's worker whose engine builds a model with a head."""
-    return TrainingWorker(config=replace(config, model_type=MODEL_TYPE))
+@dataclass
+class HeadOptimizerConfig(FSDPOptimizerConfig):
+    """verl's optimizer of the trunk, and the head's learning rate; None: `usual_lr`."""
+
+    head_lr: float | None = None
+
+
+def worker_with_head(config: TrainingWorkerConfig, head_lr: float | None = None) -> TrainingWorker:
+    """Verl's worker whose engine builds a model with a head, and trains that at a rate of its own."""
+    given = config.optimizer_config
+    optimizer = HeadOptimizerConfig(
+        **{field.name: getattr(given, field.name) for field in fields(given)}, head_lr=head_lr
+    )
+    return TrainingWorker(config=replace(config, model_type=MODEL_TYPE, optimizer_config=optimizer))
+
+
+def usual_lr(hidden_size: int) -> float:
+    """The head's learning rate where none is set: a step of Adam moves V by a tenth at most, whatever the hidden size.
+
+    Each of its H weights moves by the rate at most, and hidden states have a mean square of about 1.
+    """
+    return 0.1 / hidden_size
 
 
 @EngineRegistry.register(model_type=MODEL_TYPE, backend=["fsdp2"], device=["cuda", "npu"])
@@ -54,6 +74,14 @@ class FSDPEngineWithValueHead(FSDPEngineWithLMHead):
         folder, dtype = Path(self.model_config.local_path), next(model.parameters()).dtype
         model.add_module(NAME, first_head(model.config, folder, self.engine_config.seed, dtype))
         return model
+
+    def _build_optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:
+        """verl's, of two groups; the schedule scales both rates alike."""
+        head = getattr(module, NAME)
+        trunk = [weight for name, weight in module.named_parameters() if not name.startswith(f"{NAME}.")]
+        lr = self.optimizer_config.head_lr or usual_lr(head.linear.in_features)
+        groups = [{"params": trunk}, {"params": list(head.parameters()), "lr": lr}]
+        return build_optimizer(groups, self.optimizer_config)
 
     def get_per_tensor_param(self, **kwargs: Any) -> Any:
         weights, adapter = super().get_per_tensor_param(**kwargs)
