@@ -41,8 +41,8 @@ class Input:
             that of its identity, whatever the step.
         base_model: fingerprint of the model at the root of its lineage; None where that was not recorded.
         device_seconds: what making it took, all phases together, without what it owes to others.
-        cost: the same by phase under `device_seconds`, with the `devices` and the `device` that made it; empty where
-            nobody wrote it down, as of imported text.
+        cost: the same by phase under `device_seconds`, with the `devices` and the `device` that made it, and of a run
+            the `wall_seconds`; empty where nobody wrote it down, as of imported text.
         about: what else is known of it: `counts` of a dataset, and of one that was made from trees their fingerprint
             (`TREES`) and how many tokens their search sampled (`SAMPLED`); `source`, `k`, `samples` and `bytes` of a
             cache; the `step` up to which an earlier run is charged.
@@ -74,8 +74,9 @@ class Input:
         return str(self.about.get(TREES, self.fingerprint))
 
     def paid(self, devices: int) -> Cost:
-        """What it took by itself; on so many devices where it does not say."""
-        return Cost(self.device_seconds, self.device_seconds / self.cost.get("devices", devices))
+        """What it took by itself. Where no time by the clock is said, that of the devices that made it, or of these."""
+        wall_seconds = self.cost.get("wall_seconds", self.device_seconds / self.cost.get("devices", devices))
+        return Cost(self.device_seconds, wall_seconds)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

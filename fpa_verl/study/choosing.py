@@ -48,8 +48,12 @@ class Tried:
     @property
     def device_seconds(self) -> float:
         """What trying it took, start-up and evaluation included."""
-        ledgers = map(read_spending, ledger_folders(self.run.folder))
-        return sum(sum(ledger.device_seconds.values()) for ledger in ledgers)
+        return _device_seconds(self.run.folder)
+
+
+def _device_seconds(folder: Path) -> float:
+    ledgers = map(read_spending, ledger_folders(folder))
+    return sum(sum(ledger.device_seconds.values()) for ledger in ledgers)
 
 
 def tried(candidate: Candidate, folder: Path) -> Tried | None:
@@ -93,12 +97,23 @@ def half_of(candidates: int) -> int:
     return (candidates + 1) // 2
 
 
-def choosing_table(arm: str, rungs: Sequence[Sequence[Tried]], chosen: Candidate | None) -> Table:
-    """What each candidate of an arm came to and what it took, rung by rung."""
+def choosing_table(
+    arm: str, rungs: Sequence[Sequence[Tried]], chosen: Candidate | None, begun_with: Path | None = None
+) -> Table:
+    """What each candidate of an arm came to and what it took, rung by rung.
+
+    Args:
+        arm: its name.
+        rungs: its candidates.
+        chosen: the one that was taken.
+        begun_with: the run that all of them went on from, where it was made for that.
+    """
     rows = [_row(one, is_chosen=rung is rungs[-1] and one.candidate == chosen) for rung in rungs for one in rung]
-    minutes = sum(one.device_seconds for rung in rungs for one in rung) / SECONDS_A_MINUTE
+    before = _device_seconds(begun_with) if begun_with else 0.0
+    minutes = (before + sum(one.device_seconds for rung in rungs for one in rung)) / SECONDS_A_MINUTE
     caption = (
         f"{arm}, chosen by accuracy on the validation problems: the search took {minutes:.2f} device-minutes in all"
+        + (f", {before / SECONDS_A_MINUTE:.2f} of them for what its candidates went on from" if begun_with else "")
     )
     return Table(caption, ["candidate", "steps", "best step", "accuracy (%)", "dev-min", ""], rows)
 

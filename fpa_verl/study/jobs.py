@@ -349,10 +349,12 @@ class PartJobs:
     def choices(self) -> list[Table]:
         """What the candidates of each arm came to, where all of them are judged."""
         tables = []
-        for name in self.part.arms:
+        handing_over = {job.arm: job.folder for job in self._handing_over}
+        for name, arm in self.part.arms.items():
             judged = [found for rung in self.rungs(name) if (found := _judged(rung)) is not None]
             if (chosen := self.chosen(name)) and judged:
-                tables.append(choosing_table(self._label(name), judged, chosen))
+                begun_with = handing_over.get(arm.start_from.arm) if arm.start_from else None
+                tables.append(choosing_table(self._label(name), judged, chosen, begun_with))
         return tables
 
     # ---- runs and their evaluation ----------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,6 +116,16 @@ def test_what_came_before_is_paid_for_once_and_stands_in_front(tmp_path):
     assert curves["sft"].mean_accuracy().tolist() == [0.25, 0.5, 0.75, 1.0]
     # Of that the dataset, which other runs could share.
     assert {curve.data["device"] for curve in curves.values()} == {1.0}
+
+
+def test_an_earlier_run_that_held_first_two_devices_and_then_one_took_the_time_by_the_clock(tmp_path):
+    """1,800 device-seconds in 900 s, and 900 in as many."""
+    cost = {"device": "H", "devices": 1, "device_seconds": {"training": 2700.0}, "wall_seconds": 1800.0}
+    run = Input(RUN, str(tmp_path), "r", "m", 2700.0, cost, {"step": 2})
+    assert run.paid(devices=1).wall_seconds == 1800.0
+    # Of before that was written down: as many devices as in the end.
+    before = {name: value for name, value in cost.items() if name != "wall_seconds"}
+    assert replace(run, cost=before).paid(devices=2).wall_seconds == 2700.0
 
 
 def test_a_model_that_was_handed_over_is_no_base_model(tmp_path):

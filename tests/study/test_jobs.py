@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from fpa_verl.study.ahead import Ahead, plan_notes, plan_table
 from fpa_verl.study.choosing import better_half, half_of, take, tried
 from fpa_verl.study.definition import Arm, Candidate, Evaluation, HandedOver, Part, Preparation, Study
 from fpa_verl.study.ending import patterns, write_choices, write_reports
-from fpa_verl.study.jobs import Jobs
+from fpa_verl.study.jobs import Jobs, PartJobs
 from fpa_verl.study.launching import Launcher
 from fpa_verl.study.running import Runner, Wanted, wanted_jobs
 from fpa_verl.study.state import Diary, Past, device_hours, phase_of
@@ -115,6 +116,11 @@ def test_where_an_arm_takes_over_is_chosen_on_validation_problems_from_the_choos
     make_run(tmp_path / "fpa_seed0", [1, 2], command=jobs(study)["fpa, seed 0"].words)
     make_run(tmp_path / "search" / "fpa", [1, 2])
     assert patterns(study, "", Jobs(study).all(), "wallclock") == [f"fpa={tmp_path}/fpa_seed[0-9]*"]
+    # It is part of what the search took, as a candidate is: all three are alike here.
+    (table,) = PartJobs(study, "", study.all_parts()[""]).choices()
+    each = float(table.rows[0][4])
+    assert float(re.search(r"took ([\d.]+) device", table.caption)[1]) == pytest.approx(3 * each, abs=0.02)
+    assert f"device-minutes in all, {each:.2f} of them for what its candidates went on from" in table.caption
 
 
 def test_the_choosing_run_of_an_arm_whose_settings_are_chosen_is_one_of_its_candidates(tmp_path):

@@ -171,7 +171,8 @@ def run_input(facts: RunFacts, info: dict[str, Any], step: int, spent: Cost) -> 
         fingerprint=digest({"folder": str(facts.run_dir), **identity_of(info)}),
         base_model=root_of(facts.model["model"], facts.made_by),
         device_seconds=spent.device_seconds,
-        cost={"device_seconds": {"training": spent.device_seconds}, **hardware},
+        # On how many devices changes where a run is gone on with.
+        cost={"device_seconds": {"training": spent.device_seconds}, "wall_seconds": spent.wall_seconds, **hardware},
         about={"recipe": info["recipe"], "step": step},
         inputs=tuple(inputs_of(facts)),
     )
