@@ -2,87 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from fpa_verl.demo import make, task
 from fpa_verl.report.comparisons import wallclock
-from fpa_verl.rollouts.importing import import_rollouts
 from fpa_verl.rollouts.manifest import read_manifest
-from fpa_verl.rollouts.problems import Problem, write_problems
-from fpa_verl.rollouts.prompts import BARE
-from fpa_verl.rollouts.record_files import record_files
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.run import read_run
-from tests.integration.running import DEMO, metrics
+from tests.integration.running import metrics
+from tests.integration.small_demo import PATIENCE_S, UNEVALUATED, made_in, run, words
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 STEPS = 3
-PATIENCE_S = 1500
-# Another test may have the machine's.
-ENGINE_TAKEN = "another run with a rollout engine"
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Path:
-    """The demo's base model, which solves about half, 48 of its problems, and answers to them that somebody wrote."""
-    folder = tmp_path_factory.mktemp("rounds")
-    make.place_base_model(folder, "habit")
-    train, test = make.problems("habit", tests=16)
-    for split, found in (("train", train[:48]), ("test", test)):
-        posed = [
-            Problem.from_text(f"{split}/{i}", one.text, one.answer, task.DATA_SOURCE) for i, one in enumerate(found)
-        ]
-        write_problems(folder / f"{split}.parquet", posed, split)
-    answers = [
-        {"problem": p.text, "ground_truth": p.answer, "id": f"train/{i}", "source": task.DATA_SOURCE, "response": text}
-        for i, p in enumerate(train[:48])
-        for text in (p.solution({}), p.solution({0: 1}), p.solution({1: 1}))
-    ]
-    (folder / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
-    import_rollouts(
-        record_files([folder / "answers.jsonl"]),
-        str(folder / "base_model"),
-        folder / "first",
-        prompt=BARE,
-        validation_fraction=0.125,
-        max_response_tokens=64,
-    )
-    return folder
-
-
-def words(recipe: str, folder: Path, *more: str) -> list[str]:
-    shared = (*DEMO, "scale.rollouts_per_problem=4", "actor_rollout_ref.model.path=base_model")
-    files = ("problems.train=train.parquet", "problems.test=test.parquet")
-    return [sys.executable, "-m", "verl.trainer.main", f"recipe={recipe}", *shared, *files, *more]
+    return made_in(tmp_path_factory.mktemp("rounds"))
 
 
 def in_rounds(*more: str) -> tuple[str, ...]:
     length = (f"scale.offline.steps={STEPS}", "scale.offline.batch=8", "scale.offline.lr=1e-4", "data.seed=3")
-    unevaluated = ("trainer.test_freq=-1", "trainer.val_before_train=false", f"snapshots.every={STEPS}")
-    return ("rollouts=first", *length, *unevaluated, *more)
-
-
-def run(folder: Path, recipe: str, *more: str) -> subprocess.CompletedProcess:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        done = subprocess.run(
-            words(recipe, folder, *more), cwd=folder, env=os.environ, capture_output=True, text=True, timeout=PATIENCE_S
-        )
-        if ENGINE_TAKEN not in done.stderr or time.monotonic() > deadline:
-            break
-        time.sleep(5)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
+    return ("rollouts=first", *length, *UNEVALUATED, f"snapshots.every={STEPS}", *more)
 
 
 CHAIN = in_rounds("rounds=2", "rounds_reference=base", "run_dir=run")
@@ -93,7 +40,7 @@ def kill_when_there_is(file: Path, folder: Path) -> None:
     process, deadline = None, time.monotonic() + PATIENCE_S
     while not file.exists() and time.monotonic() < deadline:
         if process is None or process.poll() is not None:
-            process = subprocess.Popen(words("fpa_offline", folder, *CHAIN), cwd=folder, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen(words("fpa_offline", *CHAIN), cwd=folder, stdout=subprocess.DEVNULL)
         time.sleep(0.2)
     assert process is not None
     assert file.exists()
