@@ -8,13 +8,14 @@ others itself; a comparison charges all of that to the run. Runs of before this 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from fpa_verl.errors import DatasetError
 from fpa_verl.rollouts.sealed_json import read_sealed_json
 from fpa_verl.runs.ledger import Cost
+from fpa_verl.runs.names import BEST_MODEL
 
 # In the folder of a model that a run trained: its step, its accuracy, and under `made_by` the run as an input.
 MODEL_FILE = "fpa_verl.json"
@@ -24,7 +25,7 @@ Kind = Literal["dataset", "reference_cache", "run"]
 DATASET: Kind = "dataset"
 REFERENCE_CACHE: Kind = "reference_cache"
 RUN: Kind = "run"
-TREES, SAMPLED = "trees", "sampled_tokens"
+TREES, SAMPLED, MADE, CHOSEN = "trees", "sampled_tokens", "made", "chosen"
 REMEDY = "train the model again, or name another"
 # The keys of run.json that held inputs before there was a list.
 _BEFORE: dict[str, Kind] = {"dataset": DATASET, "reference": REFERENCE_CACHE}
@@ -45,7 +46,8 @@ class Input:
             the `wall_seconds`; empty where nobody wrote it down, as of imported text.
         about: what else is known of it: `counts` of a dataset, and of one that was made from trees their fingerprint
             (`TREES`) and how many tokens their search sampled (`SAMPLED`); `source`, `k`, `samples` and `bytes` of a
-            cache; the `step` up to which an earlier run is charged.
+            cache; the `step` up to which an earlier run is charged, and whether it was `CHOSEN` as its best. Of a run,
+            and of what its model sampled, `MADE` stands for how it was made, whatever its seed.
         inputs: what it owes to others.
     """
 
@@ -72,6 +74,17 @@ class Input:
     def paid_as(self) -> str:
         """The same for inputs of a kind that were paid for together, as datasets made from the same trees are."""
         return str(self.about.get(TREES, self.fingerprint))
+
+    @property
+    def alike(self) -> str:
+        """The same for inputs of runs that differ in the seed alone."""
+        if MADE not in self.about:
+            return self.fingerprint if self.kind != RUN else f"{self.fingerprint}/{self.about.get('step')}"
+        if self.kind != RUN:
+            return str(self.about[MADE])
+        # Which step was the best is a matter of the seed.
+        step = BEST_MODEL if self.about.get(CHOSEN) else self.about.get("step")
+        return f"{self.about.get('recipe')}/{step}, {self.about[MADE]}"
 
     def paid(self, devices: int) -> Cost:
         """What it took by itself. Where no time by the clock is said, that of the devices that made it, or of these."""
@@ -119,7 +132,7 @@ def made_by(model: Path) -> Input | None:
         raise DatasetError(f"{file} is damaged ({error}): {REMEDY}") from error
     if lacks or run.kind != RUN:
         raise DatasetError(f"{file} does not say of the run that made it: {', '.join(lacks) or 'kind'}; {REMEDY}")
-    return run
+    return replace(run, about={**run.about, CHOSEN: True}) if model.name == BEST_MODEL else run
 
 
 def root_of(model_fingerprint: str | None, run: Input | None) -> str | None:

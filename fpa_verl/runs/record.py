@@ -9,6 +9,7 @@ from typing import Any
 
 from fpa_verl.errors import MismatchError
 from fpa_verl.files import append_json_line, read_json_lines, write_json
+from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.runs.inputs import DATASET, RUN, read_inputs
 from fpa_verl.runs.names import EVALUATIONS_FILE, RUN_FILE
 from fpa_verl.runs.run import Run, read_info
@@ -27,6 +28,11 @@ def identity_of(info: dict[str, Any]) -> dict[str, Any]:
         "training": info.get("training"),
         "seed": info.get("seed"),
     }
+
+
+def run_fingerprint(folder: str, info: dict[str, Any]) -> str:
+    """Of a run as an input of others: of where it is, and of what may not change there."""
+    return digest({"folder": folder, **identity_of(info)})
 
 
 def open_run(folder: Path, info: dict[str, Any]) -> None:

@@ -15,11 +15,10 @@ from fpa_verl.integration.config.identity import describe_run, device_descriptio
 from fpa_verl.integration.config.kinds import facts_of
 from fpa_verl.integration.policy_losses import offline_policy_loss
 from fpa_verl.report.statistics.arms import arms_of
-from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.runs.inputs import DATASET, MADE_BY, MODEL_FILE, RUN, read_inputs
 from fpa_verl.runs.ledger import Cost, Ledger
 from fpa_verl.runs.names import RUN_FILE
-from fpa_verl.runs.record import identity_of, open_run
+from fpa_verl.runs.record import open_run, run_fingerprint
 from fpa_verl.runs.run import UNKNOWN_DEVICE, read_info, read_run
 from tests.integration.running import DEMO, composed
 
@@ -55,7 +54,8 @@ def test_going_on_from_a_model_owes_its_run_and_what_that_owed(facts, base_model
     assert [one.kind for one in inputs_written(offline)] == [DATASET]
     model = trained(offline, base_model, tmp_path / "best", Cost(800.0, 800.0))
     (run,) = inputs_written(facts("grpo_baseline", model))
-    assert (run.kind, run.device_seconds, run.about) == (RUN, 800.0, {"recipe": "fpa_offline", "step": 40})
+    assert (run.kind, run.device_seconds) == (RUN, 800.0)
+    assert (run.about["recipe"], run.about["step"], run.about["chosen"]) == ("fpa_offline", 40, True)
     assert run.base_model == offline.model["model"]
     assert [one.kind for one in run.inputs] == [DATASET]
     # What goes on from there descends from the same base model.
@@ -66,13 +66,31 @@ def test_going_on_from_a_model_owes_its_run_and_what_that_owed(facts, base_model
     assert [one.kind for one in second.inputs] == [RUN]
 
 
+def test_runs_that_go_on_from_seeds_of_one_another_are_seeds_of_one_another(facts, base_model, tmp_path):
+    """Whatever the folders, seeds and weights of those, and whichever step of theirs was the best."""
+
+    def alike(seed, *words, chosen=True, step=40):
+        first = facts("fpa_offline", base_model, f"data.seed={seed}", f"run_dir={tmp_path}/fpa{seed}", *words)
+        folder = tmp_path / f"{seed}{len(words)}{chosen}{step}" / ("best" if chosen else f"step_{step}")
+        about = run_input(first, describe_run(first), step, Cost(800.0, 800.0))
+        shutil.copytree(base_model, folder)
+        write_json(folder / MODEL_FILE, {"step": step, MADE_BY: about.as_json()})
+        run, *_ = inputs_written(facts("grpo_baseline", folder))
+        assert run.fingerprint == run_fingerprint(f"{tmp_path}/fpa{seed}", describe_run(first))
+        return run.alike
+
+    assert alike(1) == alike(2) == alike(3, step=20)
+    assert alike(1, chosen=False) == alike(2, chosen=False)
+    assert len({alike(4), alike(4, "scale.lam=5"), alike(4, chosen=False), alike(4, chosen=False, step=20)}) == 4
+
+
 def test_a_run_is_known_again_by_its_folder_and_run_json(facts, tmp_path):
     """`report --compare paper` finds so which run trained a model that was evaluated."""
     offline = facts("fpa_offline")
     open_run(tmp_path / "run", describe_run(offline))
     read = read_info(tmp_path / "run" / RUN_FILE)
     owed = run_input(offline, describe_run(offline), 40, Cost())
-    assert owed.fingerprint == digest({"folder": owed.folder, **identity_of(read)})
+    assert owed.fingerprint == run_fingerprint(owed.folder, read)
     assert read["model"] == offline.model_path
     # A copy of the model in another place is the same model, and the run may go on from it.
     open_run(tmp_path / "run", {**describe_run(offline), "model": "elsewhere"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ from fpa_verl.report.figures.drawing import draw
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.handing_over import model_of
 from fpa_verl.runs.inputs import DATASET, RUN, Input
+from fpa_verl.runs.record import run_fingerprint
+from fpa_verl.runs.run import read_info
 from tests.runs.directories import INFO, make_run
 
 DATA = Input(
@@ -23,8 +26,10 @@ DATA = Input(
 )
 
 
-def owed(folder, step, seconds, *inputs) -> Input:
-    return Input(RUN, str(folder), folder.name, "m", seconds, {"device": "H", "devices": 2}, {"step": step}, inputs)
+def owed(folder, step, seconds, *inputs, **about) -> Input:
+    file, cost = folder / "run.json", {"device": "H", "devices": 2}
+    fingerprint = run_fingerprint(str(folder), read_info(file)) if file.exists() else folder.name
+    return Input(RUN, str(folder), fingerprint, "m", seconds, cost, {"step": step, **about}, inputs)
 
 
 def keep(model, by: Input | None = None):
@@ -126,6 +131,56 @@ def test_an_earlier_run_that_held_first_two_devices_and_then_one_took_the_time_b
     # Of before that was written down: as many devices as in the end.
     before = {name: value for name, value in cost.items() if name != "wall_seconds"}
     assert replace(run, cost=before).paid(devices=2).wall_seconds == 2700.0
+
+
+def test_seeds_of_an_arm_that_goes_on_from_seeds_of_another_are_one_curve(tmp_path):
+    """Three of GRPO from three of FPA, from the best of each, by the folders of their own that a study gives them."""
+    for seed, best in enumerate([1, 2, 1]):
+        names = {"seed": seed, "without": ["dataset"]}
+        fpa = make_run(tmp_path / f"fpa_seed{seed}", [1, 2, 3], inputs=[DATA.as_json()], **names)
+        by = owed(fpa, best, 1800.0 * best, DATA, recipe="fpa_offline", made="alike", chosen=True)
+        inputs = [by.as_json()]
+        make_run(tmp_path / f"then_seed{seed}", [2, 3], recipe="grpo", inputs=inputs, **names)
+    labelled = [f"{name}={tmp_path}/{name}_seed*" for name in ("fpa", "then")]
+    comparison = wallclock.compare(find_runs(labelled), against="then")
+    curves = {curve.name: curve for curve in comparison.methods}
+    assert {name: len(curve.runs) for name, curve in curves.items()} == {"fpa": 3, "then": 3}
+    # In front stands what all three took part in: FPA's base model.
+    assert (curves["then"].steps.tolist(), curves["then"].earlier) == ([0, 0, 1], 1)
+    assert not any("not drawn" in note for note in comparison.notes())
+
+
+def changed(run, **info):
+    file = run / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **info}))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda run: shutil.rmtree(run), "fpa is not there any more"),
+        (lambda run: changed(run, seed=9), "fpa holds another run now"),
+        (lambda run: (run / "ledger.jsonl").unlink(), "fpa is without the cost of some steps"),
+    ],
+)
+def test_what_a_run_goes_on_from_is_drawn_where_it_is_that_run_with_all_its_cost(tmp_path, change, why):
+    first = make_run(tmp_path / "fpa", [1, 2, 3], without=["dataset"], inputs=[DATA.as_json()])
+    inputs = [owed(first, 1, 1800.0, DATA).as_json()]
+    then = make_run(tmp_path / "then", [2, 3], without=["dataset"], inputs=inputs, recipe="grpo")
+    change(first)
+    comparison = wallclock.compare(find_runs([then]))
+    assert comparison.methods[0].earlier == 0
+    assert any(note.endswith(why) and "what it goes on from is not drawn" in note for note in comparison.notes())
+
+
+def test_what_a_run_goes_on_from_is_not_drawn_where_another_scorer_judged_it(tmp_path):
+    other = {**INFO["fingerprints"], "scorer": "another"}
+    first = make_run(tmp_path / "fpa", [1, 4, 4], without=["dataset"], inputs=[DATA.as_json()], fingerprints=other)
+    inputs = [owed(first, 1, 1800.0, DATA).as_json()]
+    then = make_run(tmp_path / "then", [2, 3], without=["dataset"], inputs=inputs, recipe="grpo")
+    comparison = wallclock.compare(find_runs([then]))
+    assert comparison.methods[0].earlier == 0
+    assert any("fpa was asked or scored otherwise" in note for note in comparison.notes())
 
 
 def test_a_model_that_was_handed_over_is_no_base_model(tmp_path):

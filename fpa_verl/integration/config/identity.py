@@ -26,10 +26,10 @@ from fpa_verl.rollouts.problems import problems_fingerprint
 from fpa_verl.rollouts.prompts import name_of
 from fpa_verl.rollouts.reference_cache import read_cache_file
 from fpa_verl.rollouts.schema import MODES, THINKING
-from fpa_verl.runs.inputs import DATASET, REFERENCE_CACHE, RUN, SAMPLED, TREES, Input, root_of
+from fpa_verl.runs.inputs import DATASET, MADE, REFERENCE_CACHE, RUN, SAMPLED, TREES, Input, root_of
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.names import EVALUATION_KIND
-from fpa_verl.runs.record import identity_of
+from fpa_verl.runs.record import run_fingerprint
 from fpa_verl.runs.run import UNKNOWN_DEVICE
 
 CONSTANT = "constant"
@@ -122,6 +122,7 @@ def dataset_input(facts: RunFacts) -> Input:
             "scorer": manifest.fingerprints.get("scorer"),
             **({"share": share} if share != 1 else {}),
             **({name: manifest.origin[name] for name in (TREES, SAMPLED)} if manifest.is_from_trees else {}),
+            **_sampled_alike(facts),
         },
         inputs=(facts.made_by,) if facts.made_by else (),
     )
@@ -168,14 +169,33 @@ def run_input(facts: RunFacts, info: dict[str, Any], step: int, spent: Cost) -> 
     return Input(
         kind=RUN,
         folder=str(facts.run_dir),
-        fingerprint=digest({"folder": str(facts.run_dir), **identity_of(info)}),
+        fingerprint=run_fingerprint(str(facts.run_dir), info),
         base_model=root_of(facts.model["model"], facts.made_by),
         device_seconds=spent.device_seconds,
         # On how many devices changes where a run is gone on with.
         cost={"device_seconds": {"training": spent.device_seconds}, "wall_seconds": spent.wall_seconds, **hardware},
-        about={"recipe": info["recipe"], "step": step},
+        about={"recipe": info["recipe"], "step": step, MADE: _made(facts)},
         inputs=tuple(inputs_of(facts)),
     )
+
+
+def _made(facts: RunFacts) -> str:
+    """How a run was made, which its seeds share."""
+    recipe, owed = facts.config.recipe_name, [one.alike for one in inputs_of(facts)]
+    return digest({"recipe": recipe, "training": training_settings(facts), "inputs": owed})
+
+
+def _sampled_alike(facts: RunFacts) -> dict[str, str]:
+    """How a dataset was made that a run's model sampled, which such a run's seeds share; nothing of any other."""
+    if not facts.made_by:
+        return {}
+    manifest = facts.manifest
+    about = {
+        "by": facts.made_by.alike,
+        "sampling": {name: value for name, value in manifest.sampling.items() if name != "seed"},
+        "fingerprints": {name: value for name, value in manifest.fingerprints.items() if name != "model"},
+    }
+    return {MADE: digest(about)}
 
 
 def training_settings(facts: RunFacts) -> dict[str, Any]:

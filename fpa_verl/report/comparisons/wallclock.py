@@ -27,7 +27,7 @@ from fpa_verl.report.statistics.arms import arms_of
 from fpa_verl.report.statistics.base import base_notes, pooled_points
 from fpa_verl.report.statistics.bootstrap import LEVEL, REPLICATES, SEED, TOLERANCE
 from fpa_verl.report.statistics.cost_curves import CostCurves, base_accuracy
-from fpa_verl.report.statistics.curves import Curve, MethodCurve, curve_of, method_curves
+from fpa_verl.report.statistics.curves import Curve, MethodCurve, curve_of, method_curves, run_before
 from fpa_verl.report.statistics.targets import TimeToTarget, cost_per_run
 from fpa_verl.runs.inputs import Input
 from fpa_verl.runs.ledger import PHASES
@@ -64,8 +64,13 @@ class WallClock(CostCurves, Comparison):
             for run in self.runs
             if run.unscored
         ]
+        hidden = [
+            f"{run.name}: what it goes on from is not drawn, for {why}"
+            for run in self.runs
+            if isinstance(why := run_before(run, self.data_source), str)
+        ]
         base = base_notes(self.runs, [self.data_source])
-        found = [*self.left_out, *rounds_notes(self), *base, *self._target_notes(), *imported, *unscored]
+        found = [*self.left_out, *rounds_notes(self), *base, *self._target_notes(), *hidden, *imported, *unscored]
         return [*found, *notes_on(self.runs), *self._statistics_notes()]
 
     def _target_notes(self) -> list[str]:

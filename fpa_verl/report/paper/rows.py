@@ -30,10 +30,9 @@ from fpa_verl.report.paper.published import (
 from fpa_verl.report.paper.settings import deviations
 from fpa_verl.report.statistics.arms import arms_of, choose, finds_lambda, one_a_seed
 from fpa_verl.report.statistics.base import with_pooled_base
-from fpa_verl.rollouts.fingerprint import digest
 from fpa_verl.rollouts.schema import is_validation
 from fpa_verl.runs.inputs import TREES
-from fpa_verl.runs.record import identity_of
+from fpa_verl.runs.record import run_fingerprint
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.validation import best_step, evaluated_steps, validation_sources
 
@@ -224,7 +223,7 @@ def _is_of(evaluation: Run, run: Run) -> bool:
     trained_by = evaluation.earlier
     if not evaluation.only_evaluates or trained_by is None:
         return False
-    return digest({"folder": trained_by.folder, **identity_of(run.info)}) == trained_by.fingerprint
+    return run_fingerprint(trained_by.folder, run.info) == trained_by.fingerprint
 
 
 def _counts(evaluation: Run, run: Run, method: str) -> bool:

@@ -69,9 +69,9 @@ def one_a_seed(arm: Arm) -> Arm:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Training settings, dataset and ancestor: runs that differ in any of it are no seeds of one another."""
-    earlier = {"from": f"{run.earlier.fingerprint}/{run.earlier.about.get('step')}"} if run.earlier else {}
-    return {**run.training, "dataset": run.dataset.fingerprint if run.dataset else None, **earlier}
+    """Training settings, how dataset and ancestor came about: runs that differ in it are no seeds of one another."""
+    earlier = {"from": run.earlier.alike} if run.earlier else {}
+    return {**run.training, "dataset": run.dataset.alike if run.dataset else None, **earlier}
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

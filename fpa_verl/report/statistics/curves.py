@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from fpa_verl.errors import DatasetError
 from fpa_verl.report.statistics.arms import Arm, labels
 from fpa_verl.runs.ledger import Cost
 from fpa_verl.runs.names import RUN_FILE
+from fpa_verl.runs.record import run_fingerprint
 from fpa_verl.runs.run import Point, Run, read_run
 from fpa_verl.runs.summary import SECONDS_PER_HOUR
 
@@ -84,18 +85,41 @@ class Evaluated:
 Way = dict[tuple[int, int], Evaluated]
 
 
-def way_of(run: Run, data_source: str) -> Way:
-    """What a run evaluated, and before it those that it goes on from, where they are at hand and were asked alike."""
-    own = {(0, point.step): Evaluated(point, paid_by(run, point)) for point in run.of_source(data_source)}
+def run_before(run: Run, data_source: str) -> Run | str | None:
+    """The run that one goes on from, whose curve stands in front of its own; or in words why that is not shown.
+
+    None of one that begins with a base model.
+    """
     earlier = run.earlier
-    if earlier is None or not (Path(earlier.folder) / RUN_FILE).exists():
-        return own
-    found, until = read_run(Path(earlier.folder)), earlier.about["step"]
-    mine, other = (one.info["evaluation"]["problem_sets"].get(data_source) for one in (run, found))
-    if mine != other:
+    if earlier is None:
+        return None
+    folder = Path(earlier.folder)
+    if not (folder / RUN_FILE).exists():
+        return f"{folder} is not there any more"
+    found = read_run(folder)
+    if run_fingerprint(earlier.folder, found.info) != earlier.fingerprint:
+        return f"{folder} holds another run now"
+    if _questions(run, data_source) != _questions(found, data_source):
+        return f"{folder} was asked or scored otherwise"
+    return found if found.has_whole_cost else f"{folder} is without the cost of some steps"
+
+
+def _questions(run: Run, data_source: str) -> tuple[Any, ...]:
+    """What was asked, how, and who scored it; how often may differ."""
+    evaluation, fingerprints = run.info["evaluation"], run.info["fingerprints"]
+    sampling = {name: value for name, value in evaluation.items() if name not in ("problem_sets", "samples")}
+    asked = evaluation["problem_sets"].get(data_source)
+    return asked, sampling, fingerprints.get("scorer"), fingerprints.get("template")
+
+
+def way_of(run: Run, data_source: str) -> Way:
+    """What a run evaluated, and before it those that it goes on from, as far as `run_before` finds them."""
+    own = {(0, point.step): Evaluated(point, paid_by(run, point)) for point in run.of_source(data_source)}
+    found = run_before(run, data_source)
+    if run.earlier is None or not isinstance(found, Run):
         return own
     # The model that was handed over is step 0 of this run, if that was evaluated.
-    until -= (0, 0) in own
+    until = run.earlier.about["step"] - ((0, 0) in own)
     before = way_of(found, data_source).items()
     return {(before_it - 1, step): one for (before_it, step), one in before if before_it or step <= until} | own
 
