@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -30,6 +31,8 @@ OF_A_CACHE = (
 CACHING = "cache_reference"
 # A value that hydra's grammar takes for a text without quotes.
 PLAIN = re.compile(r"[\w/.+-]+", re.ASCII)
+# In a value, what is written as a path; a name of the hub's is one as well, and stays what it is.
+PATH = re.compile(r"[^\s,=\[\]{}'\"]*/[^\s,=\[\]{}'\"]*")
 
 
 def override(key: str, value: str) -> str:
@@ -111,6 +114,20 @@ class Command:
 
     def __str__(self) -> str:
         return shlex.join([*self.start, *self.arguments])
+
+    def is_like(self, other: Command) -> bool:
+        """Whether both ask for the same: whatever the order of overrides, and however the same path is written."""
+        return (self.start, self.flags, self.several) == (other.start, other.flags, other.several) and (
+            self._by_key() == other._by_key()
+        )
+
+    def _by_key(self) -> dict[str, str]:
+        """The last word on each key counts."""
+        here = os.getcwd()
+        return {
+            word.partition("=")[0]: PATH.sub(lambda found: os.path.relpath(os.path.join(here, found[0]), here), word)
+            for word in self.overrides
+        }
 
     def job(self, overrides: Iterable[str]) -> Command:
         """One of several runs, as a command of its own."""

@@ -7,7 +7,7 @@ from glob import glob
 from pathlib import Path
 
 from fpa_verl.errors import DatasetError
-from fpa_verl.runs.names import RUN_FILE
+from fpa_verl.runs.names import RUN_FILE, SEARCH_FOLDER, STUDY_FILE
 from fpa_verl.runs.rounds import has_rounds, whole_run
 from fpa_verl.runs.run import Run, read_logged_run
 from fpa_verl.runs.verl_logs import find_logs, whole_runs
@@ -22,7 +22,8 @@ def find_runs(
     runs are compared under (`fpa=runs/*fpa*`). A log of verl stands for a run that has no directory: one that is given
     or matched, and those in a folder without run directories. Other files among the matches are passed over, and so is
     what `recipe=evaluate` left, which trained nothing. The rounds of a run in rounds are one run, but for one that is
-    given itself.
+    given itself. Of a study's folder the runs by which it chose settings are passed over: they were looked at to choose
+    by, and are no seeds; given themselves, they are runs like others.
 
     Args:
         given: folders, logs, patterns.
@@ -43,6 +44,7 @@ def find_runs(
             raise DatasetError(f"no folder at {pattern}: give run directories, or a folder that holds some")
         for match in matches:
             folders = [file.parent for file in sorted(match.rglob(RUN_FILE))] if match.is_dir() else []
+            folders = [one for one in folders if not _chose(one, match.parent if is_pattern else match)]
             for folder in folders if apart else _as_one(folders, match):
                 labels.setdefault(folder, label)
             # What a run directory holds is read with it.
@@ -60,6 +62,15 @@ def find_runs(
         read_logged_run(files, next((label for file in files if (label := label_of[file])), None), device)
         for files in logs_of_runs
     ]
+
+
+def _chose(folder: Path, below: Path) -> bool:
+    """Whether a study chose settings by a run, which was found by its folder or one above that."""
+    searches = [
+        one for one in folder.parents if one.name == SEARCH_FOLDER and one.is_relative_to(below) and one != below
+    ]
+    # A part of a study has a folder in the study's.
+    return any((study / STUDY_FILE).exists() for one in searches for study in (one.parent, one.parent.parent))
 
 
 def _as_one(folders: Sequence[Path], given: Path) -> list[Path]:

@@ -98,6 +98,8 @@ def accuracy(run: Run) -> str:
     """The last accuracy and the best, on validation problems where the run has some; empty before the first."""
     if not run.points:
         return ""
+    if not (run.only_evaluates or any(point.step for point in run.points)):
+        return f"begins at {percent(latest_accuracy(run)[1])} %"
     if not validation_sources(run):
         return f"accuracy {percent(latest_accuracy(run)[1])} %"
     step, last = latest_accuracy(run)

@@ -46,15 +46,19 @@ def validation_accuracy(run: Run, step: int) -> float:
     return mean(point_at(run, step, source).accuracy for source in validation_sources(run))
 
 
-def best_step(run: Run) -> int:
+def best_step(run: Run, *, trained: bool = False) -> int:
     """The step of the highest validation accuracy, the earliest of equals.
 
     Only steps at which every validation set was evaluated count; where there is none, the last step. A run chooses by
     what it measured itself.
+
+    Args:
+        run: that was evaluated.
+        trained: leave out step 0, the model that it began with, which training has made neither better nor worse.
     """
-    if run.chosen_step is not None:
+    if run.chosen_step is not None and (run.chosen_step or not trained):
         return run.chosen_step
-    finite = _measured(run)
+    finite = {step: accuracy for step, accuracy in _measured(run).items() if step or not trained}
     return max(finite, key=lambda step: finite[step]) if finite else evaluated_steps(run)[-1]
 
 

@@ -44,7 +44,9 @@ class Ahead:
         ]
         if took:
             return mean(took), True
-        for name in (job.arm, job.recipe, job.kind):
+        # Of an arm's runs, and not of its benchmarks.
+        of_arm = (job.arm,) if job.kind == "run" else ()
+        for name in (*of_arm, job.recipe, job.kind):
             if name in self.study.minutes:
                 times = self.study.all_parts()[job.part].minutes_times if job.kind != "prepare" else 1.0
                 return times * self.study.minutes[name] * SECONDS_A_MINUTE, False
@@ -109,7 +111,9 @@ def _by_arm(jobs: Sequence[Job]) -> dict[str, list[Job]]:
 def plan_notes(study: Study, jobs: Sequence[Job]) -> list[str]:
     """What a reader must know of the plan."""
     source = f" ({study.minutes_from})" if study.minutes_from else ""
-    notes = [f"~: what the study's file says{source}; measured here once a command of the kind was run."]
+    notes = []
+    if study.minutes:
+        notes.append(f"~: what the study's file says{source}; measured here once a command of the kind was run.")
     tried = {}
     for part, name, arm in study.all_arms():
         tried[f"{part}/{name}" if part else name] = len(arm.candidates())

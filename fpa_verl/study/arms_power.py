@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,9 @@ from fpa_verl.report.claims.evidence import shares
 from fpa_verl.report.comparable import require_same_questions
 from fpa_verl.report.comparison import Comparison
 from fpa_verl.report.statistics.arms import Arm, labels
+from fpa_verl.runs.rounds import run_directories
 from fpa_verl.runs.run import Run
+from fpa_verl.runs.snapshots import not_evaluated
 from fpa_verl.runs.validation import evaluated_steps, point_at
 from fpa_verl.tables import NEVER, Table, percent, points
 
@@ -243,6 +245,19 @@ def _needed(pair: Pair, difference: float) -> str:
     return shown if low == high else f"{shown} ({low} to {high})"
 
 
+def _is_judged(run: Run) -> bool:
+    """Whether it came to its end and was evaluated after it had trained, with every model that it kept."""
+    return run.finished and evaluated_steps(run)[-1] > 0 and not any(map(not_evaluated, run_directories(run.folder)))
+
+
+def _of_several_lengths(arm: Arm) -> Iterator[str]:
+    """Seeds that stopped early, or were made longer, are pooled with the others; a reader must know."""
+    last = {run.name: evaluated_steps(run)[-1] for run in arm.runs}
+    if len(set(last.values())) > 1:
+        each = ", ".join(f"{name} at step {step:,}" for name, step in last.items())
+        yield f"{arm.method}: its seeds were last evaluated at different steps: {each}."
+
+
 def have_seeds(arms: Sequence[Arm]) -> bool:
     """Whether there are arms to tell apart, each with seeds that say how far they lie apart."""
     return len(arms) > 1 and all(len(arm.runs) > 1 for arm in arms)
@@ -255,13 +270,14 @@ def arms_power(difference: float, arms: Sequence[Arm], sources: Sequence[str]) -
         DatasetError: fewer than two arms with two finished seeds.
         MismatchError: runs that were asked or scored differently.
     """
-    unfinished = [run.name for arm in arms for run in arm.runs if not run.finished]
-    left_out = [f"Left out, for they are not at their end: {', '.join(unfinished)}."] if unfinished else []
-    arms = [replace(arm, runs=ended) for arm in arms if len(ended := [run for run in arm.runs if run.finished]) > 1]
+    others = [run.name for arm in arms for run in arm.runs if not _is_judged(run)]
+    left_out = [f"Left out, for they are not at their end, or not evaluated: {', '.join(others)}."] if others else []
+    arms = [replace(arm, runs=ended) for arm in arms if len(ended := [one for one in arm.runs if _is_judged(one)]) > 1]
     if not have_seeds(arms):
         raise DatasetError(f"too few finished runs: two arms with two seeds each are wanted. {' '.join(left_out)}")
     runs = [run for arm in arms for run in arm.runs]
     require_same_questions(runs)
+    left_out += [note for arm in arms for note in _of_several_lengths(arm)]
     known, pairs = [], []
     for source in sources:
         last = [[point_at(run, evaluated_steps(run)[-1], source) for run in arm.runs] for arm in arms]

@@ -31,18 +31,22 @@ class Tried:
     run: Run
 
     @cached_property
+    def step(self) -> int:
+        """Of the best model that it trained; what they begin with is the same for all candidates."""
+        return best_step(self.run, trained=True)
+
+    @cached_property
     def accuracy(self) -> float:
-        """Of its best model."""
-        return validation_accuracy(self.run, best_step(self.run))
+        """Of that model."""
+        return validation_accuracy(self.run, self.step)
 
     @cached_property
     def outcomes(self) -> Outcomes:
-        """Of its best model on each validation problem, by set and problem."""
-        step = best_step(self.run)
+        """Of that model on each validation problem, by set and problem."""
         return {
             f"{source}/{problem}": outcome
             for source in validation_sources(self.run)
-            for problem, outcome in point_at(self.run, step, source).problems.items()
+            for problem, outcome in point_at(self.run, self.step, source).problems.items()
         }
 
     @property
@@ -122,4 +126,4 @@ def _row(one: Tried, *, is_chosen: bool) -> list[str]:
     last = evaluated_steps(one.run)[-1]
     minutes = f"{one.device_seconds / SECONDS_A_MINUTE:.2f}"
     chosen = "chosen" if is_chosen else ""
-    return [one.candidate.words, str(last), str(best_step(one.run)), percent(one.accuracy), minutes, chosen]
+    return [one.candidate.words, str(last), str(one.step), percent(one.accuracy), minutes, chosen]

@@ -33,6 +33,8 @@ OWN_KEYS = (
 )
 # What all arms must have alike, to be compared: the study's `evaluation` and `problems` say it.
 ALIKE = ("evaluation.base", "evaluation.samples", "problems.train", "problems.test")
+# Recipes that sample anew while they train; all others of ours learn from a dataset, whose model they begin with.
+ONLINE = ("grpo_baseline",)
 # Recipes that train nothing.
 NO_ARMS = ("collect", "collect_tree", "cache_reference", "evaluate", "evaluate_snapshots")
 
@@ -291,7 +293,7 @@ def _what_is_wrong(study: Study) -> Iterator[str]:
         yield f"choose_within: {study.choose_within}: standard errors, at least 0"
     if not any(True for _ in study.all_arms()):
         yield "no arms: arms: {fpa_offline: {recipe: fpa_offline}} is one"
-    recipes = {file.stem for file in (RECIPES / "recipe").glob("*.yaml")} - {*NO_ARMS}
+    recipes = _that_train()
     yield from _wrong_numbers(study)
     for one in study.prepare:
         yield from _wrong_preparation(one)
@@ -313,6 +315,8 @@ def _what_is_wrong(study: Study) -> Iterator[str]:
         yield from _wrong_words(where, *arm.overrides, *arm.choose)
         for word in words_within([*arm.overrides, *arm.choose], ALIKE):
             yield f"{where}: {word}: arms are compared, and have it alike; the study's evaluation and problems say it"
+        if len({*map(key_of, arm.choose)}) < len(arm.choose):
+            yield f"{where}: choose {arm.choose}: each key once, with all of its values"
         if len({one.words for one in arm.candidates()}) < len(arm.candidates()):
             yield f"{where}: choose {arm.choose}: each value once"
         if arm.snapshots is not None and not (arm.snapshots > 0 and study.evaluation.snapshots):
@@ -332,8 +336,18 @@ def _what_is_wrong(study: Study) -> Iterator[str]:
             yield f"collect: {word!r} is no override, or the study's to set; write KEY=VALUE"
 
 
+def _that_train() -> set[str]:
+    return {file.stem for file in (RECIPES / "recipe").glob("*.yaml")} - {*NO_ARMS}
+
+
 def _wrong_numbers(study: Study) -> Iterator[str]:
     given = study.evaluation
+    if not study.folder.strip() or study.folder.startswith("~"):
+        yield f"folder: {study.folder!r}: a folder from here or from /, as runs/mine"
+    if study.choosing_seed < 0:
+        yield f"choosing_seed: {study.choosing_seed}: at least 0"
+    if unmeasured := [name for name, minutes in study.minutes.items() if not minutes > 0]:
+        yield f"minutes: {', '.join(unmeasured)}: above 0"
     for name in ("snapshots", "samples", "base_samples"):
         if (value := getattr(given, name)) is not None and value < 1:
             yield f"evaluation.{name}: {value}: at least 1; leave it out for what the recipes have"
@@ -397,15 +411,26 @@ def _broken_handovers(study: Study, part: Part) -> Iterator[str]:
             yield f"arm {name}: start_from {arm.start_from.arm}: name an arm that begins with the base model itself"
         elif {*(arm.seeds or study.seeds)} - {*(other.seeds or study.seeds)}:
             yield f"arm {name}: {arm.start_from.arm} has not all of its seeds"
-        elif study.evaluation.snapshots and arm.start_from.step is None:
+        elif arm.recipe in _that_train() - {*ONLINE}:
+            yield (
+                f"arm {name}: {arm.recipe} learns from what the base model sampled, and start_from begins with another "
+                "model: take grpo_baseline, or collect from that model and train in a study of its own"
+            )
+        elif study.evaluation.snapshots and arm.start_from.step is None and not _goes_in_rounds(study, part, other):
             yield f"arm {name}: start_from: name the step of a snapshot, for runs of this study choose no best model"
         else:
-            yield from (f"arm {name}: start_from: {wrong}" for wrong in _wrong_steps(study, arm.start_from, other))
+            yield from (
+                f"arm {name}: start_from: {wrong}" for wrong in _wrong_steps(study, part, arm.start_from, other)
+            )
 
 
-def _wrong_steps(study: Study, start: HandedOver, other: Arm) -> Iterator[str]:
+def _goes_in_rounds(study: Study, part: Part, arm: Arm) -> bool:
+    return any(key_of(word) == "rounds" for word in (*study.overrides, *part.overrides, *arm.overrides))
+
+
+def _wrong_steps(study: Study, part: Part, start: HandedOver, other: Arm) -> Iterator[str]:
     steps = start.steps
-    if start.step is not None and any(key_of(word) == "rounds" for word in other.overrides):
+    if start.step is not None and _goes_in_rounds(study, part, other):
         yield f"{start.arm} goes in rounds, each with steps of its own: leave step out, for its last model"
         return
     if start.step is not None and (not steps or any(type(step) is not int or step < 1 for step in steps)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 
@@ -43,19 +44,30 @@ def require_reports(study: Study) -> None:
 
 def write_reports(study: Study, console: Console) -> list[str]:
     """Print and write the reports, part by part; lines on what is in none, and why."""
-    problems = []
+    problems: list[str] = []
     for part in study.all_parts():
         jobs = [job for job in Jobs(study).all() if job.part == part]
-        if unfinished := [job.name for job in _evaluated(jobs) if not job.is_done]:
-            problems.append(f"left out, for they have not come to their end: {', '.join(unfinished)}")
+        problems += _left_out(_evaluated(jobs))
+        reported = {job.arm for job in _evaluated(jobs) if job.is_judged}
+        measures = study.against is None or study.against in reported
+        if reported and not measures and set(study.reports) & set(MEASURED_BY_ONE):
+            problems.append(f"no run of {study.against}, which the study measures the others by, is in the reports")
         for name in study.reports:
             given = patterns(study, part, jobs, name)
             out = study.part_folder(part) / REPORT
             try:
-                _write(study, name, given, out, console)
+                _write(study, name, given, out, console, measures=measures)
             except FpaError as error:
                 problems.append(f"no report, {f'{part}: ' if part else ''}{name}: {error}")
     return problems
+
+
+def _left_out(runs: list[Job]) -> Iterator[str]:
+    """Which runs are in no report, and why."""
+    if unfinished := [job.name for job in runs if not job.is_done]:
+        yield f"left out, for they have not come to their end: {', '.join(unfinished)}"
+    if unjudged := [job.name for job in runs if job.is_done and not job.is_judged]:
+        yield f"left out, for models that they kept were not evaluated: {', '.join(unjudged)}"
 
 
 def write_choices(study: Study, console: Console) -> None:
@@ -70,10 +82,10 @@ def write_choices(study: Study, console: Console) -> None:
 
 
 def patterns(study: Study, part: str, jobs: list[Job], name: str) -> list[str]:
-    """What of a part a report reads, as one types it: the runs that are done and were evaluated, and no candidate."""
+    """What of a part a report reads, as one types it: the runs that are done and judged, and no candidate."""
     folder, by_arm = study.part_folder(part), dict[str, list[Path]]()
     for job in _evaluated(jobs):
-        if job.is_done:
+        if job.is_judged:
             by_arm.setdefault(job.arm, []).append(job.folder)
     found = []
     for arm, folders in by_arm.items():
@@ -91,12 +103,12 @@ def _evaluated(jobs: list[Job]) -> list[Job]:
     return [job for job in runs if any((one / EVALUATIONS_FILE).exists() for one in run_directories(job.folder))]
 
 
-def _write(study: Study, name: str, given: list[str], out: Path, console: Console) -> None:
+def _write(study: Study, name: str, given: list[str], out: Path, console: Console, *, measures: bool) -> None:
     if not given:
         raise DatasetError("no run has come to its end and was evaluated yet")
     options = Options(
         targets=study.targets or None if name == "wallclock" else None,
-        against=study.against if name in MEASURED_BY_ONE else None,
+        against=study.against if measures and name in MEASURED_BY_ONE else None,
     )
     runs = find_runs(given, with_evaluations=name == WITH_EVALUATIONS)
     command = command_line(given, {"compare": name, "target": options.targets, "against": options.against})

@@ -17,7 +17,7 @@ from typing import Literal
 from fpa_verl.commands import Command, override, override_list, quoted
 from fpa_verl.rollouts.manifest import MANIFEST_FILE
 from fpa_verl.rollouts.reference_cache import CACHE_FILE, cache_folder
-from fpa_verl.runs.names import BEST_MODEL
+from fpa_verl.runs.names import BEST_MODEL, SEARCH_FOLDER
 from fpa_verl.runs.rounds import run_directories, whole_run
 from fpa_verl.runs.snapshots import not_evaluated, snapshot_folder, snapshots_of
 from fpa_verl.study.choosing import Tried, better_half, choosing_table, half_of, take, tried
@@ -25,7 +25,6 @@ from fpa_verl.study.definition import Arm, Candidate, Part, Study, of_its_cache,
 from fpa_verl.tables import Table
 
 Kind = Literal["prepare", "collect", "cache_reference", "base", "run", "snapshots", "benchmarks"]
-SEARCH = "search"
 ROLLOUTS = "rollouts"
 BASE = "base"
 # In place of a validation: a run that keeps snapshots starts no rollout engine of its own for it.
@@ -45,7 +44,7 @@ class Job:
         part, arm, seed: whose it is; of a job for several arms, arm is empty.
         makes: files of a preparation.
         runs: run directories whose snapshots it evaluates.
-        is_candidate: whether settings are chosen by it.
+        is_candidate: whether settings are chosen by it, or by runs that it evaluates.
     """
 
     name: str
@@ -76,12 +75,24 @@ class Job:
         return self._is_finished_as_asked
 
     @property
+    def is_of_runs(self) -> bool:
+        """Whether it is about runs that were made before."""
+        return self.kind in ("snapshots", "benchmarks")
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether a run came to its end and every model that it kept was evaluated."""
+        return self.is_done and not any(map(not_evaluated, run_directories(self.folder)))
+
+    @property
     def _is_finished_as_asked(self) -> bool:
         """Another command may go on from what this one left, or be refused: it is not done by it."""
         run = whole_run(self.folder)
         if run is None or not run.finished:
             return False
-        return self.command is None or run.command == self.command
+        if not isinstance(self.command, Command):
+            return self.command is None
+        return run.command is not None and run.command.is_like(self.command)
 
     @property
     def words(self) -> str:
@@ -280,7 +291,7 @@ class PartJobs:
         earlier = self._run_to_choose_by(arm.start_from.arm) if arm.start_from else None
         words = ",".join([one.words if one else place, *([f"steps={steps}"] if steps else [])])
         # Values may be paths.
-        folder = self.folder / SEARCH / f"{name},{words}".replace("/", "_")
+        folder = self.folder / SEARCH_FOLDER / f"{name},{words}".replace("/", "_")
         command = None
         if one is not None and (earlier is not None or arm.start_from is None):
             command = self._training(arm, folder, seed, one, earlier.folder if earlier else None)
@@ -321,7 +332,7 @@ class PartJobs:
             return None
         if arm.chooses and not arm.halving:
             return self.candidates(name)[arm.candidates().index(chosen)]
-        folder = self.folder / SEARCH / name
+        folder = self.folder / SEARCH_FOLDER / name
         command = self._training(arm, folder, seed, chosen, None)
         return self._run_job(name, "to choose by", folder, command, seed, is_candidate=True)
 
@@ -373,7 +384,8 @@ class PartJobs:
         if not self.study.evaluation.snapshots:
             return []
         there = tuple(one for job in runs for one in run_directories(job.folder) if snapshots_of(one))
-        folder = self.folder / ("evaluated_candidates" if "candidates" in name else "evaluated")
+        is_of_candidates = any(job.is_candidate for job in runs)
+        folder = self.folder / ("evaluated_candidates" if is_of_candidates else "evaluated")
         samples = self.study.evaluation.samples
         command = self._common(
             "evaluate_snapshots",
@@ -381,7 +393,9 @@ class PartJobs:
             override_list("evaluation.runs", there),
             *([f"evaluation.samples={samples}"] if samples else []),
         )
-        return [self._job(name, "snapshots", folder, command if there else None, runs=there)]
+        return [
+            self._job(name, "snapshots", folder, command if there else None, runs=there, is_candidate=is_of_candidates)
+        ]
 
     def _benchmarks(self, runs: list[Job]) -> list[Job]:
         """The best model of each run, and the base model, on the benchmarks."""
@@ -396,7 +410,7 @@ class PartJobs:
             (job.name, _best_model(job), self.folder / "benchmarks" / job.folder.name, job)
             for job in runs
             # A run that never got better than the base model has kept no other.
-            if _best_model(job).exists() or not self._is_judged(job)
+            if _best_model(job).exists() or not job.is_judged
         ]
         for name, model, folder, run in models:
             command = self._common("evaluate", override("run_dir", str(folder)), override_list("data.val_files", files))
@@ -408,10 +422,6 @@ class PartJobs:
             needs = (run.name if run else self._label("base model"), *judged)
             found.append(self._job(title, "benchmarks", folder, command, needs=needs, **about))
         return found
-
-    def _is_judged(self, job: Job) -> bool:
-        """Whether it is known which of a run's models is its best."""
-        return job.is_done and not any(map(not_evaluated, run_directories(job.folder)))
 
 
 def _judged(rung: Sequence[tuple[Candidate | None, Job]]) -> list[Tried] | None:

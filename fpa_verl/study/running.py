@@ -56,11 +56,11 @@ class Wanted:
     seeds: tuple[int, ...] = ()
 
     def has(self, job: Job) -> bool:
-        """Whether the job is of that part; what is of no arm always is."""
-        if not job.arm:
-            return True
-        return (not self.arms or job.arm in self.arms) and (
-            not self.seeds or job.seed in self.seeds or job.is_candidate
+        """Whether the job is of one of these arms and seeds."""
+        return (
+            bool(job.arm)
+            and (not self.arms or job.arm in self.arms)
+            and (not self.seeds or job.seed in self.seeds or job.is_candidate)
         )
 
 
@@ -78,17 +78,32 @@ def wanted_of(study: Study, arms: Sequence[str], seeds: Sequence[int]) -> Wanted
     for seed in seeds:
         if seed not in known_seeds:
             raise ConfigError(f"--seed {seed}: no such seed; choose from {', '.join(map(str, known_seeds))}")
-    return Wanted(tuple(arms), tuple(seeds))
+    wanted = Wanted(tuple(arms), tuple(seeds))
+    if not any(wanted.has(job) and job.kind == "run" for job in Jobs(study).all()):
+        raise ConfigError(
+            f"--only {' '.join(arms)} --seed {' '.join(map(str, seeds))}: none of these arms has that seed"
+        )
+    return wanted
 
 
 def wanted_jobs(study: Study, wanted: Wanted) -> list[Job]:
-    """The jobs of that part, and what they need of others."""
+    """What prepares the study, the jobs of these arms, what they need of others, and what is made of them together."""
     everything = Jobs(study).all()
-    needs_of = {job.name: {*job.needs} for job in everything}
-    names = {job.name for job in everything if wanted.has(job)}
-    while more := needs_of.keys() & set().union(*map(needs_of.__getitem__, names)) - names:
-        names |= more
+    names = _with_needs({job.name for job in everything if wanted.has(job) or job.kind == "prepare"}, everything)
+    runs = {(job.part, job.is_candidate) for job in everything if job.kind == "run" and job.name in names}
+    together = {
+        job.name for job in everything if not job.arm and job.is_of_runs and (job.part, job.is_candidate) in runs
+    }
+    names = _with_needs(names | together, everything)
     return [job for job in everything if job.name in names]
+
+
+def _with_needs(names: set[str], everything: Sequence[Job]) -> set[str]:
+    """The jobs, and all that they wait for."""
+    needs_of = {job.name: {*job.needs} for job in everything}
+    while more := needs_of.keys() & set().union(*map(needs_of.__getitem__, names)) - names:
+        names = names | more
+    return names
 
 
 @dataclass

@@ -15,13 +15,13 @@ import psutil
 from fpa_verl.errors import FpaError
 from fpa_verl.files import write_json
 from fpa_verl.runs.ledger import read_spending
+from fpa_verl.runs.names import STUDY_FILE
 from fpa_verl.runs.rounds import ledger_folders, whole_run
 from fpa_verl.runs.run import Run
 from fpa_verl.runs.state import Reader, accuracy
 from fpa_verl.runs.summary import SECONDS_PER_HOUR
 from fpa_verl.study.jobs import Job
 
-STUDY_FILE = "study.json"
 KILLED = "killed"
 Phase = Literal["done", "running", "failed", "waiting"]
 

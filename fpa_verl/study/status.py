@@ -56,11 +56,13 @@ def _far(job: Job, diary: Diary, now: float) -> str:
 
 
 def _accuracies(job: Job) -> tuple[str, str]:
-    """The last accuracy and the best with its step, as a run chooses by; empty before the first evaluation."""
+    """The last accuracy and the best with its step, as a run chooses by; empty before training was evaluated."""
     run = left_by(job, "run", "base")
     if run is None or not run.points:
         return "", ""
     step, last = latest_accuracy(run)
+    if not step and job.kind == "run":
+        return "", ""
     if not validation_sources(run) or not step:
         return percent(last), ""
     best = best_step(run)

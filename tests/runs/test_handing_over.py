@@ -61,6 +61,12 @@ def test_what_hands_nothing_over_is_refused_with_what_to_type(tmp_path):
     for name in ("plain", "nowhere"):
         with pytest.raises(DatasetError, match=r"no run directory, and no model.*actor_rollout_ref.model.path"):
             model_of(str(tmp_path / name))
+    with pytest.raises(DatasetError, match=r"fpa kept none: snapshots.every=N, set before it trains"):
+        model_of(str(run / "checkpoints" / "global_step_50"))
+    (run / "snapshots" / "step_2").mkdir(parents=True)
+    (run / "snapshots" / "step_2" / "fpa_verl.json").write_text(json.dumps({"step": 2, "attempt": 1}))
+    with pytest.raises(DatasetError, match=r"fpa kept snapshots/step_2; more of them"):
+        model_of(str(run / "snapshots" / "step_3"))
     with pytest.raises(DatasetError, match="does not say which run made it"):
         model_of(str(keep(tmp_path / "old")))
 

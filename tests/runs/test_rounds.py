@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from fpa_verl.errors import DatasetError, MismatchError
 from fpa_verl.files import append_json_line
 from fpa_verl.report.comparisons import cost, wallclock
+from fpa_verl.report.comparisons.rounds import rounds_notes
+from fpa_verl.report.statistics.bootstrap import Estimate
 from fpa_verl.report.statistics.curves import paid_by
+from fpa_verl.report.statistics.rounds import Round
 from fpa_verl.runs.find import find_runs
 from fpa_verl.runs.handing_over import model_of
 from fpa_verl.runs.inputs import DATASET, Input
@@ -201,6 +205,15 @@ def test_a_table_has_cost_accuracy_and_gain_of_each_round_and_a_sentence_where_o
     (method,) = comparison.as_json()["methods"]
     assert [one["number"] for one in method["rounds"]] == [1, 2]
     assert method["rounds"][1]["gain"]["value"] == pytest.approx(0.02)
+
+
+def test_a_round_that_loses_is_said_to_lose_and_one_that_nobody_measured_is_not_known(tmp_path):
+    run = in_rounds(tmp_path / "fpa", [10, 60], [60, 20], of=100)
+    notes = wallclock.compare(find_runs([run])).notes()
+    assert any("fpa_offline, 2 rounds: round 2 loses: -40.0 points (" in note for note in notes)
+    first = Round(1, 1.0, 1.0, Estimate(0.6, 0.5, 0.7, 1.0), None)
+    (note,) = rounds_notes(SimpleNamespace(unit=("hours", "h", 1.0), rounds={"a": [first]}))
+    assert "what round 1 gained is not known, for the model before was not evaluated" in note
 
 
 def test_as_long_as_every_gain_is_above_0_none_stops_paying(tmp_path):

@@ -91,6 +91,19 @@ def test_runs_that_are_not_at_their_end_are_left_out_by_name(tmp_path):
         required(0.03, [replace(run, spending=replace(run.spending, finished=False)) for run in runs], "toy")
 
 
+def test_runs_that_were_evaluated_before_training_alone_are_no_result_of_it(tmp_path):
+    runs = [
+        read_run(make_run(tmp_path / f"{recipe}{seed}", rights, of=20, recipe=recipe, seed=seed))
+        for recipe in ("off_rl", "fpa_offline")
+        for seed, rights in enumerate(([8, 9], [8, 10, 11], [8]))
+    ]
+    found = required(0.03, runs, "toy")
+    assert {one.name: len(one.shares) for one in found.known} == {"off_rl": 2, "fpa_offline": 2}
+    assert any("not evaluated: off_rl2, fpa_offline2" in note for note in found.notes())
+    # A seed that stopped early counts, and a reader knows.
+    assert any("different steps: off_rl0 at step 1, off_rl1 at step 2" in note for note in found.notes())
+
+
 def test_several_seeds_of_several_methods_are_told_apart_over_seeds(tmp_path):
     runs = [
         read_run(make_run(tmp_path / f"{recipe}{seed}", [0, right], of=20, recipe=recipe, seed=seed))

@@ -96,41 +96,42 @@ def test_what_is_left_out_has_a_value(tmp_path):
             "that begins with the base model itself",
         ),
         (
-            "folder: f\nevaluation: {snapshots: 5}\narms: {b: {recipe: sft}, a: {recipe: dpo, start_from: {arm: b}}}\n",
+            "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"
+            "  a: {recipe: grpo_baseline, start_from: {arm: b}}\n",
             "name the step of a snapshot",
         ),
         (
-            "folder: f\narms: {b: {recipe: sft, seeds: [1]}, a: {recipe: dpo, start_from: {arm: b}}}\n",
+            "folder: f\narms: {b: {recipe: sft, seeds: [1]}, a: {recipe: grpo_baseline, start_from: {arm: b}}}\n",
             "b has not all of its seeds",
         ),
         (
             "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"
-            "  a: {recipe: dpo, start_from: {arm: b, step: 7}}\n",
+            "  a: {recipe: grpo_baseline, start_from: {arm: b, step: 7}}\n",
             "no snapshot of step 7: b keeps one every 5 steps",
         ),
         (
-            "folder: f\narms: {b: {recipe: sft}, a: {recipe: dpo, start_from: {arm: b, step: 5}}}\n",
+            "folder: f\narms: {b: {recipe: sft}, a: {recipe: grpo_baseline, start_from: {arm: b, step: 5}}}\n",
             "keeps no snapshots",
         ),
         (
             "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"
-            "  a: {recipe: dpo, start_from: {arm: b, step: [5, 7]}}\n",
+            "  a: {recipe: grpo_baseline, start_from: {arm: b, step: [5, 7]}}\n",
             "no snapshot of step 7",
         ),
         (
             "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"
-            "  a: {recipe: dpo, start_from: {arm: b, step: [5, 5]}}\n",
+            "  a: {recipe: grpo_baseline, start_from: {arm: b, step: [5, 5]}}\n",
             "each once",
         ),
         (
             "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft, overrides: [rounds=2]}\n"
-            "  a: {recipe: dpo, start_from: {arm: b, step: 5}}\n",
+            "  a: {recipe: grpo_baseline, start_from: {arm: b, step: 5}}\n",
             "b goes in rounds",
         ),
         *(
             (
                 "folder: f\nevaluation: {snapshots: 5}\narms:\n  b: {recipe: sft}\n"
-                f"  a: {{recipe: dpo, start_from: {{arm: b, step: {step}}}}}\n",
+                f"  a: {{recipe: grpo_baseline, start_from: {{arm: b, step: {step}}}}}\n",
                 "a whole number from 1 on, or a list of several",
             )
             for step in ("[]", "last", "[5, last]")

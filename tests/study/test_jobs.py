@@ -233,11 +233,11 @@ def test_settings_are_chosen_by_the_best_model_of_each_candidate_on_validation_p
     assert found["fpa, seed 0"].command is None
     assert {"fpa, lam=1", "fpa, lam=2", "snapshots of candidates"} <= set(found["fpa, seed 0"].needs)
     assert "data.seed=1000" in found["fpa, lam=1"].words
-    for lam, right in ((1, [1, 2]), (2, [3, 1])):
+    for lam, right in ((1, [3, 2, 2]), (2, [3, 3, 1])):
         job = found[f"fpa, lam={lam}"]
-        make_run(job.folder, [1, 1], validation=right, command=job.words)
+        make_run(job.folder, [1, 1, 1], validation=right, command=job.words)
         keep_snapshot(job.folder, 1)
-    # Lambda 2 was better before it got worse.
+    # Lambda 2 was better before it got worse; what both began with is neither's.
     chosen = jobs(study)["fpa, seed 0"]
     assert "scale.lam=2" in chosen.words
     assert not any("snapshots of candidates" in name for name in chosen.needs)
@@ -325,7 +325,7 @@ def test_an_arm_in_rounds_is_a_run_whose_rounds_are_evaluated(tmp_path):
     arms = {"off": Arm("off_rl"), "anew": Arm("fpa_offline", overrides=["rounds=2"])}
     study = small(tmp_path, arms=arms, seeds=[0])
     job = jobs(study)["anew, seed 0"]
-    run = in_rounds(job.folder, [1, 2], [2, 3], command=job.words)
+    run = in_rounds(job.folder, [1, 2], [2, 3], validation=([1, 2], [2, 3]), command=job.words)
     assert job.is_done
     assert not Jobs(small(tmp_path, seeds=[0])).all()[-2].is_done
     for number in (1, 2):
@@ -411,7 +411,7 @@ def test_a_dataset_that_was_made_by_another_command_is_looked_at_again(tmp_path)
 
 def test_values_that_are_paths_make_no_folders_within_folders(tmp_path):
     study = small(tmp_path, arms={"off": Arm("off_rl", choose=["reference.model=a/b,a/c"])})
-    found = [job for job in jobs(study).values() if job.is_candidate]
+    found = [job for job in jobs(study).values() if job.is_candidate and job.kind == "run"]
     assert [job.folder.parent for job in found] == [tmp_path / "search"] * 2
     # Where the study's folder lies says nothing of them.
     study = small(tmp_path / "search", arms={"off": Arm("off_rl")})

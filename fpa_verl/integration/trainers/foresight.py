@@ -19,6 +19,7 @@ from fpa_verl.integration.config.foresight import (
     own_lambda,
     watched_trajectories,
 )
+from fpa_verl.integration.say import say
 from fpa_verl.integration.servers.transfer import PARTITION, put_trajectories
 from fpa_verl.integration.workers.foresight import LOOK, Earlier, Look, look_files
 from fpa_verl.runs.metrics import FORESIGHT, Metrics
@@ -54,6 +55,9 @@ class ForesightLooks:
         self._found = {step: lam for step, lam in logged.get(FOUND, {}).items() if step < begins}
         # What a run that is killed goes on from.
         self._saved = begins - 1
+        if self._rows and begins > 1 and not look_files(self._folder, 0):
+            stays = f"; lambda stays at {self.lam(begins):g}" if self.finds_lambda else ""
+            say(f"note: {run_dir}: the look before the first update is gone, and no more are taken{stays}")
 
     def is_due(self, step: int) -> bool:
         """Whether the policy after so many updates is to be looked at, and was not yet.

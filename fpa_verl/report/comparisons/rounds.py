@@ -41,19 +41,22 @@ def _interval(gain: Estimate) -> str:
 
 def rounds_notes(comparison: CostCurves) -> list[str]:
     """Of each such method in one sentence, from which round on a further one does not pay."""
+    return [f"{name}: {_where_it_ends(rounds, comparison)} ({RULE})" for name, rounds in comparison.rounds.items()]
+
+
+def _where_it_ends(rounds: list[Round], comparison: CostCurves) -> str:
     unit, _, scale = comparison.unit
-    notes = []
-    for name, rounds in comparison.rounds.items():
-        first = first_that_does_not_pay(rounds)
-        if first is None or first.gain is None:
-            notes.append(f"{name}: none of {len(rounds)} rounds stopped paying ({RULE})")
-            continue
+    first = first_that_does_not_pay(rounds)
+    if first is not None and first.gain is not None:
         cost = scale * (first.collecting + first.training)
-        notes.append(
-            f"{name}: round {first.number} stops paying: its gain of {points(first.gain.value)} points "
-            f"({_interval(first.gain)}) for {cost:.2f} device-{unit} cannot be told from none ({RULE})"
-        )
-    return notes
+        found = f"{points(first.gain.value)} points ({_interval(first.gain)}) for {cost:.2f} device-{unit}"
+        if first.gain.high < 0:
+            return f"round {first.number} loses: {found}"
+        return f"round {first.number} stops paying: its gain of {found} cannot be told from none"
+    unknown = [str(one.number) for one in rounds if one.pays is None]
+    if unknown:
+        return f"what round {', '.join(unknown)} gained is not known, for the model before was not evaluated"
+    return f"none of {len(rounds)} rounds stopped paying"
 
 
 def rounds_json(comparison: CostCurves, method: str) -> list[dict[str, Any]]:
