@@ -36,8 +36,8 @@ def test_by_hand():
     # p = (1/2, 1/2); a = (2, 0) varies by 1, b = (1, 3) by 1, and they move against each other.
     zeros = torch.zeros(1, 2, dtype=torch.float64)
     a, b = torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[1.0, 3.0]]).double()
-    torch.testing.assert_close(moments(zeros - a, zeros, zeros + b), torch.tensor([[1.0, -1.0, 1.0]]).double())
-    found = foresight([torch.tensor([[1.0, 2.0, 8.0]]), torch.tensor([[3.0, 2.0, 2.0]])])
+    torch.testing.assert_close(moments(zeros - a, zeros, zeros + b), torch.tensor([[1.0, -1.0, 1.0, 0.0]]).double())
+    found = foresight([torch.tensor([[1.0, 2.0, 8.0, 0.0]]), torch.tensor([[3.0, 2.0, 2.0, 0.0]])])
     # lambda 4/4, explained 16/40; at 2: 1 - (10 - 16 + 16)/10. Tokens' own: 2 and 2/3, weighted 1 and 3.
     assert (found.lam, found.explained, found.at(2.0)) == (1.0, pytest.approx(0.4), pytest.approx(0.0))
     assert found.spread == pytest.approx(math.sqrt((1 * 1 + 3 / 9) / 4))
@@ -139,7 +139,38 @@ def test_lower_precision_adds_no_more_than_its_inputs(dtype, rtol):
     rounded = [one.to(dtype) for one in 3 * normal(generator, 3, N, V)]
     found = moments(*rounded)
     assert found.dtype == torch.float64
-    torch.testing.assert_close(found, moments(*(one.double() for one in rounded)), rtol=rtol, atol=1e-6)
+    precise = moments(*(one.double() for one in rounded))
+    torch.testing.assert_close(found[:, :3], precise[:, :3], rtol=rtol, atol=1e-6)
+    assert not precise[:, 3].any()
+
+
+def in_bfloat16(move: float):
+    """A run that moves linearly, lambda 1, of peaked logits of about 20, as its engine rounds them."""
+    generator, found = torch.Generator().manual_seed(0), []
+    for _ in range(64):
+        start = 5 + 3 * normal(generator, 8, 500)
+        tops = torch.rand(8, 500, generator=generator, dtype=torch.float64).topk(8).indices
+        start.scatter_(1, tops, 22 + 3 * torch.rand(8, 8, generator=generator, dtype=torch.float64))
+        step = move * normal(generator, 8, 500)
+        found.append(moments(*((start + times * step).bfloat16() for times in range(3))))
+    return foresight(found)
+
+
+@pytest.mark.parametrize(("move", "lam"), [(0.02, 0.05), (0.05, 0.28), (0.1, 0.69)])
+def test_a_policy_that_moved_little_beyond_the_rounding_of_its_logits_is_not_foreseen(move, lam):
+    found = in_bfloat16(move)
+    assert found.lam == pytest.approx(lam, abs=0.05)
+    assert found.policy < 10 * found.rounding
+    assert not found.predicts
+
+
+def test_a_policy_that_moved_well_beyond_it_is():
+    found = in_bfloat16(0.2)
+    assert found.lam == pytest.approx(0.9, abs=0.03)
+    assert found.predicts
+    # By twice the variance of one rounding, of which both ends of a have one.
+    assert found.rounding / found.policy == pytest.approx(0.065, abs=0.02)
+    assert in_bfloat16(0.5).lam == pytest.approx(1, abs=0.04)
 
 
 def test_a_token_that_cannot_come_has_no_part():

@@ -143,7 +143,7 @@ class Foreseen:
     """Of one position.
 
     Attributes:
-        moments: the three of `objectives.foresight.moments`.
+        moments: the four of `objectives.foresight.moments`.
         before, expected, now: log-probability of the response's token at the earlier look, under the future policy of
             it, and now; expected is NaN where the run extrapolates nothing.
     """
@@ -212,6 +212,7 @@ def foresight_metrics(look: Look, found: dict[int, dict[int, list[Foreseen]]]) -
             f"{prefix}explained": of_all.explained,
             f"{prefix}spread": of_all.spread,
             f"{prefix}predicts": float(of_all.predicts),
+            f"{prefix}rounding": of_all.rounding / of_all.policy,
         }
         if earlier.lam is not None:
             metrics |= {f"{prefix}own": earlier.lam, f"{prefix}explained_by_own": of_all.at(earlier.lam)}
