@@ -10,12 +10,13 @@ import sys
 import time
 
 import pytest
+import yaml
 
 from fpa_verl.files import read_json_lines
 from fpa_verl.runs.run import read_run
 from fpa_verl.runs.snapshots import not_evaluated, snapshots_of
 from fpa_verl.study.state import Diary
-from tests.integration.running import DEMO
+from tests.integration.running import DEMO, metrics
 
 pytestmark = [pytest.mark.engine, pytest.mark.patient]
 
@@ -112,6 +113,26 @@ def test_a_run_that_was_killed_before_its_first_step_is_made_again_whole(done, f
         r for r in read_json_lines(file.parent / "study" / "fpa_seed5" / "ledger.jsonl") if r["kind"] == "attempt"
     ]
     assert len(attempts) == 2
+
+
+def test_a_study_of_the_same_dataset_that_was_never_killed_ends_with_the_same_table(done, file):
+    folder, twin = file.parent / "study", file.parent / "twin.yaml"
+    content = yaml.safe_load(file.read_text())
+    arms = {"fpa": content["arms"]["fpa"]}
+    twin.write_text(yaml.safe_dump({**content, "folder": str(file.parent / "twin"), "arms": arms}))
+    ended = study(twin)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "] collect" not in ended.stdout
+    curves = []
+    for one in (folder, file.parent / "twin"):
+        methods = json.loads((one / "report" / "wallclock.json").read_text())["methods"]
+        (curve,) = [method["curve"] for method in methods if method["method"] == "fpa"]
+        curves.append([(point["step"], point["accuracy"]) for point in curve])
+    assert curves[0] == curves[1]
+    killed, whole = (metrics(folder / "fpa_seed5", 2), metrics(file.parent / "twin" / "fpa_seed5", 1))
+    for step in (1, 2, 3):
+        for name in ("actor/pg_loss", "actor/grad_norm"):
+            assert killed[step][name] == pytest.approx(whole[step][name], rel=1e-5), (step, name)
 
 
 def test_repeated_it_does_only_what_is_missing(done, file):
