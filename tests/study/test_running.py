@@ -111,8 +111,9 @@ def test_nothing_is_begun_beyond_the_budget(tmp_path, preparations):
 
 INTERRUPTED = """
 import signal, sys
-# Whoever runs the tests may have left it ignored, as a shell does in the background.
+# Whoever runs the tests may have left them ignored, as a shell does in the background, and nohup.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from rich.console import Console
 from fpa_verl.study.running import Runner
 from tests.study import test_running as here
