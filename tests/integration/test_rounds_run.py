@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import subprocess
@@ -107,3 +108,16 @@ def test_a_report_shows_one_method_that_has_paid_for_everything(chained, demo):
     (curve,) = comparison.methods
     assert curve.steps.tolist() == [STEPS, 2 * STEPS]
     assert [one.number for one in comparison.rounds[curve.name]] == [1, 2]
+
+
+def test_pairs_are_made_anew_in_every_round(demo):
+    """`recipe=dpo`: pairs of what the first round's model sampled, which is the second one's reference."""
+    run(demo, "dpo", *in_rounds("rounds=2", "scale.offline.pairs=4", "run_dir=paired"))
+    first, second = (read_run(demo / "paired" / f"round_{number}") for number in (1, 2))
+    assert second.finished
+    assert second.earlier.about["recipe"] == "dpo"
+    anew = read_manifest(demo / "paired" / "round_2" / "rollouts")
+    assert anew.fingerprints["model"] == second.info["fingerprints"]["model"] != first.base_model
+    for number in (1, 2):
+        begun = metrics(demo / "paired" / f"round_{number}")[1]
+        assert begun["actor/pg_loss"] == pytest.approx(math.log(2), abs=1e-3)
